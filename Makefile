@@ -1,0 +1,55 @@
+# The commands of this project. The README and CI call these and nothing else.
+
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+gateway := $(or $(CARGO_TARGET_DIR),target)/release/image2model-gateway
+image := image2model-gateway
+advisories := https://github.com/RustSec/advisory-db
+profile := $(if $(filter true,$(CI)),ci,default)
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check image clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build and start the service, with a Redis of its own
+	@scripts/setup rust redis
+	@cargo build --release --locked
+	@exec $(gateway) --config config/development.toml
+
+demo: ## Show a job from upload to model; DEMO_ARGS are passed on
+	@scripts/setup rust redis
+	@cargo build --release --locked
+	@exec $(gateway) demo $(DEMO_ARGS)
+
+test: ## Run every test
+	@scripts/setup rust nextest redis python
+	@echo "== tests"
+	@cargo nextest run --locked --all-targets --profile $(profile)
+	@echo "== documentation tests"
+	@cargo test --doc --locked
+
+check: ## Check format, lints, documentation and dependencies
+	@scripts/setup rust deny
+	@echo "== format"
+	@cargo fmt --check
+	@echo "== lints"
+	@cargo clippy --locked --all-targets -- -D warnings
+	@echo "== documentation"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@echo "== dependencies"
+	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@echo "== advisories"
+	@if GIT_TERMINAL_PROMPT=0 git ls-remote --quiet $(advisories) HEAD >/dev/null 2>&1; then \
+		cargo deny --locked check advisories; \
+	else \
+		echo "WARNING: ADVISORIES NOT CHECKED: $(advisories) is out of reach" >&2; \
+	fi
+
+image: ## Build the container image
+	@docker build --tag $(image) .
+
+clean: ## Remove what was built and what scripts/setup put here
+	@cargo clean --quiet
+	@rm -rf .cache

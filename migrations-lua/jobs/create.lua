@@ -1,0 +1,28 @@
+-- Creates a job: record, status, file list, session, owner's set, and the progress of each file.
+-- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7..] one JSON object a file
+-- Returns {'created', created_at, id of the first stream entry} | {'exists', status of the present job}
+use(JOBS_DB)
+if redis.call('EXISTS', JOB) == 1 then return { 'exists', redis.call('HGET', JOB, 'status') } end
+
+local owner, params, total = ARGV[5], ARGV[6], #ARGV - 6
+-- First what may fail on data of a wrong type: a script is not rolled back.
+if OWNED then
+  redis.call('SADD', OWNED .. owner, job_id)
+  redis.call('EXPIRE', OWNED .. owner, ttl)
+  redis.call('ZADD', OWNED .. owner .. ':by_time', now_ms, job_id)
+  redis.call('EXPIRE', OWNED .. owner .. ':by_time', ttl)
+end
+redis.call('HSET', JOB, 'job_id', job_id, 'api_key_hash', owner, 'status', 'pending', 'total_files', total,
+  'completed_files', 0, 'failed_files', 0, 'created_at', now, 'updated_at', now, 'attempt', 1)
+if params ~= '' then redis.call('HSET', JOB, 'params', params) end
+redis.call('EXPIRE', JOB, ttl)
+redis.call('SET', STATUS, 'pending', 'EX', ttl)
+redis.call('RPUSH', FILES, unpack(ARGV, 7))
+redis.call('EXPIRE', FILES, ttl)
+redis.call('SET', SESSION, owner, 'EX', ttl)
+
+use(PROGRESS_DB)
+for i = 0, total - 1 do redis.call('SET', PERCENT .. file_name(i), '0', 'EX', ttl) end
+local first = add_entry('', 0, 'event', 'task_queued', 'status', 'pending', 'overall', 0, 'completed', 0, 'failed', 0, 'total', total)
+publish_job_event('job_created', { status = 'pending', total_files = total })
+return { 'created', now, first }

@@ -1,0 +1,122 @@
+//! The composition root: builds each part once, runs them, and takes them down in order.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    auth::{self, ApiKeys, Tickets},
+    config::{Config, Deployment},
+    health::Health,
+    http::Server,
+    jobs::Jobs,
+    progress::{Hub, Progress},
+    redis::{Redis, Retention},
+    router::router,
+    state::AppState,
+    tasks::Tasks,
+};
+
+/// The service, bound to its port and not yet serving.
+pub struct App {
+    server: Server,
+    router: Router,
+    state: AppState,
+    tasks: Tasks,
+    shutdown_delay: Duration,
+    shutdown_timeout: Duration,
+}
+
+impl App {
+    /// Takes the port, begins to connect to Redis, and builds the rest.
+    ///
+    /// # Errors
+    ///
+    /// If the port is taken, the embedded Redis does not start, or a setting makes no sense.
+    pub async fn bind(config: Config) -> Result<Self> {
+        let server = Server::bind(&config.server)
+            .await
+            .with_context(|| format!("cannot listen on {} (server.listen)", config.server.listen))?;
+        let tasks = Tasks::default();
+        let redis = Redis::start(&config.redis, &tasks).await?;
+        let state = Self::build(&config, &redis, &tasks);
+        if config.auth.mode == auth::Mode::Open {
+            warn!("auth.mode is \"open\": any key is let in, with all roles");
+        }
+        if config.environment == Deployment::Production && config.cors.origins.iter().any(|it| it == "*") {
+            warn!("cors.origins is \"*\": any site may call");
+        }
+        Ok(Self {
+            router: router(state.clone(), &config)?,
+            server,
+            state,
+            tasks,
+            shutdown_delay: config.server.shutdown_delay,
+            shutdown_timeout: config.server.shutdown_timeout,
+        })
+    }
+
+    fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> AppState {
+        let retention =
+            Retention { ttl_secs: config.jobs.ttl.as_secs(), stream_length: config.progress.stream_length };
+        let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention);
+        let drain_spread = config.server.drain_spread;
+        AppState {
+            keys: ApiKeys::new(&config.auth),
+            tickets: Tickets::new(&config.auth, redis.clone()),
+            progress: Progress::new(redis.clone(), retention, config.jobs.max_files),
+            hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks),
+            health: Health::new(redis.clone()),
+            jobs,
+        }
+    }
+
+    /// Where the service listens, with the port that port 0 became.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        Ok(self.server.local_addr()?)
+    }
+
+    /// Serves until `stop` completes, or a part of the service dies; then drains: not ready, streams closed,
+    /// requests finished, connections to Redis closed. All of it is bounded.
+    ///
+    /// # Errors
+    ///
+    /// If something had to be cut off, or a part of the service died.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let Self { server, router, state, tasks, shutdown_delay, shutdown_timeout } = self;
+        let stop_accepting = CancellationToken::new();
+        let serving = server.run(router, &tasks, stop_accepting.clone(), shutdown_timeout);
+        tokio::pin!(serving);
+
+        let died = tasks.shutdown();
+        let a_part_died = tokio::select! {
+            () = stop => false,
+            () = died.cancelled() => true,
+            _ = &mut serving => true,
+        };
+        info!("stopping");
+        state.health.drain();
+        let leave = async {
+            tokio::time::sleep(shutdown_delay).await;
+            state.hub.drain();
+            stop_accepting.cancel();
+        };
+        let (all_finished, ()) = tokio::join!(serving, leave);
+        let all_ended = tasks.drain(shutdown_timeout).await;
+        if a_part_died {
+            bail!("a part of the service ended unexpectedly; see the log");
+        }
+        if !all_finished || !all_ended {
+            warn!("some requests or tasks had to be cut off");
+        }
+        info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Joins the features' settings and loads them: defaults, then a file, then the environment.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use config::{Environment, File, FileFormat};
+use serde::{Deserialize, Serialize};
+
+const DEFAULTS: &str = include_str!("../config/default.toml");
+const PREFIX: &str = "I2M";
+const SEPARATOR: &str = "__";
+
+/// Settings that are lists of text; in the environment they are separated by commas.
+const LISTS: [&str; 2] = ["cors.origins", "auth.ticket_secrets"];
+
+/// All settings; each section belongs to the feature of its name. See `config/default.toml`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the service runs.
+    pub environment: Deployment,
+    /// The listener and its limits.
+    pub server: crate::http::Config,
+    /// How Redis is reached.
+    pub redis: crate::redis::Config,
+    /// Who may call.
+    pub auth: crate::auth::Config,
+    /// What a job may be.
+    pub jobs: crate::jobs::Config,
+    /// What is kept of a job's progress.
+    pub progress: crate::progress::Config,
+    /// How browsers are served.
+    pub sse: crate::progress::SseConfig,
+    /// Which browsers may call.
+    pub cors: crate::router::CorsConfig,
+    /// What is logged.
+    pub log: crate::telemetry::Config,
+}
+
+/// Where the service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deployment {
+    /// A laptop or a test.
+    Development,
+    /// Anywhere with real users; what is unsafe there is refused.
+    Production,
+}
+
+impl Config {
+    /// Reads the defaults, then `file`, then `environment` (pairs of name and value).
+    ///
+    /// # Errors
+    ///
+    /// Names the setting, what it got and what is allowed.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        let variables = resolve_files(environment)?;
+        let mut builder =
+            config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            if !path.is_file() {
+                bail!("there is no configuration file {}", path.display());
+            }
+            builder = builder.add_source(File::from(path.to_owned()).format(FileFormat::Toml));
+        }
+        let mut from_environment = Environment::with_prefix(PREFIX)
+            .prefix_separator(SEPARATOR)
+            .separator(SEPARATOR)
+            .try_parsing(true)
+            .list_separator(",")
+            .ignore_empty(true)
+            .source(Some(variables));
+        for list in LISTS {
+            from_environment = from_environment.with_list_parse_key(list);
+        }
+        let merged = builder.add_source(from_environment).build().context("the configuration cannot be read")?;
+        let config: Self = serde_path_to_error::deserialize(merged).map_err(explain)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single setting can say of itself.
+    fn check(&self) -> Result<()> {
+        self.redis.check().context("redis")?;
+        self.auth.check(self.environment).context("auth")?;
+        self.jobs.check().context("jobs")?;
+        self.sse.check().context("sse")?;
+        self.telemetry_check()
+    }
+
+    fn telemetry_check(&self) -> Result<()> {
+        self.log.filter().map(|_| ()).context("log.level")
+    }
+
+    /// The effective settings as TOML, secrets masked.
+    ///
+    /// # Errors
+    ///
+    /// If a value has no form in TOML, which none of ours lacks.
+    pub fn to_masked_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+}
+
+fn explain(error: serde_path_to_error::Error<config::ConfigError>) -> anyhow::Error {
+    let path = error.path().to_string();
+    let cause = error.into_inner();
+    let variable = format!("{PREFIX}{SEPARATOR}{}", path.to_uppercase().replace('.', SEPARATOR));
+    if path == "." {
+        anyhow::anyhow!("bad configuration: {cause}")
+    } else {
+        anyhow::anyhow!("bad setting {path} (in the environment {variable}): {cause}")
+    }
+}
+
+/// Replaces `I2M__X_FILE=path` by `I2M__X=contents`, without the file's last line end.
+fn resolve_files(environment: impl IntoIterator<Item = (String, String)>) -> Result<HashMap<String, String>> {
+    let mut variables: HashMap<String, String> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && name[PREFIX.len()..].starts_with(SEPARATOR))
+        .collect();
+    let files: Vec<String> = variables.keys().filter(|it| it.ends_with("_FILE")).cloned().collect();
+    for name in files {
+        let path = PathBuf::from(variables.remove(&name).unwrap_or_default());
+        let target = name.trim_end_matches("_FILE").to_owned();
+        if variables.contains_key(&target) {
+            bail!("{target} and {name} are both set; one of them has to go");
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{name} names {}, which cannot be read", path.display()))?;
+        variables.insert(target, text.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    Ok(variables)
+}
+
+/// A value that is never shown: not in logs, not by `--check-config`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn masked(&self) -> &'static str {
+        if self.0.is_empty() { "" } else { "********" }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.masked())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.masked())
+    }
+}
+
+/// Fails unless `value` lies between `least` and `most`, naming the setting.
+pub(crate) fn check_between(name: &str, value: Duration, least: Duration, most: Duration) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    bail!("{name} is {value:?}; it has to be between {least:?} and {most:?}")
+}

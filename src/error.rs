@@ -1,0 +1,76 @@
+//! Everything that can go wrong while serving, said without HTTP.
+//!
+//! `http::problem` decides how each variant looks to a caller.
+
+use std::time::Duration;
+
+use crate::ids::{FileId, JobId};
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A caller's mistake; the text is for the caller.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("a job id is a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
+    InvalidJobId,
+    #[error("a job takes at most {max} files; got {got}")]
+    TooManyFiles { max: usize, got: usize },
+    #[error("Not authenticated")]
+    Unauthenticated,
+    #[error("Invalid API key")]
+    InvalidKey,
+    #[error("Invalid or expired stream ticket")]
+    InvalidTicket,
+    #[error("this needs a key with the role {needed}")]
+    Forbidden { needed: &'static str },
+    #[error("job {0} does not exist")]
+    JobNotFound(JobId),
+    #[error("job {0} exists already")]
+    JobExists(JobId),
+    #[error("job {job} has no file {file}")]
+    FileNotFound { job: JobId, file: FileId },
+    #[error("job {job} is {present}, so it cannot become {wanted}")]
+    WrongStatus { job: JobId, present: String, wanted: &'static str },
+    #[error("file {file} is at attempt {present}; this report is from an older one")]
+    StaleAttempt { file: FileId, present: u64 },
+    /// As many streams are open as may be, or the service is about to stop.
+    #[error("{0}")]
+    Busy(&'static str),
+    #[error("the request took longer than {} s", .0.as_secs_f32())]
+    TooSlow(Duration),
+    /// Redis is away, too slow, or cannot write now; the same call may work later.
+    #[error("Redis is not available: {0}")]
+    RedisUnavailable(String),
+    /// Redis refused what we sent: our fault, or data of a type that is not ours.
+    #[error("Redis refused a command: {0}")]
+    Redis(fred::error::Error),
+    #[error("stored {what} cannot be read: {reason}")]
+    Corrupt { what: &'static str, reason: String },
+}
+
+impl From<fred::error::Error> for Error {
+    fn from(error: fred::error::Error) -> Self {
+        use fred::error::ErrorKind;
+
+        // What a server says of its own state, by the first word of its error reply.
+        const PASSING: [&str; 10] = [
+            "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS", "BUSY",
+            "UNKILLABLE",
+        ];
+        let passing = match error.kind() {
+            ErrorKind::IO
+            | ErrorKind::Timeout
+            | ErrorKind::Canceled
+            | ErrorKind::Backpressure
+            | ErrorKind::Routing
+            | ErrorKind::Cluster
+            | ErrorKind::Sentinel
+            | ErrorKind::Auth
+            | ErrorKind::Tls => true,
+            _ => PASSING.iter().any(|it| error.details().starts_with(it)),
+        };
+        if passing { Self::RedisUnavailable(error.to_string()) } else { Self::Redis(error) }
+    }
+}

@@ -1,0 +1,141 @@
+//! Extractors whose refusals are problems that say what is wrong and where.
+
+use axum::{
+    RequestExt as _,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::Problem;
+use crate::ids::{FileId, JobId};
+
+/// The largest body of a request, left in its extensions by the router.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimit(pub(crate) usize);
+
+/// A JSON body, in or out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "UNSUPPORTED_MEDIA_TYPE",
+                "the body has to be JSON, with Content-Type: application/json",
+            ));
+        }
+        let body = read_body(request).await?;
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            let at = if path == "." { String::new() } else { format!(" at {path}") };
+            match inner.classify() {
+                serde_json::error::Category::Data => Problem::invalid(format!("the body is not valid{at}: {inner}")),
+                _ => Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", format!("the body is not JSON: {inner}")),
+            }
+        })?;
+        json.end().map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", format!("the body is not JSON: {error}"))
+        })?;
+        Ok(Self(value))
+    }
+}
+
+async fn read_body(request: Request) -> Result<Bytes, Problem> {
+    let limit = request.extensions().get::<BodyLimit>().map_or(1 << 20, |it| it.0);
+    let too_large = || {
+        let detail = format!("the body is larger than {limit} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", detail)
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|it| it > limit as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(request.into_limited_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "the body did not arrive whole")),
+    }
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let essence = content_type
+        .and_then(|it| it.to_str().ok())
+        .map(|it| it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    essence.is_some_and(|it| it == "application/json" || (it.starts_with("application/") && it.ends_with("+json")))
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => {
+                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+            }
+            Err(error) => {
+                Problem::from(crate::error::Error::Corrupt { what: "answer", reason: error.to_string() }).into_response()
+            }
+        }
+    }
+}
+
+/// Path parameters that parse to `T`, whose own error says what is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+/// What the paths of this service hold.
+pub(crate) trait FromPath: Sized {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem>;
+}
+
+impl FromPath for JobId {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok(segment(segments, 0).parse()?)
+    }
+}
+
+impl FromPath for (JobId, FileId) {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok((segment(segments, 0).parse()?, segment(segments, 1).parse()?))
+    }
+}
+
+fn segment(segments: &[(String, String)], index: usize) -> &str {
+    segments.get(index).map_or("", |it| it.1.as_str())
+}
+
+impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[expect(clippy::disallowed_types, reason = "the one place that turns its refusals into problems")]
+        let raw = axum::extract::Path::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "the path is not valid UTF-8"))?;
+        T::from_path(&raw.0).map(Self)
+    }
+}
+
+/// Query parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[expect(clippy::disallowed_types, reason = "the one place that turns its refusals into problems")]
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::invalid(format!("the query is not valid: {}", error.body_text())))?;
+        Ok(Self(query.0))
+    }
+}

@@ -1,0 +1,169 @@
+//! How errors look to callers: RFC 9457 `application/problem+json`, decided here only.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{error::Error, ids::quoted};
+
+/// An error response. `code` is part of the API; `detail` is for humans and may change.
+///
+/// Its body is written by [`super::render_problems`], which knows the request's id.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
+    pub(crate) details: Map<String, Value>,
+    pub(crate) retry_after: Option<Duration>,
+    /// The error behind the response, for the log.
+    pub(crate) cause: Option<Arc<Error>>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), details: Map::new(), retry_after: None, cause: None }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail)
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The response's body. `detail` and `message` say the same: clients of this product read either.
+    pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            error: bool,
+            error_code: &'a str,
+            message: &'a str,
+            request_id: &'a str,
+            details: &'a Map<String, Value>,
+        }
+        let body = Body {
+            r#type: format!("/problems/{}", self.code.to_lowercase().replace('_', "-")),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            error: true,
+            error_code: self.code,
+            message: &self.detail,
+            request_id,
+            details: &self.details,
+        };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use StatusCode as S;
+
+        let mut problem = match &error {
+            Error::Invalid(detail) => Self::invalid(detail.as_str()),
+            Error::InvalidJobId => Self::new(S::BAD_REQUEST, "INVALID_JOB_ID", error.to_string()),
+            Error::TooManyFiles { max, got } => Self::new(S::UNPROCESSABLE_ENTITY, "TOO_MANY_FILES", error.to_string())
+                .with("max_files", *max)
+                .with("got", *got),
+            Error::Unauthenticated => Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string()),
+            Error::InvalidKey | Error::InvalidTicket => Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string()),
+            Error::Forbidden { needed } => {
+                Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string()).with("needed_role", *needed)
+            }
+            Error::JobNotFound(job) => {
+                Self::new(S::NOT_FOUND, "JOB_NOT_FOUND", error.to_string()).with("job_id", job.to_string())
+            }
+            Error::JobExists(job) => {
+                Self::new(S::CONFLICT, "JOB_EXISTS", error.to_string()).with("job_id", job.to_string())
+            }
+            Error::FileNotFound { file, .. } => {
+                Self::new(S::NOT_FOUND, "FILE_NOT_FOUND", error.to_string()).with("file_id", file.to_string())
+            }
+            Error::WrongStatus { present, wanted, .. } => {
+                Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
+                    .with("status", present.as_str())
+                    .with("wanted", *wanted)
+            }
+            Error::StaleAttempt { present, .. } => {
+                Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string()).with("attempt", *present)
+            }
+            Error::TooSlow(_) => {
+                Self::new(S::GATEWAY_TIMEOUT, "TIMEOUT", "the service took too long; please try again")
+            }
+            Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
+            Error::RedisUnavailable(_) => Self::new(
+                S::SERVICE_UNAVAILABLE,
+                "REDIS_UNAVAILABLE",
+                "the service cannot reach its storage right now; please try again",
+            ),
+            // Callers read about their mistakes, and nothing about our failures.
+            Error::Redis(_) | Error::Corrupt { .. } => Self::internal(),
+        };
+        if problem.status.is_server_error() {
+            problem.retry_after = (problem.status != S::INTERNAL_SERVER_ERROR).then_some(Duration::from_secs(1));
+            problem.cause = Some(Arc::new(error));
+        }
+        problem
+    }
+}
+
+impl Problem {
+    fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the service failed; the request id helps to find out why")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A problem that the log shall know of, and the caller not.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsaid(pub(crate) Problem);
+
+/// Answers a path that does not exist.
+pub(crate) async fn not_found(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is nothing at {}", quoted(uri.path())))
+}
+
+/// Answers a method that a path does not take.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {}", quoted(uri.path()), quoted(method.as_str()));
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+}
+
+/// Answers for a handler that panicked, after logging what it said.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer asks for")]
+pub(crate) fn render_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(panic = said, "a handler panicked");
+    Problem::internal().with("panic", json!(true)).into_response()
+}

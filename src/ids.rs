@@ -1,0 +1,217 @@
+//! The names that callers and Redis keys use, each checked once and then a type.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// A job's name: a UUID, in Redis keys and over HTTP in lower case with hyphens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub(crate) struct JobId(Uuid);
+
+impl JobId {
+    pub(crate) fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Error;
+
+    /// Takes the hyphenated form only, so that one job has one name.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match Uuid::try_parse(text) {
+            Ok(id) if text.len() == 36 => Ok(Self(id)),
+            _ => Err(Error::InvalidJobId),
+        }
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A file's name within its job: `file_000`, `file_001`, …, its place in `job:{id}:files`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FileId(u32);
+
+impl FileId {
+    pub(crate) fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl FromStr for FileId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("file_").filter(|it| (3..=6).contains(&it.len()));
+        let index = digits.filter(|it| it.bytes().all(|b| b.is_ascii_digit())).and_then(|it| it.parse().ok());
+        match index.map(Self) {
+            Some(id) if id.to_string() == text => Ok(id),
+            _ => Err(Error::Invalid(format!(
+                "a file id is 'file_' and its place with at least three digits, such as file_000; got {}",
+                quoted(text)
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file_{:03}", self.0)
+    }
+}
+
+impl Serialize for FileId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who owns a job: lower-case hex SHA-256 of an API key. The key itself is never kept.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ApiKeyHash(String);
+
+impl ApiKeyHash {
+    pub(crate) fn of_key(key: &str) -> Self {
+        use std::fmt::Write as _;
+
+        let digest = Sha256::digest(key.as_bytes());
+        Self(digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            _ = write!(hex, "{byte:02x}");
+            hex
+        }))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Enough of the hash to tell callers apart in a log, too little to be of use to a thief.
+    pub(crate) fn short(&self) -> &str {
+        &self.0[..8]
+    }
+}
+
+impl TryFrom<String> for ApiKeyHash {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(text))
+        } else {
+            Err("expected the SHA-256 of the key as 64 lower-case hexadecimal digits".to_owned())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ApiKeyHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// An entry's id in a Redis stream: Unix milliseconds and a sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) ms: u64,
+    pub(crate) seq: u64,
+}
+
+impl StreamId {
+    /// Before every entry.
+    pub(crate) const ZERO: Self = Self { ms: 0, seq: 0 };
+}
+
+impl FromStr for StreamId {
+    type Err = Error;
+
+    /// Takes `ms-seq` with both numbers, as Redis writes it and `Last-Event-ID` brings it back.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse().ok()).flatten();
+        text.split_once('-')
+            .and_then(|(ms, seq)| Some(Self { ms: number(ms)?, seq: number(seq)? }))
+            .ok_or_else(|| Error::Invalid(format!("an event id looks like 1700000000000-0; got {}", quoted(text))))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// `text` for a message to its sender: escaped, and cut so that it cannot flood a log.
+pub(crate) fn quoted(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let cut: String = text.chars().take(MAX_CHARS).collect();
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::first("file_000", Some(0))]
+    #[case::three_digits("file_024", Some(24))]
+    #[case::more_digits("file_1000", Some(1000))]
+    #[case::padded("file_0001", None)]
+    #[case::short("file_1", None)]
+    #[case::sign("file_+01", None)]
+    #[case::glob("file_*", None)]
+    #[case::separator("file_000:x", None)]
+    #[case::newline("file_000\n", None)]
+    fn a_file_id_has_one_spelling(#[case] text: &str, #[case] index: Option<usize>) {
+        assert_eq!(text.parse::<FileId>().ok().map(FileId::index), index);
+    }
+
+    #[rstest]
+    #[case("00000000-0000-4000-8000-000000000000", true)]
+    #[case("00000000-0000-4000-8000-00000000000A", true)]
+    #[case("00000000000040008000000000000000", false)]
+    #[case("{00000000-0000-4000-8000-000000000000}", false)]
+    #[case("a:files", false)]
+    #[case("*", false)]
+    fn a_job_id_is_a_hyphenated_uuid(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(text.parse::<JobId>().is_ok(), valid);
+    }
+
+    #[test]
+    fn a_key_is_hashed_as_the_seed_does() {
+        let hash = ApiKeyHash::of_key("abc");
+        assert_eq!(hash.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,137 @@
+//! A job as it stands in Redis, read tolerantly: other programs write these keys too.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::status::{FileStatus, Status};
+use crate::ids::{ApiKeyHash, FileId, JobId, StreamId};
+
+/// A job and its files as of one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    /// What `session:{id}` says.
+    pub(crate) owner: Option<ApiKeyHash>,
+    pub(crate) status: Status,
+    pub(crate) total_files: u32,
+    pub(crate) completed_files: u32,
+    pub(crate) failed_files: u32,
+    /// Percent of the whole job, which never falls within a run of it.
+    pub(crate) progress: u8,
+    pub(crate) created_at: Option<DateTime<Utc>>,
+    pub(crate) updated_at: Option<DateTime<Utc>>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) error: Option<String>,
+    pub(crate) params: Option<Map<String, Value>>,
+    pub(crate) files: Vec<JobFile>,
+    /// The entry of the progress stream that says the end, once it was written.
+    pub(crate) terminal_id: Option<StreamId>,
+    /// The newest entry of the progress stream.
+    pub(crate) last_event_id: StreamId,
+}
+
+/// A file of a job.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JobFile {
+    pub(crate) file_id: FileId,
+    pub(crate) filename: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<String>,
+    pub(crate) status: FileStatus,
+    /// Percent.
+    pub(crate) progress: u8,
+    pub(crate) attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) metadata: Map<String, Value>,
+}
+
+impl JobFile {
+    /// A file from its entry in `job:{id}:files`, its state, and its percent. The seed's code writes no
+    /// `file_id`, no state, and any number as percent.
+    pub(super) fn from_stored(index: usize, json: Option<&str>, state: Option<&str>, percent: Option<&str>) -> Self {
+        let file: Map<String, Value> = json.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+        let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
+        let file_id = FileId::from_index(index);
+        let stored_percent = percent.map_or(0, parse_percent);
+        let (status, attempt, error) = match state.and_then(parse_state) {
+            Some(state) => state,
+            None if stored_percent > 0 => (FileStatus::Processing, 1, None),
+            None => (FileStatus::Pending, 1, None),
+        };
+        Self {
+            file_id,
+            filename: text("filename").unwrap_or_else(|| file_id.to_string()),
+            size: file.get("size").and_then(Value::as_u64),
+            content_type: text("content_type"),
+            status,
+            progress: if status == FileStatus::Completed { 100 } else { stored_percent },
+            attempt,
+            error,
+            url: text("url"),
+            metadata: file.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// What the file adds to the progress of its job: a finished one adds all it can.
+    pub(crate) fn share(&self) -> u8 {
+        if self.status.is_finished() { 100 } else { self.progress }
+    }
+}
+
+/// `status:attempt:error`, as `shared/job.lua` writes it.
+fn parse_state(text: &str) -> Option<(FileStatus, u32, Option<String>)> {
+    let mut parts = text.splitn(3, ':');
+    let status = FileStatus::from_stored(parts.next()?)?;
+    let attempt = parts.next()?.parse().ok()?;
+    let error = parts.next().filter(|it| !it.is_empty()).map(str::to_owned);
+    Some((status, attempt, error))
+}
+
+/// A percent that any program wrote: `40`, `"40.5"`, `-5`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is clamped to 0..=100")]
+pub(crate) fn parse_percent(text: &str) -> u8 {
+    text.trim().parse::<f64>().map_or(0, |it| it.clamp(0.0, 100.0) as u8)
+}
+
+/// A time that any program wrote: the seed's naive UTC, with or without fraction, or RFC 3339.
+pub(crate) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+        .map(|it| it.and_utc())
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|it| it.to_utc()))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("40", 40)]
+    #[case("40.5", 40)]
+    #[case("-5", 0)]
+    #[case("250", 100)]
+    #[case("NaN", 0)]
+    #[case("", 0)]
+    fn any_percent_reads_as_one(#[case] text: &str, #[case] percent: u8) {
+        assert_eq!(parse_percent(text), percent);
+    }
+
+    #[rstest]
+    #[case("2026-11-23T00:58:58.252605", "2026-11-23T00:58:58.252605Z")]
+    #[case("2026-01-01T00:00:00", "2026-01-01T00:00:00Z")]
+    #[case("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z")]
+    fn a_stored_time_is_utc(#[case] stored: &str, #[case] shown: &str) {
+        let time = parse_time(stored).unwrap();
+        assert_eq!(serde_json::to_value(time).unwrap(), shown);
+    }
+}

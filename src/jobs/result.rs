@@ -1,0 +1,109 @@
+//! What a worker says of a file it is done with.
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::new_job::{check_filename, check_url};
+use crate::{
+    error::{Error, Result},
+    ids::FileId,
+};
+
+/// The body of PUT …/files/{file_id}/result, and with a `file_id` what is stored.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileResult {
+    status: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    result: Option<Model>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Which attempt this is from; without it, the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Completed,
+    Failed,
+}
+
+/// The finished model. Fields beyond these are kept.
+#[derive(Debug, Deserialize, Serialize)]
+struct Model {
+    filename: String,
+    /// Bytes.
+    size: u64,
+    mime_type: String,
+    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rendered_image: Option<RenderedImage>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct RenderedImage {
+    url: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+impl FileResult {
+    pub(super) fn status(&self) -> &'static str {
+        match self.status {
+            Outcome::Completed => "completed",
+            Outcome::Failed => "failed",
+        }
+    }
+
+    /// 0 stands for the present attempt.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt.unwrap_or(0)
+    }
+
+    pub(super) fn error(&self) -> &str {
+        self.error.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn check(&self, max_size: ByteSize) -> Result<(), String> {
+        const MAX_ERROR: usize = 4096;
+        const MAX_URL: usize = 4096;
+        match (self.status, &self.result, &self.error) {
+            (Outcome::Completed, None, _) => return Err("result: a completed file needs one".to_owned()),
+            (Outcome::Completed, _, Some(_)) => return Err("error: a completed file has none".to_owned()),
+            (Outcome::Failed, Some(_), _) => return Err("result: a failed file has none".to_owned()),
+            (Outcome::Failed, _, None) => return Err("error: a failed file needs one".to_owned()),
+            (Outcome::Failed, None, Some(error)) if error.is_empty() || error.len() > MAX_ERROR => {
+                return Err(format!("error: needs 1 to {MAX_ERROR} bytes"));
+            }
+            _ => (),
+        }
+        if self.attempt == Some(0) {
+            return Err("attempt: the first attempt is 1".to_owned());
+        }
+        let Some(model) = &self.result else { return Ok(()) };
+        check_filename(&model.filename).map_err(|it| format!("result.{it}"))?;
+        check_url(&model.url, MAX_URL).map_err(|it| format!("result.{it}"))?;
+        if let Some(image) = &model.rendered_image {
+            check_url(&image.url, MAX_URL).map_err(|it| format!("result.rendered_image.{it}"))?;
+        }
+        match serde_json::to_vec(model) {
+            Ok(json) if json.len() as u64 <= max_size.as_u64() => Ok(()),
+            _ => Err(format!("result: more than {max_size} of JSON")),
+        }
+    }
+
+    pub(super) fn to_json(&self, file_id: FileId) -> Result<String> {
+        #[derive(Serialize)]
+        struct Stored<'a> {
+            file_id: FileId,
+            #[serde(flatten)]
+            result: &'a FileResult,
+        }
+        serde_json::to_string(&Stored { file_id, result: self }).map_err(|error| Error::Invalid(error.to_string()))
+    }
+}

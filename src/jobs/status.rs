@@ -1,0 +1,139 @@
+//! The states of jobs and files, and which may follow which.
+
+use serde::{Deserialize, Serialize};
+
+/// A job's state. `Pending` is the seed's word for queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Pending,
+    Processing,
+    Completed,
+    /// All files are finished and some of them failed.
+    Partial,
+    Failed,
+    Cancelling,
+    Cancelled,
+    Expired,
+}
+
+impl Status {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelling => "cancelling",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads what is stored. The seed's code writes any word; one that says nothing of an end is work.
+    pub(crate) fn from_stored(text: &str) -> Self {
+        match text {
+            "pending" | "queued" => Self::Pending,
+            "completed" => Self::Completed,
+            "partial" => Self::Partial,
+            "failed" => Self::Failed,
+            "cancelling" => Self::Cancelling,
+            "cancelled" => Self::Cancelled,
+            "expired" => Self::Expired,
+            _ => Self::Processing,
+        }
+    }
+
+    /// Whether nothing follows.
+    pub(crate) fn is_terminal(self) -> bool {
+        match self {
+            Self::Completed | Self::Partial | Self::Failed | Self::Cancelled | Self::Expired => true,
+            Self::Pending | Self::Processing | Self::Cancelling => false,
+        }
+    }
+
+    /// Whether at least one file has a result.
+    pub(crate) fn is_success(self) -> bool {
+        matches!(self, Self::Completed | Self::Partial)
+    }
+
+    /// The states that a job may have just before this one.
+    pub(crate) fn sources(self) -> &'static [Self] {
+        match self {
+            Self::Pending => &[],
+            Self::Processing => &[Self::Pending],
+            Self::Completed | Self::Partial | Self::Failed | Self::Cancelled => {
+                &[Self::Pending, Self::Processing, Self::Cancelling]
+            }
+            Self::Cancelling | Self::Expired => &[Self::Pending, Self::Processing],
+        }
+    }
+}
+
+/// A file's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FileStatus {
+    Pending,
+    Processing,
+    /// A new attempt is waiting for a worker.
+    Retrying,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl FileStatus {
+    pub(crate) fn from_stored(text: &str) -> Option<Self> {
+        match text {
+            "pending" => Some(Self::Pending),
+            "processing" => Some(Self::Processing),
+            "retrying" => Some(Self::Retrying),
+            "completed" => Some(Self::Completed),
+            "failed" => Some(Self::Failed),
+            "cancelled" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing more is expected of the file in this attempt.
+    pub(crate) fn is_finished(self) -> bool {
+        match self {
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+            Self::Pending | Self::Processing | Self::Retrying => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{Status, Status::*};
+
+    #[rstest]
+    #[case(Pending, &[Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired])]
+    #[case(Processing, &[Completed, Partial, Failed, Cancelling, Cancelled, Expired])]
+    #[case(Cancelling, &[Completed, Partial, Failed, Cancelled])]
+    #[case(Completed, &[])]
+    #[case(Partial, &[])]
+    #[case(Failed, &[])]
+    #[case(Cancelled, &[])]
+    #[case(Expired, &[])]
+    fn only_these_may_follow(#[case] from: Status, #[case] to: &[Status]) {
+        let all = [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired];
+        for next in all {
+            assert_eq!(next.sources().contains(&from), to.contains(&next), "{from:?} to {next:?}");
+        }
+        assert_eq!(from.is_terminal(), to.is_empty());
+    }
+
+    #[test]
+    fn a_stored_status_reads_back() {
+        for status in [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired] {
+            assert_eq!(Status::from_stored(status.as_str()), status);
+        }
+        assert_eq!(Status::from_stored("banana"), Processing);
+    }
+}

@@ -1,0 +1,26 @@
+//! Image2Model's gateway: one Axum microservice in front of Redis.
+//!
+//! Jobs and who owns them, per-file progress, and events for browsers. `ARCHITECTURE.md` is the map.
+
+mod app;
+pub mod cli;
+mod config;
+mod router;
+mod state;
+
+mod auth;
+mod demo;
+mod health;
+mod jobs;
+mod progress;
+
+mod http;
+mod redis;
+
+mod error;
+mod ids;
+mod tasks;
+mod telemetry;
+
+pub use app::App;
+pub use config::{Config, Deployment, Secret};

@@ -1,0 +1,313 @@
+//! A watched job: a bounded ring of shared frames, and the cursors of those who watch.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, watch},
+    time::Instant,
+};
+
+use crate::{
+    ids::{JobId, StreamId},
+    progress::{
+        frame::{self, Frame},
+        view::{Entry, View},
+    },
+};
+
+/// A watched job.
+pub(crate) struct Channel {
+    pub(crate) job: JobId,
+    /// Set once the job has been read.
+    pub(super) loaded: OnceCell<()>,
+    pub(super) n_subscribers: AtomicUsize,
+    /// Whether its signals are subscribed to.
+    pub(super) is_listening: AtomicBool,
+    /// Marked as changed whenever there may be something new for a cursor.
+    changed: watch::Sender<()>,
+    state: Mutex<State>,
+}
+
+struct State {
+    view: View,
+    /// The newest entry that was read.
+    head: StreamId,
+    /// Frames after `floor` up to `head`.
+    ring: VecDeque<Frame>,
+    floor: StreamId,
+    max_ring: usize,
+    /// Grows when the stream began anew; cursors of an older epoch are resynchronised.
+    epoch: u64,
+    /// Said instead of anything else, once the job is gone.
+    gone: Option<Frame>,
+    last_check: Instant,
+}
+
+/// How far a watcher has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    seen: StreamId,
+    epoch: u64,
+    /// Whether it was told the state of the job, which is said once, after what it missed.
+    greeted: bool,
+}
+
+impl Cursor {
+    /// Of a watcher whose last event is not of this stream.
+    pub(super) const LOST: Self = Self { seen: StreamId::ZERO, epoch: u64::MAX, greeted: true };
+}
+
+/// What there is for a cursor now.
+pub(crate) enum Delivery {
+    Frames(Vec<Frame>),
+    /// What comes after this entry is no longer in memory.
+    Replay(StreamId),
+    /// The end, which the watcher knows already or is told elsewhere.
+    End,
+}
+
+impl Channel {
+    pub(super) fn new(job: JobId, max_ring: usize) -> Self {
+        Self {
+            job,
+            loaded: OnceCell::new(),
+            n_subscribers: AtomicUsize::new(0),
+            is_listening: AtomicBool::new(false),
+            changed: watch::channel(()).0,
+            state: Mutex::new(State {
+                view: View::unknown(job),
+                head: StreamId::ZERO,
+                ring: VecDeque::new(),
+                floor: StreamId::ZERO,
+                max_ring,
+                epoch: 0,
+                gone: None,
+                last_check: Instant::now(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn head(&self) -> StreamId {
+        self.lock().head
+    }
+
+    /// Begins from a snapshot of the job.
+    pub(super) fn reset(&self, view: View, head: StreamId) {
+        let mut state = self.lock();
+        (state.view, state.head, state.floor) = (view, head, head);
+        state.ring.clear();
+        state.gone = None;
+    }
+
+    /// Begins anew on a stream that is not the one before: everybody is resynchronised.
+    pub(super) fn restart(&self, view: View, head: StreamId) {
+        self.reset(view, head);
+        self.lock().epoch += 1;
+        self.changed.send_replace(());
+    }
+
+    /// The job does not exist any more; its watchers are told so, and no more.
+    pub(super) fn end_as_gone(&self) {
+        let mut state = self.lock();
+        if state.view.exists && state.view.terminal_id.is_none() && state.gone.is_none() {
+            state.gone = Some(frame::gone(&state.view, state.head));
+            drop(state);
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Whether the job was found. One that was not is looked for again when its stream changes.
+    pub(super) fn exists(&self) -> bool {
+        self.lock().view.exists
+    }
+
+    /// Whether nothing more can come.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.gone.is_some() || state.view.terminal_id.is_some()
+    }
+
+    /// Whether the record was last looked at longer than `every` ago; if so, it counts as looked at now.
+    pub(super) fn check_is_due(&self, every: std::time::Duration) -> bool {
+        let mut state = self.lock();
+        let due = state.last_check.elapsed() >= every;
+        if due {
+            state.last_check = Instant::now();
+        }
+        due
+    }
+
+    /// A job that its watchers were faster than has come to be: they are told how it stands.
+    pub(super) fn appear(&self, view: View, head: StreamId) {
+        let mut state = self.lock();
+        let greeting = frame::snapshot(&view, head);
+        (state.view, state.head) = (view, head);
+        state.push(greeting);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Takes in entries as they were read, each once.
+    pub(super) fn apply(&self, entries: &[Entry]) {
+        let mut state = self.lock();
+        let mut n_new = 0;
+        for entry in entries {
+            if entry.id <= state.head {
+                continue;
+            }
+            n_new += 1;
+            let change = state.view.apply(entry);
+            state.head = entry.id;
+            if let Some(frame) = frame::of_entry(&state.view, entry, &change, false) {
+                state.push(frame);
+            }
+        }
+        drop(state);
+        if n_new > 0 {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Frames of entries from before the ring. They say what the entries say, and nothing of the job's present.
+    pub(super) fn frames_of_the_past(&self, entries: &[Entry]) -> Vec<Frame> {
+        let (mut view, head) = {
+            let state = self.lock();
+            (state.view.clone(), state.head)
+        };
+        let terminal_id = view.terminal_id;
+        view.progress = 0;
+        let mut frames = Vec::with_capacity(entries.len());
+        for entry in entries.iter().take_while(|it| it.id <= head) {
+            let change = view.apply(entry);
+            if let Some(frame) = frame::of_entry(&view, entry, &change, true) {
+                // An end after which the job was tried again is none.
+                if !frame.is_last || Some(frame.id) == terminal_id {
+                    frames.push(frame);
+                }
+            }
+        }
+        frames
+    }
+
+    /// A cursor for a new watcher.
+    pub(super) fn start(&self) -> Cursor {
+        let state = self.lock();
+        Cursor { seen: state.head, epoch: state.epoch, greeted: false }
+    }
+
+    /// A cursor for a watcher that has seen everything up to `id`.
+    pub(super) fn resume_at(&self, id: StreamId) -> Cursor {
+        Cursor { seen: id, epoch: self.lock().epoch, greeted: false }
+    }
+
+    /// The entry that said the end, if the job is over.
+    pub(crate) fn terminal_id(&self) -> Option<StreamId> {
+        let state = self.lock();
+        state.view.terminal_id.filter(|_| state.view.status.is_terminal())
+    }
+
+    /// What there is for `cursor`, which moves on by it.
+    pub(crate) fn deliver(&self, cursor: &mut Cursor) -> Delivery {
+        let state = self.lock();
+        if cursor.epoch != state.epoch {
+            *cursor = Cursor { seen: state.head, epoch: state.epoch, greeted: true };
+            return Delivery::Frames(state.resync());
+        }
+        if let Some(gone) = &state.gone {
+            return Delivery::Frames(vec![gone.clone()]);
+        }
+        if cursor.seen < state.floor {
+            return Delivery::Replay(cursor.seen);
+        }
+        let mut frames: Vec<Frame> = state.ring.iter().filter(|it| it.id > cursor.seen).cloned().collect();
+        cursor.seen = cursor.seen.max(state.head);
+        // An end after which the job was tried again is none.
+        frames.retain(|it| !it.is_last || Some(it.id) == state.view.terminal_id);
+        let told_the_end = frames.iter().any(|it| it.is_last);
+        if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end {
+            frames.push(frame::snapshot(&state.view, state.head));
+        }
+        if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some() {
+            return Delivery::End;
+        }
+        Delivery::Frames(frames)
+    }
+
+    /// The state of the job for a watcher whose events are no longer kept.
+    pub(crate) fn resync(&self, cursor: &mut Cursor) -> Vec<Frame> {
+        let state = self.lock();
+        *cursor = Cursor { seen: state.head, epoch: state.epoch, greeted: true };
+        state.resync()
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: Frame) {
+        if self.ring.len() >= self.max_ring
+            && let Some(oldest) = self.ring.pop_front()
+        {
+            self.floor = oldest.id;
+        }
+        self.ring.push_back(frame);
+    }
+
+    fn resync(&self) -> Vec<Frame> {
+        let mut frames = vec![frame::resync(&self.view, self.head)];
+        let present = frame::snapshot(&self.view, self.head);
+        if present.is_last {
+            frames.push(present);
+        }
+        frames
+    }
+}
+
+/// A watcher's place in a channel. Dropping it leaves.
+pub(crate) struct Subscription {
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) cursor: Cursor,
+    changed: watch::Receiver<()>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Subscription {
+    /// Of a channel whose subscribers were counted up for it.
+    pub(super) fn new(channel: Arc<Channel>, place: OwnedSemaphorePermit) -> Self {
+        Self { changed: channel.changed.subscribe(), cursor: Cursor::LOST, channel, _place: place }
+    }
+
+    pub(crate) fn deliver(&mut self) -> Delivery {
+        self.changed.mark_unchanged();
+        self.channel.deliver(&mut self.cursor)
+    }
+
+    /// Waits until there may be something new.
+    pub(crate) async fn changed(&mut self) {
+        // The sender lives in the channel that is held here.
+        _ = self.changed.changed().await;
+    }
+
+    /// Goes on after frames that were delivered from the stream.
+    pub(crate) fn seen(&mut self, id: StreamId) {
+        self.cursor.seen = self.cursor.seen.max(id);
+    }
+
+    pub(crate) fn resync(&mut self) -> Vec<Frame> {
+        self.channel.resync(&mut self.cursor)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,192 @@
+//! The event hub: reads each watched stream once per process, however many browsers watch it.
+//!
+//! A [`Channel`] stands for a watched job. The [`reader`] keeps it up with its stream; a [`Subscription`] is a
+//! cursor into it. Changes are signalled by the channels that our scripts publish on and by keyspace events;
+//! a sweep catches what came without a signal. See docs/adr/0003.
+
+mod channel;
+mod reader;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::channel::{Channel, Cursor, Delivery, Subscription};
+use super::{SseConfig, store, view::View};
+use crate::{
+    error::{Error, Result},
+    ids::{JobId, StreamId},
+    jobs::Jobs,
+    redis::{Redis, job_events_channel, progress_channel, stream_changes_channel},
+    tasks::Tasks,
+};
+
+/// The event hub. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
+    redis: Redis,
+    jobs: Jobs,
+    config: SseConfig,
+    channels: Mutex<HashMap<JobId, Arc<Channel>>>,
+    /// One for each stream that may be open.
+    places: Arc<Semaphore>,
+    /// Reads of the past that may be under way at once.
+    replays: Semaphore,
+    draining: CancellationToken,
+    drain_spread: Duration,
+}
+
+impl Hub {
+    pub(crate) fn start(redis: Redis, jobs: Jobs, config: SseConfig, drain_spread: Duration, tasks: &Tasks) -> Self {
+        const MAX_REPLAYS: usize = 16;
+        let hub = Self(Arc::new(Inner {
+            redis,
+            jobs,
+            places: Arc::new(Semaphore::new(config.max_streams)),
+            config,
+            channels: Mutex::default(),
+            replays: Semaphore::new(MAX_REPLAYS),
+            draining: CancellationToken::new(),
+            drain_spread,
+        }));
+        tasks.spawn("event hub", reader::run(hub.clone(), tasks.shutdown()));
+        hub
+    }
+
+    pub(super) fn config(&self) -> &SseConfig {
+        &self.0.config
+    }
+
+    /// Asks every stream to close, and refuses new ones.
+    pub(crate) fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    pub(super) fn drain_spread(&self) -> Duration {
+        self.0.drain_spread
+    }
+
+    pub(super) fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    /// Joins the watchers of `job`. With `after`, what came after that event is caught up first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop;
+    /// [`Error::RedisUnavailable`].
+    pub(super) async fn subscribe(&self, job: JobId, after: Option<StreamId>) -> Result<Subscription> {
+        if self.0.draining.is_cancelled() {
+            return Err(Error::Busy("the service is about to stop"));
+        }
+        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+            return Err(Error::Busy("too many streams are open"));
+        };
+        let mut subscription = Subscription::new(self.join(job), place);
+        let channel = subscription.channel.clone();
+        channel.loaded.get_or_try_init(|| self.load(&channel)).await?;
+        subscription.cursor = match after {
+            None => channel.start(),
+            Some(id) => self.resume(&channel, id).await?,
+        };
+        Ok(subscription)
+    }
+
+    fn join(&self, job: JobId) -> Arc<Channel> {
+        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = channels.entry(job).or_insert_with(|| Arc::new(Channel::new(job, self.0.config.ring_length)));
+        // Under the lock, so that the sweep does not remove what is being joined.
+        channel.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        channel.clone()
+    }
+
+    /// Listens first and reads then, so that no change falls between.
+    async fn load(&self, channel: &Channel) -> Result<()> {
+        if !channel.is_listening.swap(true, Ordering::Relaxed) {
+            self.0.redis.subscriber().subscribe(&signal_channels(channel.job)).await;
+        }
+        let (view, head) = self.read_job(channel.job).await?;
+        channel.reset(view, head);
+        Ok(())
+    }
+
+    /// The job now, and the newest entry of its stream. An end that stands in the record only is completed.
+    async fn read_job(&self, id: JobId) -> Result<(View, StreamId)> {
+        let mut job = self.0.jobs.find(id).await?;
+        if job.as_ref().is_some_and(|it| it.status.is_terminal() && it.terminal_id.is_none()) {
+            self.0.jobs.settle(id).await?;
+            job = self.0.jobs.find(id).await?;
+        }
+        match job {
+            Some(job) => {
+                let head = job.last_event_id;
+                Ok((View::of(job), head))
+            }
+            None => Ok((View::unknown(id), StreamId::ZERO)),
+        }
+    }
+
+    /// A cursor for a watcher that has seen everything up to `id`.
+    async fn resume(&self, channel: &Channel, id: StreamId) -> Result<Cursor> {
+        if id <= channel.head() {
+            return Ok(channel.resume_at(id));
+        }
+        // Newer than what this process has read: another one was faster, or the stream began anew after a
+        // failover and the id is from a future that did not happen.
+        let (view, head) = self.read_job(channel.job).await?;
+        if id <= head {
+            return Ok(channel.resume_at(id));
+        }
+        if head < channel.head() {
+            channel.restart(view, head);
+        }
+        Ok(Cursor::LOST)
+    }
+
+    /// What came after `after`, from the stream, for a watcher whom the ring no longer serves.
+    pub(super) async fn replay(&self, channel: &Channel, after: StreamId) -> Result<Option<Vec<super::frame::Frame>>> {
+        const PAGE: u64 = 100;
+        let _turn = self.0.replays.acquire().await.map_err(|_| Error::Busy("the service is about to stop"))?;
+        if store::is_trimmed_past(&self.0.redis, channel.job, after).await? {
+            return Ok(None);
+        }
+        let entries = store::read_range(&self.0.redis, channel.job, after, PAGE).await?;
+        Ok(Some(channel.frames_of_the_past(&entries)))
+    }
+}
+
+/// What is published when a job or its stream changes.
+fn signal_channels(job: JobId) -> [String; 3] {
+    [progress_channel(job), job_events_channel(job), stream_changes_channel(job)]
+}
+
+/// The job that a channel of [`signal_channels`] is about.
+fn signalled_job(channel: &str) -> Option<JobId> {
+    let id = channel
+        .strip_prefix("progress:")
+        .or_else(|| channel.strip_prefix("job:")?.strip_suffix(":events"))
+        .or_else(|| channel.split_once("stream:progress:").map(|it| it.1))?;
+    id.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_names_its_job() {
+        let job = JobId::random();
+        for channel in signal_channels(job) {
+            assert_eq!(signalled_job(&channel), Some(job), "{channel}");
+        }
+        assert_eq!(signalled_job("job:*:events"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Progress of jobs: recorded by workers, read at once, or followed by browsers.
+
+mod frame;
+mod hub;
+mod report;
+pub(crate) mod routes;
+mod store;
+mod stream;
+mod view;
+
+use std::time::Duration;
+
+use anyhow::{Result as AnyResult, bail};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::hub::Hub;
+use self::{report::Report, store::Recorded, view::View};
+use crate::{
+    error::Result,
+    ids::JobId,
+    redis::{Redis, Retention},
+};
+
+/// What is kept of a job's progress.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// About how many events a job's stream keeps.
+    pub stream_length: u64,
+}
+
+/// How browsers are served.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SseConfig {
+    /// What lets a browser in.
+    pub access: Access,
+    /// Time between comments that keep a connection open.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// Browsers come back after this, and up to as much again.
+    #[serde(with = "humantime_serde")]
+    pub retry: Duration,
+    /// When a stream ends that asks for no timeout.
+    #[serde(with = "humantime_serde")]
+    pub default_timeout: Duration,
+    /// Streams per process.
+    pub max_streams: usize,
+    /// Events kept in memory per watched job.
+    pub ring_length: usize,
+    /// Time between looks for changes that came without a signal.
+    #[serde(with = "humantime_serde")]
+    pub sweep_interval: Duration,
+    /// Time between looks for an end that stands in the record only.
+    #[serde(with = "humantime_serde")]
+    pub status_check: Duration,
+}
+
+/// What lets a browser in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// A ticket in the URL, or a key.
+    Ticket,
+    /// Knowing the job's id.
+    JobId,
+}
+
+impl SseConfig {
+    pub(crate) fn check(&self) -> AnyResult<()> {
+        use crate::config::check_between;
+
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        check_between("heartbeat", self.heartbeat, ms(100), secs(600))?;
+        check_between("retry", self.retry, ms(1), secs(600))?;
+        check_between("default_timeout", self.default_timeout, secs(1), secs(86_400))?;
+        check_between("sweep_interval", self.sweep_interval, ms(10), secs(600))?;
+        check_between("status_check", self.status_check, ms(10), secs(3600))?;
+        if self.ring_length == 0 {
+            bail!("ring_length is 0; it has to be at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Records progress. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    redis: Redis,
+    retention: Retention,
+    max_files: usize,
+}
+
+impl Progress {
+    pub(crate) fn new(redis: Redis, retention: Retention, max_files: usize) -> Self {
+        Self { redis, retention, max_files }
+    }
+
+    /// Records the progress of some files of a job, in one step: percents, states and events.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Error::WrongStatus`] for a job that is over or being cancelled, so that its worker stops.
+    pub(crate) async fn report(&self, job: JobId, reports: &[Report]) -> Result<Recorded> {
+        store::report(&self.redis, self.retention, job, reports).await
+    }
+}

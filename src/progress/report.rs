@@ -1,0 +1,79 @@
+//! Progress as workers report it, checked once.
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Error, Result},
+    ids::FileId,
+};
+
+/// The body of POST …/files/{file_id}/progress.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileReport {
+    progress: u8,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    attempt: Option<u32>,
+}
+
+/// The body of POST …/progress: many files at once.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchReport {
+    files: Vec<BatchItem>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchItem {
+    file_id: FileId,
+    progress: u8,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    attempt: Option<u32>,
+}
+
+/// One file's progress, valid.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(super) file_id: FileId,
+    /// 0 to 100.
+    pub(super) progress: u8,
+    pub(super) message: Option<String>,
+    /// 0 stands for the present attempt.
+    pub(super) attempt: u32,
+}
+
+impl FileReport {
+    pub(super) fn check(self, file_id: FileId) -> Result<Report> {
+        Report::checked(file_id, self.progress, self.message, self.attempt)
+    }
+}
+
+impl BatchReport {
+    pub(super) fn check(self, max_files: usize) -> Result<Vec<Report>> {
+        if self.files.is_empty() || self.files.len() > max_files {
+            return Err(Error::Invalid(format!("files: {} entries; it needs 1 to {max_files}", self.files.len())));
+        }
+        self.files.into_iter().map(|it| Report::checked(it.file_id, it.progress, it.message, it.attempt)).collect()
+    }
+}
+
+impl Report {
+    fn checked(file_id: FileId, progress: u8, message: Option<String>, attempt: Option<u32>) -> Result<Self> {
+        const MAX_MESSAGE: usize = 1024;
+        if progress > 100 {
+            return Err(Error::Invalid(format!("progress: {progress} is more than 100")));
+        }
+        if message.as_ref().is_some_and(|it| it.len() > MAX_MESSAGE) {
+            return Err(Error::Invalid(format!("message: more than {MAX_MESSAGE} bytes")));
+        }
+        if attempt == Some(0) {
+            return Err(Error::Invalid("attempt: the first attempt is 1".to_owned()));
+        }
+        Ok(Self { file_id, progress, message, attempt: attempt.unwrap_or(0) })
+    }
+}

@@ -1,0 +1,130 @@
+//! Progress in Redis: one function, one round trip.
+//!
+//! * `progress:{job_id}:{file_id}` string: percent
+//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/job.lua`
+
+use std::collections::HashMap;
+
+use fred::{interfaces::StreamsInterface as _, types::Value};
+
+use super::{report::Report, view::Entry};
+use crate::{
+    error::{Error, Result},
+    ids::{FileId, JobId, StreamId},
+    redis::{Database, Redis, Retention, Script, stream_key},
+};
+
+static REPORT: Script = Script::new(include_str!("../../migrations-lua/progress/report.lua"));
+
+/// How many of the reports changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Recorded {
+    pub(crate) recorded: u64,
+    /// From an older attempt, or of a file that is finished.
+    pub(crate) ignored: u64,
+}
+
+/// Records the progress of some files of a job: all of them or, on an error, none.
+///
+/// # Errors
+///
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::WrongStatus`] for a job that is over.
+pub(super) async fn report(redis: &Redis, retention: Retention, job: JobId, reports: &[Report]) -> Result<Recorded> {
+    let args = reports.iter().flat_map(|it| {
+        [
+            Value::from(it.file_id.to_string()),
+            Value::from(it.progress.to_string()),
+            Value::from(it.attempt.to_string()),
+            Value::from(it.message.as_ref().map(|text| format!("m{text}")).unwrap_or_default()),
+        ]
+    });
+    let answer: Vec<Value> = REPORT.run(redis, job, retention, args.collect()).await?;
+    let number = |i: usize| answer.get(i).and_then(Value::as_u64).unwrap_or(0);
+    let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
+    match text(0).as_str() {
+        "recorded" => Ok(Recorded { recorded: number(1), ignored: number(2) }),
+        "missing" => Err(Error::JobNotFound(job)),
+        "unknown_file" => {
+            let file = text(1).parse::<FileId>()?;
+            Err(Error::FileNotFound { job, file })
+        }
+        _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+    }
+}
+
+/// Reads what came after the given entries, at most `count` of each stream, without waiting.
+pub(super) async fn read_new(
+    redis: &Redis,
+    after: &[(JobId, StreamId)],
+    count: u64,
+) -> Result<HashMap<JobId, Vec<Entry>>> {
+    let keys: Vec<String> = after.iter().map(|it| stream_key(it.0)).collect();
+    let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
+    let answer: Value = redis
+        .call(Database::Progress, |client| async move { client.xread(Some(count), None, keys, ids).await })
+        .await?;
+    if answer.is_null() {
+        return Ok(HashMap::new());
+    }
+    let streams = answer.into_map().map_err(|error| corrupt(&error))?.inner();
+    let parse = |(key, entries): (fred::types::Key, Value)| {
+        let job = key.as_str()?.strip_prefix("stream:progress:")?.parse().ok()?;
+        Some((job, parse_entries(entries)))
+    };
+    Ok(streams.into_iter().filter_map(parse).collect())
+}
+
+/// Reads at most `count` entries of one stream after `after`.
+pub(super) async fn read_range(redis: &Redis, job: JobId, after: StreamId, count: u64) -> Result<Vec<Entry>> {
+    let start = format!("({after}");
+    let answer: Value = redis
+        .call(Database::Progress, |client| async move {
+            client.xrange(stream_key(job), start, "+", Some(count)).await
+        })
+        .await?;
+    Ok(parse_entries(answer))
+}
+
+/// Whether entries after `after` may have been trimmed away.
+pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
+    let answer: Result<Value> = redis
+        .call(Database::Progress, |client| async move { client.xinfo_stream(stream_key(job), false, None).await })
+        .await;
+    let info = match answer {
+        Ok(info) => info.into_map().map_err(|error| corrupt(&error))?.inner(),
+        // No such stream: nothing in it was trimmed.
+        Err(Error::Redis(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let field = |name: &str| info.iter().find(|it| it.0.as_str() == Some(name)).map(|it| it.1.clone());
+    let first = field("first-entry").map(|it| parse_entries(Value::Array(vec![it]))).and_then(|it| it.first().map(|e| e.id));
+    let Some(first) = first else { return Ok(false) };
+    let n_added = field("entries-added").and_then(|it| it.as_u64());
+    let n_kept = field("length").and_then(|it| it.as_u64());
+    Ok(after < first && (n_added.is_none() || n_added != n_kept))
+}
+
+/// Entries as Redis sends them, `[[id, [name, value, …]], …]`. Text that is not UTF-8 is made so: any
+/// program may write to a stream, and none may stop the others from being read.
+fn parse_entries(entries: Value) -> Vec<Entry> {
+    entries.into_array().into_iter().filter_map(parse_entry).collect()
+}
+
+fn parse_entry(entry: Value) -> Option<Entry> {
+    let mut parts = entry.into_array().into_iter();
+    let id = lossy(&parts.next()?).parse().ok()?;
+    let mut flat = parts.next()?.into_array().into_iter();
+    let mut fields = HashMap::new();
+    while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+        fields.insert(lossy(&name), lossy(&value));
+    }
+    Some(Entry { id, fields })
+}
+
+fn lossy(value: &Value) -> String {
+    value.as_bytes().map(|it| String::from_utf8_lossy(it).into_owned()).or_else(|| value.as_string()).unwrap_or_default()
+}
+
+fn corrupt(error: &fred::error::Error) -> Error {
+    Error::Corrupt { what: "progress stream", reason: error.to_string() }
+}

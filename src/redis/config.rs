@@ -1,0 +1,190 @@
+//! Settings of the way to Redis, and what they mean to fred.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use fred::{
+    prelude::{Builder, ReconnectPolicy},
+    socket2::TcpKeepalive,
+    types::{
+        RespVersion,
+        config::{
+            Config as FredConfig, ConnectionConfig, PerformanceConfig, ReconnectError, ServerConfig,
+            UnresponsiveConfig,
+        },
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Secret, check_between};
+
+/// How Redis is reached.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where Redis is; empty chooses by `url`.
+    pub mode: Mode,
+    /// The server in standalone mode. May hold a password.
+    pub url: Secret,
+    /// The ACL user, when the URL has none.
+    pub username: String,
+    /// The password, when the URL has none.
+    pub password: Secret,
+    /// Connections per database.
+    pub pool_size: usize,
+    /// The longest that connecting may take.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// The longest that a request waits for Redis.
+    #[serde(with = "humantime_serde")]
+    pub command_timeout: Duration,
+    /// Commands that may wait on one connection.
+    pub max_pending_commands: usize,
+    /// First wait between attempts to connect.
+    #[serde(with = "humantime_serde")]
+    pub reconnect_min_delay: Duration,
+    /// Longest wait between attempts to connect.
+    #[serde(with = "humantime_serde")]
+    pub reconnect_max_delay: Duration,
+    /// Time between pings of a connection.
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+    /// How long a ping may take.
+    #[serde(with = "humantime_serde")]
+    pub probe_timeout: Duration,
+    /// How long a connection may be down before it is made anew.
+    #[serde(with = "humantime_serde")]
+    pub replace_after: Duration,
+    /// Silence before the first TCP keepalive.
+    #[serde(with = "humantime_serde")]
+    pub tcp_keepalive_idle: Duration,
+    /// Time between TCP keepalives.
+    #[serde(with = "humantime_serde")]
+    pub tcp_keepalive_interval: Duration,
+    /// The private server of the embedded mode.
+    pub embedded: EmbeddedConfig,
+}
+
+/// Where Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Standalone when there is a URL, else embedded.
+    #[serde(rename = "")]
+    Auto,
+    /// A private child process.
+    Embedded,
+    /// The server at `url`.
+    Standalone,
+}
+
+/// The private server of the embedded mode.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedConfig {
+    /// The `redis-server` program, by name or path.
+    pub program: PathBuf,
+    /// Where its data, log and socket are.
+    pub dir: PathBuf,
+    /// How long it may take to answer.
+    #[serde(with = "humantime_serde")]
+    pub start_timeout: Duration,
+}
+
+impl Config {
+    /// The mode with `Auto` resolved.
+    pub(crate) fn effective_mode(&self) -> Mode {
+        match self.mode {
+            Mode::Auto if self.url.is_empty() => Mode::Embedded,
+            Mode::Auto => Mode::Standalone,
+            mode => mode,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let ms = Duration::from_millis;
+        check_between("command_timeout", self.command_timeout, ms(10), ms(60_000))?;
+        check_between("connect_timeout", self.connect_timeout, ms(10), ms(60_000))?;
+        check_between("probe_interval", self.probe_interval, ms(10), ms(60_000))?;
+        check_between("probe_timeout", self.probe_timeout, ms(10), ms(60_000))?;
+        if !(1..=64).contains(&self.pool_size) {
+            bail!("pool_size is {}; it has to be between 1 and 64", self.pool_size);
+        }
+        if self.effective_mode() == Mode::Standalone {
+            if self.url.is_empty() {
+                bail!("mode is \"standalone\", which needs a url such as redis://localhost:6379");
+            }
+            self.server(self.url.expose())?;
+        }
+        Ok(())
+    }
+
+    /// The server that `url` names, with the credentials of the settings where the URL has none.
+    pub(super) fn server(&self, url: &str) -> Result<FredConfig> {
+        let known = ["redis://", "rediss://", "redis+unix://"];
+        if !known.iter().any(|it| url.starts_with(it)) {
+            bail!("url has to begin with one of {}", known.join(", "));
+        }
+        // The text of the error may hold the URL and with it the password.
+        let mut server = FredConfig::from_url(url).ok().context("url is not a URL of a Redis server")?;
+        if server.database.is_some_and(|it| it != 0) {
+            bail!("url names a database; the databases 0 to 4 have fixed uses, so it must not");
+        }
+        let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        server.username = server.username.or_else(|| filled(&self.username));
+        server.password = server.password.or_else(|| filled(self.password.expose()));
+        Ok(server)
+    }
+
+    /// A private server listening on the unix socket `path`.
+    pub(super) fn socket(path: PathBuf) -> FredConfig {
+        FredConfig { server: ServerConfig::Unix { path }, ..FredConfig::default() }
+    }
+
+    /// A builder of clients of `server` that select `database`.
+    pub(super) fn builder(&self, server: &FredConfig, database: u8) -> Builder {
+        let mut config = server.clone();
+        config.version = RespVersion::RESP3;
+        config.database = Some(database);
+        config.fail_fast = false;
+        let mut builder = Builder::from_config(config);
+        builder.set_connection_config(self.connection());
+        builder.set_performance_config(PerformanceConfig {
+            default_command_timeout: self.command_timeout,
+            broadcast_channel_capacity: 4096,
+            ..PerformanceConfig::default()
+        });
+        let millis = |it: Duration| u32::try_from(it.as_millis()).unwrap_or(u32::MAX);
+        let (least, most) = (millis(self.reconnect_min_delay), millis(self.reconnect_max_delay));
+        builder.set_policy(ReconnectPolicy::new_exponential(0, least, most, 2));
+        builder
+    }
+
+    fn connection(&self) -> ConnectionConfig {
+        let mut connection = ConnectionConfig {
+            connection_timeout: self.connect_timeout,
+            internal_command_timeout: self.connect_timeout,
+            // A command whose answer was lost may have been applied; whoever sent it decides.
+            max_command_attempts: 1,
+            max_command_buffer_len: self.max_pending_commands,
+            auto_client_setname: true,
+            unresponsive: UnresponsiveConfig {
+                max_timeout: Some(self.command_timeout),
+                interval: self.command_timeout / 4,
+            },
+            reconnect_errors: vec![
+                ReconnectError::ClusterDown,
+                ReconnectError::Loading,
+                ReconnectError::ReadOnly,
+                ReconnectError::MasterDown,
+                ReconnectError::NoReplicas,
+            ],
+            ..ConnectionConfig::default()
+        };
+        connection.tcp.nodelay = Some(true);
+        connection.tcp.keepalive = Some(
+            TcpKeepalive::new().with_time(self.tcp_keepalive_idle).with_interval(self.tcp_keepalive_interval),
+        );
+        connection
+    }
+}

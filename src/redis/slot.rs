@@ -1,0 +1,132 @@
+//! One connection under supervision: pinged all the time, reconnected when silent, replaced when lost.
+//!
+//! fred alone never notices a hung server while writes go on (fred #307), and can get stuck in a
+//! reconnection for good; see docs/adr/0002.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::Client,
+    interfaces::ClientLike as _,
+    prelude::Builder,
+    types::{ConnectHandle, Value, config::{Config as FredConfig, Options}},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Config, Database};
+use crate::tasks::Tasks;
+
+/// A place in a pool; the client in it may be replaced.
+pub(super) struct Slot {
+    name: &'static str,
+    builder: Builder,
+    current: RwLock<Client>,
+    up: AtomicBool,
+    probe_interval: Duration,
+    probe_timeout: Duration,
+    replace_after: Duration,
+}
+
+impl Slot {
+    /// Begins to connect in the background and supervises until the service stops.
+    pub(super) fn start(
+        config: &Config,
+        server: &FredConfig,
+        database: Database,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Arc<Self>> {
+        let builder = config.builder(server, database as u8);
+        let slot = Arc::new(Self {
+            name: match database {
+                Database::Queue => "queue",
+                Database::Jobs => "jobs",
+                Database::Progress => "progress",
+                Database::RateLimits => "rate_limits",
+                Database::Cache => "cache",
+            },
+            current: RwLock::new(builder.build()?),
+            builder,
+            up: AtomicBool::new(false),
+            probe_interval: config.probe_interval,
+            probe_timeout: config.probe_timeout,
+            replace_after: config.replace_after,
+        });
+        tasks.spawn("redis connection", slot.clone().supervise(tasks.shutdown()));
+        Ok(slot)
+    }
+
+    /// The client, if it answered its last ping and has not lost its connection since.
+    pub(super) fn client_if_up(&self) -> Option<Client> {
+        if !self.up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let client = self.current();
+        client.is_connected().then_some(client)
+    }
+
+    fn current(&self) -> Client {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn supervise(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut handle = self.current().connect();
+        let mut ticks = interval(self.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut n_failures = 0;
+        let mut last_answer = Instant::now();
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            if self.answers().await {
+                n_failures = 0;
+                last_answer = Instant::now();
+                if !self.up.swap(true, Ordering::Relaxed) {
+                    info!(database = self.name, "connected to Redis");
+                }
+                continue;
+            }
+            n_failures += 1;
+            if n_failures < 2 {
+                continue;
+            }
+            if self.up.swap(false, Ordering::Relaxed) {
+                warn!(database = self.name, "lost the connection to Redis");
+            }
+            if last_answer.elapsed() >= self.replace_after {
+                self.replace(&mut handle);
+                last_answer = Instant::now();
+            } else {
+                // Itself bounded: on a stuck client this call may never return.
+                _ = timeout(self.probe_timeout, self.current().force_reconnection()).await;
+            }
+        }
+        _ = timeout(self.probe_timeout, self.current().quit()).await;
+        handle.abort();
+    }
+
+    async fn answers(&self) -> bool {
+        let client = self.current();
+        if !client.is_connected() {
+            return false;
+        }
+        let options =
+            Options { timeout: Some(self.probe_timeout), max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let ping = client.with_options(&options);
+        matches!(timeout(self.probe_timeout, ping.ping::<Value>(None)).await, Ok(Ok(_)))
+    }
+
+    /// Throws the client away, with its connection: a dropped client alone would leak it.
+    fn replace(&self, handle: &mut ConnectHandle) {
+        let Ok(fresh) = self.builder.build() else { return };
+        let connecting = fresh.connect();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        std::mem::replace(handle, connecting).abort();
+        warn!(database = self.name, "made a new connection to Redis");
+    }
+}

@@ -1,0 +1,205 @@
+//! The process's one subscribing connection: channels are counted, and come back after an outage.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::SubscriberClient,
+    interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
+    prelude::Builder,
+    types::{ConnectHandle, Message, Value, config::Config as FredConfig},
+};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Config, Database};
+use crate::tasks::Tasks;
+
+/// What a listener hears.
+#[derive(Clone, Debug)]
+pub(crate) enum Signal {
+    /// A message on a subscribed channel.
+    Message { channel: Arc<str> },
+    /// Messages may have been missed: the connection was lost, or the listener was too slow.
+    Gap,
+}
+
+/// Handle to the subscribing connection. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Subscriber(Arc<Inner>);
+
+struct Inner {
+    builder: Builder,
+    client: RwLock<SubscriberClient>,
+    wanted: Mutex<HashMap<String, usize>>,
+    /// Held while a command goes out, so that the server sees them in the order of the counts.
+    sending: tokio::sync::Mutex<()>,
+    up: AtomicBool,
+    signals: broadcast::Sender<Signal>,
+    probe_interval: Duration,
+    probe_timeout: Duration,
+    replace_after: Duration,
+}
+
+impl Subscriber {
+    pub(super) fn start(config: &Config, server: &FredConfig, tasks: &Tasks) -> anyhow::Result<Self> {
+        const MAX_SIGNALS: usize = 8192;
+        let builder = config.builder(server, Database::Progress as u8);
+        let inner = Inner {
+            client: RwLock::new(builder.build_subscriber_client()?),
+            builder,
+            wanted: Mutex::default(),
+            sending: tokio::sync::Mutex::default(),
+            up: AtomicBool::new(false),
+            signals: broadcast::channel(MAX_SIGNALS).0,
+            probe_interval: config.probe_interval,
+            probe_timeout: config.probe_timeout,
+            replace_after: config.replace_after,
+        };
+        let subscriber = Self(Arc::new(inner));
+        tasks.spawn("redis subscriber", subscriber.clone().supervise(tasks.shutdown()));
+        Ok(subscriber)
+    }
+
+    /// Everything heard from now on, whatever was subscribed.
+    pub(crate) fn signals(&self) -> broadcast::Receiver<Signal> {
+        self.0.signals.subscribe()
+    }
+
+    /// Subscribes to `channels`, counted. While Redis is away they are only noted; a [`Signal::Gap`] tells
+    /// when they have come to be heard.
+    pub(crate) async fn subscribe(&self, channels: &[String]) {
+        let _turn = self.0.sending.lock().await;
+        let fresh = self.count(channels, true);
+        if !fresh.is_empty() && self.0.up.load(Ordering::Relaxed) {
+            _ = timeout(self.0.probe_timeout, self.client().subscribe(fresh)).await;
+        }
+    }
+
+    /// Gives up one count of each of `channels`.
+    pub(crate) async fn unsubscribe(&self, channels: &[String]) {
+        let _turn = self.0.sending.lock().await;
+        let unwanted = self.count(channels, false);
+        if !unwanted.is_empty() && self.0.up.load(Ordering::Relaxed) {
+            _ = timeout(self.0.probe_timeout, self.client().unsubscribe(unwanted)).await;
+        }
+    }
+
+    /// Counts and returns the channels that became wanted, or unwanted, by it.
+    fn count(&self, channels: &[String], up: bool) -> Vec<String> {
+        let mut wanted = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Vec::new();
+        for channel in channels {
+            let n = wanted.entry(channel.clone()).or_default();
+            *n = if up { *n + 1 } else { n.saturating_sub(1) };
+            match (*n, up) {
+                (1, true) => changed.push(channel.clone()),
+                (0, _) => {
+                    wanted.remove(channel);
+                    changed.push(channel.clone());
+                }
+                _ => (),
+            }
+        }
+        changed
+    }
+
+    fn client(&self) -> SubscriberClient {
+        self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn supervise(self, shutdown: CancellationToken) {
+        let mut connection = Connection::open(self.client());
+        let mut ticks = interval(self.0.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(self.step(&mut connection, &mut ticks)).await.is_some() {}
+        _ = timeout(self.0.probe_timeout, self.client().quit()).await;
+        connection.handle.abort();
+    }
+
+    async fn step(&self, connection: &mut Connection, ticks: &mut Interval) {
+        tokio::select! {
+            message = connection.messages.recv() => match message {
+                Ok(message) => self.pass_on(&message),
+                Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
+                Err(RecvError::Closed) => { ticks.tick().await; }
+            },
+            Ok(_) = connection.reconnects.recv() => self.subscribe_again().await,
+            _ = ticks.tick() => self.probe(connection).await,
+        }
+    }
+
+    fn pass_on(&self, message: &Message) {
+        self.signal(Signal::Message { channel: Arc::from(&*message.channel) });
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Nobody listening is no error.
+        _ = self.0.signals.send(signal);
+    }
+
+    async fn subscribe_again(&self) {
+        let channels: Vec<String> =
+            self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        info!(n_channels = channels.len(), "listening to Redis");
+        if !channels.is_empty() {
+            _ = timeout(self.0.probe_timeout.max(Duration::from_secs(1)), self.client().subscribe(channels)).await;
+        }
+        self.signal(Signal::Gap);
+    }
+
+    async fn probe(&self, connection: &mut Connection) {
+        let client = self.client();
+        let alive = client.is_connected()
+            && matches!(timeout(self.0.probe_timeout, client.ping::<Value>(None)).await, Ok(Ok(_)));
+        if alive {
+            connection.last_answer = Instant::now();
+            connection.n_failures = 0;
+            if !self.0.up.swap(true, Ordering::Relaxed) {
+                self.subscribe_again().await;
+            }
+            return;
+        }
+        connection.n_failures += 1;
+        self.0.up.store(false, Ordering::Relaxed);
+        if connection.last_answer.elapsed() >= self.0.replace_after {
+            self.replace(connection);
+        } else if connection.n_failures >= 2 {
+            _ = timeout(self.0.probe_timeout, client.force_reconnection()).await;
+        }
+    }
+
+    fn replace(&self, connection: &mut Connection) {
+        let Ok(fresh) = self.0.builder.build_subscriber_client() else { return };
+        let replaced = std::mem::replace(connection, Connection::open(fresh.clone()));
+        *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        replaced.handle.abort();
+        warn!("made a new subscribing connection to Redis");
+    }
+}
+
+/// A client with what it reports.
+struct Connection {
+    handle: ConnectHandle,
+    messages: broadcast::Receiver<Message>,
+    reconnects: broadcast::Receiver<fred::types::config::Server>,
+    last_answer: Instant,
+    n_failures: u32,
+}
+
+impl Connection {
+    fn open(client: SubscriberClient) -> Self {
+        let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
+        Self { handle: client.connect(), messages, reconnects, last_answer: Instant::now(), n_failures: 0 }
+    }
+}

@@ -1,0 +1,21 @@
+//! The handles that a handler may ask for, each by its own type.
+
+use axum::extract::FromRef;
+
+use crate::{
+    auth::{ApiKeys, Tickets},
+    health::Health,
+    jobs::Jobs,
+    progress::{Hub, Progress},
+};
+
+/// Everything that handlers share. Cheap to clone.
+#[derive(Clone, FromRef)]
+pub(crate) struct AppState {
+    pub(crate) keys: ApiKeys,
+    pub(crate) tickets: Tickets,
+    pub(crate) jobs: Jobs,
+    pub(crate) progress: Progress,
+    pub(crate) hub: Hub,
+    pub(crate) health: Health,
+}
