@@ -37,16 +37,18 @@ impl App {
     ///
     /// If the port is taken, the embedded Redis does not start, or a setting makes no sense.
     pub async fn bind(config: Config) -> Result<Self> {
-        let server = Server::bind(&config.server)
-            .await
-            .with_context(|| format!("cannot listen on {} (server.listen)", config.server.listen))?;
+        let server = Server::bind(&config.server).await.with_context(|| {
+            format!("cannot listen on {} (server.listen)", config.server.listen)
+        })?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
         let state = Self::build(&config, &redis, &tasks);
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");
         }
-        if config.environment == Deployment::Production && config.cors.origins.iter().any(|it| it == "*") {
+        if config.environment == Deployment::Production
+            && config.cors.origins.iter().any(|it| it == "*")
+        {
             warn!("cors.origins is \"*\": any site may call");
         }
         Ok(Self {
@@ -60,8 +62,10 @@ impl App {
     }
 
     fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> AppState {
-        let retention =
-            Retention { ttl_secs: config.jobs.ttl.as_secs(), stream_length: config.progress.stream_length };
+        let retention = Retention {
+            ttl_secs: config.jobs.ttl.as_secs(),
+            stream_length: config.progress.stream_length,
+        };
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention);
         let drain_spread = config.server.drain_spread;
         AppState {

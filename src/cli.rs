@@ -55,7 +55,11 @@ impl Cli {
 
     fn try_run(self) -> Result<()> {
         let config = Config::load(self.config.as_deref(), std::env::vars())?;
-        let command = if self.check_config { Command::CheckConfig } else { self.command.unwrap_or(Command::Serve) };
+        let command = if self.check_config {
+            Command::CheckConfig
+        } else {
+            self.command.unwrap_or(Command::Serve)
+        };
         if matches!(command, Command::CheckConfig) {
             return Ok(std::io::stdout().write_all(config.to_masked_toml()?.as_bytes())?);
         }
@@ -63,7 +67,9 @@ impl Cli {
         match command {
             Command::Serve => runtime.block_on(serve(config)),
             Command::Demo(args) => runtime.block_on(demo::run(args, &local_url(&config))),
-            Command::Health { url } => runtime.block_on(health(&url.unwrap_or_else(|| local_url(&config)))),
+            Command::Health { url } => {
+                runtime.block_on(health(&url.unwrap_or_else(|| local_url(&config))))
+            }
             Command::CheckConfig => Ok(()),
         }
     }

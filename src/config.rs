@@ -81,8 +81,12 @@ impl Config {
         for list in LISTS {
             from_environment = from_environment.with_list_parse_key(list);
         }
-        let merged = builder.add_source(from_environment).build().context("the configuration cannot be read")?;
-        let config: Self = serde_path_to_error::deserialize(merged).map_err(explain)?;
+        let merged = builder
+            .add_source(from_environment)
+            .build()
+            .context("the configuration cannot be read")?;
+        let config: Self = serde_path_to_error::deserialize(merged.clone())
+            .map_err(|error| explain(&merged, error))?;
         config.check()?;
         Ok(config)
     }
@@ -92,6 +96,7 @@ impl Config {
         self.redis.check().context("redis")?;
         self.auth.check(self.environment).context("auth")?;
         self.jobs.check().context("jobs")?;
+        self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.telemetry_check()
     }
@@ -110,9 +115,20 @@ impl Config {
     }
 }
 
-fn explain(error: serde_path_to_error::Error<config::ConfigError>) -> anyhow::Error {
+fn explain(
+    merged: &config::Config,
+    error: serde_path_to_error::Error<config::ConfigError>,
+) -> anyhow::Error {
     let path = error.path().to_string();
-    let cause = error.into_inner();
+    let mut cause = error.into_inner().to_string();
+    // Of a bad choice this crate does not say what is allowed; serde_json does.
+    if let Ok(tree) = merged.clone().try_deserialize::<serde_json::Value>()
+        && let Err(better) = serde_path_to_error::deserialize::<_, Config>(tree)
+        && better.path().to_string() == path
+        && better.inner().to_string().starts_with("unknown variant")
+    {
+        cause = better.into_inner().to_string();
+    }
     let variable = format!("{PREFIX}{SEPARATOR}{}", path.to_uppercase().replace('.', SEPARATOR));
     if path == "." {
         anyhow::anyhow!("bad configuration: {cause}")
@@ -122,7 +138,9 @@ fn explain(error: serde_path_to_error::Error<config::ConfigError>) -> anyhow::Er
 }
 
 /// Replaces `I2M__X_FILE=path` by `I2M__X=contents`, without the file's last line end.
-fn resolve_files(environment: impl IntoIterator<Item = (String, String)>) -> Result<HashMap<String, String>> {
+fn resolve_files(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<HashMap<String, String>> {
     let mut variables: HashMap<String, String> = environment
         .into_iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && name[PREFIX.len()..].starts_with(SEPARATOR))
@@ -173,7 +191,12 @@ impl Serialize for Secret {
 }
 
 /// Fails unless `value` lies between `least` and `most`, naming the setting.
-pub(crate) fn check_between(name: &str, value: Duration, least: Duration, most: Duration) -> Result<()> {
+pub(crate) fn check_between(
+    name: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }

@@ -56,7 +56,15 @@ impl From<fred::error::Error> for Error {
 
         // What a server says of its own state, by the first word of its error reply.
         const PASSING: [&str; 10] = [
-            "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS", "BUSY",
+            "LOADING",
+            "READONLY",
+            "MASTERDOWN",
+            "CLUSTERDOWN",
+            "TRYAGAIN",
+            "OOM",
+            "MISCONF",
+            "NOREPLICAS",
+            "BUSY",
             "UNKILLABLE",
         ];
         let passing = match error.kind() {

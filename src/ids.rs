@@ -62,7 +62,9 @@ impl FromStr for FileId {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let digits = text.strip_prefix("file_").filter(|it| (3..=6).contains(&it.len()));
-        let index = digits.filter(|it| it.bytes().all(|b| b.is_ascii_digit())).and_then(|it| it.parse().ok());
+        let index = digits
+            .filter(|it| it.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|it| it.parse().ok());
         match index.map(Self) {
             Some(id) if id.to_string() == text => Ok(id),
             _ => Err(Error::Invalid(format!(
@@ -158,10 +160,16 @@ impl FromStr for StreamId {
 
     /// Takes `ms-seq` with both numbers, as Redis writes it and `Last-Event-ID` brings it back.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let number = |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse().ok()).flatten();
+        let number =
+            |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse().ok()).flatten();
         text.split_once('-')
             .and_then(|(ms, seq)| Some(Self { ms: number(ms)?, seq: number(seq)? }))
-            .ok_or_else(|| Error::Invalid(format!("an event id looks like 1700000000000-0; got {}", quoted(text))))
+            .ok_or_else(|| {
+                Error::Invalid(format!(
+                    "an event id looks like 1700000000000-0; got {}",
+                    quoted(text)
+                ))
+            })
     }
 }
 
@@ -212,6 +220,9 @@ mod tests {
     #[test]
     fn a_key_is_hashed_as_the_seed_does() {
         let hash = ApiKeyHash::of_key("abc");
-        assert_eq!(hash.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            hash.as_str(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

@@ -19,7 +19,10 @@ use tower_http::{
 use crate::{
     config::Config,
     health,
-    http::{BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic, render_problems},
+    http::{
+        BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic,
+        render_problems,
+    },
     jobs, progress,
     state::AppState,
 };
@@ -36,7 +39,8 @@ pub struct CorsConfig {
 ///
 /// If an origin of the settings is none.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
-    let body_limit = BodyLimit(usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX));
+    let body_limit =
+        BodyLimit(usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX));
     let layers = ServiceBuilder::new()
         .layer(from_fn(log_request))
         .layer(cors(&config.cors)?)
@@ -63,14 +67,24 @@ fn cors(config: &CorsConfig) -> Result<CorsLayer> {
     } else {
         let parsed = config.origins.iter().map(|it| {
             let origin = it.trim_end_matches('/');
-            HeaderValue::from_str(origin).with_context(|| format!("cors.origins: {it:?} is no origin"))
+            HeaderValue::from_str(origin)
+                .with_context(|| format!("cors.origins: {it:?} is no origin"))
         });
         AllowOrigin::list(parsed.collect::<Result<Vec<_>>>()?)
     };
-    let names = |names: &[&'static str]| names.iter().map(|it| HeaderName::from_static(it)).collect::<Vec<_>>();
+    let names = |names: &[&'static str]| {
+        names.iter().map(|it| HeaderName::from_static(it)).collect::<Vec<_>>()
+    };
     Ok(CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,

@@ -19,7 +19,11 @@ impl Tasks {
     }
 
     /// Runs `task` until it ends of itself, which it must soon after [`Tasks::shutdown`].
-    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let stop_all = self.shutdown.clone().drop_guard();
         self.spawn_unguarded(name, async move {
             let _stop_all = stop_all;
@@ -29,7 +33,11 @@ impl Tasks {
 
     /// Runs work that may end at any time, such as one connection, without ending the service with it.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-    pub(crate) fn spawn_unguarded(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_unguarded(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         tokio::spawn(self.tracker.track_future(task.instrument(info_span!("task", name))));
     }
 

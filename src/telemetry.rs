@@ -50,7 +50,7 @@ pub(crate) fn init(config: &Config) -> Result<()> {
     let started = if pretty {
         log.with_target(false).compact().try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).try_init()
+        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }

@@ -37,7 +37,7 @@ impl Caller {
 pub(crate) struct Client(pub(crate) Caller);
 
 /// A caller with the role `worker`.
-pub(crate) struct Worker(pub(crate) Caller);
+pub(crate) struct Worker;
 
 /// A caller with the role `client` or `worker`.
 pub(crate) struct Reader(pub(crate) Caller);
@@ -61,21 +61,31 @@ where
 
 /// The key of a request: `Authorization: Bearer KEY`, else `X-API-Key: KEY`.
 pub(crate) fn presented_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()).and_then(|it| {
-        let (scheme, key) = it.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
+    let bearer =
+        headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()).and_then(|it| {
+            let (scheme, key) = it.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
     let key = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
     key.filter(|it| !it.is_empty())
 }
 
-async fn caller_with<S>(parts: &mut Parts, state: &S, roles: &[Role], needed: &'static str) -> Result<Caller, Problem>
+async fn caller_with<S>(
+    parts: &mut Parts,
+    state: &S,
+    roles: &[Role],
+    needed: &'static str,
+) -> Result<Caller, Problem>
 where
     ApiKeys: FromRef<S>,
     S: Sync,
 {
     let caller = Caller::from_request_parts(parts, state).await?;
-    if roles.iter().any(|it| caller.is(*it)) { Ok(caller) } else { Err(Error::Forbidden { needed }.into()) }
+    if roles.iter().any(|it| caller.is(*it)) {
+        Ok(caller)
+    } else {
+        Err(Error::Forbidden { needed }.into())
+    }
 }
 
 impl<S> FromRequestParts<S> for Client
@@ -98,7 +108,7 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Worker], "worker").await.map(Self)
+        caller_with(parts, state, &[Role::Worker], "worker").await.map(|_| Self)
     }
 }
 

@@ -74,7 +74,9 @@ impl Config {
             bail!("mode is \"open\", which lets anybody in; in production it has to be \"keys\"");
         }
         if environment == Deployment::Production && self.ticket_secrets.is_empty() {
-            bail!("ticket_secrets is empty; in production set I2M__AUTH__TICKET_SECRETS or its _FILE");
+            bail!(
+                "ticket_secrets is empty; in production set I2M__AUTH__TICKET_SECRETS or its _FILE"
+            );
         }
         if self.ticket_secrets.iter().any(|it| it.expose().len() < MIN_SECRET_LEN) {
             bail!("ticket_secrets holds a secret shorter than {MIN_SECRET_LEN} characters");

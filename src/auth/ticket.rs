@@ -41,7 +41,8 @@ struct Inner {
 
 impl Tickets {
     pub(crate) fn new(config: &Config, redis: Redis) -> Self {
-        let secrets = config.ticket_secrets.iter().map(|it| it.expose().as_bytes().to_vec()).collect();
+        let secrets =
+            config.ticket_secrets.iter().map(|it| it.expose().as_bytes().to_vec()).collect();
         let shared = tokio::sync::OnceCell::new();
         Self(Arc::new(Inner { secrets, shared, redis, ttl: config.ticket_ttl }))
     }
@@ -67,9 +68,11 @@ impl Tickets {
         let (expiry, signature) = ticket.split_once('.').ok_or(Error::InvalidTicket)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::InvalidTicket)?;
         let signing = self.signing_secret().await?;
-        let mut secrets = std::iter::once(signing).chain(self.0.secrets.iter().skip(1).map(Vec::as_slice));
+        let mut secrets =
+            std::iter::once(signing).chain(self.0.secrets.iter().skip(1).map(Vec::as_slice));
         // verify_slice compares in constant time.
-        let signed = secrets.any(|secret| mac(secret, job, expiry).verify_slice(&signature).is_ok());
+        let signed =
+            secrets.any(|secret| mac(secret, job, expiry).verify_slice(&signature).is_ok());
         let alive = i64::from_str_radix(expiry, 16).is_ok_and(|it| it >= Utc::now().timestamp());
         if signed && alive { Ok(()) } else { Err(Error::InvalidTicket) }
     }
@@ -98,7 +101,8 @@ impl Tickets {
                 client.get(key).await
             })
             .await?;
-        made.map(String::into_bytes).ok_or_else(|| Error::RedisUnavailable("no ticket secret".to_owned()))
+        made.map(String::into_bytes)
+            .ok_or_else(|| Error::RedisUnavailable("no ticket secret".to_owned()))
     }
 }
 

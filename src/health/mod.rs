@@ -1,7 +1,7 @@
 //! Probes for Kubernetes, and the report on Redis for people.
 
-pub(crate) mod routes;
 mod report;
+pub(crate) mod routes;
 
 use std::sync::{
     Arc,
@@ -44,11 +44,6 @@ impl Health {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Whether requests can be served now: every database answered its last ping, and no stop is under way.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.has_started() && self.0.redis.is_up()
-    }
-
     /// Whether Redis was reached once; stays true.
     pub(crate) fn has_started(&self) -> bool {
         let started = self.0.has_started.load(Ordering::Relaxed) || self.0.redis.is_up();
@@ -61,13 +56,23 @@ impl Health {
     /// Asks Redis how it is, within the command timeout.
     pub(crate) async fn report(&self) -> Report {
         let started = std::time::Instant::now();
-        let ping = self.0.redis.call(Database::Jobs, |client| async move { client.ping::<String>(None).await }).await;
+        let ping = self
+            .0
+            .redis
+            .call(Database::Jobs, |client| async move { client.ping::<String>(None).await })
+            .await;
         let ping = ping.map(|_| started.elapsed());
         let info = if ping.is_ok() { self.info().await } else { Ok(String::new()) };
         Report::new(&ping, &info, self.is_draining(), self.0.since)
     }
 
     async fn info(&self) -> Result<String> {
-        self.0.redis.call(Database::Jobs, |client| async move { client.info(Some(InfoKind::Default)).await }).await
+        self.0
+            .redis
+            .call(
+                Database::Jobs,
+                |client| async move { client.info(Some(InfoKind::Default)).await },
+            )
+            .await
     }
 }

@@ -43,10 +43,16 @@ impl Report {
         let mut status = if is_draining { Verdict::Degraded } else { Verdict::Healthy };
         match ping {
             Ok(took) => {
-                checks.insert("ping".into(), json!({"status": "ok", "response_time_ms": took.as_secs_f64() * 1000.0}));
+                checks.insert(
+                    "ping".into(),
+                    json!({"status": "ok", "response_time_ms": took.as_secs_f64() * 1000.0}),
+                );
             }
             Err(_) => {
-                checks.insert("ping".into(), json!({"status": "error", "error": "Redis does not answer"}));
+                checks.insert(
+                    "ping".into(),
+                    json!({"status": "error", "error": "Redis does not answer"}),
+                );
                 status = Verdict::Unhealthy;
             }
         }
@@ -89,6 +95,10 @@ impl<'a> Info<'a> {
         self.0.get(name).copied().unwrap_or_default()
     }
 
+    fn count(&self, name: &str) -> u64 {
+        self.text(name).parse().unwrap_or(0)
+    }
+
     fn number(&self, name: &str) -> f64 {
         self.text(name).parse().unwrap_or(0.0)
     }
@@ -98,7 +108,10 @@ impl<'a> Info<'a> {
         let limit = self.number("maxmemory");
         if self.text("role") == "slave" {
             Some("this Redis is a replica")
-        } else if limit > 0.0 && self.text("maxmemory_policy") == "noeviction" && self.number("used_memory") >= limit {
+        } else if limit > 0.0
+            && self.text("maxmemory_policy") == "noeviction"
+            && self.number("used_memory") >= limit
+        {
             Some("Redis is out of memory")
         } else {
             None
@@ -115,21 +128,21 @@ impl<'a> Info<'a> {
                 "maxmemory_policy": self.text("maxmemory_policy"),
             },
             "clients": {
-                "connected_clients": self.number("connected_clients"),
-                "blocked_clients": self.number("blocked_clients"),
+                "connected_clients": self.count("connected_clients"),
+                "blocked_clients": self.count("blocked_clients"),
             },
             "persistence": {
-                "rdb_last_save_time": self.number("rdb_last_save_time"),
+                "rdb_last_save_time": self.count("rdb_last_save_time"),
                 "aof_enabled": self.text("aof_enabled") == "1",
                 "loading": self.text("loading") == "1",
             },
             "replication": {
                 "role": self.text("role"),
-                "connected_slaves": self.number("connected_slaves"),
+                "connected_slaves": self.count("connected_slaves"),
             },
             "server": {
                 "redis_version": self.text("redis_version"),
-                "uptime_in_seconds": self.number("uptime_in_seconds"),
+                "uptime_in_seconds": self.count("uptime_in_seconds"),
             },
         });
         match sections {

@@ -40,11 +40,14 @@ async fn live(uri: Uri) -> Response {
 /// Requests can be served.
 async fn ready(State(health): State<Health>, uri: Uri) -> Response {
     let is_up = health.0.redis.is_up();
-    probe(&uri, &[
-        Check { name: "redis", ok: is_up },
-        Check { name: "started", ok: health.has_started() },
-        Check { name: "not_draining", ok: !health.is_draining() },
-    ])
+    probe(
+        &uri,
+        &[
+            Check { name: "redis", ok: is_up },
+            Check { name: "started", ok: health.has_started() },
+            Check { name: "not_draining", ok: !health.is_draining() },
+        ],
+    )
 }
 
 /// Redis was reached once.
@@ -70,7 +73,9 @@ fn probe(uri: &Uri, checks: &[Check]) -> Response {
         checks: Option<&'a [Check]>,
     }
     let ok = checks.iter().all(|it| it.ok);
-    let verbose = uri.query().is_some_and(|it| it.split('&').any(|it| it == "verbose" || it.starts_with("verbose=")));
+    let verbose = uri
+        .query()
+        .is_some_and(|it| it.split('&').any(|it| it == "verbose" || it.starts_with("verbose=")));
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = Body { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };
     (status, Json(body)).into_response()

@@ -39,12 +39,22 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let inner = error.into_inner();
             let at = if path == "." { String::new() } else { format!(" at {path}") };
             match inner.classify() {
-                serde_json::error::Category::Data => Problem::invalid(format!("the body is not valid{at}: {inner}")),
-                _ => Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", format!("the body is not JSON: {inner}")),
+                serde_json::error::Category::Data => {
+                    Problem::invalid(format!("the body is not valid{at}: {inner}"))
+                }
+                _ => Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "VALIDATION_ERROR",
+                    format!("the body is not JSON: {inner}"),
+                ),
             }
         })?;
         json.end().map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", format!("the body is not JSON: {error}"))
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "VALIDATION_ERROR",
+                format!("the body is not JSON: {error}"),
+            )
         })?;
         Ok(Self(value))
     }
@@ -56,14 +66,21 @@ async fn read_body(request: Request) -> Result<Bytes, Problem> {
         let detail = format!("the body is larger than {limit} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", detail)
     };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|it| it > limit as u64) {
         return Err(too_large());
     }
     match Limited::new(request.into_limited_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "the body did not arrive whole")),
+        Err(_) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "VALIDATION_ERROR",
+            "the body did not arrive whole",
+        )),
     }
 }
 
@@ -71,18 +88,23 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
     let essence = content_type
         .and_then(|it| it.to_str().ok())
         .map(|it| it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    essence.is_some_and(|it| it == "application/json" || (it.starts_with("application/") && it.ends_with("+json")))
+    essence.is_some_and(|it| {
+        it == "application/json" || (it.starts_with("application/") && it.ends_with("+json"))
+    })
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
             Ok(body) => {
-                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+                    .into_response()
             }
-            Err(error) => {
-                Problem::from(crate::error::Error::Corrupt { what: "answer", reason: error.to_string() }).into_response()
-            }
+            Err(error) => Problem::from(crate::error::Error::Corrupt {
+                what: "answer",
+                reason: error.to_string(),
+            })
+            .into_response(),
         }
     }
 }
@@ -116,10 +138,19 @@ impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Path<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        #[expect(clippy::disallowed_types, reason = "the one place that turns its refusals into problems")]
+        #[expect(
+            clippy::disallowed_types,
+            reason = "the one place that turns its refusals into problems"
+        )]
         let raw = axum::extract::Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "the path is not valid UTF-8"))?;
+            .map_err(|_| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "VALIDATION_ERROR",
+                    "the path is not valid UTF-8",
+                )
+            })?;
         T::from_path(&raw.0).map(Self)
     }
 }
@@ -132,10 +163,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        #[expect(clippy::disallowed_types, reason = "the one place that turns its refusals into problems")]
-        let query = axum::extract::Query::<T>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| Problem::invalid(format!("the query is not valid: {}", error.body_text())))?;
+        #[expect(
+            clippy::disallowed_types,
+            reason = "the one place that turns its refusals into problems"
+        )]
+        let query =
+            axum::extract::Query::<T>::from_request_parts(parts, state).await.map_err(|error| {
+                Problem::invalid(format!("the query is not valid: {}", error.body_text()))
+            })?;
         Ok(Self(query.0))
     }
 }

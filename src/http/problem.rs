@@ -28,7 +28,14 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), details: Map::new(), retry_after: None, cause: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            details: Map::new(),
+            retry_after: None,
+            cause: None,
+        }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
@@ -76,22 +83,28 @@ impl From<Error> for Problem {
         let mut problem = match &error {
             Error::Invalid(detail) => Self::invalid(detail.as_str()),
             Error::InvalidJobId => Self::new(S::BAD_REQUEST, "INVALID_JOB_ID", error.to_string()),
-            Error::TooManyFiles { max, got } => Self::new(S::UNPROCESSABLE_ENTITY, "TOO_MANY_FILES", error.to_string())
-                .with("max_files", *max)
-                .with("got", *got),
-            Error::Unauthenticated => Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string()),
-            Error::InvalidKey | Error::InvalidTicket => Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string()),
+            Error::TooManyFiles { max, got } => {
+                Self::new(S::UNPROCESSABLE_ENTITY, "TOO_MANY_FILES", error.to_string())
+                    .with("max_files", *max)
+                    .with("got", *got)
+            }
+            Error::Unauthenticated => {
+                Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string())
+            }
+            Error::InvalidKey | Error::InvalidTicket => {
+                Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
+            }
             Error::Forbidden { needed } => {
-                Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string()).with("needed_role", *needed)
+                Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string())
+                    .with("needed_role", *needed)
             }
-            Error::JobNotFound(job) => {
-                Self::new(S::NOT_FOUND, "JOB_NOT_FOUND", error.to_string()).with("job_id", job.to_string())
-            }
-            Error::JobExists(job) => {
-                Self::new(S::CONFLICT, "JOB_EXISTS", error.to_string()).with("job_id", job.to_string())
-            }
+            Error::JobNotFound(job) => Self::new(S::NOT_FOUND, "JOB_NOT_FOUND", error.to_string())
+                .with("job_id", job.to_string()),
+            Error::JobExists(job) => Self::new(S::CONFLICT, "JOB_EXISTS", error.to_string())
+                .with("job_id", job.to_string()),
             Error::FileNotFound { file, .. } => {
-                Self::new(S::NOT_FOUND, "FILE_NOT_FOUND", error.to_string()).with("file_id", file.to_string())
+                Self::new(S::NOT_FOUND, "FILE_NOT_FOUND", error.to_string())
+                    .with("file_id", file.to_string())
             }
             Error::WrongStatus { present, wanted, .. } => {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
@@ -99,11 +112,14 @@ impl From<Error> for Problem {
                     .with("wanted", *wanted)
             }
             Error::StaleAttempt { present, .. } => {
-                Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string()).with("attempt", *present)
+                Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
+                    .with("attempt", *present)
             }
-            Error::TooSlow(_) => {
-                Self::new(S::GATEWAY_TIMEOUT, "TIMEOUT", "the service took too long; please try again")
-            }
+            Error::TooSlow(_) => Self::new(
+                S::GATEWAY_TIMEOUT,
+                "TIMEOUT",
+                "the service took too long; please try again",
+            ),
             Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
             Error::RedisUnavailable(_) => Self::new(
                 S::SERVICE_UNAVAILABLE,
@@ -114,7 +130,8 @@ impl From<Error> for Problem {
             Error::Redis(_) | Error::Corrupt { .. } => Self::internal(),
         };
         if problem.status.is_server_error() {
-            problem.retry_after = (problem.status != S::INTERNAL_SERVER_ERROR).then_some(Duration::from_secs(1));
+            problem.retry_after =
+                (problem.status != S::INTERNAL_SERVER_ERROR).then_some(Duration::from_secs(1));
             problem.cause = Some(Arc::new(error));
         }
         problem
@@ -123,7 +140,11 @@ impl From<Error> for Problem {
 
 impl Problem {
     fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the service failed; the request id helps to find out why")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "the service failed; the request id helps to find out why",
+        )
     }
 }
 
@@ -147,7 +168,11 @@ pub(crate) struct Unsaid(pub(crate) Problem);
 
 /// Answers a path that does not exist.
 pub(crate) async fn not_found(uri: Uri) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is nothing at {}", quoted(uri.path())))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "NOT_FOUND",
+        format!("there is nothing at {}", quoted(uri.path())),
+    )
 }
 
 /// Answers a method that a path does not take.

@@ -76,13 +76,16 @@ pub(crate) async fn log_request(mut request: Request, next: Next) -> Response {
     let route = route.as_deref().unwrap_or("-");
     let caller = caller.0.get().map_or("-", |it| &**it);
     let extensions = response.extensions();
-    let problem = extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
+    let problem =
+        extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
     let code = problem.map_or("-", |it| it.code);
     match problem.and_then(|it| it.cause.as_deref()) {
         Some(cause) => {
             error!(request_id = %id, %method, path, route, status, latency_ms, caller, code, %cause, "request failed");
         }
-        None => info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request"),
+        None => {
+            info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request")
+        }
     }
     response.headers_mut().insert(X_REQUEST_ID, id.0);
     response
@@ -106,7 +109,11 @@ pub(crate) struct Deadline(pub(crate) Duration);
 
 impl Deadline {
     /// Gives up on a request that takes longer; what it has already sent to Redis still happens.
-    pub(crate) async fn enforce(State(deadline): State<Self>, request: Request, next: Next) -> Response {
+    pub(crate) async fn enforce(
+        State(deadline): State<Self>,
+        request: Request,
+        next: Next,
+    ) -> Response {
         match tokio::time::timeout(deadline.0, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Problem::from(Error::TooSlow(deadline.0)).into_response(),

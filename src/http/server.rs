@@ -33,7 +33,8 @@ impl Server {
     /// If the address cannot be had.
     pub(crate) async fn bind(config: &Config) -> io::Result<Self> {
         const MAX_H2_STREAMS: u32 = 1000;
-        let header_limit = usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
+        let header_limit =
+            usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol
             .http1()
@@ -56,7 +57,13 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests finish for at most `grace`. Says whether all did.
-    pub(crate) async fn run(self, router: Router, tasks: &Tasks, stop: CancellationToken, grace: Duration) -> bool {
+    pub(crate) async fn run(
+        self,
+        router: Router,
+        tasks: &Tasks,
+        stop: CancellationToken,
+        grace: Duration,
+    ) -> bool {
         let graceful = GracefulShutdown::new();
         while let Some(stream) = stop.run_until_cancelled(self.accept()).await {
             let Some((stream, peer, place)) = stream else { continue };
@@ -65,7 +72,9 @@ impl Server {
                 request.extensions_mut().insert(ConnectInfo(peer));
                 app.clone().oneshot(request.map(Body::new))
             });
-            let connection = self.protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            let connection = self
+                .protocol
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             let connection = graceful.watch(connection.into_owned());
             tasks.spawn_unguarded("connection", async move {
                 let _place = place;

@@ -47,7 +47,12 @@ pub struct Config {
 impl Config {
     pub(crate) fn check(&self) -> AnyResult<()> {
         const MAX_FILES: usize = 1000;
-        check_between("ttl", self.ttl, Duration::from_secs(1), Duration::from_secs(366 * 24 * 3600))?;
+        check_between(
+            "ttl",
+            self.ttl,
+            Duration::from_secs(1),
+            Duration::from_secs(366 * 24 * 3600),
+        )?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
             bail!("max_files is {}; it has to be between 1 and {MAX_FILES}", self.max_files);
         }
@@ -110,7 +115,12 @@ impl Jobs {
     /// # Errors
     ///
     /// As [`FileResult::check`] and the lifecycle say.
-    pub(crate) async fn finish_file(&self, job: JobId, file: FileId, result: &FileResult) -> Result<Status> {
+    pub(crate) async fn finish_file(
+        &self,
+        job: JobId,
+        file: FileId,
+        result: &FileResult,
+    ) -> Result<Status> {
         result.check(self.config.max_result_size).map_err(Error::Invalid)?;
         let json = result.to_json(file)?;
         let outcome = store::Outcome {

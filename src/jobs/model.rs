@@ -56,8 +56,14 @@ pub(crate) struct JobFile {
 impl JobFile {
     /// A file from its entry in `job:{id}:files`, its state, and its percent. The seed's code writes no
     /// `file_id`, no state, and any number as percent.
-    pub(super) fn from_stored(index: usize, json: Option<&str>, state: Option<&str>, percent: Option<&str>) -> Self {
-        let file: Map<String, Value> = json.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
+    pub(super) fn from_stored(
+        index: usize,
+        json: Option<&str>,
+        state: Option<&str>,
+        percent: Option<&str>,
+    ) -> Self {
+        let file: Map<String, Value> =
+            json.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
         let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
         let file_id = FileId::from_index(index);
         let stored_percent = percent.map_or(0, parse_percent);
@@ -96,7 +102,11 @@ fn parse_state(text: &str) -> Option<(FileStatus, u32, Option<String>)> {
 }
 
 /// A percent that any program wrote: `40`, `"40.5"`, `-5`.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is clamped to 0..=100")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is clamped to 0..=100"
+)]
 pub(crate) fn parse_percent(text: &str) -> u8 {
     text.trim().parse::<f64>().map_or(0, |it| it.clamp(0.0, 100.0) as u8)
 }

@@ -53,7 +53,8 @@ impl NewJob {
             return Err(Error::TooManyFiles { max: config.max_files, got: self.files.len() });
         }
         let files = self.files.iter().enumerate().map(|(index, file)| {
-            file.check(config).map_err(|reason| Error::Invalid(format!("files[{index}].{reason}")))?;
+            file.check(config)
+                .map_err(|reason| Error::Invalid(format!("files[{index}].{reason}")))?;
             file.to_json(FileId::from_index(index))
         });
         Ok(Checked { files: files.collect::<Result<_>>()?, params: self.params_json(config)? })
@@ -129,22 +130,33 @@ pub(super) fn check_filename(name: &str) -> Result<(), String> {
 fn check_content_type(text: &str) -> Result<(), String> {
     const MAX_BYTES: usize = 127;
     let token = |it: &str| {
-        !it.is_empty() && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        !it.is_empty()
+            && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
     let valid = text.len() <= MAX_BYTES
         && text.bytes().all(|b| (b' '..=b'~').contains(&b))
         && essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
-    if valid { Ok(()) } else { Err(format!("content_type: {} is no media type such as image/png", quoted(text))) }
+    if valid {
+        Ok(())
+    } else {
+        Err(format!("content_type: {} is no media type such as image/png", quoted(text)))
+    }
 }
 
 /// A link that a page may show: `javascript:` and the like would run there.
 pub(super) fn check_url(url: &str, max_bytes: usize) -> Result<(), String> {
     let known = ["https://", "http://", "/", "s3://", "gs://"].iter().any(|it| url.starts_with(it));
-    if known && url.len() <= max_bytes && !url.chars().any(|it| it.is_control() || it.is_whitespace()) {
+    if known
+        && url.len() <= max_bytes
+        && !url.chars().any(|it| it.is_control() || it.is_whitespace())
+    {
         return Ok(());
     }
-    Err(format!("url: {} is no http(s), s3, gs or absolute path of at most {max_bytes} bytes", quoted(url)))
+    Err(format!(
+        "url: {} is no http(s), s3, gs or absolute path of at most {max_bytes} bytes",
+        quoted(url)
+    ))
 }
 
 #[cfg(test)]

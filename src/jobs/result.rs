@@ -73,9 +73,15 @@ impl FileResult {
         const MAX_ERROR: usize = 4096;
         const MAX_URL: usize = 4096;
         match (self.status, &self.result, &self.error) {
-            (Outcome::Completed, None, _) => return Err("result: a completed file needs one".to_owned()),
-            (Outcome::Completed, _, Some(_)) => return Err("error: a completed file has none".to_owned()),
-            (Outcome::Failed, Some(_), _) => return Err("result: a failed file has none".to_owned()),
+            (Outcome::Completed, None, _) => {
+                return Err("result: a completed file needs one".to_owned());
+            }
+            (Outcome::Completed, _, Some(_)) => {
+                return Err("error: a completed file has none".to_owned());
+            }
+            (Outcome::Failed, Some(_), _) => {
+                return Err("result: a failed file has none".to_owned());
+            }
             (Outcome::Failed, _, None) => return Err("error: a failed file needs one".to_owned()),
             (Outcome::Failed, None, Some(error)) if error.is_empty() || error.len() > MAX_ERROR => {
                 return Err(format!("error: needs 1 to {MAX_ERROR} bytes"));
@@ -104,6 +110,7 @@ impl FileResult {
             #[serde(flatten)]
             result: &'a FileResult,
         }
-        serde_json::to_string(&Stored { file_id, result: self }).map_err(|error| Error::Invalid(error.to_string()))
+        serde_json::to_string(&Stored { file_id, result: self })
+            .map_err(|error| Error::Invalid(error.to_string()))
     }
 }

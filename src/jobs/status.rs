@@ -48,7 +48,9 @@ impl Status {
     /// Whether nothing follows.
     pub(crate) fn is_terminal(self) -> bool {
         match self {
-            Self::Completed | Self::Partial | Self::Failed | Self::Cancelled | Self::Expired => true,
+            Self::Completed | Self::Partial | Self::Failed | Self::Cancelled | Self::Expired => {
+                true
+            }
             Self::Pending | Self::Processing | Self::Cancelling => false,
         }
     }
@@ -131,7 +133,9 @@ mod tests {
 
     #[test]
     fn a_stored_status_reads_back() {
-        for status in [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired] {
+        for status in
+            [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired]
+        {
             assert_eq!(Status::from_stored(status.as_str()), status);
         }
         assert_eq!(Status::from_stored("banana"), Processing);

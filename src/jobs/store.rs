@@ -41,12 +41,18 @@ pub(super) async fn create(
     let mut args = vec![Value::from(owner.as_str()), Value::from(new.params.as_str())];
     args.extend(new.files.iter().map(|it| Value::from(it.as_str())));
     let answer: Vec<String> = CREATE.run(redis, id, retention, args).await?;
-    let ["created", created_at, first_event] = answer.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+    let ["created", created_at, first_event] =
+        answer.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    else {
         return Err(Error::JobExists(id));
     };
     let created_at = parse_time(created_at);
-    let files: Vec<JobFile> =
-        new.files.iter().enumerate().map(|(i, json)| JobFile::from_stored(i, Some(json), None, None)).collect();
+    let files: Vec<JobFile> = new
+        .files
+        .iter()
+        .enumerate()
+        .map(|(i, json)| JobFile::from_stored(i, Some(json), None, None))
+        .collect();
     Ok(Job {
         id,
         owner: Some(owner.clone()),
@@ -94,7 +100,12 @@ fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error
         .map(|index| {
             let state = states.get(&FileId::from_index(index).to_string());
             let percent = percents.get(index).and_then(Option::as_deref);
-            JobFile::from_stored(index, files.get(index).map(String::as_str), state.map(String::as_str), percent)
+            JobFile::from_stored(
+                index,
+                files.get(index).map(String::as_str),
+                state.map(String::as_str),
+                percent,
+            )
         })
         .collect();
     let status = Status::from_stored(field("status").unwrap_or("pending"));
@@ -108,7 +119,11 @@ fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error
         total_files: count("total_files"),
         completed_files: count("completed_files"),
         failed_files: count("failed_files"),
-        progress: if status.is_success() { 100 } else { stored.max(u8::try_from(computed).unwrap_or(100)) },
+        progress: if status.is_success() {
+            100
+        } else {
+            stored.max(u8::try_from(computed).unwrap_or(100))
+        },
         created_at: time("created_at"),
         updated_at: time("updated_at"),
         started_at: time("started_at"),
@@ -166,7 +181,12 @@ pub(super) async fn finish_file(
 /// # Errors
 ///
 /// [`Error::JobNotFound`], or [`Error::WrongStatus`] if its present status does not allow it.
-pub(super) async fn transition(redis: &Redis, retention: Retention, job: JobId, to: Status) -> Result<Status> {
+pub(super) async fn transition(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    to: Status,
+) -> Result<Status> {
     let mut args = vec![Value::from(to.as_str()), Value::from("")];
     args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
     let (outcome, status) = tagged(TRANSITION.run(redis, job, retention, args).await?);
@@ -178,14 +198,20 @@ pub(super) async fn transition(redis: &Redis, retention: Retention, job: JobId, 
 }
 
 /// Completes an end that another program wrote to the record only. Returns the job's status, if it exists.
-pub(super) async fn settle(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Status>> {
+pub(super) async fn settle(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+) -> Result<Option<Status>> {
     let (outcome, status) = tagged(SETTLE.run(redis, job, retention, Vec::new()).await?);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
 }
 
 /// The stored result of a file, as it was written.
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
-    redis.call(Database::Jobs, |client| async move { client.get(result_key(job, file)).await }).await
+    redis
+        .call(Database::Jobs, |client| async move { client.get(result_key(job, file)).await })
+        .await
 }
 
 fn tagged(answer: Vec<String>) -> (String, String) {

@@ -116,7 +116,12 @@ pub(super) struct Snapshot<'a> {
 
 /// The frame of an entry that `view` has just taken in; `None` for what watchers are not told.
 /// `replayed`: from the past, so that what the view says of the whole job now is not said of then.
-pub(super) fn of_entry(view: &View, entry: &Entry, change: &Change, replayed: bool) -> Option<Frame> {
+pub(super) fn of_entry(
+    view: &View,
+    entry: &Entry,
+    change: &Change,
+    replayed: bool,
+) -> Option<Frame> {
     let mut text = Text::default();
     match change {
         Change::Nothing => return None,
@@ -179,11 +184,16 @@ fn terminal(view: &View, id: StreamId) -> Frame {
             failed_files: view.failed_files,
         };
         let result = JobRef { job_id };
-        let data = Completed { status: "completed", progress: 100, job_id, task_id, result, summary };
+        let data =
+            Completed { status: "completed", progress: 100, job_id, task_id, result, summary };
         text.event(Some(id), "task_completed", &data);
     } else {
         let error = view.error.as_deref().unwrap_or("the job failed");
-        text.event(Some(id), "task_failed", &Failed { status: view.status.as_str(), error, job_id, task_id });
+        text.event(
+            Some(id),
+            "task_failed",
+            &Failed { status: view.status.as_str(), error, job_id, task_id },
+        );
     }
     Frame { id, bytes: text.done(), is_last: true }
 }
@@ -211,7 +221,12 @@ pub(super) fn full_snapshot(view: &View) -> Snapshot<'_> {
         total_files: view.total_files,
         completed_files: view.completed_files,
         failed_files: view.failed_files,
-        files: view.files.iter().enumerate().map(|(i, it)| (FileId::from_index(i).to_string(), it)).collect(),
+        files: view
+            .files
+            .iter()
+            .enumerate()
+            .map(|(i, it)| (FileId::from_index(i).to_string(), it))
+            .collect(),
     }
 }
 
@@ -267,7 +282,8 @@ impl Text {
             self.0.extend_from_slice(format!("id: {id}\n").as_bytes());
         }
         self.0.extend_from_slice(format!("event: {name}\ndata: ").as_bytes());
-        serde_json::to_writer(&mut self.0, data).expect("our own structs, without maps of other keys, serialise");
+        serde_json::to_writer(&mut self.0, data)
+            .expect("our own structs, without maps of other keys, serialise");
         self.0.extend_from_slice(b"\n\n");
     }
 

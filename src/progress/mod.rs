@@ -29,6 +29,21 @@ pub struct Config {
     pub stream_length: u64,
 }
 
+/// Redis trims streams by whole nodes of a hundred entries; the hub counts on that many being kept.
+const MIN_STREAM_LENGTH: u64 = 100;
+
+impl Config {
+    pub(crate) fn check(&self) -> AnyResult<()> {
+        if self.stream_length < MIN_STREAM_LENGTH {
+            bail!(
+                "stream_length is {}; it has to be at least {MIN_STREAM_LENGTH}",
+                self.stream_length
+            );
+        }
+        Ok(())
+    }
+}
+
 /// How browsers are served.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -56,14 +56,25 @@ impl FileReport {
 impl BatchReport {
     pub(super) fn check(self, max_files: usize) -> Result<Vec<Report>> {
         if self.files.is_empty() || self.files.len() > max_files {
-            return Err(Error::Invalid(format!("files: {} entries; it needs 1 to {max_files}", self.files.len())));
+            return Err(Error::Invalid(format!(
+                "files: {} entries; it needs 1 to {max_files}",
+                self.files.len()
+            )));
         }
-        self.files.into_iter().map(|it| Report::checked(it.file_id, it.progress, it.message, it.attempt)).collect()
+        self.files
+            .into_iter()
+            .map(|it| Report::checked(it.file_id, it.progress, it.message, it.attempt))
+            .collect()
     }
 }
 
 impl Report {
-    fn checked(file_id: FileId, progress: u8, message: Option<String>, attempt: Option<u32>) -> Result<Self> {
+    fn checked(
+        file_id: FileId,
+        progress: u8,
+        message: Option<String>,
+        attempt: Option<u32>,
+    ) -> Result<Self> {
         const MAX_MESSAGE: usize = 1024;
         if progress > 100 {
             return Err(Error::Invalid(format!("progress: {progress} is more than 100")));

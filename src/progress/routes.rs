@@ -78,7 +78,9 @@ impl FollowQuery {
         match self.timeout {
             None => Ok(default),
             Some(secs @ 1..=86_400) => Ok(Duration::from_secs(secs)),
-            Some(secs) => Err(Error::Invalid(format!("timeout: {secs} is not between 1 and 86400 seconds"))),
+            Some(secs) => {
+                Err(Error::Invalid(format!("timeout: {secs} is not between 1 and 86400 seconds")))
+            }
         }
     }
 
@@ -118,13 +120,20 @@ async fn follow(
 }
 
 /// Lets in who shows a ticket for the job, or a key that may see it, or anybody, as configured.
-async fn admit(state: &AppState, job: JobId, ticket: Option<&str>, request: Request) -> Result<(), Problem> {
+async fn admit(
+    state: &AppState,
+    job: JobId,
+    ticket: Option<&str>,
+    request: Request,
+) -> Result<(), Problem> {
     if let Some(ticket) = ticket {
         let tickets: &Tickets = &state.tickets;
         return Ok(tickets.check(job, ticket).await?);
     }
     let (mut parts, _) = request.into_parts();
-    if state.hub.config().access == Access::JobId && crate::auth::presented_key(&parts.headers).is_none() {
+    if state.hub.config().access == Access::JobId
+        && crate::auth::presented_key(&parts.headers).is_none()
+    {
         return Ok(());
     }
     let Reader(caller) = Reader::from_request_parts(&mut parts, state).await?;

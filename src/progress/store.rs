@@ -29,7 +29,12 @@ pub(crate) struct Recorded {
 /// # Errors
 ///
 /// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::WrongStatus`] for a job that is over.
-pub(super) async fn report(redis: &Redis, retention: Retention, job: JobId, reports: &[Report]) -> Result<Recorded> {
+pub(super) async fn report(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    reports: &[Report],
+) -> Result<Recorded> {
     let args = reports.iter().flat_map(|it| {
         [
             Value::from(it.file_id.to_string()),
@@ -61,7 +66,9 @@ pub(super) async fn read_new(
     let keys: Vec<String> = after.iter().map(|it| stream_key(it.0)).collect();
     let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
     let answer: Value = redis
-        .call(Database::Progress, |client| async move { client.xread(Some(count), None, keys, ids).await })
+        .call(Database::Progress, |client| async move {
+            client.xread(Some(count), None, keys, ids).await
+        })
         .await?;
     if answer.is_null() {
         return Ok(HashMap::new());
@@ -75,7 +82,12 @@ pub(super) async fn read_new(
 }
 
 /// Reads at most `count` entries of one stream after `after`.
-pub(super) async fn read_range(redis: &Redis, job: JobId, after: StreamId, count: u64) -> Result<Vec<Entry>> {
+pub(super) async fn read_range(
+    redis: &Redis,
+    job: JobId,
+    after: StreamId,
+    count: u64,
+) -> Result<Vec<Entry>> {
     let start = format!("({after}");
     let answer: Value = redis
         .call(Database::Progress, |client| async move {
@@ -88,7 +100,9 @@ pub(super) async fn read_range(redis: &Redis, job: JobId, after: StreamId, count
 /// Whether entries after `after` may have been trimmed away.
 pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let answer: Result<Value> = redis
-        .call(Database::Progress, |client| async move { client.xinfo_stream(stream_key(job), false, None).await })
+        .call(Database::Progress, |client| async move {
+            client.xinfo_stream(stream_key(job), false, None).await
+        })
         .await;
     let info = match answer {
         Ok(info) => info.into_map().map_err(|error| corrupt(&error))?.inner(),
@@ -96,8 +110,11 @@ pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) 
         Err(Error::Redis(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let field = |name: &str| info.iter().find(|it| it.0.as_str() == Some(name)).map(|it| it.1.clone());
-    let first = field("first-entry").map(|it| parse_entries(Value::Array(vec![it]))).and_then(|it| it.first().map(|e| e.id));
+    let field =
+        |name: &str| info.iter().find(|it| it.0.as_str() == Some(name)).map(|it| it.1.clone());
+    let first = field("first-entry")
+        .map(|it| parse_entries(Value::Array(vec![it])))
+        .and_then(|it| it.first().map(|e| e.id));
     let Some(first) = first else { return Ok(false) };
     let n_added = field("entries-added").and_then(|it| it.as_u64());
     let n_kept = field("length").and_then(|it| it.as_u64());
@@ -122,7 +139,11 @@ fn parse_entry(entry: Value) -> Option<Entry> {
 }
 
 fn lossy(value: &Value) -> String {
-    value.as_bytes().map(|it| String::from_utf8_lossy(it).into_owned()).or_else(|| value.as_string()).unwrap_or_default()
+    value
+        .as_bytes()
+        .map(|it| String::from_utf8_lossy(it).into_owned())
+        .or_else(|| value.as_string())
+        .unwrap_or_default()
 }
 
 fn corrupt(error: &fred::error::Error) -> Error {

@@ -96,10 +96,12 @@ impl View {
             filename: it.filename,
             error: it.error,
         });
+        // The seed's tracker records progress without touching the job's status.
+        let has_begun = job.status == Status::Pending && job.progress > 0;
         Self {
             job_id: job.id,
             exists: true,
-            status: job.status,
+            status: if has_begun { Status::Processing } else { job.status },
             total_files: job.total_files,
             completed_files: job.completed_files,
             failed_files: job.failed_files,
@@ -144,7 +146,11 @@ impl View {
             Change::Completed | Change::Failed => {
                 self.status = Status::from_stored(entry.text("status").unwrap_or_default());
                 if !self.status.is_terminal() {
-                    self.status = if change == Change::Completed { Status::Completed } else { Status::Failed };
+                    self.status = if change == Change::Completed {
+                        Status::Completed
+                    } else {
+                        Status::Failed
+                    };
                 }
                 self.error = entry.text("error").map(str::to_owned);
                 self.terminal_id = Some(entry.id);
@@ -156,7 +162,10 @@ impl View {
     fn classify(&self, entry: &Entry) -> Change {
         match entry.text("event") {
             None => {
-                let index = entry.text("file_id").and_then(|it| it.parse::<FileId>().ok()).map(FileId::index);
+                let index = entry
+                    .text("file_id")
+                    .and_then(|it| it.parse::<FileId>().ok())
+                    .map(FileId::index);
                 Change::File(index.filter(|it| *it < self.files.len()))
             }
             Some("task_queued") => Change::Queued,
@@ -193,7 +202,8 @@ impl View {
         }
         if entry.text("overall").is_none() && !self.files.is_empty() {
             // The seed's tracker says nothing of the whole job.
-            let share = |it: &FileView| if it.status.is_finished() { 100 } else { u32::from(it.progress) };
+            let share =
+                |it: &FileView| if it.status.is_finished() { 100 } else { u32::from(it.progress) };
             let sum: u32 = self.files.iter().map(share).sum();
             let mean = sum / u32::try_from(self.files.len()).unwrap_or(u32::MAX);
             self.progress = self.progress.max(u8::try_from(mean).unwrap_or(100));

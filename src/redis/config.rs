@@ -9,8 +9,8 @@ use fred::{
     types::{
         RespVersion,
         config::{
-            Config as FredConfig, ConnectionConfig, PerformanceConfig, ReconnectError, ServerConfig,
-            UnresponsiveConfig,
+            Config as FredConfig, ConnectionConfig, PerformanceConfig, ReconnectError,
+            ServerConfig, UnresponsiveConfig,
         },
     },
 };
@@ -126,7 +126,8 @@ impl Config {
             bail!("url has to begin with one of {}", known.join(", "));
         }
         // The text of the error may hold the URL and with it the password.
-        let mut server = FredConfig::from_url(url).ok().context("url is not a URL of a Redis server")?;
+        let mut server =
+            FredConfig::from_url(url).ok().context("url is not a URL of a Redis server")?;
         if server.database.is_some_and(|it| it != 0) {
             bail!("url names a database; the databases 0 to 4 have fixed uses, so it must not");
         }
@@ -183,7 +184,9 @@ impl Config {
         };
         connection.tcp.nodelay = Some(true);
         connection.tcp.keepalive = Some(
-            TcpKeepalive::new().with_time(self.tcp_keepalive_idle).with_interval(self.tcp_keepalive_interval),
+            TcpKeepalive::new()
+                .with_time(self.tcp_keepalive_idle)
+                .with_interval(self.tcp_keepalive_interval),
         );
         connection
     }

@@ -70,7 +70,9 @@ impl Embedded {
                 error!("the embedded Redis ended; starting it again");
                 match Self::spawn(&config, &dir, &path, &lock) {
                     Ok(again) => embedded = again,
-                    Err(error) => error!(error = format!("{error:#}"), "could not start the embedded Redis"),
+                    Err(error) => {
+                        error!(error = format!("{error:#}"), "could not start the embedded Redis")
+                    }
                 }
             }
             // The connections' tasks still say goodbye; Redis goes when this task's pipe closes.
@@ -88,8 +90,24 @@ impl Embedded {
             .arg(socket)
             .arg("--dir")
             .arg(dir)
-            .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"])
-            .args(["--maxmemory-policy", "noeviction", "--notify-keyspace-events", "Kt", "--loglevel", "notice"])
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--save",
+                "",
+                "--daemonize",
+                "no",
+            ])
+            .args([
+                "--maxmemory-policy",
+                "noeviction",
+                "--notify-keyspace-events",
+                "Kt",
+                "--loglevel",
+                "notice",
+            ])
             .arg("--logfile")
             .arg(dir.join("redis.log"))
             // A process group of its own: Ctrl-C at the terminal is for the service, which drains first.
@@ -115,7 +133,10 @@ impl Embedded {
                 );
             }
             if Instant::now() > deadline {
-                bail!("the embedded Redis did not answer within {patience:?}; see {}", dir.join("redis.log").display());
+                bail!(
+                    "the embedded Redis did not answer within {patience:?}; see {}",
+                    dir.join("redis.log").display()
+                );
             }
             sleep(POLL).await;
         }
@@ -151,9 +172,14 @@ async fn lock_dir(dir: &Path, patience: Duration) -> Result<File> {
             Ok(()) => return Ok(lock),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL).await,
             Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use by another image2model-gateway; set I2M__REDIS__EMBEDDED__DIR", dir.display())
+                bail!(
+                    "{} is in use by another image2model-gateway; set I2M__REDIS__EMBEDDED__DIR",
+                    dir.display()
+                )
             }
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).context("cannot lock the data folder");
+            }
         }
     }
 }

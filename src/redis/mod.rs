@@ -21,10 +21,11 @@ use std::{
 
 use fred::clients::Client;
 
-pub use self::config::{Config, EmbeddedConfig, Mode};
 pub(crate) use self::{
+    config::{Config, EmbeddedConfig, Mode},
     keys::{
-        job_events_channel, progress_channel, result_key, stream_changes_channel, stream_key, ticket_secret_key,
+        job_events_channel, progress_channel, result_key, stream_changes_channel, stream_key,
+        ticket_secret_key,
     },
     script::{Retention, Script},
     subscriber::{Signal, Subscriber},
@@ -51,7 +52,8 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    pub(crate) const ALL: [Self; 5] = [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
 }
 
 /// The shared handle. Cheap to clone.
@@ -73,7 +75,9 @@ impl Redis {
     /// If the settings make no sense to the client, or the embedded server does not start.
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let server = match config.effective_mode() {
-            Mode::Embedded | Mode::Auto => Config::socket(Embedded::start(&config.embedded, tasks).await?),
+            Mode::Embedded | Mode::Auto => {
+                Config::socket(Embedded::start(&config.embedded, tasks).await?)
+            }
             Mode::Standalone => config.server(config.url.expose())?,
         };
         let pool = |database: Database| -> anyhow::Result<Vec<Arc<Slot>>> {
@@ -88,7 +92,12 @@ impl Redis {
         ];
         let subscriber = Subscriber::start(config, &server, tasks)?;
         let next = AtomicUsize::new(0);
-        Ok(Self(Arc::new(Inner { pools, next, command_timeout: config.command_timeout, subscriber })))
+        Ok(Self(Arc::new(Inner {
+            pools,
+            next,
+            command_timeout: config.command_timeout,
+            subscriber,
+        })))
     }
 
     /// The process's one subscribing connection.
@@ -101,7 +110,11 @@ impl Redis {
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`] when no connection is up or none answered in time.
-    pub(crate) async fn call<T, F>(&self, database: Database, call: impl FnOnce(Client) -> F) -> Result<T>
+    pub(crate) async fn call<T, F>(
+        &self,
+        database: Database,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
@@ -109,7 +122,10 @@ impl Redis {
         // fred's own timeout does not hold for scripts, so this one stands around everything.
         match tokio::time::timeout(self.0.command_timeout, call(client)).await {
             Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(Error::RedisUnavailable(format!("no answer within {:?}", self.0.command_timeout))),
+            Err(_) => Err(Error::RedisUnavailable(format!(
+                "no answer within {:?}",
+                self.0.command_timeout
+            ))),
         }
     }
 

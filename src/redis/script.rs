@@ -58,9 +58,13 @@ impl Script {
         argv.extend(args);
         let (script, keys) = (self.loaded(), job_keys(job));
         let answer: Value = redis
-            .call(Database::Jobs, |client| async move { script.evalsha_with_reload(&client, keys, argv).await })
+            .call(Database::Jobs, |client| async move {
+                script.evalsha_with_reload(&client, keys, argv).await
+            })
             .await?;
-        T::from_value(answer)
-            .map_err(|error| Error::Corrupt { what: "answer of a script", reason: error.to_string() })
+        T::from_value(answer).map_err(|error| Error::Corrupt {
+            what: "answer of a script",
+            reason: error.to_string(),
+        })
     }
 }

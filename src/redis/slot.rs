@@ -13,11 +13,17 @@ use std::{
 
 use fred::{
     clients::Client,
-    interfaces::ClientLike as _,
+    interfaces::{ClientLike as _, EventInterface as _},
     prelude::Builder,
-    types::{ConnectHandle, Value, config::{Config as FredConfig, Options}},
+    types::{
+        ConnectHandle, Value,
+        config::{Config as FredConfig, Options, Server},
+    },
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -82,7 +88,14 @@ impl Slot {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut n_failures = 0;
         let mut last_answer = Instant::now();
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let mut connects = self.current().reconnect_rx();
+        let next_probe = async |connects: &mut Receiver<Server>, ticks: &mut Interval| {
+            tokio::select! {
+                _ = ticks.tick() => (),
+                Ok(_) = connects.recv() => (),
+            }
+        };
+        while shutdown.run_until_cancelled(next_probe(&mut connects, &mut ticks)).await.is_some() {
             if self.answers().await {
                 n_failures = 0;
                 last_answer = Instant::now();
@@ -100,6 +113,7 @@ impl Slot {
             }
             if last_answer.elapsed() >= self.replace_after {
                 self.replace(&mut handle);
+                connects = self.current().reconnect_rx();
                 last_answer = Instant::now();
             } else {
                 // Itself bounded: on a stuck client this call may never return.
@@ -115,8 +129,12 @@ impl Slot {
         if !client.is_connected() {
             return false;
         }
-        let options =
-            Options { timeout: Some(self.probe_timeout), max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let options = Options {
+            timeout: Some(self.probe_timeout),
+            max_attempts: Some(1),
+            fail_fast: true,
+            ..Options::default()
+        };
         let ping = client.with_options(&options);
         matches!(timeout(self.probe_timeout, ping.ping::<Value>(None)).await, Ok(Ok(_)))
     }

@@ -52,7 +52,11 @@ struct Inner {
 }
 
 impl Subscriber {
-    pub(super) fn start(config: &Config, server: &FredConfig, tasks: &Tasks) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        server: &FredConfig,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
         const MAX_SIGNALS: usize = 8192;
         let builder = config.builder(server, Database::Progress as u8);
         let inner = Inner {
@@ -122,7 +126,8 @@ impl Subscriber {
         let mut connection = Connection::open(self.client());
         let mut ticks = interval(self.0.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(self.step(&mut connection, &mut ticks)).await.is_some() {}
+        while shutdown.run_until_cancelled(self.step(&mut connection, &mut ticks)).await.is_some() {
+        }
         _ = timeout(self.0.probe_timeout, self.client().quit()).await;
         connection.handle.abort();
     }
@@ -153,7 +158,11 @@ impl Subscriber {
             self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         info!(n_channels = channels.len(), "listening to Redis");
         if !channels.is_empty() {
-            _ = timeout(self.0.probe_timeout.max(Duration::from_secs(1)), self.client().subscribe(channels)).await;
+            _ = timeout(
+                self.0.probe_timeout.max(Duration::from_secs(1)),
+                self.client().subscribe(channels),
+            )
+            .await;
         }
         self.signal(Signal::Gap);
     }
@@ -200,6 +209,12 @@ struct Connection {
 impl Connection {
     fn open(client: SubscriberClient) -> Self {
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
-        Self { handle: client.connect(), messages, reconnects, last_answer: Instant::now(), n_failures: 0 }
+        Self {
+            handle: client.connect(),
+            messages,
+            reconnects,
+            last_answer: Instant::now(),
+            n_failures: 0,
+        }
     }
 }

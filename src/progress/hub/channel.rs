@@ -229,7 +229,8 @@ impl Channel {
         if cursor.seen < state.floor {
             return Delivery::Replay(cursor.seen);
         }
-        let mut frames: Vec<Frame> = state.ring.iter().filter(|it| it.id > cursor.seen).cloned().collect();
+        let mut frames: Vec<Frame> =
+            state.ring.iter().filter(|it| it.id > cursor.seen).cloned().collect();
         cursor.seen = cursor.seen.max(state.head);
         // An end after which the job was tried again is none.
         frames.retain(|it| !it.is_last || Some(it.id) == state.view.terminal_id);
@@ -237,7 +238,8 @@ impl Channel {
         if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end {
             frames.push(frame::snapshot(&state.view, state.head));
         }
-        if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some() {
+        if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some()
+        {
             return Delivery::End;
         }
         Delivery::Frames(frames)

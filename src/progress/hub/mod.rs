@@ -44,7 +44,13 @@ struct Inner {
 }
 
 impl Hub {
-    pub(crate) fn start(redis: Redis, jobs: Jobs, config: SseConfig, drain_spread: Duration, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        redis: Redis,
+        jobs: Jobs,
+        config: SseConfig,
+        drain_spread: Duration,
+        tasks: &Tasks,
+    ) -> Self {
         const MAX_REPLAYS: usize = 16;
         let hub = Self(Arc::new(Inner {
             redis,
@@ -83,7 +89,11 @@ impl Hub {
     ///
     /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop;
     /// [`Error::RedisUnavailable`].
-    pub(super) async fn subscribe(&self, job: JobId, after: Option<StreamId>) -> Result<Subscription> {
+    pub(super) async fn subscribe(
+        &self,
+        job: JobId,
+        after: Option<StreamId>,
+    ) -> Result<Subscription> {
         if self.0.draining.is_cancelled() {
             return Err(Error::Busy("the service is about to stop"));
         }
@@ -102,7 +112,9 @@ impl Hub {
 
     fn join(&self, job: JobId) -> Arc<Channel> {
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels.entry(job).or_insert_with(|| Arc::new(Channel::new(job, self.0.config.ring_length)));
+        let channel = channels
+            .entry(job)
+            .or_insert_with(|| Arc::new(Channel::new(job, self.0.config.ring_length)));
         // Under the lock, so that the sweep does not remove what is being joined.
         channel.n_subscribers.fetch_add(1, Ordering::Relaxed);
         channel.clone()
@@ -152,9 +164,18 @@ impl Hub {
     }
 
     /// What came after `after`, from the stream, for a watcher whom the ring no longer serves.
-    pub(super) async fn replay(&self, channel: &Channel, after: StreamId) -> Result<Option<Vec<super::frame::Frame>>> {
+    pub(super) async fn replay(
+        &self,
+        channel: &Channel,
+        after: StreamId,
+    ) -> Result<Option<Vec<super::frame::Frame>>> {
         const PAGE: u64 = 100;
-        let _turn = self.0.replays.acquire().await.map_err(|_| Error::Busy("the service is about to stop"))?;
+        let _turn = self
+            .0
+            .replays
+            .acquire()
+            .await
+            .map_err(|_| Error::Busy("the service is about to stop"))?;
         if store::is_trimmed_past(&self.0.redis, channel.job, after).await? {
             return Ok(None);
         }

@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Channel, Hub, signal_channels, signalled_job};
-use crate::{error::Result, ids::JobId, progress::store, redis::Signal};
+use crate::{
+    error::Result,
+    ids::JobId,
+    progress::{MIN_STREAM_LENGTH, store},
+    redis::Signal,
+};
 
 /// Streams in one XREAD. Its cost grows with their number, and other commands wait for it.
 const STREAMS_PER_READ: usize = 100;
-/// Entries of each stream in one XREAD.
-const ENTRIES_PER_READ: u64 = 200;
+/// Entries of each stream in one XREAD. No stream is trimmed to fewer, so a gap shows as a full page.
+const ENTRIES_PER_READ: u64 = MIN_STREAM_LENGTH;
 /// Jobs whose records are read at once.
 const RECORDS_AT_ONCE: usize = 50;
 
@@ -121,8 +126,16 @@ impl Hub {
         let mut behind = Vec::new();
         for channel in chunk {
             let Some(entries) = read.get(&channel.job) else { continue };
+            let is_full = entries.len() as u64 >= ENTRIES_PER_READ;
+            if is_full && store::is_trimmed_past(&self.0.redis, channel.job, channel.head()).await?
+            {
+                let (view, head) = self.read_job(channel.job).await?;
+                warn!(job_id = %channel.job, "events were trimmed before they were read");
+                channel.restart(view, head);
+                continue;
+            }
             channel.apply(entries);
-            if entries.len() as u64 >= ENTRIES_PER_READ {
+            if is_full {
                 behind.push(channel.clone());
             }
         }
@@ -141,8 +154,11 @@ impl Hub {
     /// Checks the records of the jobs that have not been checked for a while.
     async fn check_due(&self) {
         let every = self.0.config.status_check;
-        let due: Vec<_> =
-            self.all_channels().into_iter().filter(|it| !it.is_over() && it.check_is_due(every)).collect();
+        let due: Vec<_> = self
+            .all_channels()
+            .into_iter()
+            .filter(|it| !it.is_over() && it.check_is_due(every))
+            .collect();
         self.check(&due).await;
     }
 
@@ -179,7 +195,10 @@ impl Hub {
             let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
             let is_unwatched = |it: &Arc<Channel>| it.n_subscribers.load(Ordering::Relaxed) == 0;
             let removed = channels.extract_if(|_, it| is_unwatched(it));
-            removed.filter(|it| it.1.is_listening.swap(false, Ordering::Relaxed)).map(|it| it.0).collect()
+            removed
+                .filter(|it| it.1.is_listening.swap(false, Ordering::Relaxed))
+                .map(|it| it.0)
+                .collect()
         };
         for job in unwatched {
             self.0.redis.subscriber().unsubscribe(&signal_channels(job)).await;

@@ -1,0 +1,62 @@
+//! Settings: where they come from, and what a bad one is told.
+
+use rstest::rstest;
+
+use crate::harness::ServiceProcess;
+
+#[rstest]
+#[case::not_a_number("I2M__REDIS__POOL_SIZE", "abc", &["redis.pool_size", "abc", "integer"])]
+#[case::out_of_range("I2M__REDIS__POOL_SIZE", "0", &["redis", "pool_size", "0", "between 1 and 64"])]
+#[case::not_a_choice("I2M__AUTH__MODE", "closed", &["auth.mode", "closed", "`open` or `keys`"])]
+#[case::not_a_duration("I2M__JOBS__TTL", "5 parsecs", &["jobs.ttl", "5 parsecs", "duration"])]
+#[case::not_a_size("I2M__SERVER__BODY_LIMIT", "huge", &["server.body_limit"])]
+#[case::not_an_address("I2M__SERVER__LISTEN", "8080", &["server.listen"])]
+#[case::unknown("I2M__REDIS__HOST", "x", &["redis.host", "unknown field `host`", "`url`"])]
+#[case::unknown_section("I2M__NOPE", "x", &["nope", "unknown field"])]
+#[case::database_in_url("I2M__REDIS__URL", "redis://localhost/3", &["redis", "url", "0 to 4"])]
+#[case::unknown_scheme("I2M__REDIS__URL", "http://localhost", &["redis", "url", "redis://"])]
+#[case::open_in_production("I2M__ENVIRONMENT", "production", &["auth", "open", "keys"])]
+#[case::missing_secret_file("I2M__REDIS__PASSWORD_FILE", "/nonexistent", &["I2M__REDIS__PASSWORD_FILE", "/nonexistent"])]
+#[case::bad_filter("I2M__LOG__LEVEL", "a=b=c", &["log.level"])]
+fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case] said: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ServiceProcess::output(dir.path(), &[], &[(name, value)]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    for part in said {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn later_sources_win_and_secrets_are_masked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("my.toml");
+    std::fs::write(
+        &file,
+        "[jobs]\nttl = \"2h\"\nmax_files = 7\n[redis]\nurl = \"rediss://u:hunter2@h\"\n",
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("password"), "123456\n").unwrap();
+    let output = ServiceProcess::output(
+        dir.path(),
+        &["--config", "my.toml", "--check-config"],
+        &[
+            ("I2M__JOBS__TTL", "3h"),
+            ("I2M__REDIS__PASSWORD_FILE", "password"),
+            ("I2M__CORS__ORIGINS", "https://a.example,https://b.example"),
+            ("I2M__AUTH__TICKET_SECRETS", "0123456789abcdef,fedcba9876543210"),
+        ],
+    );
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    let shown: toml::Value = toml::from_str(&shown).unwrap();
+    assert_eq!(shown["jobs"]["ttl"].as_str(), Some("3h"));
+    assert_eq!(shown["jobs"]["max_files"].as_integer(), Some(7));
+    assert_eq!(shown["redis"]["password"].as_str(), Some("********"));
+    assert_eq!(shown["cors"]["origins"].as_array().unwrap().len(), 2);
+    let text = shown.to_string();
+    for secret in ["hunter2", "123456", "0123456789abcdef"] {
+        assert!(!text.contains(secret), "{secret} is shown");
+    }
+}

@@ -1,0 +1,262 @@
+//! What stands in Redis: the seed's keys and values, byte for byte.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fred::interfaces::{
+    HashesInterface as _, KeysInterface as _, ListInterface as _, StreamsInterface as _,
+};
+use serde_json::{Value, json};
+
+use crate::harness::{As, TestApp, id_of, path_of};
+
+/// The words that fred takes for pub/sub when they lead a flat array.
+const WORDS: [&str; 5] = ["message", "pmessage", "smessage", "subscribe", "unsubscribe"];
+
+#[tokio::test]
+async fn a_job_makes_these_keys_and_no_others() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
+    app.complete(&job, 0).await.ok(200);
+    let id = id_of(&job);
+    let owner = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
+
+    let jobs = app.redis.keys(1).await;
+    let mut expected = vec![
+        format!("job:{id}"),
+        format!("job:{id}:file:file_000"),
+        format!("job:{id}:files"),
+        format!("job:{id}:states"),
+        format!("job:{id}:status"),
+        format!("session:{id}"),
+        format!("user_jobs:{owner}"),
+        format!("user_jobs:{owner}:by_time"),
+        "i2m:ticket_secret".to_owned(),
+    ];
+    expected.sort();
+    assert_eq!(jobs, expected);
+    let mut expected = vec![
+        format!("progress:{id}:file_000"),
+        format!("progress:{id}:file_001"),
+        format!("stream:progress:{id}"),
+    ];
+    expected.sort();
+    assert_eq!(app.redis.keys(2).await, expected);
+    for database in [0, 3, 4] {
+        assert_eq!(app.redis.keys(database).await, Vec::<String>::new());
+    }
+    for database in [1, 2] {
+        for key in app.redis.keys(database).await {
+            let ttl: i64 = app.redis.run(database, &["TTL", &key]).await.convert().unwrap();
+            assert!(ttl > 86_300, "{key} expires in {ttl} s");
+        }
+    }
+}
+
+#[tokio::test]
+async fn values_are_the_seeds() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let id = id_of(&job);
+    let jobs = app.redis.client(1).await;
+
+    let record: BTreeMap<String, String> = jobs.hgetall(format!("job:{id}")).await.unwrap();
+    assert_eq!(record["job_id"], id);
+    assert_eq!(
+        record["api_key_hash"],
+        "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20"
+    );
+    assert_eq!(record["status"], "pending");
+    assert_eq!(
+        (&*record["total_files"], &*record["completed_files"], &*record["failed_files"]),
+        ("1", "0", "0")
+    );
+    assert_eq!(record["created_at"], record["updated_at"]);
+    // The seed's form: naive UTC with six digits of fraction.
+    assert_eq!(record["created_at"].len(), "2026-11-23T00:58:58.252605".len());
+    assert!(
+        job["created_at"].as_str().unwrap().starts_with(record["created_at"].trim_end_matches('0'))
+    );
+
+    let files: Vec<String> = jobs.lrange(format!("job:{id}:files"), 0, -1).await.unwrap();
+    let file: Value = serde_json::from_str(&files[0]).unwrap();
+    assert_eq!(
+        file,
+        json!({
+            "file_id": "file_000", "filename": "picture-0.png", "size": 1000, "content_type": "image/png",
+        })
+    );
+    let status: String = jobs.get(format!("job:{id}:status")).await.unwrap();
+    let session: String = jobs.get(format!("session:{id}")).await.unwrap();
+    assert_eq!(
+        (status.as_str(), session.as_str()),
+        ("pending", "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20")
+    );
+
+    app.report(&job, 0, &json!({"progress": 40, "message": ""})).await.ok(200);
+    let progress = app.redis.client(2).await;
+    let percent: String = progress.get(format!("progress:{id}:file_000")).await.unwrap();
+    assert_eq!(percent, "40");
+    let entries: Vec<(String, HashMap<String, String>)> =
+        progress.xrange_values(format!("stream:progress:{id}"), "-", "+", None).await.unwrap();
+    let entry = &entries.last().unwrap().1;
+    assert_eq!(
+        (&*entry["file_id"], &*entry["progress"], &*entry["message"]),
+        ("file_000", "40", "")
+    );
+    assert_eq!(entry["timestamp"].len(), "2026-11-23T00:58:58.252605".len());
+}
+
+#[tokio::test]
+async fn a_job_that_python_made_is_served() {
+    let app = TestApp::start().await;
+    let id = uuid::Uuid::new_v4().to_string();
+    python_creates(&app, &id).await;
+    let path = format!("/api/v1/jobs/{id}");
+
+    let job = app.get(As::Alice, &path).await.ok(200);
+    assert_eq!((&job["status"], &job["total_files"]), (&json!("pending"), &json!(2)));
+    assert_eq!(job["created_at"], "2026-11-23T00:58:58.252605Z");
+    assert_eq!(
+        job["files"][1],
+        json!({
+            "file_id": "file_001", "filename": "b.png", "size": 2, "content_type": "image/png",
+            "status": "pending", "progress": 0, "attempt": 1,
+        })
+    );
+
+    // The seed's tracker: SET without TTL, then XADD.
+    app.redis.run(2, &["SET", &format!("progress:{id}:file_000"), "60"]).await;
+    let shown = app.get(As::Alice, &format!("{path}/progress")).await.ok(200);
+    assert_eq!(
+        (&shown["overall_progress"], &shown["files"]["file_000"]["progress"]),
+        (&json!(30), &json!(60))
+    );
+}
+
+#[tokio::test]
+async fn a_status_that_python_wrote_ends_the_job() {
+    let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
+    let id = uuid::Uuid::new_v4().to_string();
+    python_creates(&app, &id).await;
+    let ticket =
+        app.post(As::Alice, &format!("/api/v1/jobs/{id}/ticket"), &json!({})).await.ok(200);
+    let job = json!({"links": {"stream": ticket["stream"], "self": format!("/api/v1/jobs/{id}")}});
+    let mut stream = app.follow(&job, None).await;
+    stream.until("task_queued").await;
+
+    let key = format!("job:{id}");
+    app.redis
+        .run(1, &["HSET", &key, "status", "completed", "updated_at", "2026-11-23T01:00:00.000000"])
+        .await;
+    let end = stream.until("task_completed").await;
+    assert_eq!(
+        end.data["summary"],
+        json!({"total_files": 2, "successful_files": 2, "failed_files": 0})
+    );
+    assert_eq!(stream.next().await, None);
+    let ttl: i64 =
+        app.redis.run(2, &["TTL", &format!("stream:progress:{id}")]).await.convert().unwrap();
+    assert!(ttl > 86_300);
+}
+
+#[tokio::test]
+async fn an_update_of_what_does_not_exist_makes_nothing() {
+    let app = TestApp::start().await;
+    let job = json!({"links": {"self": "/api/v1/jobs/00000000-0000-4000-8000-000000000000"}});
+    app.report(&job, 0, &json!({"progress": 1})).await.problem(404, "JOB_NOT_FOUND");
+    app.complete(&job, 0).await.problem(404, "JOB_NOT_FOUND");
+    // A ghost, as the seed's update_job_status makes of an expired job, is no job.
+    app.redis
+        .run(1, &["HSET", "job:00000000-0000-4000-8000-000000000000", "status", "processing"])
+        .await;
+    app.get(As::Worker, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.report(&job, 0, &json!({"progress": 1})).await.problem(404, "JOB_NOT_FOUND");
+    assert_eq!(app.redis.keys(1).await.len(), 1);
+    assert_eq!(app.redis.keys(2).await.len(), 0);
+}
+
+#[tokio::test]
+async fn every_write_renews_all_keys_of_the_job() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    app.complete(&job, 1).await.ok(200);
+    for database in [1, 2] {
+        for key in app.redis.keys(database).await.iter().filter(|it| *it != "i2m:ticket_secret") {
+            app.redis.run(database, &["EXPIRE", key, "100"]).await;
+        }
+    }
+    app.report(&job, 0, &json!({"progress": 1})).await.ok(200);
+    for database in [1, 2] {
+        for key in app.redis.keys(database).await {
+            let ttl: i64 = app.redis.run(database, &["TTL", &key]).await.convert().unwrap();
+            assert!(ttl > 86_300, "{key} expires in {ttl} s");
+        }
+    }
+}
+
+/// fred takes an array of three or four elements that begins with one of these words for pub/sub, and then
+/// answers one caller with another's data.
+#[tokio::test]
+async fn no_text_of_a_caller_is_taken_for_pubsub() {
+    let app = TestApp::start().await;
+    for word in WORDS {
+        let file = json!({"filename": word, "content_type": "image/png", "metadata": {word: word}});
+        let new = json!({"files": [file, file, file], "params": {word: word}});
+        let job = app.post(As::Alice, "/api/v1/jobs", &new).await.ok(201);
+        app.report(&job, 0, &json!({"progress": 5, "message": word})).await.ok(200);
+        app.fail(&job, 1, word).await.ok(200);
+        for _ in 0..20 {
+            let (shown, other) =
+                tokio::join!(app.get(As::Alice, path_of(&job)), app.get(As::Worker, path_of(&job)));
+            assert_eq!(shown.ok(200)["files"][0]["filename"], word);
+            assert_eq!(other.ok(200)["job_id"], job["job_id"]);
+        }
+        let files = app.get(As::Alice, &format!("{}/files", path_of(&job))).await.ok(200);
+        assert_eq!(files["files"][1]["error"], word);
+        let mut stream = app.follow(&job, Some("0-0")).await;
+        let update = stream.until("file_update").await;
+        assert_eq!(
+            (&update.data["message"], &update.data["filename"]),
+            (&json!(word), &json!(word))
+        );
+    }
+}
+
+/// What the seed's `JobStore.create_job` writes, and nothing more.
+async fn python_creates(app: &TestApp, id: &str) {
+    let key = format!("job:{id}");
+    let now = "2026-11-23T00:58:58.252605";
+    let (owner, total) = ("72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20", "2");
+    app.redis
+        .run(
+            1,
+            &[
+                "HSET",
+                &key,
+                "job_id",
+                id,
+                "api_key_hash",
+                owner,
+                "status",
+                "pending",
+                "total_files",
+                total,
+                "completed_files",
+                "0",
+                "failed_files",
+                "0",
+                "created_at",
+                now,
+                "updated_at",
+                now,
+            ],
+        )
+        .await;
+    for name in ["a.png", "b.png"] {
+        let file = json!({"filename": name, "size": 2, "content_type": "image/png"}).to_string();
+        app.redis.run(1, &["RPUSH", &format!("job:{id}:files"), &file]).await;
+    }
+    app.redis.run(1, &["SETEX", &format!("session:{id}"), "86400", owner]).await;
+    app.redis.run(1, &["SADD", &format!("user_jobs:{owner}"), id]).await;
+}

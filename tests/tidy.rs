@@ -1,0 +1,186 @@
+//! Rules about source text: who may import whom, how large a file may be, what every file begins with.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Which of the crate's modules each module may name. A new edge is a decision: change it here, in the same
+/// commit, so that a reader of the change sees it.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("lib", &["app", "config"]),
+    ("cli", &["app", "config", "demo", "telemetry"]),
+    (
+        "app",
+        &[
+            "auth", "config", "health", "http", "jobs", "progress", "redis", "router", "state",
+            "tasks",
+        ],
+    ),
+    ("router", &["config", "health", "http", "jobs", "progress", "state", "web"]),
+    ("state", &["auth", "health", "jobs", "progress"]),
+    ("config", &["auth", "http", "jobs", "progress", "redis", "router", "telemetry"]),
+    ("demo", &[]),
+    ("web", &["http", "state"]),
+    ("health", &["error", "http", "redis", "state"]),
+    ("progress", &["auth", "config", "error", "http", "ids", "jobs", "redis", "state", "tasks"]),
+    ("jobs", &["auth", "config", "error", "http", "ids", "redis", "state"]),
+    ("auth", &["config", "error", "http", "ids", "redis"]),
+    ("redis", &["config", "error", "ids", "tasks"]),
+    ("http", &["error", "ids", "tasks"]),
+    ("telemetry", &[]),
+    ("tasks", &[]),
+    ("error", &["ids"]),
+    ("ids", &["error"]),
+];
+
+/// Who may name `fred`: what speaks to Redis.
+const FRED: &[&str] = &["redis/", "error.rs", "store.rs", "auth/ticket.rs", "health/mod.rs"];
+/// Who may name `axum`: what speaks HTTP.
+const AXUM: &[&str] = &[
+    "http/",
+    "router.rs",
+    "state.rs",
+    "app.rs",
+    "routes.rs",
+    "layer.rs",
+    "extract.rs",
+    "progress/stream.rs",
+    "web.rs",
+];
+const MAX_LINES: usize = 400;
+
+fn sources(dir: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    let mut found = Vec::new();
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A path below `src`, with slashes.
+fn name_of(path: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/")
+}
+
+/// The lines of a file before its tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .take_while(|it| !it.starts_with("#[cfg(test)]"))
+        .filter(|it| !it.trim_start().starts_with("//"))
+}
+
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let text: String = code(text).collect::<Vec<_>>().join("\n");
+    for (start, _) in text.match_indices("crate::") {
+        let rest = &text[start + "crate::".len()..];
+        if let Some(list) = rest.strip_prefix('{') {
+            // The first level of a braced list.
+            let mut depth = 0;
+            let mut word = String::new();
+            for character in list.chars() {
+                match character {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => drop(found.insert(std::mem::take(&mut word))),
+                    _ if depth == 0 => word.push(character),
+                    _ => (),
+                }
+            }
+            found.insert(word);
+        } else {
+            found.insert(
+                rest.split(|it: char| !it.is_alphanumeric() && it != '_')
+                    .next()
+                    .unwrap()
+                    .to_owned(),
+            );
+        }
+    }
+    let first = |it: &String| it.trim().split("::").next().unwrap().to_owned();
+    found.iter().map(first).filter(|it| it.starts_with(|it: char| it.is_lowercase())).collect()
+}
+
+#[test]
+fn imports_go_down() {
+    let mut wrong = Vec::new();
+    for path in sources("src") {
+        let name = name_of(&path);
+        if !name.ends_with(".rs") {
+            continue;
+        }
+        let module = name.split(['/', '.']).next().unwrap();
+        let allowed = MAY_IMPORT.iter().find(|it| it.0 == module);
+        let allowed = allowed.unwrap_or_else(|| panic!("{module} has no line in MAY_IMPORT")).1;
+        for import in imports(&fs::read_to_string(&path).unwrap()) {
+            if import != module && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{name} names {import}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_these_speak_to_redis_and_http() {
+    let mut wrong = Vec::new();
+    for path in sources("src") {
+        let name = name_of(&path);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        for (library, allowed) in [("fred::", FRED), ("axum::", AXUM)] {
+            let may = allowed.iter().any(|it| name.starts_with(it) || name.ends_with(it));
+            if !may && code(&text).any(|it| it.contains(library)) {
+                wrong.push(format!("{name} names {library}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are_for() {
+    let mut wrong = Vec::new();
+    let files = ["src", "tests", "migrations-lua"].into_iter().flat_map(sources);
+    for path in files {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let (header, limit) = match path.extension().and_then(|it| it.to_str()) {
+            Some("rs") => ("//! ", MAX_LINES),
+            Some("lua") => ("-- ", MAX_LINES),
+            _ => continue,
+        };
+        if !text.starts_with(header) {
+            wrong.push(format!("{} does not begin with {header:?}", path.display()));
+        }
+        if text.lines().count() > limit {
+            wrong.push(format!("{} has {} lines", path.display(), text.lines().count()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_drawer_for_odds_and_ends() {
+    const VAGUE: [&str; 7] = ["utils", "util", "helpers", "common", "types", "prelude", "misc"];
+    for path in sources("src") {
+        let name = name_of(&path);
+        assert!(
+            !name.split(['/', '.']).any(|it| VAGUE.contains(&it)),
+            "{name} says nothing of what is in it"
+        );
+    }
+}
