@@ -10,7 +10,7 @@ use crate::{App, Config, demo, telemetry};
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
-/// Settings come from built-in defaults, then --config FILE, then the environment: I2M__REDIS__URL sets
+/// Settings come from built-in defaults, then --config FILE, then the environment: `I2M__REDIS__URL` sets
 /// redis.url. See config/default.toml for all of them.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]

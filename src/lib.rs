@@ -1,4 +1,4 @@
-//! Image2Model's gateway: one Axum microservice in front of Redis.
+//! `Image2Model`'s gateway: one Axum microservice in front of Redis.
 //!
 //! Jobs and who owns them, per-file progress, and events for browsers. `ARCHITECTURE.md` is the map.
 

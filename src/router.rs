@@ -61,7 +61,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
 }
 
 fn cors(config: &CorsConfig) -> Result<CorsLayer> {
-    const PREFLIGHT_IS_GOOD_FOR: Duration = Duration::from_secs(3600);
+    const PREFLIGHT_IS_GOOD_FOR: Duration = Duration::from_hours(1);
     let origins = if config.origins.iter().any(|it| it == "*") {
         AllowOrigin::any()
     } else {

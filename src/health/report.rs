@@ -41,20 +41,17 @@ impl Report {
     ) -> Self {
         let mut checks = Map::new();
         let mut status = if is_draining { Verdict::Degraded } else { Verdict::Healthy };
-        match ping {
-            Ok(took) => {
-                checks.insert(
-                    "ping".into(),
-                    json!({"status": "ok", "response_time_ms": took.as_secs_f64() * 1000.0}),
-                );
-            }
-            Err(_) => {
-                checks.insert(
-                    "ping".into(),
-                    json!({"status": "error", "error": "Redis does not answer"}),
-                );
-                status = Verdict::Unhealthy;
-            }
+        if let Ok(took) = ping {
+            checks.insert(
+                "ping".into(),
+                json!({"status": "ok", "response_time_ms": took.as_secs_f64() * 1000.0}),
+            );
+        } else {
+            checks.insert(
+                "ping".into(),
+                json!({"status": "error", "error": "Redis does not answer"}),
+            );
+            status = Verdict::Unhealthy;
         }
         match info {
             Ok(info) if !info.is_empty() => {

@@ -84,7 +84,7 @@ pub(crate) async fn log_request(mut request: Request, next: Next) -> Response {
             error!(request_id = %id, %method, path, route, status, latency_ms, caller, code, %cause, "request failed");
         }
         None => {
-            info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request")
+            info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request");
         }
     }
     response.headers_mut().insert(X_REQUEST_ID, id.0);

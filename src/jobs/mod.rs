@@ -51,7 +51,7 @@ impl Config {
             "ttl",
             self.ttl,
             Duration::from_secs(1),
-            Duration::from_secs(366 * 24 * 3600),
+            Duration::from_hours(8784),
         )?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
             bail!("max_files is {}; it has to be between 1 and {MAX_FILES}", self.max_files);

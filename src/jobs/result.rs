@@ -10,7 +10,7 @@ use crate::{
     ids::FileId,
 };
 
-/// The body of PUT …/files/{file_id}/result, and with a `file_id` what is stored.
+/// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileResult {

@@ -7,7 +7,7 @@ use crate::{
     ids::FileId,
 };
 
-/// The body of POST …/files/{file_id}/progress.
+/// The body of POST …/`files/{file_id}/progress`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileReport {

@@ -71,7 +71,7 @@ impl Embedded {
                 match Self::spawn(&config, &dir, &path, &lock) {
                     Ok(again) => embedded = again,
                     Err(error) => {
-                        error!(error = format!("{error:#}"), "could not start the embedded Redis")
+                        error!(error = format!("{error:#}"), "could not start the embedded Redis");
                     }
                 }
             }

@@ -123,7 +123,7 @@ impl Subscriber {
     }
 
     async fn supervise(self, shutdown: CancellationToken) {
-        let mut connection = Connection::open(self.client());
+        let mut connection = Connection::open(&self.client());
         let mut ticks = interval(self.0.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(self.step(&mut connection, &mut ticks)).await.is_some() {
@@ -190,7 +190,7 @@ impl Subscriber {
 
     fn replace(&self, connection: &mut Connection) {
         let Ok(fresh) = self.0.builder.build_subscriber_client() else { return };
-        let replaced = std::mem::replace(connection, Connection::open(fresh.clone()));
+        let replaced = std::mem::replace(connection, Connection::open(&fresh));
         *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         replaced.handle.abort();
         warn!("made a new subscribing connection to Redis");
@@ -207,7 +207,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(client: SubscriberClient) -> Self {
+    fn open(client: &SubscriberClient) -> Self {
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
         Self {
             handle: client.connect(),

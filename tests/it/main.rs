@@ -1,5 +1,7 @@
 //! Everything that needs the real service and a real Redis, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 mod config;

@@ -55,7 +55,7 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
             }
         }
     };
-    _ = shutdown.run_until_cancelled(work).await;
+    _ = shutdown.run_until_cancelled(Box::pin(work)).await;
 }
 
 /// Notes whom a signal is about; true if signals were lost.
