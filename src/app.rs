@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{self, ApiKeys, Tickets},
+    celery::Celery,
     config::{Config, Deployment},
     health::Health,
     http::Server,
@@ -18,6 +19,7 @@ use crate::{
     router::router,
     state::AppState,
     tasks::Tasks,
+    workers::Workers,
 };
 
 /// The service, bound to its port and not yet serving.
@@ -42,7 +44,7 @@ impl App {
         })?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
-        let state = Self::build(&config, &redis, &tasks);
+        let state = Self::build(&config, &redis, &tasks)?;
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");
         }
@@ -61,21 +63,26 @@ impl App {
         })
     }
 
-    fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> AppState {
+    fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> Result<AppState> {
         let retention = Retention {
             ttl_secs: config.jobs.ttl.as_secs(),
             stream_length: config.progress.stream_length,
         };
-        let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention);
+        let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
+        let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
+        let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
+        let workers = celery
+            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), redis.clone(), tasks));
         let drain_spread = config.server.drain_spread;
-        AppState {
+        Ok(AppState {
             keys: ApiKeys::new(&config.auth),
             tickets: Tickets::new(&config.auth, redis.clone()),
-            progress: Progress::new(redis.clone(), retention, config.jobs.max_files),
+            progress,
+            workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks),
             health: Health::new(redis.clone()),
             jobs,
-        }
+        })
     }
 
     /// Where the service listens, with the port that port 0 became.

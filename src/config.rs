@@ -32,6 +32,8 @@ pub struct Config {
     pub auth: crate::auth::Config,
     /// What a job may be.
     pub jobs: crate::jobs::Config,
+    /// How jobs reach Celery workers.
+    pub celery: crate::celery::Config,
     /// What is kept of a job's progress.
     pub progress: crate::progress::Config,
     /// How browsers are served.
@@ -96,6 +98,7 @@ impl Config {
         self.redis.check().context("redis")?;
         self.auth.check(self.environment).context("auth")?;
         self.jobs.check().context("jobs")?;
+        self.celery.check().context("celery")?;
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.telemetry_check()

@@ -27,6 +27,8 @@ pub(crate) enum Error {
     Forbidden { needed: &'static str },
     #[error("job {0} does not exist")]
     JobNotFound(JobId),
+    #[error("this Idempotency-Key was used for another request")]
+    IdempotencyConflict,
     #[error("job {0} exists already")]
     JobExists(JobId),
     #[error("job {job} has no file {file}")]

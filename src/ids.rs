@@ -17,6 +17,10 @@ impl JobId {
     pub(crate) fn random() -> Self {
         Self(Uuid::new_v4())
     }
+
+    pub(crate) fn as_uuid(self) -> Uuid {
+        self.0
+    }
 }
 
 impl FromStr for JobId {
@@ -94,15 +98,15 @@ impl<'de> Deserialize<'de> for FileId {
     }
 }
 
-/// Who owns a job: lower-case hex SHA-256 of an API key. The key itself is never kept.
+/// Lower-case hex SHA-256: of an API key, which itself is never kept and so is who owns a job; of a request.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct ApiKeyHash(String);
+pub(crate) struct Sha256Hex(String);
 
-impl ApiKeyHash {
-    pub(crate) fn of_key(key: &str) -> Self {
+impl Sha256Hex {
+    pub(crate) fn of(text: &str) -> Self {
         use std::fmt::Write as _;
 
-        let digest = Sha256::digest(key.as_bytes());
+        let digest = Sha256::digest(text.as_bytes());
         Self(digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
             _ = write!(hex, "{byte:02x}");
             hex
@@ -119,7 +123,7 @@ impl ApiKeyHash {
     }
 }
 
-impl TryFrom<String> for ApiKeyHash {
+impl TryFrom<String> for Sha256Hex {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -131,13 +135,13 @@ impl TryFrom<String> for ApiKeyHash {
     }
 }
 
-impl<'de> Deserialize<'de> for ApiKeyHash {
+impl<'de> Deserialize<'de> for Sha256Hex {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::try_from(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
-impl fmt::Debug for ApiKeyHash {
+impl fmt::Debug for Sha256Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.short())
     }
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_key_is_hashed_as_the_seed_does() {
-        let hash = ApiKeyHash::of_key("abc");
+        let hash = Sha256Hex::of("abc");
         assert_eq!(
             hash.as_str(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

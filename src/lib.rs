@@ -9,10 +9,12 @@ mod router;
 mod state;
 
 mod auth;
+mod celery;
 mod demo;
 mod health;
 mod jobs;
 mod progress;
+mod workers;
 
 mod http;
 mod redis;

@@ -25,6 +25,7 @@ use crate::{
     },
     jobs, progress,
     state::AppState,
+    workers,
 };
 
 /// Which browsers may call.
@@ -53,6 +54,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
     Ok(Router::new()
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
+        .merge(workers::routes::router())
         .merge(health::routes::router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

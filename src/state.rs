@@ -7,6 +7,7 @@ use crate::{
     health::Health,
     jobs::Jobs,
     progress::{Hub, Progress},
+    workers::Workers,
 };
 
 /// Everything that handlers share. Cheap to clone.
@@ -18,4 +19,6 @@ pub(crate) struct AppState {
     pub(crate) progress: Progress,
     pub(crate) hub: Hub,
     pub(crate) health: Health,
+    /// Absent where jobs are not handed to Celery.
+    pub(crate) workers: Option<Workers>,
 }

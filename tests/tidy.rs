@@ -17,18 +17,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "auth", "config", "health", "http", "jobs", "progress", "redis", "router", "state",
-            "tasks",
+            "auth", "celery", "config", "health", "http", "jobs", "progress", "redis", "router",
+            "state", "tasks", "workers",
         ],
     ),
-    ("router", &["config", "health", "http", "jobs", "progress", "state", "web"]),
-    ("state", &["auth", "health", "jobs", "progress"]),
-    ("config", &["auth", "http", "jobs", "progress", "redis", "router", "telemetry"]),
+    ("router", &["config", "health", "http", "jobs", "progress", "state", "web", "workers"]),
+    ("state", &["auth", "health", "jobs", "progress", "workers"]),
+    ("config", &["auth", "celery", "http", "jobs", "progress", "redis", "router", "telemetry"]),
     ("demo", &[]),
     ("web", &["http", "state"]),
     ("health", &["error", "http", "redis", "state"]),
+    (
+        "workers",
+        &["auth", "celery", "error", "http", "ids", "jobs", "progress", "redis", "state", "tasks"],
+    ),
     ("progress", &["auth", "config", "error", "http", "ids", "jobs", "redis", "state", "tasks"]),
-    ("jobs", &["auth", "config", "error", "http", "ids", "redis", "state"]),
+    ("jobs", &["auth", "celery", "config", "error", "http", "ids", "redis", "state"]),
+    ("celery", &["config", "error", "ids", "redis", "tasks"]),
     ("auth", &["config", "error", "http", "ids", "redis"]),
     ("redis", &["config", "error", "ids", "tasks"]),
     ("http", &["error", "ids", "tasks"]),
@@ -39,7 +44,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Who may name `fred`: what speaks to Redis.
-const FRED: &[&str] = &["redis/", "error.rs", "store.rs", "auth/ticket.rs", "health/mod.rs"];
+const FRED: &[&str] = &[
+    "redis/",
+    "error.rs",
+    "store.rs",
+    "auth/ticket.rs",
+    "celery/queues.rs",
+    "health/mod.rs",
+    "jobs/list.rs",
+    "workers/mod.rs",
+];
 /// Who may name `axum`: what speaks HTTP.
 const AXUM: &[&str] = &[
     "http/",

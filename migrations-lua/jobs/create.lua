@@ -1,10 +1,23 @@
 -- Creates a job: record, status, file list, session, owner's set, and the progress of each file.
--- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7..] one JSON object a file
+-- KEYS[16] i2m:idempotency:{owner}:{hash of the key}, or absent
+-- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request
+-- ARGV[8] number of files, then one JSON object a file, then three arguments a Celery task (see add_tasks)
 -- Returns {'created', created_at, id of the first stream entry} | {'exists', status of the present job}
+--   | {'replay', job id}: the same request came before   | {'conflict'}: another one came with its key
 use(JOBS_DB)
 if redis.call('EXISTS', JOB) == 1 then return { 'exists', redis.call('HGET', JOB, 'status') } end
 
-local owner, params, total = ARGV[5], ARGV[6], #ARGV - 6
+local IDEMPOTENCY = KEYS[16]
+local owner, params, fingerprint, total = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+if IDEMPOTENCY then
+  local seen_print, seen_job = string.match(redis.call('GET', IDEMPOTENCY) or '', '^(%S+) (%S+)$')
+  -- Of a job that is gone, the key is free again.
+  if seen_job and redis.call('EXISTS', 'job:' .. seen_job) == 1 then
+    if seen_print == fingerprint then return { 'replay', seen_job } end
+    return { 'conflict' }
+  end
+end
+
 -- First what may fail on data of a wrong type: a script is not rolled back.
 if OWNED then
   redis.call('SADD', OWNED .. owner, job_id)
@@ -17,9 +30,14 @@ redis.call('HSET', JOB, 'job_id', job_id, 'api_key_hash', owner, 'status', 'pend
 if params ~= '' then redis.call('HSET', JOB, 'params', params) end
 redis.call('EXPIRE', JOB, ttl)
 redis.call('SET', STATUS, 'pending', 'EX', ttl)
-redis.call('RPUSH', FILES, unpack(ARGV, 7))
+redis.call('RPUSH', FILES, unpack(ARGV, 9, 8 + total))
 redis.call('EXPIRE', FILES, ttl)
 redis.call('SET', SESSION, owner, 'EX', ttl)
+if IDEMPOTENCY then
+  redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl)
+  redis.call('HSET', JOB, 'idempotency', IDEMPOTENCY)
+end
+add_tasks(9 + total, 1)
 
 use(PROGRESS_DB)
 for i = 0, total - 1 do redis.call('SET', PERCENT .. file_name(i), '0', 'EX', ttl) end

@@ -9,13 +9,13 @@ local file_id, status, attempt, err = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[
 if tonumber(string.match(file_id, '^file_(%d+)$')) >= job.total then return { 'unknown_file', file_id } end
 
 local states = load_states()
-local state = states[file_id] or { status = 'pending', attempt = 1, error = '' }
+local state = states[file_id] or { status = 'pending', attempt = 1, note = '' }
 if attempt == 0 then attempt = state.attempt end
 if attempt < state.attempt then return { 'stale', state.attempt } end
 if state.status == 'completed' or state.status == 'failed' then return { 'duplicate', job.status } end
 if ENDED[job.status] then return { 'refused', job.status } end
 
-states[file_id] = { status = status, attempt = attempt, error = err }
+states[file_id] = { status = status, attempt = attempt, note = err }
 save_state(file_id, states[file_id])
 redis.call('SET', RESULT .. file_id, ARGV[8], 'EX', ttl)
 if status == 'completed' then

@@ -1,7 +1,7 @@
 -- Records progress of one or more files of a job: percents, states and stream entries together.
 -- ARGV[5..] four a file: file_id, percent, attempt ('0': the present one), message ('' none, 'm' + text)
 -- Returns {'recorded', n recorded, n ignored} | {'missing'} | {'refused', status} | {'unknown_file', file_id}
--- Ignored: an older attempt, a file that is finished.
+-- Ignored: an older attempt, a file that is finished, what changes nothing.
 local job = load_job()
 if not job then return { 'missing' } end
 if ENDED[job.status] or job.status == 'cancelling' then return { 'refused', job.status } end
@@ -12,20 +12,20 @@ end
 local states, recorded, ignored = load_states(), {}, 0
 
 local function record(file_id, percent, attempt, message)
-  local state = states[file_id] or { status = 'pending', attempt = 1, error = '' }
+  local state = states[file_id] or { status = 'pending', attempt = 1, note = '' }
   if attempt == 0 then attempt = state.attempt end
   if attempt < state.attempt or FINISHED[state.status] then return false end
   use(PROGRESS_DB)
   -- Within an attempt a late report never takes progress back; a new attempt begins anew.
-  if attempt == state.attempt then
-    percent = math.max(percent, tonumber(redis.call('GET', PERCENT .. file_id)) or 0)
+  local is_same_attempt = attempt == state.attempt and state.status ~= 'retrying'
+  local before = tonumber(redis.call('GET', PERCENT .. file_id)) or 0
+  if is_same_attempt then percent = math.max(percent, before) end
+  if is_same_attempt and state.status == 'processing' and percent == before and (message or '') == state.note then
+    return false
   end
   redis.call('SET', PERCENT .. file_id, percent, 'EX', ttl)
-  if state.status ~= 'processing' or attempt ~= state.attempt then
-    state.status, state.attempt, state.error = 'processing', attempt, ''
-    states[file_id] = state
-    save_state(file_id, state)
-  end
+  states[file_id] = { status = 'processing', attempt = attempt, note = message or '' }
+  save_state(file_id, states[file_id])
   recorded[#recorded + 1] = { file_id, percent, message, attempt }
   return true
 end
@@ -35,7 +35,10 @@ for i = 5, #ARGV, 4 do
   if ARGV[i + 3] ~= '' then message = string.sub(ARGV[i + 3], 2) end
   if not record(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), message) then ignored = ignored + 1 end
 end
-if #recorded == 0 then return { 'recorded', 0, ignored } end
+if #recorded == 0 then
+  renew(job)
+  return { 'recorded', 0, ignored }
+end
 
 begin_work(job)
 local overall = overall_percent(job, states)

@@ -9,13 +9,20 @@
 -- KEYS[6] progress:{id}: + file_id, percent strings (db 2)      KEYS[7] stream:progress:{id} (db 2)
 -- KEYS[8] cache:status:{id} (db 4)                              KEYS[9] job:{id}:states hash
 -- KEYS[10] user_jobs: + owner, set; absent in a cluster, where an owner's set has a slot of its own
+-- KEYS[11] job:{id}:tasks hash                                  KEYS[12] i2m:task: + Celery task id
+-- KEYS[13] i2m:active sorted set    KEYS[14] i2m:outbox sorted set    KEYS[15] i2m:cancelling sorted set
 -- ARGV[1] 'numbered' | 'single' databases    ARGV[2] job id    ARGV[3] TTL in seconds
 -- ARGV[4] entries that the stream keeps      ARGV[5..] the script's own
 --
--- job:{id}:states maps file_id to 'status:attempt:error'; a file without a field is 'pending:1:'.
+-- job:{id}:states maps file_id to 'status:attempt:note', the note being the last message or the error; a file
+-- without a field is 'pending:1:'.
+-- job:{id}:tasks maps a Celery task id to 'queue key\nmessage'; i2m:task:{task_id} is 'job_id attempt file_id',
+-- the last empty for a task that has the whole job. i2m:active has the task ids by their last sign of life,
+-- i2m:outbox those not handed to the broker yet, i2m:cancelling job ids by when waiting for workers ends.
 
 local JOB, STATUS, FILES, RESULT, SESSION = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local PERCENT, STREAM, CACHED, STATES, OWNED = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local TASKS, TASK, ACTIVE, OUTBOX, CANCELLING = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local numbered, job_id, ttl, keep = ARGV[1] == 'numbered', ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local JOBS_DB, PROGRESS_DB, CACHE_DB = 1, 2, 4
@@ -59,12 +66,13 @@ end
 local function load_job()
   use(JOBS_DB)
   local v = redis.call('HMGET', JOB, 'total_files', 'completed_files', 'failed_files', 'status', 'overall',
-    'ended_at', 'api_key_hash')
+    'ended_at', 'api_key_hash', 'attempt')
   local total = tonumber(v[1])
   if not total then return nil end
   return {
     total = total, completed = tonumber(v[2]) or 0, failed = tonumber(v[3]) or 0,
     status = v[4] or 'pending', overall = tonumber(v[5]) or 0, ended_at = v[6], owner = v[7],
+    attempt = tonumber(v[8]) or 1,
   }
 end
 
@@ -73,15 +81,15 @@ local function load_states()
   local states = {}
   local flat = redis.call('HGETALL', STATES)
   for i = 1, #flat, 2 do
-    local status, attempt, err = string.match(flat[i + 1], '^(%a+):(%d+):(.*)$')
-    states[flat[i]] = { status = status, attempt = tonumber(attempt), error = err }
+    local status, attempt, note = string.match(flat[i + 1], '^(%a+):(%d+):(.*)$')
+    states[flat[i]] = { status = status, attempt = tonumber(attempt), note = note }
   end
   return states
 end
 
 local function save_state(file_id, state)
   use(JOBS_DB)
-  redis.call('HSET', STATES, file_id, state.status .. ':' .. state.attempt .. ':' .. state.error)
+  redis.call('HSET', STATES, file_id, state.status .. ':' .. state.attempt .. ':' .. state.note)
   redis.call('EXPIRE', STATES, ttl)
 end
 
@@ -112,7 +120,8 @@ end
 local function renew(job)
   use(JOBS_DB)
   if redis.call('TTL', JOB) >= ttl - math.min(60, floor(ttl / 10)) and redis.call('TTL', FILES) > 0 then return end
-  for _, key in ipairs({ JOB, STATUS, FILES, SESSION, STATES }) do redis.call('EXPIRE', key, ttl) end
+  for _, key in ipairs({ JOB, STATUS, FILES, SESSION, STATES, TASKS }) do redis.call('EXPIRE', key, ttl) end
+  for _, task_id in ipairs(redis.call('HKEYS', TASKS)) do redis.call('EXPIRE', TASK .. task_id, ttl) end
   for i = 0, job.total - 1 do redis.call('EXPIRE', RESULT .. file_name(i), ttl) end
   if OWNED and job.owner then
     redis.call('EXPIRE', OWNED .. job.owner, ttl)
@@ -172,7 +181,7 @@ local function close_open_files(job, states, status)
   local fate = status == 'partial' and 'failed' or status
   for i = 0, job.total - 1 do
     local file_id = file_name(i)
-    local state = states[file_id] or { status = 'pending', attempt = 1, error = '' }
+    local state = states[file_id] or { status = 'pending', attempt = 1, note = '' }
     if not FINISHED[state.status] and job.completed + job.failed < job.total then
       state.status = fate == 'expired' and 'failed' or fate
       save_state(file_id, state)
@@ -181,6 +190,31 @@ local function close_open_files(job, states, status)
       if state.status == 'failed' then job.failed = job.failed + 1 end
     end
   end
+end
+
+-- Notes Celery tasks of the job, to be handed to the broker: three arguments a task from ARGV[first] on, which
+-- are task id, file id or '', and 'queue key\nmessage'.
+local function add_tasks(first, attempt)
+  use(JOBS_DB)
+  for i = first, #ARGV, 3 do
+    redis.call('HSET', TASKS, ARGV[i], ARGV[i + 2])
+    redis.call('SET', TASK .. ARGV[i], job_id .. ' ' .. attempt .. ' ' .. ARGV[i + 1], 'EX', ttl)
+    redis.call('ZADD', ACTIVE, now_ms, ARGV[i])
+    redis.call('ZADD', OUTBOX, now_ms, ARGV[i])
+  end
+  if first <= #ARGV then
+    for _, key in ipairs({ TASKS, ACTIVE, OUTBOX }) do redis.call('EXPIRE', key, ttl) end
+  end
+end
+
+-- Nothing more is expected of the job's tasks, and nothing more is sent.
+local function forget_tasks()
+  use(JOBS_DB)
+  for _, task_id in ipairs(redis.call('HKEYS', TASKS)) do
+    redis.call('ZREM', ACTIVE, task_id)
+    redis.call('ZREM', OUTBOX, task_id)
+  end
+  redis.call('ZREM', CANCELLING, job_id)
 end
 
 -- Ends the job: record, open files, and the terminal entries that close every stream. `err` may be ''.
@@ -194,6 +228,7 @@ local function end_job(job, states, status, err)
   if status == 'cancelled' then err = 'the job was cancelled' end
   if status == 'expired' and err == '' then err = 'the job expired' end
   set_status(status)
+  forget_tasks()
   local succeeded = status == 'completed' or status == 'partial'
   local counts = { 'status', status, 'overall', '100', 'completed', job.completed, 'failed', job.failed, 'total', job.total }
   if status == 'cancelled' then add_entry('', 100, 'event', 'task_cancelled', unpack(counts)) end

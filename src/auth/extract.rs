@@ -11,14 +11,14 @@ use super::{ApiKeys, Role};
 use crate::{
     error::{Error, Result},
     http::{CallerLabel, Problem},
-    ids::ApiKeyHash,
+    ids::Sha256Hex,
 };
 
 /// The authenticated caller. A handler that takes one cannot be reached without a valid key.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
-    pub(crate) hash: ApiKeyHash,
+    pub(crate) hash: Sha256Hex,
     pub(super) roles: Vec<Role>,
 }
 
@@ -27,9 +27,10 @@ impl Caller {
         self.roles.contains(&role)
     }
 
-    /// Whether this caller may see every job: workers work on all of them.
+    /// Whether this caller may see every job: workers work on all of them. A key that is a client's too sees
+    /// its own.
     pub(crate) fn sees_all_jobs(&self) -> bool {
-        self.is(Role::Worker) || self.is(Role::Admin)
+        !self.is(Role::Client) && (self.is(Role::Worker) || self.is(Role::Admin))
     }
 }
 
@@ -38,6 +39,12 @@ pub(crate) struct Client(pub(crate) Caller);
 
 /// A caller with the role `worker`.
 pub(crate) struct Worker;
+
+/// A caller with the role `client` or `admin`.
+pub(crate) struct ClientOrAdmin(pub(crate) Caller);
+
+/// A caller with the role `admin`.
+pub(crate) struct Admin;
 
 /// A caller with the role `client` or `worker`.
 pub(crate) struct Reader(pub(crate) Caller);
@@ -109,6 +116,30 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         caller_with(parts, state, &[Role::Worker], "worker").await.map(|_| Self)
+    }
+}
+
+impl<S> FromRequestParts<S> for ClientOrAdmin
+where
+    ApiKeys: FromRef<S>,
+    S: Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        caller_with(parts, state, &[Role::Client, Role::Admin], "client or admin").await.map(Self)
+    }
+}
+
+impl<S> FromRequestParts<S> for Admin
+where
+    ApiKeys: FromRef<S>,
+    S: Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        caller_with(parts, state, &[Role::Admin], "admin").await.map(|_| Self)
     }
 }
 

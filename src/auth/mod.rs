@@ -9,13 +9,13 @@ use anyhow::{Result as AnyResult, bail};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    extract::{Caller, Client, Reader, Worker, presented_key},
+    extract::{Admin, Caller, Client, ClientOrAdmin, Reader, Worker, presented_key},
     ticket::Tickets,
 };
 use crate::{
     config::{Deployment, Secret},
     error::{Error, Result},
-    ids::ApiKeyHash,
+    ids::Sha256Hex,
 };
 
 /// Who may call.
@@ -82,7 +82,7 @@ impl Config {
             bail!("ticket_secrets holds a secret shorter than {MIN_SECRET_LEN} characters");
         }
         for key in &self.keys {
-            if let Err(reason) = ApiKeyHash::try_from(key.sha256.clone()) {
+            if let Err(reason) = Sha256Hex::try_from(key.sha256.clone()) {
                 bail!("keys: sha256 of {:?}: {reason}", key.name);
             }
             if key.roles.is_empty() {
@@ -102,7 +102,7 @@ pub(crate) struct ApiKeys(Arc<Known>);
 
 enum Known {
     Anybody,
-    These(HashMap<ApiKeyHash, (Arc<str>, Vec<Role>)>),
+    These(HashMap<Sha256Hex, (Arc<str>, Vec<Role>)>),
 }
 
 impl ApiKeys {
@@ -114,7 +114,7 @@ impl ApiKeys {
                     .keys
                     .iter()
                     .filter_map(|it| {
-                        let hash = ApiKeyHash::try_from(it.sha256.clone()).ok()?;
+                        let hash = Sha256Hex::try_from(it.sha256.clone()).ok()?;
                         Some((hash, (Arc::from(it.name.as_str()), it.roles.clone())))
                     })
                     .collect(),
@@ -129,7 +129,7 @@ impl ApiKeys {
     ///
     /// [`Error::InvalidKey`].
     pub(crate) fn identify(&self, key: &str) -> Result<Caller> {
-        let hash = ApiKeyHash::of_key(key);
+        let hash = Sha256Hex::of(key);
         match self.0.as_ref() {
             Known::Anybody => {
                 let roles = vec![Role::Client, Role::Worker, Role::Admin];

@@ -1,5 +1,7 @@
 //! What a job is, its lifecycle and its rules.
 
+mod body;
+mod list;
 mod model;
 mod new_job;
 mod result;
@@ -13,7 +15,9 @@ use anyhow::{Result as AnyResult, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use self::new_job::Checked;
 pub(crate) use self::{
+    list::{Cursor, Filter, Page, Summary},
     model::{Job, JobFile, parse_percent},
     new_job::NewJob,
     result::FileResult,
@@ -21,9 +25,10 @@ pub(crate) use self::{
 };
 use crate::{
     auth::Caller,
+    celery::{Celery, Order, Parcel},
     config::check_between,
     error::{Error, Result},
-    ids::{ApiKeyHash, FileId, JobId},
+    ids::{FileId, JobId, Sha256Hex},
     redis::{Redis, Retention},
 };
 
@@ -47,12 +52,7 @@ pub struct Config {
 impl Config {
     pub(crate) fn check(&self) -> AnyResult<()> {
         const MAX_FILES: usize = 1000;
-        check_between(
-            "ttl",
-            self.ttl,
-            Duration::from_secs(1),
-            Duration::from_hours(8784),
-        )?;
+        check_between("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
             bail!("max_files is {}; it has to be between 1 and {MAX_FILES}", self.max_files);
         }
@@ -66,21 +66,183 @@ pub(crate) struct Jobs {
     redis: Redis,
     config: Config,
     retention: Retention,
+    celery: Option<Celery>,
+}
+
+/// What a request to create a job carries beside its body.
+#[derive(Debug, Default)]
+pub(crate) struct Circumstances {
+    /// The hash of its `Idempotency-Key`.
+    pub(crate) idempotency: Option<Sha256Hex>,
+    /// Its W3C Trace Context.
+    pub(crate) traceparent: Option<String>,
 }
 
 impl Jobs {
-    pub(crate) fn new(redis: Redis, config: Config, retention: Retention) -> Self {
-        Self { redis, config, retention }
+    pub(crate) fn new(
+        redis: Redis,
+        config: Config,
+        retention: Retention,
+        celery: Option<Celery>,
+    ) -> Self {
+        Self { redis, config, retention, celery }
     }
 
-    /// Creates a job for `owner`.
+    /// Creates a job for `owner` and hands it to workers. The flag says that the same request had made it before.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] or [`Error::TooManyFiles`] says what is wrong with `new`.
-    pub(crate) async fn create(&self, owner: &ApiKeyHash, new: &NewJob) -> Result<Job> {
+    /// [`Error::Invalid`] or [`Error::TooManyFiles`] says what is wrong with `new`;
+    /// [`Error::IdempotencyConflict`].
+    pub(crate) async fn create(
+        &self,
+        owner: &Sha256Hex,
+        new: &NewJob,
+        circumstances: &Circumstances,
+    ) -> Result<(Job, bool)> {
+        let checked = new.check(&self.config)?;
         let id = JobId::random();
-        store::create(&self.redis, self.retention, id, owner, new.check(&self.config)?).await
+        let files = checked.files.iter().enumerate();
+        let order = Order {
+            job: id,
+            attempt: 1,
+            files: files
+                .map(|(i, it)| {
+                    (FileId::from_index(i), serde_json::from_str(it).unwrap_or_default())
+                })
+                .collect(),
+            params: new.params(),
+            traceparent: circumstances.traceparent.as_deref(),
+        };
+        let tasks = self.celery.as_ref().map_or(Ok(Vec::new()), |it| it.parcels(&order))?;
+        let idempotency = circumstances.idempotency.as_ref();
+        let record = store::NewRecord { id, owner, checked: &checked, idempotency, tasks: &tasks };
+        match store::create(&self.redis, self.retention, record).await? {
+            store::Created::Job(job) => {
+                if let Some(celery) = &self.celery {
+                    celery.send(&tasks).await;
+                }
+                Ok((*job, false))
+            }
+            store::Created::Replayed(id) => {
+                Ok((self.first_answer(id, owner, &checked).await?, true))
+            }
+        }
+    }
+
+    /// The job as it was when it was created.
+    async fn first_answer(&self, id: JobId, owner: &Sha256Hex, checked: &Checked) -> Result<Job> {
+        let now = self.get(id).await?;
+        let mut then = Job::new(id, owner, checked);
+        (then.created_at, then.updated_at) = (now.created_at, now.created_at);
+        Ok(then)
+    }
+
+    /// A page of `owner`'s jobs.
+    pub(crate) async fn list(&self, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
+        list::page(&self.redis, owner, filter).await
+    }
+
+    /// Cancels a job: at once what waits or has no Celery worker, else as soon as workers heed it, and after the
+    /// grace they have in any case. Returns the status the job then has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongStatus`] for a job that ended otherwise.
+    pub(crate) async fn cancel(&self, id: JobId) -> Result<Status> {
+        let grace = self.celery.as_ref().map_or(Duration::ZERO, |it| it.config().cancel_grace);
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let tasks = match store::cancel(&self.redis, self.retention, id, grace_ms).await? {
+            store::Cancelling::Over(Status::Cancelled) => return Ok(Status::Cancelled),
+            store::Cancelling::Over(status) => {
+                let present = status.as_str().to_owned();
+                return Err(Error::WrongStatus { job: id, present, wanted: "cancelled" });
+            }
+            store::Cancelling::Tasks(tasks) => tasks,
+        };
+        let nobody_has_it = match &self.celery {
+            Some(celery) if !tasks.is_empty() => celery.withdraw(&tasks).await?,
+            _ => true,
+        };
+        if nobody_has_it {
+            self.transition(id, Status::Cancelled).await
+        } else {
+            Ok(Status::Cancelling)
+        }
+    }
+
+    /// Ends the jobs whose workers did not heed their cancellation in time. Returns how many.
+    pub(crate) async fn finish_cancellations(&self) -> Result<usize> {
+        let overdue = store::overdue_cancellations(&self.redis).await?;
+        for id in &overdue {
+            // Once more: whoever began may have crashed before the tasks were taken back.
+            let ended = match self.cancel(*id).await {
+                Ok(Status::Cancelling) => self.transition(*id, Status::Cancelled).await.map(|_| ()),
+                other => other.map(|_| ()),
+            };
+            match ended {
+                Ok(()) => (),
+                Err(Error::JobNotFound(_) | Error::WrongStatus { .. }) => {
+                    store::forget_cancellation(&self.redis, *id).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(overdue.len())
+    }
+
+    /// Begins a new attempt of the files that did not succeed, and of no others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongStatus`] for a job that is not over, or has nothing to retry.
+    pub(crate) async fn retry(&self, id: JobId) -> Result<Job> {
+        const MAX_TRIES: usize = 3;
+        for _ in 0..MAX_TRIES {
+            let job = self.get(id).await?;
+            let tasks = self.retry_tasks(&job)?;
+            if store::retry(&self.redis, self.retention, id, job.attempt, &tasks).await? {
+                if let Some(celery) = &self.celery {
+                    celery.send(&tasks).await;
+                }
+                break;
+            }
+        }
+        self.get(id).await
+    }
+
+    fn retry_tasks(&self, job: &Job) -> Result<Vec<Parcel>> {
+        let Some(celery) = &self.celery else { return Ok(Vec::new()) };
+        let open = job.files.iter().filter(|it| it.status != FileStatus::Completed);
+        let params = job.params.clone().unwrap_or_default();
+        celery.parcels(&Order {
+            job: job.id,
+            attempt: job.attempt + 1,
+            files: open.map(|it| (it.file_id, it.to_order())).collect(),
+            params: &params,
+            traceparent: None,
+        })
+    }
+
+    /// Removes every key of a job, after taking its tasks back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::JobNotFound`].
+    pub(crate) async fn delete(&self, id: JobId) -> Result<()> {
+        match self.cancel(id).await {
+            Ok(_) | Err(Error::WrongStatus { .. }) => (),
+            Err(error) => return Err(error),
+        }
+        store::delete(&self.redis, self.retention, id).await.map(|_| ())
+    }
+
+    /// How many tasks are served before this job, while it waits in a Celery queue.
+    pub(crate) async fn queue_position(&self, job: &Job) -> Result<Option<u64>> {
+        match &self.celery {
+            Some(celery) if job.status == Status::Pending => celery.queue_position(job.id).await,
+            _ => Ok(None),
+        }
     }
 
     /// The job `id`, whoever owns it.
@@ -110,18 +272,26 @@ impl Jobs {
         Err(Error::JobNotFound(id))
     }
 
-    /// Stores the result of a file; the last file ends the job. Returns the job's status.
+    /// Whether a worker's result is one.
     ///
     /// # Errors
     ///
-    /// As [`FileResult::check`] and the lifecycle say.
+    /// Says what is wrong.
+    pub(crate) fn check_result(&self, result: &FileResult) -> Result<(), String> {
+        result.check(self.config.max_result_size)
+    }
+
+    /// Stores a result that was checked; the last file ends the job. Returns the job's status.
+    ///
+    /// # Errors
+    ///
+    /// As the lifecycle says.
     pub(crate) async fn finish_file(
         &self,
         job: JobId,
         file: FileId,
         result: &FileResult,
     ) -> Result<Status> {
-        result.check(self.config.max_result_size).map_err(Error::Invalid)?;
         let json = result.to_json(file)?;
         let outcome = store::Outcome {
             status: result.status(),
@@ -147,7 +317,17 @@ impl Jobs {
     ///
     /// [`Error::WrongStatus`] if the job's status does not allow it.
     pub(crate) async fn transition(&self, id: JobId, to: Status) -> Result<Status> {
-        store::transition(&self.redis, self.retention, id, to).await
+        self.transition_because(id, to, "").await
+    }
+
+    /// [`Jobs::transition`] with what went wrong, for people.
+    pub(crate) async fn transition_because(
+        &self,
+        id: JobId,
+        to: Status,
+        error: &str,
+    ) -> Result<Status> {
+        store::transition(&self.redis, self.retention, id, to, error).await
     }
 
     /// Makes good an end that another program wrote to the record only. The job's status, if it exists.

@@ -4,15 +4,18 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::status::{FileStatus, Status};
-use crate::ids::{ApiKeyHash, FileId, JobId, StreamId};
+use super::{
+    new_job::Checked,
+    status::{FileStatus, Status},
+};
+use crate::ids::{FileId, JobId, Sha256Hex, StreamId};
 
 /// A job and its files as of one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     /// What `session:{id}` says.
-    pub(crate) owner: Option<ApiKeyHash>,
+    pub(crate) owner: Option<Sha256Hex>,
     pub(crate) status: Status,
     pub(crate) total_files: u32,
     pub(crate) completed_files: u32,
@@ -23,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) updated_at: Option<DateTime<Utc>>,
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) ended_at: Option<DateTime<Utc>>,
+    /// Which attempt this is; a retry begins the next.
+    pub(crate) attempt: u32,
     pub(crate) error: Option<String>,
     pub(crate) params: Option<Map<String, Value>>,
     pub(crate) files: Vec<JobFile>,
@@ -30,6 +35,34 @@ pub(crate) struct Job {
     pub(crate) terminal_id: Option<StreamId>,
     /// The newest entry of the progress stream.
     pub(crate) last_event_id: StreamId,
+}
+
+impl Job {
+    /// A job that was created just now.
+    pub(super) fn new(id: JobId, owner: &Sha256Hex, new: &Checked) -> Self {
+        let files = new.files.iter().enumerate();
+        let files: Vec<_> =
+            files.map(|(i, it)| JobFile::from_stored(i, Some(it), None, None)).collect();
+        Self {
+            id,
+            owner: Some(owner.clone()),
+            status: Status::Pending,
+            total_files: u32::try_from(files.len()).unwrap_or(u32::MAX),
+            completed_files: 0,
+            failed_files: 0,
+            progress: 0,
+            created_at: None,
+            updated_at: None,
+            started_at: None,
+            ended_at: None,
+            attempt: 1,
+            error: None,
+            params: serde_json::from_str(&new.params).ok(),
+            files,
+            terminal_id: None,
+            last_event_id: StreamId::ZERO,
+        }
+    }
 }
 
 /// A file of a job.
@@ -45,6 +78,9 @@ pub(crate) struct JobFile {
     /// Percent.
     pub(crate) progress: u8,
     pub(crate) attempt: u32,
+    /// What its worker said last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +103,7 @@ impl JobFile {
         let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
         let file_id = FileId::from_index(index);
         let stored_percent = percent.map_or(0, parse_percent);
-        let (status, attempt, error) = match state.and_then(parse_state) {
+        let (status, attempt, note) = match state.and_then(parse_state) {
             Some(state) => state,
             None if stored_percent > 0 => (FileStatus::Processing, 1, None),
             None => (FileStatus::Pending, 1, None),
@@ -80,10 +116,22 @@ impl JobFile {
             status,
             progress: if status == FileStatus::Completed { 100 } else { stored_percent },
             attempt,
-            error,
+            message: note.clone().filter(|_| status == FileStatus::Processing),
+            error: note.filter(|_| status == FileStatus::Failed),
             url: text("url"),
             metadata: file.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
         }
+    }
+
+    /// The file as a worker is told of it.
+    pub(super) fn to_order(&self) -> Value {
+        let mut file = serde_json::to_value(self).unwrap_or_default();
+        if let Value::Object(fields) = &mut file {
+            for ours in ["status", "progress", "attempt", "message", "error"] {
+                fields.remove(ours);
+            }
+        }
+        file
     }
 
     /// What the file adds to the progress of its job: a finished one adds all it can.
@@ -92,13 +140,13 @@ impl JobFile {
     }
 }
 
-/// `status:attempt:error`, as `shared/job.lua` writes it.
+/// `status:attempt:note`, as `shared/job.lua` writes it.
 fn parse_state(text: &str) -> Option<(FileStatus, u32, Option<String>)> {
     let mut parts = text.splitn(3, ':');
     let status = FileStatus::from_stored(parts.next()?)?;
     let attempt = parts.next()?.parse().ok()?;
-    let error = parts.next().filter(|it| !it.is_empty()).map(str::to_owned);
-    Some((status, attempt, error))
+    let note = parts.next().filter(|it| !it.is_empty()).map(str::to_owned);
+    Some((status, attempt, note))
 }
 
 /// A percent that any program wrote: `40`, `"40.5"`, `-5`.

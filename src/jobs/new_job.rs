@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::Config;
 use crate::{
     error::{Error, Result},
-    ids::{FileId, quoted},
+    ids::{FileId, Sha256Hex, quoted},
 };
 
 /// The body of POST /jobs.
@@ -44,7 +44,18 @@ pub(super) struct Checked {
     pub(super) params: String,
 }
 
+impl Checked {
+    /// The same for requests that ask for the same.
+    pub(super) fn fingerprint(&self) -> Sha256Hex {
+        Sha256Hex::of(&format!("{}\n{}", self.files.join("\n"), self.params))
+    }
+}
+
 impl NewJob {
+    pub(super) fn params(&self) -> &Map<String, Value> {
+        &self.params
+    }
+
     pub(super) fn check(&self, config: &Config) -> Result<Checked> {
         if self.files.is_empty() {
             return Err(Error::Invalid("files: a job needs at least one file".to_owned()));

@@ -53,6 +53,17 @@ struct RenderedImage {
 }
 
 impl FileResult {
+    /// A failure that the service itself found.
+    pub(crate) fn failed(error: &str) -> Self {
+        let error = if error.is_empty() { "the task failed" } else { error };
+        Self { status: Outcome::Failed, result: None, error: Some(error.to_owned()), attempt: None }
+    }
+
+    /// A success of a worker that does not say where its model is.
+    pub(crate) fn without_model() -> Self {
+        Self { status: Outcome::Completed, result: None, error: None, attempt: None }
+    }
+
     pub(super) fn status(&self) -> &'static str {
         match self.status {
             Outcome::Completed => "completed",

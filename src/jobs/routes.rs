@@ -1,29 +1,33 @@
-//! `/api/v1/jobs`: create and read jobs, report results.
+//! `/api/v1/jobs`: create, read, list, cancel, retry and delete jobs, report results.
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::{FileResult, Job, JobFile, Jobs, NewJob, Status};
+use super::{
+    Circumstances, Cursor, FileResult, Filter, JobFile, Jobs, NewJob, Status, Summary,
+    body::{self, JobBody},
+};
 use crate::{
-    auth::{Client, Reader, Tickets, Worker},
+    auth::{Client, ClientOrAdmin, Reader, Tickets, Worker},
     error::{Error, Result},
-    http::{Json, Path, Problem},
-    ids::{FileId, JobId},
+    http::{Json, Path, Problem, Query},
+    ids::{FileId, JobId, Sha256Hex},
     state::AppState,
 };
 
 pub(crate) fn router() -> Router<AppState> {
     Router::new()
-        .route("/api/v1/jobs", post(create))
-        .route("/api/v1/jobs/{job_id}", get(show).patch(change))
+        .route("/api/v1/jobs", post(create).get(list))
+        .route("/api/v1/jobs/{job_id}", get(show).patch(change).delete(delete))
+        .route("/api/v1/jobs/{job_id}/cancel", post(cancel))
+        .route("/api/v1/jobs/{job_id}/retry", post(retry))
         .route("/api/v1/jobs/{job_id}/ticket", post(ticket))
         .route("/api/v1/jobs/{job_id}/files", get(files))
         .route("/api/v1/jobs/{job_id}/files/{file_id}", get(file))
@@ -34,16 +38,86 @@ async fn create(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
     Client(caller): Client,
+    headers: HeaderMap,
     Json(new): Json<NewJob>,
 ) -> Result<Response, Problem> {
-    let job = jobs.create(&caller.hash, &new).await?;
+    let circumstances = Circumstances {
+        idempotency: idempotency_key(&headers)?,
+        traceparent: traceparent(&headers),
+    };
+    let (job, is_replay) = jobs.create(&caller.hash, &new, &circumstances).await?;
     let body = JobBody::of(job, &tickets).await?;
     let location = HeaderValue::try_from(&body.links.itself).ok();
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
     if let Some(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
+    if is_replay {
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
     Ok(response)
+}
+
+/// The hash of the `Idempotency-Key`: a string of RFC 9651 in quotes as
+/// draft-ietf-httpapi-idempotency-key-header has it, or without, as most clients send it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<Sha256Hex>> {
+    const MAX_BYTES: usize = 255;
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let key = text.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty()
+        || key.len() > MAX_BYTES
+        || !key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+    {
+        return Err(Error::Invalid(format!(
+            "Idempotency-Key: needs 1 to {MAX_BYTES} printable ASCII characters"
+        )));
+    }
+    Ok(Some(Sha256Hex::of(key)))
+}
+
+/// A `traceparent` of W3C Trace Context, if it looks like one.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    const LEN: usize = 55;
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let is_sane = text.len() == LEN && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    is_sane.then(|| text.to_owned())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    status: Option<Status>,
+    created_after: Option<DateTime<Utc>>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PageBody {
+    jobs: Vec<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+async fn list(
+    State(jobs): State<Jobs>,
+    Client(caller): Client,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<PageBody>, Problem> {
+    const LIMITS: std::ops::RangeInclusive<usize> = 1..=100;
+    const DEFAULT_LIMIT: usize = 20;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !LIMITS.contains(&limit) {
+        return Err(Problem::invalid(format!(
+            "limit: {limit} is not between 1 and {}",
+            LIMITS.end()
+        )));
+    }
+    let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
+    let filter = Filter { status: query.status, created_after: query.created_after, limit, after };
+    let page = jobs.list(&caller.hash, &filter).await?;
+    Ok(Json(PageBody { jobs: page.jobs, next_cursor: page.next.map(|it| it.encode()) }))
 }
 
 async fn show(
@@ -53,7 +127,42 @@ async fn show(
     Path(id): Path<JobId>,
 ) -> Result<Json<JobBody>, Problem> {
     let job = jobs.get_for(&caller, id).await?;
+    let queue_position = jobs.queue_position(&job).await?;
+    let mut body = JobBody::of(job, &tickets).await?;
+    body.queue_position = queue_position;
+    Ok(Json(body))
+}
+
+async fn cancel(
+    State(jobs): State<Jobs>,
+    Client(caller): Client,
+    Path(job_id): Path<JobId>,
+) -> Result<(StatusCode, Json<Changed>), Problem> {
+    jobs.get_for(&caller, job_id).await?;
+    let status = jobs.cancel(job_id).await?;
+    let code = if status == Status::Cancelling { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((code, Json(Changed { job_id, status })))
+}
+
+async fn retry(
+    State(jobs): State<Jobs>,
+    State(tickets): State<Tickets>,
+    Client(caller): Client,
+    Path(id): Path<JobId>,
+) -> Result<Json<JobBody>, Problem> {
+    jobs.get_for(&caller, id).await?;
+    let job = jobs.retry(id).await?;
     Ok(Json(JobBody::of(job, &tickets).await?))
+}
+
+async fn delete(
+    State(jobs): State<Jobs>,
+    ClientOrAdmin(caller): ClientOrAdmin,
+    Path(id): Path<JobId>,
+) -> Result<StatusCode, Problem> {
+    jobs.get_for(&caller, id).await?;
+    jobs.delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,7 +201,7 @@ async fn ticket(
 ) -> Result<Json<TicketBody>, Problem> {
     let job = jobs.get_for(&caller, id).await?;
     let ticket = tickets.issue(job.id).await?.as_str().to_owned();
-    Ok(Json(TicketBody { stream: stream_link(id, &ticket), ticket }))
+    Ok(Json(TicketBody { stream: body::stream_link(id, &ticket), ticket }))
 }
 
 #[derive(Debug, Serialize)]
@@ -128,6 +237,7 @@ async fn finish(
     Path((job_id, file_id)): Path<(JobId, FileId)>,
     Json(result): Json<FileResult>,
 ) -> Result<Json<Finished>, Problem> {
+    jobs.check_result(&result).map_err(Error::Invalid)?;
     let status = jobs.finish_file(job_id, file_id, &result).await?;
     Ok(Json(Finished { job_id, file_id, status }))
 }
@@ -148,72 +258,4 @@ async fn result(
     jobs.get_for(&caller, job).await?;
     let json = jobs.result(job, file).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
-}
-
-/// A job as callers see it; a field without a value is left out.
-#[derive(Debug, Serialize)]
-struct JobBody {
-    job_id: JobId,
-    status: Status,
-    /// Percent.
-    progress: u8,
-    total_files: u32,
-    completed_files: u32,
-    failed_files: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_at: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    params: Option<Map<String, Value>>,
-    files: Vec<JobFile>,
-    links: Links,
-}
-
-#[derive(Debug, Serialize)]
-struct Links {
-    #[serde(rename = "self")]
-    itself: String,
-    progress: String,
-    /// For `EventSource`: with a ticket, so that no header is needed.
-    stream: String,
-    cancel: String,
-}
-
-impl JobBody {
-    async fn of(job: Job, tickets: &Tickets) -> Result<Self> {
-        let ticket = tickets.issue(job.id).await?;
-        let itself = format!("/api/v1/jobs/{}", job.id);
-        Ok(Self {
-            links: Links {
-                progress: format!("{itself}/progress"),
-                stream: stream_link(job.id, ticket.as_str()),
-                cancel: format!("{itself}/cancel"),
-                itself,
-            },
-            job_id: job.id,
-            status: job.status,
-            progress: job.progress,
-            total_files: job.total_files,
-            completed_files: job.completed_files,
-            failed_files: job.failed_files,
-            created_at: job.created_at,
-            updated_at: job.updated_at,
-            started_at: job.started_at,
-            ended_at: job.ended_at,
-            error: job.error,
-            params: job.params,
-            files: job.files,
-        })
-    }
-}
-
-fn stream_link(job: JobId, ticket: &str) -> String {
-    format!("/api/v1/jobs/{job}/progress/stream?ticket={ticket}")
 }

@@ -7,7 +7,10 @@
 
 use std::collections::HashMap;
 
-use fred::{interfaces::KeysInterface as _, types::Value};
+use fred::{
+    interfaces::{KeysInterface as _, SortedSetsInterface as _},
+    types::{Key, Value},
+};
 
 use super::{
     model::{Job, JobFile, parse_percent, parse_time},
@@ -15,67 +18,78 @@ use super::{
     status::Status,
 };
 use crate::{
+    celery::Parcel,
     error::{Error, Result},
-    ids::{ApiKeyHash, FileId, JobId, StreamId},
-    redis::{Database, Redis, Retention, Script, result_key},
+    ids::{FileId, JobId, Sha256Hex, StreamId},
+    redis::{CANCELLING, Database, Redis, Retention, Script, idempotency_key, result_key},
 };
 
-static CREATE: Script = Script::new(include_str!("../../migrations-lua/jobs/create.lua"));
-static READ: Script = Script::new(include_str!("../../migrations-lua/jobs/read.lua"));
-static FINISH_FILE: Script = Script::new(include_str!("../../migrations-lua/jobs/finish_file.lua"));
-static TRANSITION: Script = Script::new(include_str!("../../migrations-lua/jobs/transition.lua"));
-static SETTLE: Script = Script::new(include_str!("../../migrations-lua/jobs/settle.lua"));
+static CREATE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/create.lua"));
+static READ: Script = Script::about_job(include_str!("../../migrations-lua/jobs/read.lua"));
+static FINISH_FILE: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/finish_file.lua"));
+static TRANSITION: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/transition.lua"));
+static CANCEL: Script = Script::about_job(include_str!("../../migrations-lua/jobs/cancel.lua"));
+static RETRY: Script = Script::about_job(include_str!("../../migrations-lua/jobs/retry.lua"));
+static DELETE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/delete.lua"));
+static SETTLE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/settle.lua"));
 
-/// Creates `id`, pending, owned by `owner`.
+/// A job to be created.
+pub(super) struct NewRecord<'a> {
+    pub(super) id: JobId,
+    pub(super) owner: &'a Sha256Hex,
+    pub(super) checked: &'a Checked,
+    /// The hash of the request's `Idempotency-Key`.
+    pub(super) idempotency: Option<&'a Sha256Hex>,
+    pub(super) tasks: &'a [Parcel],
+}
+
+/// What came of creating a job.
+pub(super) enum Created {
+    Job(Box<Job>),
+    /// The same request came before, and made this job.
+    Replayed(JobId),
+}
+
+/// Creates a job, pending, with its tasks in the outbox.
 ///
 /// # Errors
 ///
-/// [`Error::JobExists`].
+/// [`Error::IdempotencyConflict`] if the key came with another request before.
 pub(super) async fn create(
     redis: &Redis,
     retention: Retention,
-    id: JobId,
-    owner: &ApiKeyHash,
-    new: Checked,
-) -> Result<Job> {
-    let mut args = vec![Value::from(owner.as_str()), Value::from(new.params.as_str())];
-    args.extend(new.files.iter().map(|it| Value::from(it.as_str())));
-    let answer: Vec<String> = CREATE.run(redis, id, retention, args).await?;
-    let ["created", created_at, first_event] =
-        answer.iter().map(String::as_str).collect::<Vec<_>>()[..]
-    else {
-        return Err(Error::JobExists(id));
-    };
-    let created_at = parse_time(created_at);
-    let files: Vec<JobFile> = new
-        .files
-        .iter()
-        .enumerate()
-        .map(|(i, json)| JobFile::from_stored(i, Some(json), None, None))
-        .collect();
-    Ok(Job {
-        id,
-        owner: Some(owner.clone()),
-        status: Status::Pending,
-        total_files: u32::try_from(files.len()).unwrap_or(u32::MAX),
-        completed_files: 0,
-        failed_files: 0,
-        progress: 0,
-        created_at,
-        updated_at: created_at,
-        started_at: None,
-        ended_at: None,
-        error: None,
-        params: serde_json::from_str(&new.params).ok(),
-        files,
-        terminal_id: None,
-        last_event_id: first_event.parse().unwrap_or(StreamId::ZERO),
-    })
+    new: NewRecord<'_>,
+) -> Result<Created> {
+    let mut args = vec![
+        Value::from(new.owner.as_str()),
+        Value::from(new.checked.params.as_str()),
+        Value::from(new.checked.fingerprint().as_str()),
+        Value::from(new.checked.files.len().to_string()),
+    ];
+    args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
+    args.extend(new.tasks.iter().flat_map(Parcel::script_args));
+    let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
+    let answer: Vec<String> =
+        CREATE.run_on_job_and(redis, new.id, retention, idempotency, args).await?;
+    match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["created", created_at, first_event] => {
+            let mut job = Job::new(new.id, new.owner, new.checked);
+            job.created_at = parse_time(created_at);
+            job.updated_at = job.created_at;
+            job.last_event_id = first_event.parse().unwrap_or(StreamId::ZERO);
+            Ok(Created::Job(Box::new(job)))
+        }
+        ["replay", job] => Ok(Created::Replayed(job.parse()?)),
+        ["conflict"] => Err(Error::IdempotencyConflict),
+        _ => Err(Error::JobExists(new.id)),
+    }
 }
 
 /// Reads a job whole, as of one moment; `None` if there is none.
 pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Job>> {
-    let answer: Value = READ.run(redis, job, retention, vec![Value::from("")]).await?;
+    let answer: Value = READ.run_on_job(redis, job, retention, vec![Value::from("")]).await?;
     parse_job(job, answer)
         .map_err(|error| Error::Corrupt { what: "job", reason: error.to_string() })
 }
@@ -114,7 +128,7 @@ fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error
     let stored = field("overall").map_or(0, parse_percent);
     Ok(Some(Job {
         id,
-        owner: owner.into_iter().flatten().next().and_then(|it| ApiKeyHash::try_from(it).ok()),
+        owner: owner.into_iter().flatten().next().and_then(|it| Sha256Hex::try_from(it).ok()),
         status,
         total_files: count("total_files"),
         completed_files: count("completed_files"),
@@ -128,6 +142,7 @@ fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error
         updated_at: time("updated_at"),
         started_at: time("started_at"),
         ended_at: time("ended_at"),
+        attempt: count("attempt").max(1),
         error: field("error").map(str::to_owned),
         params: field("params").and_then(|it| serde_json::from_str(it).ok()),
         files,
@@ -164,7 +179,7 @@ pub(super) async fn finish_file(
         Value::from(outcome.json),
         Value::from(outcome.error),
     ];
-    let answer: Vec<Option<String>> = FINISH_FILE.run(redis, job, retention, args).await?;
+    let answer: Vec<Option<String>> = FINISH_FILE.run_on_job(redis, job, retention, args).await?;
     let said = answer.get(1).cloned().flatten().unwrap_or_default();
     match answer.first().and_then(Option::as_deref) {
         Some("stored" | "duplicate") => Ok(Status::from_stored(&said)),
@@ -186,10 +201,11 @@ pub(super) async fn transition(
     retention: Retention,
     job: JobId,
     to: Status,
+    error: &str,
 ) -> Result<Status> {
-    let mut args = vec![Value::from(to.as_str()), Value::from("")];
+    let mut args = vec![Value::from(to.as_str()), Value::from(error)];
     args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
-    let (outcome, status) = tagged(TRANSITION.run(redis, job, retention, args).await?);
+    let (outcome, status) = tagged(TRANSITION.run_on_job(redis, job, retention, args).await?);
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
         "missing" => Err(Error::JobNotFound(job)),
@@ -203,7 +219,7 @@ pub(super) async fn settle(
     retention: Retention,
     job: JobId,
 ) -> Result<Option<Status>> {
-    let (outcome, status) = tagged(SETTLE.run(redis, job, retention, Vec::new()).await?);
+    let (outcome, status) = tagged(SETTLE.run_on_job(redis, job, retention, Vec::new()).await?);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
 }
 
@@ -211,6 +227,97 @@ pub(super) async fn settle(
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
     redis
         .call(Database::Jobs, |client| async move { client.get(result_key(job, file)).await })
+        .await
+}
+
+/// What came of beginning to cancel.
+pub(super) enum Cancelling {
+    /// These tasks have to be taken back.
+    Tasks(Vec<Parcel>),
+    /// The job was over.
+    Over(Status),
+}
+
+/// Begins to cancel a job, which workers have `grace_ms` to heed.
+///
+/// # Errors
+///
+/// [`Error::JobNotFound`].
+pub(super) async fn cancel(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    grace_ms: u64,
+) -> Result<Cancelling> {
+    let args = vec![Value::from(grace_ms.to_string())];
+    let answer: Value = CANCEL.run_on_job(redis, job, retention, args).await?;
+    let mut parts = answer.into_array().into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Null);
+    match next().as_string().unwrap_or_default().as_str() {
+        "cancelling" => {
+            let stored: HashMap<String, String> = next().convert()?;
+            let tasks =
+                stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect();
+            Ok(Cancelling::Tasks(tasks))
+        }
+        "over" => {
+            Ok(Cancelling::Over(Status::from_stored(&next().as_string().unwrap_or_default())))
+        }
+        _ => Err(Error::JobNotFound(job)),
+    }
+}
+
+/// Begins a new attempt of what did not succeed. `false` if another attempt than `known_attempt` is the present
+/// one, so that the caller has to look again.
+///
+/// # Errors
+///
+/// [`Error::JobNotFound`], or [`Error::WrongStatus`] for a job that is not over or has nothing to retry.
+pub(super) async fn retry(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    known_attempt: u32,
+    tasks: &[Parcel],
+) -> Result<bool> {
+    let mut args = vec![Value::from(known_attempt.to_string())];
+    args.extend(tasks.iter().flat_map(Parcel::script_args));
+    let (outcome, said) = tagged(RETRY.run_on_job(redis, job, retention, args).await?);
+    match outcome.as_str() {
+        "retrying" => Ok(true),
+        "changed" => Ok(false),
+        "missing" => Err(Error::JobNotFound(job)),
+        _ => Err(Error::WrongStatus { job, present: said, wanted: "pending" }),
+    }
+}
+
+/// Removes every key of a job. Returns whether there was one.
+pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> Result<bool> {
+    let (outcome, _) = tagged(DELETE.run_on_job(redis, job, retention, Vec::new()).await?);
+    Ok(outcome == "deleted")
+}
+
+/// Jobs whose workers have had their time to stop.
+pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
+    const AT_ONCE: i64 = 100;
+    let now = redis.database(Database::Jobs).now_ms().await?;
+    let due: Vec<String> = redis
+        .call(Database::Jobs, |client| async move {
+            client
+                .zrangebyscore(CANCELLING, "-inf", now.to_string(), false, Some((0, AT_ONCE)))
+                .await
+        })
+        .await?;
+    Ok(due.iter().filter_map(|it| it.parse().ok()).collect())
+}
+
+/// A job that is gone is not being cancelled.
+pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()> {
+    redis
+        .call(
+            Database::Jobs,
+            |client| async move { client.zrem(CANCELLING, job.to_string()).await },
+        )
         .await
 }
 

@@ -14,10 +14,11 @@ use anyhow::{Result as AnyResult, bail};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::hub::Hub;
-use self::{report::Report, store::Recorded, view::View};
+pub(crate) use self::report::Report;
+use self::{store::Recorded, view::View};
 use crate::{
     error::Result,
-    ids::JobId,
+    ids::{FileId, JobId},
     redis::{Redis, Retention},
 };
 
@@ -118,5 +119,34 @@ impl Progress {
     /// [`crate::error::Error::WrongStatus`] for a job that is over or being cancelled, so that its worker stops.
     pub(crate) async fn report(&self, job: JobId, reports: &[Report]) -> Result<Recorded> {
         store::report(&self.redis, self.retention, job, reports).await
+    }
+
+    /// Records the progress of one file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Progress::report`].
+    pub(crate) async fn report_file(
+        &self,
+        job: JobId,
+        file: FileId,
+        percent: u8,
+        message: Option<String>,
+    ) -> Result<Recorded> {
+        self.report(job, &[Report::checked(file, percent, message, None)?]).await
+    }
+
+    /// Records the progress of a job as a whole, from a worker that says nothing of files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Progress::report`].
+    pub(crate) async fn report_overall(
+        &self,
+        job: JobId,
+        percent: u8,
+        message: Option<String>,
+    ) -> Result<()> {
+        store::report_overall(&self.redis, self.retention, job, percent, message).await
     }
 }

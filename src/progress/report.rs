@@ -69,7 +69,10 @@ impl BatchReport {
 }
 
 impl Report {
-    fn checked(
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says what is wrong.
+    pub(crate) fn checked(
         file_id: FileId,
         progress: u8,
         message: Option<String>,

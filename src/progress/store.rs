@@ -14,7 +14,10 @@ use crate::{
     redis::{Database, Redis, Retention, Script, stream_key},
 };
 
-static REPORT: Script = Script::new(include_str!("../../migrations-lua/progress/report.lua"));
+static REPORT: Script = Script::about_job(include_str!("../../migrations-lua/progress/report.lua"));
+
+static OVERALL: Script =
+    Script::about_job(include_str!("../../migrations-lua/progress/overall.lua"));
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,7 +46,7 @@ pub(super) async fn report(
             Value::from(it.message.as_ref().map(|text| format!("m{text}")).unwrap_or_default()),
         ]
     });
-    let answer: Vec<Value> = REPORT.run(redis, job, retention, args.collect()).await?;
+    let answer: Vec<Value> = REPORT.run_on_job(redis, job, retention, args.collect()).await?;
     let number = |i: usize| answer.get(i).and_then(Value::as_u64).unwrap_or(0);
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
@@ -53,6 +56,25 @@ pub(super) async fn report(
             let file = text(1).parse::<FileId>()?;
             Err(Error::FileNotFound { job, file })
         }
+        _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+    }
+}
+
+/// Records the progress of a job as a whole.
+pub(super) async fn report_overall(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    percent: u8,
+    message: Option<String>,
+) -> Result<()> {
+    let message = message.map(|it| format!("m{it}")).unwrap_or_default();
+    let args = vec![Value::from(percent.to_string()), Value::from(message)];
+    let answer: Vec<Value> = OVERALL.run_on_job(redis, job, retention, args).await?;
+    let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
+    match text(0).as_str() {
+        "recorded" => Ok(()),
+        "missing" => Err(Error::JobNotFound(job)),
         _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
     }
 }

@@ -137,6 +137,21 @@ impl Config {
         Ok(server)
     }
 
+    /// The server and the database that `url` names, in fred's spelling or in Celery's.
+    pub(crate) fn server_and_database(&self, url: &str) -> Result<(FredConfig, u8)> {
+        let (url, query) = url.split_once('?').unwrap_or((url, ""));
+        let url = url.replacen("redis+socket://", "redis+unix://", 1);
+        let is_socket = url.starts_with("redis+unix://");
+        let (server, database) = match url.rsplit_once('/') {
+            Some((server, database)) if !is_socket && database.parse::<u8>().is_ok() => {
+                (server, database)
+            }
+            _ => (url.as_str(), query.strip_prefix("virtual_host=").unwrap_or("0")),
+        };
+        let database = database.parse().context("the number of a database is between 0 and 255")?;
+        Ok((self.server(server)?, database))
+    }
+
     /// A private server listening on the unix socket `path`.
     pub(super) fn socket(path: PathBuf) -> FredConfig {
         FredConfig { server: ServerConfig::Unix { path }, ..FredConfig::default() }

@@ -190,7 +190,7 @@ fn socket_path(dir: &Path) -> Result<PathBuf> {
         return Ok(beside);
     }
     // Private and the same at each start for the same folder.
-    let name = crate::ids::ApiKeyHash::of_key(&String::from_utf8_lossy(dir.as_os_str().as_bytes()));
+    let name = crate::ids::Sha256Hex::of(&String::from_utf8_lossy(dir.as_os_str().as_bytes()));
     let parent = std::env::temp_dir().join(format!("i2m-{}", name.short()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
     fs::set_permissions(&parent, fs::Permissions::from_mode(0o700))?;

@@ -2,7 +2,34 @@
 
 use fred::types::Key;
 
-use crate::ids::{FileId, JobId};
+use crate::ids::{FileId, JobId, Sha256Hex};
+
+/// Celery task ids by their last sign of life, in the jobs database.
+pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
+/// Celery task ids that were not handed to the broker yet, in the jobs database.
+pub(crate) const OUTBOX: &str = "i2m:outbox";
+/// Jobs that are being cancelled, by when that ends, in the jobs database.
+pub(crate) const CANCELLING: &str = "i2m:cancelling";
+/// With a Celery task id: which job it works on, in the jobs database.
+pub(crate) const TASK_PREFIX: &str = "i2m:task:";
+/// Who looks after Celery for all processes, in the jobs database.
+pub(crate) const KEEPER: &str = "lock:i2m:celery-keeper";
+
+/// A job's Celery tasks, in the jobs database.
+pub(crate) fn job_tasks_key(job: JobId) -> String {
+    format!("job:{job}:tasks")
+}
+
+/// An owner's job ids, and beside them the same sorted by creation, in the jobs database.
+pub(crate) fn user_jobs_keys(owner: &Sha256Hex) -> [String; 2] {
+    let set = format!("user_jobs:{}", owner.as_str());
+    [set.clone(), set + ":by_time"]
+}
+
+/// What an `Idempotency-Key` of `owner` was used for, in the jobs database.
+pub(crate) fn idempotency_key(owner: &Sha256Hex, hash: &Sha256Hex) -> String {
+    format!("i2m:idempotency:{}:{}", owner.as_str(), hash.as_str())
+}
 
 /// The keys of one job, in the order that `migrations-lua/shared/job.lua` expects.
 pub(super) fn job_keys(id: JobId) -> Vec<Key> {
@@ -17,6 +44,11 @@ pub(super) fn job_keys(id: JobId) -> Vec<Key> {
         format!("cache:status:{id}"),
         format!("job:{id}:states"),
         "user_jobs:".to_owned(),
+        format!("job:{id}:tasks"),
+        TASK_PREFIX.to_owned(),
+        ACTIVE_TASKS.to_owned(),
+        OUTBOX.to_owned(),
+        CANCELLING.to_owned(),
     ]
     .into_iter()
     .map(Key::from)

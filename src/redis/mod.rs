@@ -19,13 +19,18 @@ use std::{
     time::Duration,
 };
 
-use fred::clients::Client;
+use fred::{
+    clients::Client,
+    interfaces::ClientLike as _,
+    types::{CustomCommand, config::Config as FredConfig},
+};
 
 pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
-        job_events_channel, progress_channel, result_key, stream_changes_channel, stream_key,
-        ticket_secret_key,
+        ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
+        job_tasks_key, progress_channel, result_key, stream_changes_channel, stream_key,
+        ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script},
     subscriber::{Signal, Subscriber},
@@ -51,19 +56,13 @@ pub(crate) enum Database {
     Cache = 4,
 }
 
-impl Database {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
-}
-
 /// The shared handle. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
-    pools: [Vec<Arc<Slot>>; 5],
-    next: AtomicUsize,
-    command_timeout: Duration,
+    databases: [Server; 5],
+    address: FredConfig,
     subscriber: Subscriber,
 }
 
@@ -74,42 +73,39 @@ impl Redis {
     ///
     /// If the settings make no sense to the client, or the embedded server does not start.
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
-        let server = match config.effective_mode() {
+        let address = match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
                 Config::socket(Embedded::start(&config.embedded, tasks).await?)
             }
             Mode::Standalone => config.server(config.url.expose())?,
         };
-        let pool = |database: Database| -> anyhow::Result<Vec<Arc<Slot>>> {
-            (0..config.pool_size).map(|_| Slot::start(config, &server, database, tasks)).collect()
-        };
-        let pools = [
-            pool(Database::Queue)?,
-            pool(Database::Jobs)?,
-            pool(Database::Progress)?,
-            pool(Database::RateLimits)?,
-            pool(Database::Cache)?,
+        let database = |it: Database| Server::start(config, &address, it as u8, tasks);
+        let databases = [
+            database(Database::Queue)?,
+            database(Database::Jobs)?,
+            database(Database::Progress)?,
+            database(Database::RateLimits)?,
+            database(Database::Cache)?,
         ];
-        let subscriber = Subscriber::start(config, &server, tasks)?;
-        let next = AtomicUsize::new(0);
-        Ok(Self(Arc::new(Inner {
-            pools,
-            next,
-            command_timeout: config.command_timeout,
-            subscriber,
-        })))
+        let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
+        Ok(Self(Arc::new(Inner { databases, address, subscriber })))
     }
 
-    /// The process's one subscribing connection.
+    /// The process's one connection that subscribes to channels of jobs.
     pub(crate) fn subscriber(&self) -> &Subscriber {
         &self.0.subscriber
     }
 
-    /// Runs `call` on a connection to `database`, within `command_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RedisUnavailable`] when no connection is up or none answered in time.
+    /// Where Redis is, for connections of other kinds.
+    pub(crate) fn address(&self) -> &FredConfig {
+        &self.0.address
+    }
+
+    pub(crate) fn database(&self, database: Database) -> &Server {
+        &self.0.databases[database as usize]
+    }
+
+    /// Runs `call` on a connection to `database`; see [`Server::call`].
     pub(crate) async fn call<T, F>(
         &self,
         database: Database,
@@ -118,27 +114,78 @@ impl Redis {
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
-        let client = self.client(database)?;
-        // fred's own timeout does not hold for scripts, so this one stands around everything.
-        match tokio::time::timeout(self.0.command_timeout, call(client)).await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(Error::RedisUnavailable(format!(
-                "no answer within {:?}",
-                self.0.command_timeout
-            ))),
-        }
+        self.database(database).call(call).await
     }
 
     /// Whether every database has a connection that answered its last ping.
     pub(crate) fn is_up(&self) -> bool {
-        Database::ALL.iter().all(|it| self.client(*it).is_ok())
+        self.0.databases.iter().all(Server::is_up)
+    }
+}
+
+/// Connections to one database of one server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pool: Arc<[Arc<Slot>]>,
+    next: Arc<AtomicUsize>,
+    command_timeout: Duration,
+}
+
+impl Server {
+    pub(crate) fn start(
+        config: &Config,
+        address: &FredConfig,
+        database: u8,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let slots = (0..config.pool_size).map(|_| Slot::start(config, address, database, tasks));
+        Ok(Self {
+            pool: slots.collect::<anyhow::Result<_>>()?,
+            next: Arc::default(),
+            command_timeout: config.command_timeout,
+        })
     }
 
-    fn client(&self, database: Database) -> Result<Client> {
-        let pool = &self.0.pools[database as usize];
-        let first = self.0.next.fetch_add(1, Ordering::Relaxed);
-        (0..pool.len())
-            .map(|step| &pool[(first + step) % pool.len()])
+    /// Runs `call` on a connection, within `command_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`] when no connection is up or none answered in time.
+    pub(crate) async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, fred::error::Error>>,
+    {
+        let client = self.client()?;
+        // fred's own timeout does not hold for scripts, so this one stands around everything.
+        match tokio::time::timeout(self.command_timeout, call(client)).await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => {
+                Err(Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout)))
+            }
+        }
+    }
+
+    /// The shared clock: Unix milliseconds by Redis' `TIME`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::call`].
+    pub(crate) async fn now_ms(&self) -> Result<u64> {
+        let time = CustomCommand::new_static("TIME", None, false);
+        let no_args = Vec::<String>::new();
+        let (secs, micros): (u64, u64) =
+            self.call(|client| async move { client.custom(time, no_args).await }).await?;
+        Ok(secs * 1000 + micros / 1000)
+    }
+
+    fn is_up(&self) -> bool {
+        self.client().is_ok()
+    }
+
+    fn client(&self) -> Result<Client> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        (0..self.pool.len())
+            .map(|step| &self.pool[(first + step) % self.pool.len()])
             .find_map(|slot| slot.client_if_up())
             .ok_or_else(|| Error::RedisUnavailable("not connected".to_owned()))
     }

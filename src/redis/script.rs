@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use fred::types::{FromValue, Value, scripts::Script as Loaded};
+use fred::types::{FromValue, Key, Value, scripts::Script as Loaded};
 
-use super::{Database, Redis, keys::job_keys};
+use super::{Database, Redis, Server, keys::job_keys};
 use crate::{
     error::{Error, Result},
     ids::JobId,
@@ -20,51 +20,84 @@ pub(crate) struct Retention {
     pub(crate) stream_length: u64,
 }
 
-/// A script about one job; its text stands behind `shared/job.lua`.
+/// A script, compiled in.
 pub(crate) struct Script {
+    shared: &'static str,
     text: &'static str,
     loaded: OnceLock<Loaded>,
 }
 
 impl Script {
-    /// `text` is the file below `migrations-lua`.
+    /// `text` is a file below `migrations-lua`.
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self { text, loaded: OnceLock::new() }
+        Self { shared: "", text, loaded: OnceLock::new() }
+    }
+
+    /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
+    pub(crate) const fn about_job(text: &'static str) -> Self {
+        Self { shared: SHARED, text, loaded: OnceLock::new() }
     }
 
     fn loaded(&self) -> Loaded {
-        self.loaded.get_or_init(|| Loaded::from_lua(format!("{SHARED}{}", self.text))).clone()
+        self.loaded
+            .get_or_init(|| Loaded::from_lua(format!("{}{}", self.shared, self.text)))
+            .clone()
     }
 
-    /// Runs the script on the keys of one job: one round trip, or three after Redis lost its scripts.
-    ///
-    /// What every script takes first is added to `args` here.
+    /// Runs the script: one round trip, or three after Redis lost its scripts.
     ///
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`]; [`Error::Corrupt`] for an answer of another shape than `T`.
     pub(crate) async fn run<T: FromValue>(
         &self,
-        redis: &Redis,
-        job: JobId,
-        retention: Retention,
+        server: &Server,
+        keys: Vec<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
-        let mut argv = Vec::with_capacity(args.len() + 4);
-        argv.push(Value::from_static_str("numbered"));
-        argv.push(Value::from(job.to_string()));
-        argv.push(Value::try_from(retention.ttl_secs)?);
-        argv.push(Value::try_from(retention.stream_length)?);
-        argv.extend(args);
-        let (script, keys) = (self.loaded(), job_keys(job));
-        let answer: Value = redis
-            .call(Database::Jobs, |client| async move {
-                script.evalsha_with_reload(&client, keys, argv).await
-            })
+        let script = self.loaded();
+        let answer: Value = server
+            .call(|client| async move { script.evalsha_with_reload(&client, keys, args).await })
             .await?;
         T::from_value(answer).map_err(|error| Error::Corrupt {
             what: "answer of a script",
             reason: error.to_string(),
         })
+    }
+
+    /// Runs a script of [`Script::about_job`] on the keys of `job`; what all of these take first is added to
+    /// `args` here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::run`].
+    pub(crate) async fn run_on_job<T: FromValue>(
+        &self,
+        redis: &Redis,
+        job: JobId,
+        retention: Retention,
+        args: Vec<Value>,
+    ) -> Result<T> {
+        self.run_on_job_and(redis, job, retention, None, args).await
+    }
+
+    /// [`Script::run_on_job`] with one key more.
+    pub(crate) async fn run_on_job_and<T: FromValue>(
+        &self,
+        redis: &Redis,
+        job: JobId,
+        retention: Retention,
+        one_more: Option<Key>,
+        args: Vec<Value>,
+    ) -> Result<T> {
+        let mut keys = job_keys(job);
+        keys.extend(one_more);
+        let mut all = Vec::with_capacity(args.len() + 4);
+        all.push(Value::from_static_str("numbered"));
+        all.push(Value::from(job.to_string()));
+        all.push(Value::try_from(retention.ttl_secs)?);
+        all.push(Value::try_from(retention.stream_length)?);
+        all.extend(args);
+        self.run(redis.database(Database::Jobs), keys, all).await
     }
 }

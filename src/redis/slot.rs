@@ -27,12 +27,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Config, Database};
+use super::Config;
 use crate::tasks::Tasks;
 
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
-    name: &'static str,
+    database: u8,
     builder: Builder,
     current: RwLock<Client>,
     up: AtomicBool,
@@ -46,18 +46,12 @@ impl Slot {
     pub(super) fn start(
         config: &Config,
         server: &FredConfig,
-        database: Database,
+        database: u8,
         tasks: &Tasks,
     ) -> anyhow::Result<Arc<Self>> {
-        let builder = config.builder(server, database as u8);
+        let builder = config.builder(server, database);
         let slot = Arc::new(Self {
-            name: match database {
-                Database::Queue => "queue",
-                Database::Jobs => "jobs",
-                Database::Progress => "progress",
-                Database::RateLimits => "rate_limits",
-                Database::Cache => "cache",
-            },
+            database,
             current: RwLock::new(builder.build()?),
             builder,
             up: AtomicBool::new(false),
@@ -100,7 +94,7 @@ impl Slot {
                 n_failures = 0;
                 last_answer = Instant::now();
                 if !self.up.swap(true, Ordering::Relaxed) {
-                    info!(database = self.name, "connected to Redis");
+                    info!(database = self.database, "connected to Redis");
                 }
                 continue;
             }
@@ -109,7 +103,7 @@ impl Slot {
                 continue;
             }
             if self.up.swap(false, Ordering::Relaxed) {
-                warn!(database = self.name, "lost the connection to Redis");
+                warn!(database = self.database, "lost the connection to Redis");
             }
             if last_answer.elapsed() >= self.replace_after {
                 self.replace(&mut handle);
@@ -145,6 +139,6 @@ impl Slot {
         let connecting = fresh.connect();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         std::mem::replace(handle, connecting).abort();
-        warn!(database = self.name, "made a new connection to Redis");
+        warn!(database = self.database, "made a new connection to Redis");
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
@@ -20,7 +21,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{Config, Database};
 use crate::tasks::Tasks;
@@ -29,7 +30,7 @@ use crate::tasks::Tasks;
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     /// A message on a subscribed channel.
-    Message { channel: Arc<str> },
+    Message { channel: Arc<str>, payload: Bytes },
     /// Messages may have been missed: the connection was lost, or the listener was too slow.
     Gap,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Subscriber(Arc<Inner>);
 
 struct Inner {
     builder: Builder,
+    patterns: Vec<String>,
     client: RwLock<SubscriberClient>,
     wanted: Mutex<HashMap<String, usize>>,
     /// Held while a command goes out, so that the server sees them in the order of the counts.
@@ -52,9 +54,11 @@ struct Inner {
 }
 
 impl Subscriber {
-    pub(super) fn start(
+    /// `patterns` are subscribed to for good.
+    pub(crate) fn start(
         config: &Config,
         server: &FredConfig,
+        patterns: Vec<String>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         const MAX_SIGNALS: usize = 8192;
@@ -62,6 +66,7 @@ impl Subscriber {
         let inner = Inner {
             client: RwLock::new(builder.build_subscriber_client()?),
             builder,
+            patterns,
             wanted: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
             up: AtomicBool::new(false),
@@ -145,7 +150,8 @@ impl Subscriber {
     }
 
     fn pass_on(&self, message: &Message) {
-        self.signal(Signal::Message { channel: Arc::from(&*message.channel) });
+        let payload = message.value.as_bytes().map(Bytes::copy_from_slice).unwrap_or_default();
+        self.signal(Signal::Message { channel: Arc::from(&*message.channel), payload });
     }
 
     fn signal(&self, signal: Signal) {
@@ -156,13 +162,13 @@ impl Subscriber {
     async fn subscribe_again(&self) {
         let channels: Vec<String> =
             self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        info!(n_channels = channels.len(), "listening to Redis");
+        let patience = self.0.probe_timeout.max(Duration::from_secs(1));
+        let client = self.client();
         if !channels.is_empty() {
-            _ = timeout(
-                self.0.probe_timeout.max(Duration::from_secs(1)),
-                self.client().subscribe(channels),
-            )
-            .await;
+            _ = timeout(patience, client.subscribe(channels)).await;
+        }
+        if !self.0.patterns.is_empty() {
+            _ = timeout(patience, client.psubscribe(self.0.patterns.clone())).await;
         }
         self.signal(Signal::Gap);
     }

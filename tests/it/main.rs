@@ -9,6 +9,7 @@ mod edges;
 mod embedded;
 mod jobs;
 mod keys;
+mod lifecycle;
 mod outage;
 mod shutdown;
 mod stream;

@@ -103,6 +103,10 @@ impl Hub {
         let mut subscription = Subscription::new(self.join(job), place);
         let channel = subscription.channel.clone();
         channel.loaded.get_or_try_init(|| self.load(&channel)).await?;
+        if channel.is_over() {
+            // A retry may have begun since, and "it is over" is final to a browser.
+            self.read(vec![channel.clone()]).await;
+        }
         subscription.cursor = match after {
             None => channel.start(),
             Some(id) => self.resume(&channel, id).await?,

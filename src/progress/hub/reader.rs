@@ -61,7 +61,7 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 /// Notes whom a signal is about; true if signals were lost.
 fn note(touched: &mut HashSet<JobId>, signal: Option<Signal>) -> bool {
     match signal {
-        Some(Signal::Message { channel }) => {
+        Some(Signal::Message { channel, .. }) => {
             touched.extend(signalled_job(&channel));
             false
         }

@@ -1,0 +1,56 @@
+//! What operators ask of the queue: how deep, how old, how much in flight.
+
+use fred::{
+    interfaces::{HashesInterface as _, ListInterface as _, SortedSetsInterface as _},
+    types::Value,
+};
+use serde::Serialize;
+
+use super::{store::corrupt, wire::queue_keys};
+use crate::{error::Result, redis::Server};
+
+/// A queue as it stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct QueueReport {
+    queue: String,
+    /// Messages in all its priority lists.
+    depth: u64,
+    /// By priority step.
+    depth_by_priority: [u64; 4],
+    /// Messages of all queues that workers have taken and not acknowledged.
+    in_flight: u64,
+    /// Seconds since the oldest of these was delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_in_flight_seconds: Option<u64>,
+}
+
+pub(super) async fn report(broker: &Server, queue: &str) -> Result<QueueReport> {
+    let keys = queue_keys(queue);
+    let now = broker.now_ms().await? / 1000;
+    let (depths, in_flight, oldest): (Vec<u64>, u64, Value) = broker
+        .call(|client| async move {
+            let lengths = keys.iter().map(|it| client.llen::<u64, _>(it));
+            let depths = futures_util::future::try_join_all(lengths).await?;
+            let in_flight = client.hlen("unacked").await?;
+            let oldest = client.zrange("unacked_index", 0, 0, None, false, None, true).await?;
+            Ok((depths, in_flight, oldest))
+        })
+        .await?;
+    let oldest: Vec<(String, f64)> =
+        oldest.convert().map_err(|error| corrupt("unacked_index", &error))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a Unix time is positive and small"
+    )]
+    let delivered = oldest.first().map(|it| it.1 as u64);
+    let mut depth_by_priority = [0; 4];
+    depth_by_priority.iter_mut().zip(&depths).for_each(|(it, depth)| *it = *depth);
+    Ok(QueueReport {
+        queue: queue.to_owned(),
+        depth: depths.iter().sum(),
+        depth_by_priority,
+        in_flight,
+        oldest_in_flight_seconds: delivered.map(|it| now.saturating_sub(it)),
+    })
+}

@@ -1,0 +1,143 @@
+//! Pages of an owner's jobs, newest first, in cost proportional to the page.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use fred::types::{Key, Value};
+use serde::Serialize;
+
+use super::{
+    model::{parse_percent, parse_time},
+    status::Status,
+};
+use crate::{
+    error::{Error, Result},
+    ids::{JobId, Sha256Hex},
+    redis::{Database, Redis, Script, user_jobs_keys},
+};
+
+static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua"));
+
+/// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
+const LOOK_AT: usize = 1000;
+
+/// Which jobs are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) status: Option<Status>,
+    pub(crate) created_after: Option<DateTime<Utc>>,
+    pub(crate) limit: usize,
+    pub(crate) after: Option<Cursor>,
+}
+
+/// A place in the list, between two jobs. Stable while jobs come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// Creation in Unix milliseconds, as Redis spells the score.
+    score: String,
+    job: JobId,
+}
+
+/// A page, and where the next begins.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) jobs: Vec<Summary>,
+    pub(crate) next: Option<Cursor>,
+}
+
+/// A job as lists show it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    job_id: JobId,
+    status: Status,
+    /// Percent.
+    progress: u8,
+    total_files: u32,
+    completed_files: u32,
+    failed_files: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Cursor {
+    pub(crate) fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.score, self.job))
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for what [`Cursor::encode`] did not make.
+    pub(crate) fn decode(text: &str) -> Result<Self> {
+        let bad = || Error::Invalid("cursor: use next_cursor of the page before".to_owned());
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+        let text = String::from_utf8(bytes).map_err(|_| bad())?;
+        let (score, job) = text.split_once(':').ok_or_else(bad)?;
+        if score.is_empty() || !score.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        Ok(Self { score: score.to_owned(), job: job.parse().map_err(|_| bad())? })
+    }
+}
+
+/// One page of `owner`'s jobs. Ids of jobs that are gone vanish from the owner's set on the way.
+pub(super) async fn page(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
+    let keys = user_jobs_keys(owner).map(Key::from).to_vec();
+    let oldest = filter.created_after.map(|it| it.timestamp_millis().to_string());
+    let args = vec![
+        Value::from(filter.limit.to_string()),
+        Value::from(filter.after.as_ref().map_or("+inf", |it| it.score.as_str())),
+        Value::from(filter.after.as_ref().map(|it| it.job.to_string()).unwrap_or_default()),
+        Value::from(oldest.unwrap_or_else(|| "-inf".to_owned())),
+        Value::from(filter.status.map_or("", Status::as_str)),
+        Value::from(LOOK_AT.to_string()),
+    ];
+    let answer: Value = LIST.run(redis.database(Database::Jobs), keys, args).await?;
+    let mut parts = answer.into_array().into_iter().skip(1);
+    let mut next = || parts.next().unwrap_or(Value::Null);
+    let (score, job): (String, String) = (next().convert()?, next().convert()?);
+    let records = next().into_array();
+    let jobs = records
+        .into_iter()
+        .filter_map(|it| Summary::from_stored(&it.convert::<Vec<_>>().ok()?))
+        .collect();
+    Ok(Page { jobs, next: job.parse().ok().map(|job| Cursor { score, job }) })
+}
+
+impl Summary {
+    /// From the fields that `list.lua` names.
+    fn from_stored(fields: &[Option<String>]) -> Option<Self> {
+        let text = |i: usize| fields.get(i).and_then(Option::as_deref).filter(|it| !it.is_empty());
+        let count = |i: usize| text(i).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);
+        let status = Status::from_stored(text(1).unwrap_or("pending"));
+        Some(Self {
+            job_id: text(0)?.parse().ok()?,
+            status,
+            progress: if status.is_success() { 100 } else { text(5).map_or(0, parse_percent) },
+            total_files: count(2),
+            completed_files: count(3),
+            failed_files: count(4),
+            created_at: text(6).and_then(parse_time),
+            updated_at: text(7).and_then(parse_time),
+            error: text(8).map(str::to_owned),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_nothing_else_is_one() {
+        let cursor = Cursor { score: "1795405722764".to_owned(), job: JobId::random() };
+        assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+        for bad in
+            ["", "x", "MTIz", &URL_SAFE_NO_PAD.encode("(1:2"), &URL_SAFE_NO_PAD.encode("1:*")]
+        {
+            assert!(Cursor::decode(bad).is_err(), "{bad}");
+        }
+    }
+}

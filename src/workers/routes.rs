@@ -1,0 +1,40 @@
+//! `/api/v1/admin/queues`: the queue and its workers, for operators.
+
+use axum::{Router, extract::State, routing::get};
+use serde::Serialize;
+
+use super::{Workers, heartbeat::Worker};
+use crate::{
+    auth::Admin,
+    celery::QueueReport,
+    http::{Json, Problem},
+    state::AppState,
+};
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/api/v1/admin/queues", get(queues))
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Queues {
+    /// Whether jobs are handed to Celery at all.
+    enabled: bool,
+    queues: Vec<QueueReport>,
+    workers_alive: usize,
+    workers: Vec<Worker>,
+    /// Tasks that have shown no sign of life for long.
+    stalled_tasks: Vec<String>,
+}
+
+async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
+    let Some(workers) = workers else { return Ok(Json(Queues::default())) };
+    let report = workers.0.celery.queue_report().await?;
+    let alive = workers.0.heartbeats.alive();
+    Ok(Json(Queues {
+        enabled: true,
+        queues: vec![report],
+        workers_alive: alive.len(),
+        workers: alive,
+        stalled_tasks: workers.stalled().await?,
+    }))
+}
