@@ -97,7 +97,7 @@ impl Hub {
     }
 
     /// Reads what is new in the streams of `channels`. One that cannot be read is left to the next sweep.
-    async fn read(&self, channels: Vec<Arc<Channel>>) {
+    pub(super) async fn read(&self, channels: Vec<Arc<Channel>>) {
         let (known, unknown): (Vec<_>, Vec<_>) =
             channels.into_iter().filter(|it| it.loaded.initialized()).partition(|it| it.exists());
         for channel in unknown {
