@@ -156,11 +156,11 @@ pub(super) async fn left_in_outbox(
 /// Members of a sorted set by time, the oldest first, that are older than `age_ms` by Redis' clock.
 async fn aged(redis: &Redis, key: &'static str, age_ms: u64, limit: usize) -> Result<Vec<Uuid>> {
     let now = redis.database(Database::Jobs).now_ms().await?;
-    let until = now.saturating_sub(age_ms);
+    let until = i64::try_from(now.saturating_sub(age_ms)).unwrap_or(i64::MAX);
     let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let members: Vec<String> = redis
         .call(Database::Jobs, |client| async move {
-            client.zrangebyscore(key, "-inf", until.to_string(), false, Some((0, count))).await
+            client.zrangebyscore(key, 0_i64, until, false, Some((0, count))).await
         })
         .await?;
     Ok(members.iter().filter_map(|it| Uuid::try_parse(it).ok()).collect())

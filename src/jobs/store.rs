@@ -135,6 +135,8 @@ fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error
         failed_files: count("failed_files"),
         progress: if status.is_success() {
             100
+        } else if status.is_terminal() {
+            stored
         } else {
             stored.max(u8::try_from(computed).unwrap_or(100))
         },
@@ -301,11 +303,10 @@ pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> R
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
     const AT_ONCE: i64 = 100;
     let now = redis.database(Database::Jobs).now_ms().await?;
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
     let due: Vec<String> = redis
         .call(Database::Jobs, |client| async move {
-            client
-                .zrangebyscore(CANCELLING, "-inf", now.to_string(), false, Some((0, AT_ONCE)))
-                .await
+            client.zrangebyscore(CANCELLING, 0_i64, now, false, Some((0, AT_ONCE))).await
         })
         .await?;
     Ok(due.iter().filter_map(|it| it.parse().ok()).collect())

@@ -30,6 +30,8 @@ pub struct Config {
     pub username: String,
     /// The password, when the URL has none.
     pub password: Secret,
+    /// Certificates to trust beside the system's, for `rediss://`: PEM text, or empty.
+    pub tls_ca: String,
     /// Connections per database.
     pub pool_size: usize,
     /// The longest that connecting may take.
@@ -130,6 +132,9 @@ impl Config {
             FredConfig::from_url(url).ok().context("url is not a URL of a Redis server")?;
         if server.database.is_some_and(|it| it != 0) {
             bail!("url names a database; the databases 0 to 4 have fixed uses, so it must not");
+        }
+        if server.tls.is_some() && !self.tls_ca.is_empty() {
+            server.tls = Some(super::tls::config(&self.tls_ca)?);
         }
         let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         server.username = server.username.or_else(|| filled(&self.username));

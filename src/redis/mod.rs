@@ -9,6 +9,7 @@ mod keys;
 mod script;
 mod slot;
 mod subscriber;
+mod tls;
 
 use std::{
     future::Future,

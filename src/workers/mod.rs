@@ -132,8 +132,8 @@ impl Workers {
 
     async fn hold_lock(&self) -> Result<bool> {
         const MISSED_TICKS: u32 = 5;
-        let ttl =
-            self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(Duration::from_secs(5));
+        const AT_LEAST: Duration = Duration::from_millis(500);
+        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(AT_LEAST);
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let args = vec![Value::from(self.0.token.as_str()), Value::from(ttl_ms)];
         HOLD.run(self.0.redis.database(Database::Jobs), vec![Key::from_static_str(KEEPER)], args)

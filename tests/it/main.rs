@@ -4,12 +4,15 @@
 
 mod harness;
 
+mod celery;
 mod config;
+mod connection;
 mod edges;
 mod embedded;
 mod jobs;
 mod keys;
 mod lifecycle;
 mod outage;
+mod property;
 mod shutdown;
 mod stream;

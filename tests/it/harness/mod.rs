@@ -1,6 +1,7 @@
 //! The real service in this process, with a Redis of its own.
 
 mod answer;
+mod celery;
 mod child;
 mod redis;
 mod sse;
@@ -14,6 +15,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 pub(crate) use self::{
     answer::Answer,
+    celery::CeleryWorker,
     child::ServiceProcess,
     redis::TestRedis,
     sse::{Event, EventSource},
@@ -28,6 +30,7 @@ pub(crate) enum As {
     Alice,
     Bob,
     Worker,
+    Admin,
     Nobody,
 }
 
@@ -37,6 +40,7 @@ impl As {
             Self::Alice => Some("alice-key"),
             Self::Bob => Some("bob-key"),
             Self::Worker => Some("worker-key"),
+            Self::Admin => Some("admin-key"),
             Self::Nobody => None,
         }
     }
@@ -75,6 +79,7 @@ keys = [
     { name = "alice", sha256 = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20", roles = ["client"] },
     { name = "bob", sha256 = "9b94dc1a51a38769f135edf04033ad7f2f487b6c25929be7a861cfc1ab10cf98", roles = ["client"] },
     { name = "worker", sha256 = "3a689b32a992b1ded53cec9fc20081eef3695855bc3f5bcad36b527840a36d90", roles = ["worker"] },
+    { name = "admin", sha256 = "69a5265506c94c77b787a7d7377b7685a0eff82e33920a71e7ee22cd6154953e", roles = ["admin"] },
 ]
 "#;
 
@@ -107,6 +112,13 @@ impl TestApp {
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.begin_stop();
         tokio::time::timeout(PATIENCE, &mut self.running).await.unwrap().unwrap()
+    }
+
+    /// Stops the service, and not its Redis.
+    pub(crate) async fn stop_keeping_redis(mut self) -> TestRedis {
+        self.begin_stop();
+        tokio::time::timeout(PATIENCE, &mut self.running).await.unwrap().unwrap().unwrap();
+        std::mem::replace(&mut self.redis, TestRedis::prepare(&[]))
     }
 
     pub(crate) fn begin_stop(&mut self) {

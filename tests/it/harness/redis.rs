@@ -43,6 +43,12 @@ impl TestRedis {
         Self { dir, child: None, extra: extra.iter().map(|it| (*it).to_owned()).collect() }
     }
 
+    /// The same with further command line arguments.
+    pub(crate) fn with(mut self, extra: &[&str]) -> Self {
+        self.extra.extend(extra.iter().map(|it| (*it).to_owned()));
+        self
+    }
+
     /// Starts the server with the data it left, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
         let log = File::options()
@@ -127,6 +133,11 @@ impl TestRedis {
             .unwrap();
         client.init().await.unwrap();
         client
+    }
+
+    /// The same for Celery.
+    pub(crate) fn celery_url(&self) -> String {
+        format!("redis+socket://{}?virtual_host=0", self.dir.path().join("redis.sock").display())
     }
 
     /// Runs a command as redis-cli would.

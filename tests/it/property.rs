@@ -1,0 +1,107 @@
+//! Whatever several clients do to jobs at once, the counters say what the files say, every job ends at most once
+//! a run, and nothing is left behind.
+
+use std::collections::HashMap;
+
+use fred::interfaces::StreamsInterface as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{As, TestApp, id_of, path_of};
+
+const N_JOBS: usize = 4;
+const N_CLIENTS: usize = 6;
+const N_STEPS: usize = 60;
+
+#[tokio::test]
+async fn random_interleavings_keep_the_books_straight() {
+    // Printed by a failing run, so that it can be repeated.
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let app = TestApp::start().await;
+    let mut jobs = Vec::new();
+    for n_files in 1..=N_JOBS {
+        jobs.push(app.create_job(n_files).await);
+    }
+    let clients =
+        (0..N_CLIENTS as u64).map(|it| play(&app, &jobs, fastrand::Rng::with_seed(seed + it)));
+    futures_util::future::join_all(clients).await;
+    for job in &jobs {
+        check(&app, job).await;
+    }
+    for job in jobs {
+        app.send(As::Alice, Method::DELETE, path_of(&job), &json!({})).await;
+    }
+    for (database, left) in [(1, vec!["i2m:ticket_secret".to_owned()]), (2, vec![]), (4, vec![])] {
+        assert_eq!(app.redis.keys(database).await, left);
+    }
+}
+
+async fn play(app: &TestApp, jobs: &[Value], mut random: fastrand::Rng) {
+    for _ in 0..N_STEPS {
+        let job = &jobs[random.usize(..jobs.len())];
+        let file = random.usize(..jobs.len());
+        let path = path_of(job);
+        let answer = match random.u16(..1000) {
+            0..500 => {
+                let attempt = random.u8(1..4);
+                app.report(job, file, &json!({"progress": random.u8(..=100), "attempt": attempt}))
+                    .await
+            }
+            500..700 => app.complete(job, file).await,
+            700..850 => app.fail(job, file, "it failed").await,
+            850..880 => app.post(As::Alice, &format!("{path}/cancel"), &json!({})).await,
+            880..970 => app.post(As::Alice, &format!("{path}/retry"), &json!({})).await,
+            970..972 => app.send(As::Alice, Method::DELETE, path, &json!({})).await,
+            _ => {
+                let status = ["processing", "completed", "failed"][random.usize(..3)];
+                app.send(As::Worker, Method::PATCH, path, &json!({"status": status})).await
+            }
+        };
+        assert!(answer.status < 500, "{}", answer.text);
+    }
+}
+
+async fn check(app: &TestApp, job: &Value) {
+    let shown = app.get(As::Alice, path_of(job)).await;
+    if shown.status == 404 {
+        let is_ours = |it: &&String| it.contains(id_of(job));
+        for database in 0..5 {
+            assert_eq!(app.redis.keys(database).await.iter().find(is_ours), None);
+        }
+        return;
+    }
+    let shown = shown.ok(200);
+    let files = shown["files"].as_array().unwrap();
+    let count = |status: &str| files.iter().filter(|it| it["status"] == status).count();
+    assert_eq!(shown["completed_files"], count("completed"), "{shown}");
+    assert_eq!(shown["failed_files"], count("failed"), "{shown}");
+    let open = files.len() - count("completed") - count("failed") - count("cancelled");
+    let is_over = ["completed", "partial", "failed", "cancelled"]
+        .contains(&shown["status"].as_str().unwrap());
+    assert_eq!(is_over, open == 0, "{shown}");
+
+    let client = app.redis.client(2).await;
+    let entries: Vec<(String, HashMap<String, String>)> = client
+        .xrange_values(format!("stream:progress:{}", id_of(job)), "-", "+", None)
+        .await
+        .unwrap();
+    let mut ended = false;
+    for (id, fields) in &entries {
+        match fields.get("event").map(String::as_str) {
+            Some("task_completed" | "task_failed") => {
+                assert!(!ended, "the job ended twice in one run, at {id}");
+                ended = true;
+            }
+            Some("task_queued") => ended = false,
+            _ => assert!(!ended, "something came after the end, at {id}"),
+        }
+    }
+    assert_eq!(ended, is_over);
+    for database in [1, 2] {
+        for key in app.redis.keys(database).await {
+            let ttl: i64 = app.redis.run(database, &["TTL", &key]).await.convert().unwrap();
+            assert_ne!(ttl, -1, "{key} never expires");
+        }
+    }
+}
