@@ -40,6 +40,17 @@ pub struct CorsConfig {
 ///
 /// If an origin of the settings is none.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
+    let routes = Router::new()
+        .merge(jobs::routes::router())
+        .merge(progress::routes::router())
+        .merge(workers::routes::router())
+        .merge(health::routes::router())
+        .with_state(state);
+    layered(routes, config)
+}
+
+/// What every request meets, whatever its route.
+fn layered(routes: Router, config: &Config) -> Result<Router> {
     let body_limit =
         BodyLimit(usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX));
     let layers = ServiceBuilder::new()
@@ -51,15 +62,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .layer(CatchPanicLayer::custom(render_panic))
         .layer(from_fn_with_state(Deadline(config.server.request_timeout), Deadline::enforce))
         .layer(Extension(body_limit));
-    Ok(Router::new()
-        .merge(jobs::routes::router())
-        .merge(progress::routes::router())
-        .merge(workers::routes::router())
-        .merge(health::routes::router())
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(layers)
-        .with_state(state))
+    Ok(routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).layer(layers))
 }
 
 fn cors(config: &CorsConfig) -> Result<CorsLayer> {
@@ -107,4 +110,43 @@ fn cors(config: &CorsConfig) -> Result<CorsLayer> {
             "location",
         ]))
         .max_age(PREFLIGHT_IS_GOOD_FOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request, routing::get};
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(path: &str) -> (u16, Value) {
+        let environment = [("I2M__SERVER__REQUEST_TIMEOUT".to_owned(), "20ms".to_owned())];
+        let config = Config::load(None, environment).unwrap();
+        let panics = async || -> &'static str { panic!("secret") };
+        let hangs = async || std::future::pending::<()>().await;
+        let routes = Router::new().route("/panics", get(panics)).route("/hangs", get(hangs));
+        let request = Request::get(path).header("x-request-id", "r-1").body(Body::empty()).unwrap();
+        let response = layered(routes, &config).unwrap().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["x-request-id"], "r-1");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        let (status, body) = ask("/panics").await;
+        assert_eq!((status, body["error_code"].as_str()), (500, Some("INTERNAL")));
+        assert_eq!(body["request_id"], "r-1");
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_hangs_is_given_up() {
+        let (status, body) = ask("/hangs").await;
+        assert_eq!((status, body["error_code"].as_str()), (504, Some("TIMEOUT")));
+    }
 }

@@ -52,6 +52,7 @@ const FRED: &[&str] = &[
     "celery/queues.rs",
     "health/mod.rs",
     "jobs/list.rs",
+    "jobs/status_cache.rs",
     "workers/mod.rs",
 ];
 /// Who may name `axum`: what speaks HTTP.
@@ -64,6 +65,8 @@ const AXUM: &[&str] = &[
     "layer.rs",
     "extract.rs",
     "progress/stream.rs",
+    "jobs/status_cache.rs",
+    "jobs/download.rs",
     "web.rs",
 ];
 const MAX_LINES: usize = 400;

@@ -27,9 +27,14 @@ impl Caller {
         self.roles.contains(&role)
     }
 
+    /// Whether a job of `owner` is this caller's business.
+    pub(crate) fn may_see(&self, owner: Option<&Sha256Hex>) -> bool {
+        self.sees_all_jobs() || owner == Some(&self.hash)
+    }
+
     /// Whether this caller may see every job: workers work on all of them. A key that is a client's too sees
     /// its own.
-    pub(crate) fn sees_all_jobs(&self) -> bool {
+    fn sees_all_jobs(&self) -> bool {
         !self.is(Role::Client) && (self.is(Role::Worker) || self.is(Role::Admin))
     }
 }

@@ -1,12 +1,14 @@
 //! What a job is, its lifecycle and its rules.
 
 mod body;
+mod download;
 mod list;
 mod model;
 mod new_job;
 mod result;
 pub(crate) mod routes;
 mod status;
+mod status_cache;
 mod store;
 
 use std::time::Duration;
@@ -43,6 +45,9 @@ pub struct Config {
     pub max_files: usize,
     /// The largest picture.
     pub max_file_size: ByteSize,
+    /// How long a cached status is believed that no change of ours has dropped.
+    #[serde(with = "humantime_serde")]
+    pub status_cache_ttl: Duration,
     /// The largest `params`.
     pub max_params_size: ByteSize,
     /// The largest result of a file.
@@ -266,10 +271,7 @@ impl Jobs {
     /// [`Error::JobNotFound`] for a job that is somebody else's, just as for none.
     pub(crate) async fn get_for(&self, caller: &Caller, id: JobId) -> Result<Job> {
         let job = self.get(id).await?;
-        if caller.sees_all_jobs() || job.owner.as_ref() == Some(&caller.hash) {
-            return Ok(job);
-        }
-        Err(Error::JobNotFound(id))
+        if caller.may_see(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
     }
 
     /// Whether a worker's result is one.
@@ -309,6 +311,11 @@ impl Jobs {
     /// [`Error::FileNotFound`] while there is none.
     pub(crate) async fn result(&self, job: JobId, file: FileId) -> Result<String> {
         store::result(&self.redis, job, file).await?.ok_or(Error::FileNotFound { job, file })
+    }
+
+    /// The stored results of all files that have one, in their order.
+    pub(crate) async fn results(&self, job: JobId) -> Result<Vec<serde_json::Value>> {
+        store::results(&self.redis, self.retention, job).await
     }
 
     /// Moves a job to another status. The same request twice is no error.

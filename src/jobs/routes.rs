@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Circumstances, Cursor, FileResult, Filter, JobFile, Jobs, NewJob, Status, Summary,
     body::{self, JobBody},
+    download, status_cache,
 };
 use crate::{
     auth::{Client, ClientOrAdmin, Reader, Tickets, Worker},
@@ -24,6 +25,8 @@ use crate::{
 
 pub(crate) fn router() -> Router<AppState> {
     Router::new()
+        .merge(status_cache::router())
+        .merge(download::router())
         .route("/api/v1/jobs", post(create).get(list))
         .route("/api/v1/jobs/{job_id}", get(show).patch(change).delete(delete))
         .route("/api/v1/jobs/{job_id}/cancel", post(cancel))

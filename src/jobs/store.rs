@@ -322,6 +322,21 @@ pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()>
         .await
 }
 
+/// The stored results of a job's files, in their order. What cannot be read is left out.
+pub(super) async fn results(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+) -> Result<Vec<serde_json::Value>> {
+    let answer: Value =
+        READ.run_on_job(redis, job, retention, vec![Value::from("results")]).await?;
+    let stored: Vec<Option<String>> = match answer.into_array().into_iter().nth(7) {
+        Some(results) => results.convert()?,
+        None => Vec::new(),
+    };
+    Ok(stored.iter().flatten().filter_map(|it| serde_json::from_str(it).ok()).collect())
+}
+
 fn tagged(answer: Vec<String>) -> (String, String) {
     let mut parts = answer.into_iter();
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())

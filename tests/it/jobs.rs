@@ -186,3 +186,57 @@ async fn a_role_is_needed() {
         app.http.post(format!("{}/api/v1/jobs", app.base)).header("x-api-key", "wrong").json(&job);
     crate::harness::Answer::of(wrong).await.problem(403, "INVALID_API_KEY");
 }
+
+#[tokio::test]
+async fn a_poller_is_answered_from_the_cache_until_something_changes() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    let path = format!("{}/status", path_of(&job));
+    let miss = app.get(As::Alice, &path).await;
+    assert_eq!((miss.header("x-cache"), miss.status), ("miss", 200));
+    let hit = app.get(As::Alice, &path).await;
+    assert_eq!((hit.header("x-cache"), hit.header("etag")), ("hit", miss.header("etag")));
+    assert_eq!(hit.json(), miss.json());
+    let poll =
+        || app.request(As::Alice, Method::GET, &path).header("if-none-match", hit.header("etag"));
+    let unchanged = crate::harness::Answer::of(poll()).await;
+    assert_eq!((unchanged.status, unchanged.text.as_str()), (304, ""));
+    app.get(As::Bob, &path).await.problem(404, "JOB_NOT_FOUND");
+
+    app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
+    let changed = crate::harness::Answer::of(poll()).await;
+    assert_eq!(changed.header("x-cache"), "miss");
+    let status = changed.ok(200);
+    assert_eq!((&status["status"], &status["progress"]), (&json!("processing"), &json!(20)));
+    assert!(status["updated_at"].as_str().unwrap().ends_with('Z'));
+    let ttl: i64 = app
+        .redis
+        .run(4, &["TTL", &format!("cache:status:{}", id_of(&job))])
+        .await
+        .convert()
+        .unwrap();
+    assert!((1..=10).contains(&ttl));
+}
+
+#[tokio::test]
+async fn the_deployed_front_end_finds_its_paths() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    let id = id_of(&job);
+    app.complete(&job, 0).await.ok(200);
+    app.fail(&job, 1, "no mesh").await.ok(200);
+    let progress = app.get(As::Alice, &format!("/api/v1/status/jobs/{id}/progress")).await.ok(200);
+    assert_eq!(progress["overall_progress"], 100);
+    let status = app.get(As::Alice, &format!("/api/v1/status/tasks/{id}/status")).await.ok(200);
+    assert_eq!(status["status"], "partial");
+    let mut downloads = app.get(As::Alice, &format!("/api/v1/download/{id}/all")).await.ok(200);
+    assert!(downloads["files"][0]["created_time"].take().is_string());
+    assert_eq!(
+        downloads,
+        json!({
+            "job_id": id, "total_files": 1, "download_urls": ["https://cdn.example.com/model-0.glb"],
+            "files": [{"filename": "model-0.glb", "size": 4096, "mime_type": "model/gltf-binary",
+                "created_time": null, "rendered_image": null}],
+        })
+    );
+}

@@ -1,0 +1,23 @@
+-- The small status of a job, from the cache or into it. In one step, so that no change can fall between reading the
+-- record and caching what it said.
+-- ARGV[5] TTL of the cached status in seconds
+-- Returns {'hit' | 'miss', status JSON, {owner}} | {'missing'}
+use(JOBS_DB)
+local owner = { redis.call('GET', SESSION) }
+use(CACHE_DB)
+local cached = redis.call('GET', CACHED)
+-- What is no JSON object there is not ours, and a miss.
+if cached and string.sub(cached, 1, 10) == '{"job_id":' then return { 'hit', cached, owner } end
+
+local job = load_job()
+if not job then return { 'missing' } end
+local updated = redis.call('HGET', JOB, 'updated_at') or now
+local percent = overall_percent(job, load_states())
+if job.status == 'completed' or job.status == 'partial' then percent = 100 end
+local json = string.format(
+  '{"job_id":%s,"status":%s,"progress":%d,"total_files":%d,"completed_files":%d,"failed_files":%d,"updated_at":%s}',
+  cjson.encode(job_id), cjson.encode(job.status), percent, job.total, job.completed, job.failed,
+  cjson.encode(updated .. (string.match(updated, '[Z+]') and '' or 'Z')))
+use(CACHE_DB)
+redis.call('SET', CACHED, json, 'EX', ARGV[5])
+return { 'miss', json, owner }
