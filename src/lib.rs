@@ -13,6 +13,7 @@ mod demo;
 mod health;
 mod jobs;
 mod progress;
+mod web;
 
 mod http;
 mod redis;

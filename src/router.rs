@@ -50,6 +50,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
         .merge(health::routes::router())
+        .merge(crate::web::router(config.environment))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)
