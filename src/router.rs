@@ -25,7 +25,7 @@ use crate::{
     },
     jobs, progress,
     state::AppState,
-    workers,
+    web, workers,
 };
 
 /// Which browsers may call.
@@ -45,6 +45,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .merge(progress::routes::router())
         .merge(workers::routes::router())
         .merge(health::routes::router())
+        .merge(web::router(config.environment))
         .with_state(state);
     layered(routes, config)
 }

@@ -24,8 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("router", &["config", "health", "http", "jobs", "progress", "state", "web", "workers"]),
     ("state", &["auth", "health", "jobs", "progress", "workers"]),
     ("config", &["auth", "celery", "http", "jobs", "progress", "redis", "router", "telemetry"]),
-    ("demo", &[]),
-    ("web", &["http", "state"]),
+    ("demo", &["ids", "web"]),
+    ("web", &["config", "http", "ids", "state"]),
     ("health", &["error", "http", "redis", "state"]),
     (
         "workers",

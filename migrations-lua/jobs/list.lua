@@ -3,7 +3,7 @@
 -- ARGV[1] limit   ARGV[2] cursor: score, or '+inf'   ARGV[3] cursor: job id, or ''
 -- ARGV[4] oldest creation in ms, or '-inf'   ARGV[5] status or ''   ARGV[6] most jobs to look at
 -- Returns {'page', score of the next cursor or '', its job id, {record, …}}, a record being the flat fields
--- named below. Ids of jobs that are gone are dropped from both keys on the way.
+-- named below and the JSON of the job's first file. Ids of jobs that are gone are dropped from both keys on the way.
 local FIELDS = { 'job_id', 'status', 'total_files', 'completed_files', 'failed_files', 'overall', 'created_at',
   'updated_at', 'error' }
 
@@ -47,6 +47,7 @@ while true do
     -- Jobs of one millisecond stand in falling order of their ids.
     if after == '' or at ~= score or id < after then
       local record = redis.call('HMGET', 'job:' .. id, unpack(FIELDS))
+      record[#FIELDS + 1] = redis.call('LINDEX', 'job:' .. id .. ':files', 0)
       if not record[3] then
         redis.call('SREM', KEYS[1], id)
         redis.call('ZREM', KEYS[2], id)

@@ -54,6 +54,9 @@ pub(crate) struct Summary {
     total_files: u32,
     completed_files: u32,
     failed_files: u32,
+    /// What the job is about, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_filename: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,11 +122,17 @@ impl Summary {
             total_files: count(2),
             completed_files: count(3),
             failed_files: count(4),
+            first_filename: text(9).and_then(first_filename),
             created_at: text(6).and_then(parse_time),
             updated_at: text(7).and_then(parse_time),
             error: text(8).map(str::to_owned),
         })
     }
+}
+
+fn first_filename(file_json: &str) -> Option<String> {
+    let file: serde_json::Value = serde_json::from_str(file_json).ok()?;
+    file.get("filename")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ impl View {
     }
 
     pub(crate) fn of(job: Job) -> Self {
+        let message = job.files.iter().rev().find_map(|it| it.message.clone());
         let files = job.files.into_iter().map(|it| FileView {
             status: it.status,
             progress: it.progress,
@@ -109,7 +110,7 @@ impl View {
             files: files.collect(),
             started_at: job.started_at,
             error: job.error,
-            message: None,
+            message,
             terminal_id: job.terminal_id,
         }
     }
@@ -122,7 +123,7 @@ impl View {
     pub(super) fn eta_seconds(&self, at: DateTime<Utc>) -> Option<u64> {
         const ENOUGH_TO_JUDGE: u8 = 5;
         let elapsed_ms = u64::try_from((at - self.started_at?).num_milliseconds()).ok()?;
-        if !(ENOUGH_TO_JUDGE..100).contains(&self.progress) {
+        if elapsed_ms < 1000 || !(ENOUGH_TO_JUDGE..100).contains(&self.progress) {
             return None;
         }
         let progress = u64::from(self.progress);

@@ -1,0 +1,128 @@
+//! A running service, as its callers see it.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::ids::FileId;
+
+/// The service at a URL, called with one key.
+pub(super) struct Service {
+    http: Client,
+    base: String,
+    key: String,
+}
+
+/// A job as it was created.
+#[derive(Debug, Deserialize)]
+pub(super) struct Job {
+    #[serde(rename = "job_id")]
+    pub(super) id: Uuid,
+    pub(super) files: Vec<File>,
+    links: Links,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct File {
+    pub(super) file_id: FileId,
+    pub(super) filename: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Links {
+    stream: String,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    error_code: String,
+    detail: String,
+}
+
+impl Service {
+    pub(super) fn new(url: &str, key: String) -> Result<Self> {
+        const CONNECT: Duration = Duration::from_secs(5);
+        // Longer than the pause between two heartbeats of a stream.
+        const SILENCE: Duration = Duration::from_mins(1);
+        let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        if !base.starts_with("http://") {
+            bail!("{url} is no http:// URL, and the demo speaks nothing else");
+        }
+        // A proxy that the environment names is none for a service on this machine.
+        let http =
+            Client::builder().no_proxy().connect_timeout(CONNECT).read_timeout(SILENCE).build()?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key })
+    }
+
+    pub(super) async fn create(&self, new: &Value) -> Result<Job> {
+        let response = self.send(self.request(Method::POST, "/api/v1/jobs").json(new)).await?;
+        let job = check(response).await?.json().await;
+        job.map_err(reqwest::Error::without_url)
+            .context("the service answered with something else than a job")
+    }
+
+    /// Where a browser shows `job`.
+    pub(super) fn page_of(&self, job: &Job) -> String {
+        format!("{}/#job={}", self.base, job.id)
+    }
+
+    /// The stream of `job`; `None` if there is nothing after `last_event_id`.
+    pub(super) async fn follow(
+        &self,
+        job: &Job,
+        last_event_id: Option<&str>,
+    ) -> Result<Option<Response>> {
+        let mut request = self.http.get(format!("{}{}", self.base, job.links.stream));
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response =
+            check(self.send(request.header(header::ACCEPT, "text/event-stream")).await?).await?;
+        Ok((response.status() != StatusCode::NO_CONTENT).then_some(response))
+    }
+
+    /// Says something as a worker; `Break` if the job takes no more, because it is over.
+    pub(super) async fn report(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<ControlFlow<()>> {
+        let response = self.send(self.request(method, path).json(body)).await?;
+        if response.status() == StatusCode::CONFLICT {
+            return Ok(ControlFlow::Break(()));
+        }
+        check(response).await?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(|error| {
+            if error.is_connect() {
+                return anyhow!("no service answers at {}; start one with: make run", self.base);
+            }
+            // The URL may hold a ticket.
+            anyhow!(error.without_url()).context(format!("{} did not answer", self.base))
+        })
+    }
+}
+
+/// An answer of success, or the problem that it tells.
+async fn check(response: Response) -> Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    match response.json::<Problem>().await {
+        Ok(problem) => bail!("the service refused: {} ({})", problem.detail, problem.error_code),
+        Err(_) => bail!("the service refused: {status}"),
+    }
+}

@@ -1,0 +1,129 @@
+//! `/` and `/web/*`: the dashboard, compiled in, and allowed to load nothing but itself.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{config::Deployment, state::AppState};
+
+/// A model to show where none was made: what demonstrations give as their result.
+pub(crate) const CUBE: &[u8] = include_bytes!("../web/cube.glb");
+pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
+
+const INDEX: &str = include_str!("../web/index.html");
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const FILES: [(&str, &str, &[u8]); 12] = [
+    (CUBE_PATH, "model/gltf-binary", CUBE),
+    ("/web/icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
+    ("/web/style.css", "text/css; charset=utf-8", include_bytes!("../web/style.css")),
+    ("/web/api.js", JAVASCRIPT, include_bytes!("../web/api.js")),
+    ("/web/create.js", JAVASCRIPT, include_bytes!("../web/create.js")),
+    ("/web/dom.js", JAVASCRIPT, include_bytes!("../web/dom.js")),
+    ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
+    ("/web/job-view.js", JAVASCRIPT, include_bytes!("../web/job-view.js")),
+    ("/web/list.js", JAVASCRIPT, include_bytes!("../web/list.js")),
+    ("/web/live.js", JAVASCRIPT, include_bytes!("../web/live.js")),
+    ("/web/main.js", JAVASCRIPT, include_bytes!("../web/main.js")),
+    ("/web/try.js", JAVASCRIPT, include_bytes!("../web/try.js")),
+];
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page and its files. In development the page comes with a key filled in.
+pub(crate) fn router(environment: Deployment) -> Router<AppState> {
+    let key = match environment {
+        Deployment::Development => "dev-key",
+        Deployment::Production => "",
+    };
+    let index = INDEX.replace("{{key}}", key);
+    let router = Router::new().route("/", page("text/html; charset=utf-8", index.into()));
+    FILES.into_iter().fold(router, |router, (path, content_type, body)| {
+        router.route(path, page(content_type, Bytes::from_static(body)))
+    })
+}
+
+fn page(content_type: &'static str, body: Bytes) -> axum::routing::MethodRouter<AppState> {
+    let page = Arc::new(Page { content_type, etag: etag_of(&body), body });
+    get(move |headers: HeaderMap| async move { page.answer(&headers) })
+}
+
+struct Page {
+    content_type: &'static str,
+    etag: HeaderValue,
+    body: Bytes,
+}
+
+impl Page {
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let known =
+            request.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let is_known = known.split(',').any(|it| it.trim().as_bytes() == self.etag.as_bytes());
+        let mut response = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            let content_type =
+                [(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))];
+            (content_type, self.body.clone()).into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, self.etag.clone());
+        // Asked for again each time, so that files of two versions never meet.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+}
+
+/// Weak, since the same file also goes out compressed.
+fn etag_of(body: &[u8]) -> HeaderValue {
+    let digest = Sha256::digest(body);
+    let hex = digest.iter().take(16).fold(String::new(), |mut hex, byte| {
+        _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    HeaderValue::try_from(format!("W/\"{hex}\"")).expect("hexadecimal digits make a valid header")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_web_is_served() {
+        let mut served: Vec<_> =
+            FILES.iter().map(|it| it.0.trim_start_matches("/web/").to_owned()).collect();
+        served.push("index.html".to_owned());
+        served.sort();
+        let mut there: Vec<_> = fs::read_dir("web")
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        there.sort();
+        assert_eq!(served, there);
+    }
+
+    #[test]
+    fn a_browser_that_has_the_page_gets_it_only_once() {
+        let page =
+            Page { content_type: "text/css", etag: etag_of(b"a"), body: Bytes::from_static(b"a") };
+        let first = page.answer(&HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(page.answer(&headers).status(), StatusCode::NOT_MODIFIED);
+        assert_ne!(etag_of(b"a"), etag_of(b"b"));
+    }
+}
