@@ -65,6 +65,7 @@ const AXUM: &[&str] = &[
     "layer.rs",
     "extract.rs",
     "progress/stream.rs",
+    "progress/follow.rs",
     "jobs/status_cache.rs",
     "jobs/download.rs",
     "web.rs",

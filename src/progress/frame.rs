@@ -24,6 +24,15 @@ pub(crate) struct Frame {
     pub(super) is_last: bool,
 }
 
+impl Frame {
+    /// The frame without its id line, for a connection whose ids stand for several jobs.
+    pub(super) fn without_id(&self) -> Bytes {
+        let end_of_id =
+            self.bytes.starts_with(b"id:").then(|| self.bytes.iter().position(|it| *it == b'\n'));
+        self.bytes.slice(end_of_id.flatten().map_or(0, |it| it + 1)..)
+    }
+}
+
 #[derive(Serialize)]
 struct Queued {
     status: &'static str,
@@ -198,10 +207,24 @@ fn terminal(view: &View, id: StreamId) -> Frame {
     Frame { id, bytes: text.done(), is_last: true }
 }
 
+/// A published event of the seed's, as it was published; `None` for what is no JSON.
+pub(super) fn published(payload: &[u8]) -> Option<Bytes> {
+    let value: &serde_json::value::RawValue = serde_json::from_slice(payload).ok()?;
+    // JSON may be spread over lines, and each would end the `data:` line.
+    let data = value.get().replace(['\r', '\n'], " ");
+    Some(Bytes::from(format!("data: {data}\n\n")))
+}
+
 /// `?timeout=` ran out.
-pub(super) fn connection_timeout(job_id: JobId) -> Bytes {
+pub(super) fn connection_timeout(job_id: Option<JobId>) -> Bytes {
+    #[derive(Serialize)]
+    struct TimedOut {
+        status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_id: Option<JobId>,
+    }
     let mut text = Text::default();
-    text.event(None, "connection_timeout", &Ended { status: "timeout", job_id, task_id: job_id });
+    text.event(None, "connection_timeout", &TimedOut { status: "timeout", job_id });
     text.done()
 }
 

@@ -1,5 +1,7 @@
 //! Progress of jobs: recorded by workers, read at once, or followed by browsers.
 
+mod cursor;
+mod follow;
 mod frame;
 mod hub;
 mod report;

@@ -8,8 +8,9 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, watch},
+    sync::{OnceCell, broadcast, watch},
     time::Instant,
 };
 
@@ -21,6 +22,9 @@ use crate::{
     },
 };
 
+/// Published events that a live follower may lag behind before it loses some.
+const MAX_EVENTS_BEHIND: usize = 64;
+
 /// A watched job.
 pub(crate) struct Channel {
     pub(crate) job: JobId,
@@ -29,6 +33,10 @@ pub(crate) struct Channel {
     pub(super) n_subscribers: AtomicUsize,
     /// Whether its signals are subscribed to.
     pub(super) is_listening: AtomicBool,
+    /// Whether a signal came before the job had been read.
+    pub(super) was_touched: AtomicBool,
+    /// The job's published events, as frames, for those who follow them live.
+    events: broadcast::Sender<Bytes>,
     /// Marked as changed whenever there may be something new for a cursor.
     changed: watch::Sender<()>,
     state: Mutex<State>,
@@ -79,6 +87,8 @@ impl Channel {
             loaded: OnceCell::new(),
             n_subscribers: AtomicUsize::new(0),
             is_listening: AtomicBool::new(false),
+            was_touched: AtomicBool::new(false),
+            events: broadcast::channel(MAX_EVENTS_BEHIND).0,
             changed: watch::channel(()).0,
             state: Mutex::new(State {
                 view: View::unknown(job),
@@ -90,6 +100,20 @@ impl Channel {
                 gone: None,
                 last_check: Instant::now(),
             }),
+        }
+    }
+
+    /// Whether a signal came while the job was read; it counts as heeded now.
+    pub(super) fn was_touched_while_loading(&self) -> bool {
+        self.was_touched.swap(false, Ordering::Relaxed)
+    }
+
+    /// Passes a published event on to those who follow them.
+    pub(super) fn publish(&self, payload: &[u8]) {
+        if self.events.receiver_count() > 0
+            && let Some(frame) = frame::published(payload)
+        {
+            _ = self.events.send(frame);
         }
     }
 
@@ -132,7 +156,7 @@ impl Channel {
     }
 
     /// Whether nothing more can come.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let state = self.lock();
         state.gone.is_some() || state.view.terminal_id.is_some()
     }
@@ -278,13 +302,12 @@ pub(crate) struct Subscription {
     pub(crate) channel: Arc<Channel>,
     pub(crate) cursor: Cursor,
     changed: watch::Receiver<()>,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Subscription {
     /// Of a channel whose subscribers were counted up for it.
-    pub(super) fn new(channel: Arc<Channel>, place: OwnedSemaphorePermit) -> Self {
-        Self { changed: channel.changed.subscribe(), cursor: Cursor::LOST, channel, _place: place }
+    pub(super) fn new(channel: Arc<Channel>) -> Self {
+        Self { changed: channel.changed.subscribe(), cursor: Cursor::LOST, channel }
     }
 
     pub(crate) fn deliver(&mut self) -> Delivery {
@@ -301,6 +324,11 @@ impl Subscription {
     /// Goes on after frames that were delivered from the stream.
     pub(crate) fn seen(&mut self, id: StreamId) {
         self.cursor.seen = self.cursor.seen.max(id);
+    }
+
+    /// The job's published events from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Bytes> {
+        self.channel.events.subscribe()
     }
 
     pub(crate) fn resync(&mut self) -> Vec<Frame> {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::channel::{Channel, Cursor, Delivery, Subscription};
@@ -42,6 +42,9 @@ struct Inner {
     draining: CancellationToken,
     drain_spread: Duration,
 }
+
+/// A connection's place; dropping it gives it back.
+pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Hub {
     pub(crate) fn start(
@@ -83,28 +86,35 @@ impl Hub {
         &self.0.draining
     }
 
+    /// Takes a place for one connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop.
+    pub(super) fn enter(&self) -> Result<Place> {
+        if self.0.draining.is_cancelled() {
+            return Err(Error::Busy("the service is about to stop"));
+        }
+        let place = self.0.places.clone().try_acquire_owned();
+        place.map(Place).map_err(|_| Error::Busy("too many streams are open"))
+    }
+
     /// Joins the watchers of `job`. With `after`, what came after that event is caught up first.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop;
     /// [`Error::RedisUnavailable`].
     pub(super) async fn subscribe(
         &self,
         job: JobId,
         after: Option<StreamId>,
     ) -> Result<Subscription> {
-        if self.0.draining.is_cancelled() {
-            return Err(Error::Busy("the service is about to stop"));
-        }
-        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
-            return Err(Error::Busy("too many streams are open"));
-        };
-        let mut subscription = Subscription::new(self.join(job), place);
+        let mut subscription = Subscription::new(self.join(job));
         let channel = subscription.channel.clone();
         channel.loaded.get_or_try_init(|| self.load(&channel)).await?;
-        if channel.is_over() {
-            // A retry may have begun since, and "it is over" is final to a browser.
+        // A signal may have come while the job was read. And a retry may have begun since a job was over, which
+        // is final to a browser that is told so.
+        if channel.was_touched_while_loading() || channel.is_over() {
             self.read(vec![channel.clone()]).await;
         }
         subscription.cursor = match after {

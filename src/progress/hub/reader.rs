@@ -38,8 +38,8 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
             let mut touched = HashSet::new();
             tokio::select! {
                 signal = signals.recv() => {
-                    let mut lost = note(&mut touched, signal.ok());
-                    lost |= drain(&mut touched, &mut signals);
+                    let mut lost = hub.note(&mut touched, signal.ok());
+                    lost |= hub.note_all(&mut touched, &mut signals);
                     if lost {
                         hub.check_all().await;
                         hub.read_all().await;
@@ -58,30 +58,33 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
     _ = shutdown.run_until_cancelled(Box::pin(work)).await;
 }
 
-/// Notes whom a signal is about; true if signals were lost.
-fn note(touched: &mut HashSet<JobId>, signal: Option<Signal>) -> bool {
-    match signal {
-        Some(Signal::Message { channel, .. }) => {
-            touched.extend(signalled_job(&channel));
-            false
-        }
-        Some(Signal::Gap) | None => true,
-    }
-}
-
-/// Notes all signals that are there already: one read serves them together.
-fn drain(touched: &mut HashSet<JobId>, signals: &mut Receiver<Signal>) -> bool {
-    let mut lost = false;
-    loop {
-        match signals.try_recv() {
-            Ok(signal) => lost |= note(touched, Some(signal)),
-            Err(TryRecvError::Lagged(_)) => lost = true,
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return lost,
-        }
-    }
-}
-
 impl Hub {
+    /// Notes whom a signal is about; true if signals were lost. Published events are passed on at once.
+    fn note(&self, touched: &mut HashSet<JobId>, signal: Option<Signal>) -> bool {
+        let Some(Signal::Message { channel: name, payload }) = signal else { return true };
+        if let Some(job) = signalled_job(&name) {
+            touched.insert(job);
+            if name.ends_with(":events")
+                && let Some(channel) = self.channels_of(&HashSet::from([job])).first()
+            {
+                channel.publish(&payload);
+            }
+        }
+        false
+    }
+
+    /// Notes all signals that are there already: one read serves them together.
+    fn note_all(&self, touched: &mut HashSet<JobId>, signals: &mut Receiver<Signal>) -> bool {
+        let mut lost = false;
+        loop {
+            match signals.try_recv() {
+                Ok(signal) => lost |= self.note(touched, Some(signal)),
+                Err(TryRecvError::Lagged(_)) => lost = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return lost,
+            }
+        }
+    }
+
     fn channels_of(&self, jobs: &HashSet<JobId>) -> Vec<Arc<Channel>> {
         let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.iter().filter_map(|it| channels.get(it).cloned()).collect()
@@ -98,6 +101,9 @@ impl Hub {
 
     /// Reads what is new in the streams of `channels`. One that cannot be read is left to the next sweep.
     pub(super) async fn read(&self, channels: Vec<Arc<Channel>>) {
+        for channel in channels.iter().filter(|it| !it.loaded.initialized()) {
+            channel.was_touched.store(true, Ordering::Relaxed);
+        }
         let (known, unknown): (Vec<_>, Vec<_>) =
             channels.into_iter().filter(|it| it.loaded.initialized()).partition(|it| it.exists());
         for channel in unknown {
