@@ -1,0 +1,52 @@
+"""Tells image2model-gateway what a worker does with a job: from a Celery task, or over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .http_reporter import (
+    AsyncHttpReporter,
+    GatewayError,
+    GatewayUnavailable,
+    HttpReporter,
+    InvalidTransition,
+    JobNotFound,
+)
+from .meta import FileProgress, FileState, Meta, Model
+
+if TYPE_CHECKING:
+    from .celery_job import CeleryFile, CeleryJob, JobCancelled, JobFile
+
+__all__ = [
+    "AsyncHttpReporter",
+    "CeleryFile",
+    "CeleryJob",
+    "FileProgress",
+    "FileState",
+    "GatewayError",
+    "GatewayUnavailable",
+    "HttpReporter",
+    "InvalidTransition",
+    "JobCancelled",
+    "JobFile",
+    "JobNotFound",
+    "Meta",
+    "Model",
+]
+
+_NEED_CELERY = ("CeleryFile", "CeleryJob", "JobCancelled", "JobFile")
+
+
+def __getattr__(name: str) -> Any:
+    # Who reports over HTTP need not have Celery.
+    if name not in _NEED_CELERY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from . import celery_job
+    except ModuleNotFoundError as error:
+        if error.name != "celery":
+            raise
+        raise ImportError(
+            f"{name} needs Celery: pip install 'image2model-worker[celery]'", name="celery"
+        ) from error
+    return getattr(celery_job, name)

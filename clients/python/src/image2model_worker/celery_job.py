@@ -1,0 +1,291 @@
+"""Reports a job's files from within a Celery task, by Celery's own result messages.
+
+The gateway hears what a worker stores in its result backend. So a report here is
+`task.update_state(state="PROGRESS", meta=...)` with the latest state of every file: a message that is
+lost is repaired by the next, and the last one is what the task returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from types import TracebackType
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+    Union,
+)
+
+from celery import Task
+from celery.backends.redis import RedisBackend
+from celery.exceptions import Ignore, SoftTimeLimitExceeded, TaskPredicate
+
+from .meta import FileState, Meta, completed_state, failed_state, model_of, progress_state
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+_Self = TypeVar("_Self", bound="_Run")
+
+
+class JobCancelled(Ignore):
+    """The job was cancelled: the task ends here, without a failure and without a result."""
+
+
+class _Run:
+    """One run of a task: its files' states, how they are sent, and whether it is still wanted."""
+
+    def __init__(
+        self,
+        task: Task,
+        job_id: Optional[str],
+        attempt: Optional[int],
+        max_per_sec: int,
+        cancel_check_secs: float,
+        clock: Clock,
+    ) -> None:
+        self.job_id: str = str(job_id if job_id is not None else _needed_header(task, "job_id"))
+        self._task = task
+        # Taken now: a thread that the task starts has another `task.request`.
+        self._task_id: Optional[str] = task.request.id
+        stated = attempt if attempt is not None else _header(task, "attempt")
+        self._attempt: Optional[int] = None if stated is None else int(stated)
+        self._meta: Meta = {"job_id": self.job_id, "files": {}}
+        self._files: List[JobFile] = []
+        self._max_per_sec = max_per_sec
+        self._sent_at: Deque[float] = deque(maxlen=max_per_sec)
+        self._cancel_check_secs = cancel_check_secs
+        self._cancel_checked_at: Optional[float] = None
+        self._is_cancelled = False
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    @property
+    def result(self) -> Meta:
+        """What the task returns. After the `with` block every file in it is finished."""
+        return self._meta
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled; Redis is asked at most once every `cancel_check_secs`."""
+        with self._lock:
+            now = self._clock()
+            last = self._cancel_checked_at
+            is_due = last is None or now - last >= self._cancel_check_secs
+            if is_due and not self._is_cancelled:
+                self._cancel_checked_at = now
+                self._is_cancelled = self._has_tombstone()
+            return self._is_cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raises `JobCancelled`, which ends the task, if the job was cancelled."""
+        if self.cancelled:
+            raise JobCancelled(f"job {self.job_id} was cancelled")
+
+    def __enter__(self: _Self) -> _Self:
+        # It may have been cancelled while it waited and no worker was there to hear of it.
+        self.raise_if_cancelled()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if error is None:
+            self._fail_unfinished("cancelled" if self._is_cancelled else "not processed")
+        elif self._is_over(error):
+            self._fail_unfinished(error)
+
+    def _is_over(self, error: BaseException) -> bool:
+        """Whether no further run of this task will treat the files."""
+        if isinstance(error, TaskPredicate):  # Retry, Ignore, Reject: not failures
+            return False
+        # SystemExit and the like end the worker process, not the job.
+        return isinstance(error, Exception) and not self._celery_retries(error)
+
+    def _celery_retries(self, error: Exception) -> bool:
+        task = self._task
+        retried = tuple(getattr(task, "autoretry_for", ()))
+        never = tuple(getattr(task, "dont_autoretry_for", ()))
+        if not isinstance(error, retried) or isinstance(error, never):
+            return False
+        most = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
+        return most is None or bool(task.request.retries < most)
+
+    def _fail_unfinished(self, error: Union[str, BaseException]) -> None:
+        with self._lock:
+            unfinished = [it for it in self._files if not it.is_finished]
+            for file in unfinished:
+                self._meta["files"][file.file_id] = failed_state(error, self._attempt)
+            if unfinished:
+                self._send()
+
+    def _set(self, file_id: str, state: FileState) -> None:
+        """The first end of a file stands; what is said of it afterwards is not heard."""
+        with self._lock:
+            files = self._meta["files"]
+            if "status" in files.get(file_id, {}):
+                return
+            files[file_id] = state
+            if "status" in state or self._may_send():
+                self._send()
+
+    def _may_send(self) -> bool:
+        if len(self._sent_at) < self._max_per_sec:
+            return True
+        return bool(self._sent_at) and self._clock() - self._sent_at[0] >= 1
+
+    def _send(self) -> None:
+        if self._task_id is None:  # called as a function
+            return
+        self._sent_at.append(self._clock())
+        with _work_goes_on("could not report progress"):
+            self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=self._meta)
+
+    def _has_tombstone(self) -> bool:
+        backend = self._task.app.backend
+        if self._task_id is None or not isinstance(backend, RedisBackend):
+            return False
+        with _work_goes_on("could not ask whether the job was cancelled"):
+            return bool(backend.client.exists(f"i2m:cancelled:{self._task_id}"))
+        return False
+
+
+class JobFile:
+    """One of a job's files."""
+
+    def __init__(self, run: _Run, file_id: str, filename: str) -> None:
+        self.file_id = file_id
+        self.filename = filename
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.file_id} {self.filename!r}>"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is completed or failed."""
+        return "status" in self._run._meta["files"].get(self.file_id, {})
+
+    def progress(self, progress: float, message: Optional[str] = None) -> None:
+        """Says how far it is, in percent. Called too often, it sends the latest a little later."""
+        self._run._set(self.file_id, progress_state(progress, message, self._run._attempt))
+
+    def complete(
+        self,
+        *,
+        filename: str,
+        size: int,
+        mime_type: str,
+        url: str,
+        rendered_image: Optional[Mapping[str, Any]] = None,
+        **more: Any,
+    ) -> None:
+        """Says where its model is. `rendered_image` is `{"url": ...}`; JSON values in `more` are kept."""
+        model = model_of(filename, size, mime_type, url, rendered_image, more)
+        self._run._set(self.file_id, completed_state(model, self._run._attempt))
+
+    def fail(self, error: Union[str, BaseException]) -> None:
+        """Says why there is no model. The job's other files go on."""
+        self._run._set(self.file_id, failed_state(error, self._run._attempt))
+
+
+class CeleryJob(_Run):
+    """The files of a job that one task treats.
+
+    `job_id`, `file_ids` and `attempt` are taken from the message's headers if they are not given. Without
+    any, the files are `file_000`, `file_001` and so on. May be used from the task's own threads.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        job_id: Optional[str] = None,
+        filenames: Sequence[str] = (),
+        *,
+        file_ids: Optional[Sequence[str]] = None,
+        attempt: Optional[int] = None,
+        max_per_sec: int = 10,
+        cancel_check_secs: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        super().__init__(task, job_id, attempt, max_per_sec, cancel_check_secs, clock)
+        ids = file_ids if file_ids is not None else _header(task, "file_ids")
+        if ids is None:
+            ids = [f"file_{index:03}" for index in range(len(filenames))]
+        if len(ids) != len(filenames):
+            raise ValueError(f"{len(ids)} file_ids for {len(filenames)} filenames")
+        self._files = [JobFile(self, *it) for it in zip(ids, filenames)]
+
+    @property
+    def files(self) -> Sequence[JobFile]:
+        """In the order of `filenames`."""
+        return tuple(self._files)
+
+
+class CeleryFile(_Run):
+    """The one file of a job that this task treats, where the gateway sends a task for each file.
+
+    `job_id`, `file_id` and `attempt` are taken from the message's headers if they are not given.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        job_id: Optional[str] = None,
+        file_id: Optional[str] = None,
+        filename: str = "",
+        *,
+        attempt: Optional[int] = None,
+        max_per_sec: int = 10,
+        cancel_check_secs: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        super().__init__(task, job_id, attempt, max_per_sec, cancel_check_secs, clock)
+        self.file_id = str(file_id if file_id is not None else _needed_header(task, "file_id"))
+        self.filename = filename
+        file = JobFile(self, self.file_id, filename)
+        self._files = [file]
+        self.progress = file.progress
+        self.complete = file.complete
+        self.fail = file.fail
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is completed or failed."""
+        return self._files[0].is_finished
+
+
+def _header(task: Task, name: str) -> Any:
+    return (task.request.headers or {}).get(name)
+
+
+def _needed_header(task: Task, name: str) -> Any:
+    value = _header(task, name)
+    if value is None:
+        raise TypeError(f"{name} is neither given nor among the message's headers")
+    return value
+
+
+@contextmanager
+def _work_goes_on(complaint: str) -> Iterator[None]:
+    """A model is dearer than a message about it."""
+    try:
+        yield
+    except SoftTimeLimitExceeded:  # strikes anywhere; it is the task's
+        raise
+    except Exception:
+        logger.warning("%s; the task goes on", complaint, exc_info=True)

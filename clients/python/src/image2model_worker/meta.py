@@ -1,0 +1,93 @@
+"""What is said of a job's files: the shapes that the gateway reads, and their limits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Mapping, Optional, TypedDict, Union
+
+# The gateway refuses longer ones.
+MAX_MESSAGE_BYTES = 1024
+MAX_ERROR_BYTES = 4096
+
+Model = Dict[str, Any]
+"""A finished file's result: `filename`, `size` in bytes, `mime_type`, `url`, and what else is known."""
+
+
+class FileState(TypedDict, total=False):
+    """One file, either at work (`progress`, `message`) or finished (`status`, `result` or `error`)."""
+
+    progress: int
+    message: str
+    status: str
+    result: Model
+    error: str
+    attempt: int
+
+
+class Meta(TypedDict):
+    """All that is known of a job's files; one that nothing has been said of yet is not among them."""
+
+    job_id: str
+    files: Dict[str, FileState]
+
+
+class _FileProgressNeeds(TypedDict):
+    file_id: str
+    progress: float
+
+
+class FileProgress(_FileProgressNeeds, total=False):
+    """One file's progress among others, for `HttpReporter.progress_batch`."""
+
+    message: str
+    attempt: int
+
+
+def progress_state(progress: float, message: Optional[str], attempt: Optional[int]) -> FileState:
+    state: FileState = {"progress": percent(progress)}
+    if message is not None:
+        state["message"] = cut(message, MAX_MESSAGE_BYTES)
+    return with_attempt(state, attempt)
+
+
+def completed_state(model: Model, attempt: Optional[int]) -> FileState:
+    return with_attempt({"status": "completed", "result": model}, attempt)
+
+
+def failed_state(error: Union[str, BaseException], attempt: Optional[int]) -> FileState:
+    # The gateway refuses an empty one, and `str(KeyError())` is empty.
+    text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "failed")
+    return with_attempt({"status": "failed", "error": cut(text, MAX_ERROR_BYTES)}, attempt)
+
+
+def model_of(
+    filename: str,
+    size: int,
+    mime_type: str,
+    url: str,
+    rendered_image: Optional[Mapping[str, Any]],
+    more: Mapping[str, Any],
+) -> Model:
+    model: Model = {"filename": filename, "size": size, "mime_type": mime_type, "url": url, **more}
+    if rendered_image is not None:
+        model["rendered_image"] = dict(rendered_image)
+    # What is no JSON would spoil every message from now on, so it is refused where it comes from.
+    text = json.dumps(model, allow_nan=False, ensure_ascii=False).encode()
+    copy: Model = json.loads(text)
+    return copy
+
+
+def with_attempt(state: FileState, attempt: Optional[int]) -> FileState:
+    if attempt is not None:
+        state["attempt"] = attempt
+    return state
+
+
+def percent(progress: float) -> int:
+    """A slip of the arithmetic, such as 100.2, is no reason to lose a model."""
+    return int(min(max(progress, 0), 100))
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """As much of `text` as fits, without what UTF-8 cannot say: half an emoji spoils a whole message."""
+    return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")

@@ -1,0 +1,254 @@
+"""What a task's report does on a real result backend, with the clock in the tests' hands."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+from celery import Celery, Task
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from conftest import PACKAGE, RedisServer, Results
+from image2model_worker import CeleryFile, CeleryJob, JobCancelled
+
+MODEL = {"filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "/a.glb"}
+JOB = "00000000-0000-4000-8000-000000000001"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def running_task(app: Celery, base: type[Task] = Task) -> Iterator[Task]:
+    """A task as its own code sees it while a worker runs it."""
+
+    @app.task(bind=True, base=base)
+    def task(self: Task) -> None: ...
+
+    task.push_request(id=str(uuid.uuid4()), called_directly=False)
+    yield task
+    task.pop_request()
+
+
+@pytest.fixture
+def app(redis_server: RedisServer) -> Celery:
+    url = redis_server.celery_url
+    return Celery(broker=url, backend=url, set_as_current=False)
+
+
+@pytest.fixture
+def task(app: Celery) -> Iterator[Task]:
+    with running_task(app) as task:
+        yield task
+
+
+def sent(results: Results, task: Task) -> list[Any]:
+    return [it["result"]["files"] for it in results.of(task.request.id)]
+
+
+def test_progress_is_sent_at_most_so_often(results: Results, task: Task) -> None:
+    clock = Clock()
+    job = CeleryJob(task, JOB, ["a.png"], max_per_sec=5, clock=clock)
+    for percent in range(100):
+        job.files[0].progress(percent)
+        clock.now = (percent + 1) / 50
+
+    percents = [it["file_000"]["progress"] for it in sent(results, task)]
+    assert percents == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
+
+
+def test_the_end_of_a_file_is_always_sent(results: Results, task: Task) -> None:
+    with CeleryJob(task, JOB, ["a", "b", "c"], max_per_sec=1, clock=Clock()) as job:
+        job.files[0].progress(1)
+        job.files[0].progress(2)
+        job.files[0].complete(**MODEL)
+        job.files[1].progress(3)
+        job.files[1].fail("no")
+
+    done, failed = {"status": "completed", "result": MODEL}, {"status": "failed", "error": "no"}
+    left = {"status": "failed", "error": "not processed"}
+    assert sent(results, task) == [
+        {"file_000": {"progress": 1}},
+        {"file_000": done},
+        {"file_000": done, "file_001": failed},
+        {"file_000": done, "file_001": failed, "file_002": left},
+    ]
+
+
+def test_redis_is_asked_at_most_once_a_second_whether_the_job_is_cancelled(
+    redis_server: RedisServer, task: Task
+) -> None:
+    def n_asked() -> int:
+        stats = redis_server.client.info("commandstats")
+        return int(stats.get("cmdstat_exists", {}).get("calls", 0))
+
+    clock, before = Clock(), n_asked()
+    job = CeleryJob(task, JOB, ["a.png"], clock=clock)
+    assert not any(job.cancelled for _ in range(100))
+    assert n_asked() == before + 1
+
+    redis_server.client.set(f"i2m:cancelled:{task.request.id}", "any", ex=60)
+    clock.now = 0.99
+    assert not job.cancelled
+    clock.now = 1.0
+    assert job.cancelled
+    with pytest.raises(JobCancelled):
+        job.raise_if_cancelled()
+    assert n_asked() == before + 2
+    assert issubclass(JobCancelled, Ignore)
+
+
+def test_who_stops_early_in_a_cancelled_job_says_so(
+    redis_server: RedisServer, task: Task
+) -> None:
+    clock = Clock()
+    with CeleryJob(task, JOB, ["a.png"], clock=clock) as job:
+        redis_server.client.set(f"i2m:cancelled:{task.request.id}", "1", ex=60)
+        clock.now = 1.0
+        assert job.cancelled
+    assert job.result["files"] == {"file_000": {"status": "failed", "error": "cancelled"}}
+
+
+def test_another_backend_knows_of_no_cancellation() -> None:
+    app = Celery(backend="cache+memory://", set_as_current=False)
+    with running_task(app) as task, CeleryJob(task, JOB, ["a.png"]) as job:
+        job.raise_if_cancelled()
+        job.files[0].complete(**MODEL)
+    assert job.result["files"]["file_000"]["status"] == "completed"
+
+
+def test_a_task_called_as_a_function_sends_nothing(results: Results, app: Celery) -> None:
+    @app.task(bind=True)
+    def process(self: Task) -> Any:
+        with CeleryJob(self, JOB, ["a.png"]) as job:
+            job.files[0].complete(**MODEL)
+        return job.result
+
+    assert process() == {
+        "job_id": JOB,
+        "files": {"file_000": {"status": "completed", "result": MODEL}},
+    }
+    assert results.of("None") == []
+
+
+def test_files_may_be_reported_from_threads(results: Results, task: Task) -> None:
+    with CeleryJob(task, JOB, [f"{n}.png" for n in range(20)]) as job:
+        threads = [Thread(target=lambda it=it: it.complete(**MODEL)) for it in job.files]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    # The messages come in the order in which the files ended.
+    assert [len(it) for it in sent(results, task)] == list(range(1, 21))
+
+
+def test_the_first_end_of_a_file_stands(results: Results, task: Task) -> None:
+    with CeleryFile(task, JOB, "file_004", "a.png") as file:
+        file.fail(KeyError())
+        file.complete(**MODEL)
+        file.progress(50)
+        assert file.is_finished
+
+    assert sent(results, task) == [{"file_004": {"status": "failed", "error": "KeyError"}}]
+
+
+def test_work_goes_on_without_redis(caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = "redis+socket:///nonexistent/redis.sock?virtual_host=0"
+    app = Celery(backend=nowhere, set_as_current=False)
+    app.conf.result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
+    with running_task(app) as task, CeleryJob(task, JOB, ["a.png"]) as job:
+        job.files[0].progress(50)
+        job.files[0].complete(**MODEL)
+
+    assert job.result["files"]["file_000"]["status"] == "completed"
+    said = [it.message for it in caplog.records if it.name.startswith("image2model_worker")]
+    assert said == [
+        "could not ask whether the job was cancelled; the task goes on",
+        "could not report progress; the task goes on",
+        "could not report progress; the task goes on",
+    ]
+
+
+def test_a_soft_time_limit_that_strikes_in_a_report_is_felt(app: Celery) -> None:
+    class Struck(Task):
+        abstract = True
+
+        def update_state(self, *_: Any, **__: Any) -> None:
+            raise SoftTimeLimitExceeded()
+
+    with running_task(app, Struck) as task:
+        job = CeleryJob(task, JOB, ["a.png"])
+        with pytest.raises(SoftTimeLimitExceeded):
+            job.files[0].progress(1)
+
+
+@pytest.mark.parametrize(
+    "more", [{"at": object()}, {"ratio": float("nan")}, {"title": "\udcff"}], ids=str
+)
+def test_a_model_that_is_no_json_is_refused_at_once(task: Task, more: dict[str, Any]) -> None:
+    file = CeleryFile(task, JOB, "file_000")
+    with pytest.raises((TypeError, ValueError)):
+        file.complete(**MODEL, **more)
+    assert not file.is_finished
+
+
+@pytest.mark.parametrize(
+    ("progress", "heard"), [(-1, 0), (0, 0), (99.9, 99), (100.2, 100), (float("inf"), 100)]
+)
+def test_progress_is_a_whole_percentage(
+    results: Results, task: Task, progress: float, heard: int
+) -> None:
+    CeleryFile(task, JOB, "file_000").progress(progress)
+    assert sent(results, task) == [{"file_000": {"progress": heard}}]
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [("x" * 5000, "x" * 4096), ("é" * 2049, "é" * 2048), ("a\udcffb", "a?b"), ("", "failed")],
+    ids=["long", "cut between letters", "lone surrogate", "empty"],
+)
+def test_a_text_is_one_that_the_gateway_takes(
+    results: Results, task: Task, text: str, heard: str
+) -> None:
+    CeleryFile(task, JOB, "file_000").fail(text)
+    assert sent(results, task) == [{"file_000": {"status": "failed", "error": heard}}]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda task: CeleryJob(task, filenames=["a.png"]),
+        lambda task: CeleryFile(task, JOB),
+        lambda task: CeleryJob(task, JOB, ["a.png"], file_ids=[]),
+    ],
+    ids=["no job", "no file", "fewer ids than names"],
+)
+def test_a_job_must_be_named(task: Task, make: Callable[[Task], object]) -> None:
+    with pytest.raises((TypeError, ValueError), match="job_id|file_id"):
+        make(task)
+
+
+def test_the_ten_lines_of_the_readme_work(
+    redis_server: RedisServer, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.celery_url)
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", redis_server.celery_url)
+    first_block = (PACKAGE / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(first_block, names)
+
+    task = names["process_batch"]
+    task.push_request(id=str(uuid.uuid4()))
+    returned = task.run(JOB, ["a.png", "b.png"])
+    assert [it["status"] for it in returned["files"].values()] == ["completed", "completed"]
+    assert sent(results, task)[-1] == returned["files"]
+    task.pop_request()

@@ -1,0 +1,250 @@
+"""Reports to the real gateway, and what comes of it when the gateway is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from conftest import Gateway
+from image2model_worker import (
+    AsyncHttpReporter,
+    GatewayError,
+    GatewayUnavailable,
+    HttpReporter,
+    InvalidTransition,
+    JobNotFound,
+)
+
+KEY = "a-worker's-key"
+MODEL: dict[str, Any] = {
+    "filename": "a.glb",
+    "size": 123,
+    "mime_type": "model/gltf-binary",
+    "url": "https://models.example/a.glb",
+}
+
+
+class Time:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, secs: float) -> None:
+        self.now += secs
+        self.waits.append(secs)
+
+
+@pytest.fixture
+def reporter(gateway: Gateway) -> HttpReporter:
+    return HttpReporter(gateway.base_url, KEY)
+
+
+def test_a_job_is_reported_from_its_begin_to_its_end(
+    gateway: Gateway, reporter: HttpReporter
+) -> None:
+    job = gateway.create_job(KEY, "a.png", "b.png")
+    assert reporter.set_status(job, "processing")["status"] == "processing"
+    reporter.progress(job, "file_000", 40.7, "meshing")
+    assert reporter.job(job)["files"][0]["progress"] == 40
+
+    both = reporter.progress_batch(
+        job,
+        [
+            {"file_id": "file_000", "progress": 50},
+            {"file_id": "file_001", "progress": 10, "message": "x" * 2000},
+        ],
+    )
+    assert both["recorded"] == 2
+    image = {"url": "https://models.example/a.webp"}
+    reporter.complete(job, "file_000", **MODEL, rendered_image=image, vertices=8)
+    assert reporter.fail(job, "file_001", ValueError("no object"))["status"] == "partial"
+
+    seen = reporter.job(job)
+    assert seen["status"] == "partial"
+    assert [it["status"] for it in seen["files"]] == ["completed", "failed"]
+    assert seen["files"][1]["error"] == "no object"
+
+
+def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> None:
+    job = gateway.create_job(KEY, "a.png")
+    calls: list[Callable[[], Any]] = [
+        lambda: reporter.set_status(job, "processing"),
+        lambda: reporter.progress(job, "file_000", 40, attempt=1),
+        lambda: reporter.complete(job, "file_000", **MODEL, attempt=1),
+    ]
+    for call in calls:
+        call()
+        call()
+    assert reporter.job(job)["completed_files"] == 1
+
+
+def test_asyncio_reports_the_same(gateway: Gateway) -> None:
+    job = gateway.create_job(KEY, "a.png", "b.png")
+
+    async def report() -> dict[str, Any]:
+        reporter = AsyncHttpReporter(gateway.base_url, KEY)
+        await reporter.set_status(job, "processing")
+        await reporter.progress(job, "file_000", 10, "loading")
+        await reporter.progress_batch(job, [{"file_id": "file_001", "progress": 10}])
+        await reporter.complete(job, "file_000", **MODEL)
+        await reporter.fail(job, "file_001", "no object")
+        return await reporter.job(job)
+
+    assert asyncio.run(report())["status"] == "partial"
+
+
+def test_a_job_that_is_not_there_is_named(reporter: HttpReporter) -> None:
+    job = str(uuid.uuid4())
+    with pytest.raises(JobNotFound) as raised:
+        reporter.progress(job, "file_000", 10)
+    assert raised.value.http_status == 404
+    assert raised.value.request_id
+    assert raised.value.details == {"job_id": job}
+
+
+def test_a_job_that_is_over_takes_no_more(gateway: Gateway, reporter: HttpReporter) -> None:
+    job = gateway.create_job(KEY, "a.png")
+    reporter.set_status(job, "cancelled")
+    with pytest.raises(InvalidTransition) as raised:
+        reporter.progress(job, "file_000", 10)
+    assert raised.value.details["status"] == "cancelled"
+
+
+def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter) -> None:
+    job = gateway.create_job(KEY, "a.png")
+    with pytest.raises(GatewayError, match="FILE_NOT_FOUND") as raised:
+        reporter.progress(job, "file_009", 10)
+    assert type(raised.value) is GatewayError
+    assert raised.value.code == "FILE_NOT_FOUND"
+
+
+def test_a_report_outlasts_an_outage_of_redis(gateway: Gateway) -> None:
+    job = gateway.create_job(KEY, "a.png")
+    with gateway.without_redis() as resume:
+        n_refused = 0
+
+        def sleep(_: float) -> None:
+            nonlocal n_refused
+            n_refused += 1
+            resume()
+
+        HttpReporter(gateway.base_url, KEY, sleep=sleep).progress(job, "file_000", 40)
+    assert n_refused >= 1
+    assert HttpReporter(gateway.base_url, KEY).job(job)["files"][0]["progress"] == 40
+
+
+def test_a_gateway_that_stays_away_is_given_up_in_time() -> None:
+    with socket.socket() as taken:  # bound, and listening to nobody
+        taken.bind(("127.0.0.1", 0))
+        time = Time()
+        base_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        reporter = HttpReporter(
+            base_url, KEY, retry_for_secs=30, clock=time.clock, sleep=time.sleep
+        )
+        with pytest.raises(GatewayUnavailable) as raised:
+            reporter.progress(str(uuid.uuid4()), "file_000", 10)
+    assert raised.value.code == "CONNECTION_FAILED"
+    assert 20 < time.now < 30
+    assert max(time.waits) <= 5
+    assert KEY not in repr(raised.value) + repr(reporter)
+
+
+@contextmanager
+def stand_in(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
+    """What may stand between us and the gateway, and gives these answers, the last one for ever."""
+    left, seen = list(answers), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, headers, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            for header in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(*header)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+def report_to(base_url: str, time: Time) -> dict[str, Any]:
+    reporter = HttpReporter(base_url, KEY, clock=time.clock, sleep=time.sleep)
+    return reporter.progress("the job", "file_000", 10)
+
+
+def test_the_wait_is_as_long_as_the_gateway_asks() -> None:
+    time = Time()
+    busy = (503, {"Retry-After": "7"}, b"")
+    with stand_in(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
+        report_to(base_url, time)
+    assert time.waits[0] == 7
+    assert time.waits[1] < 1
+    assert seen == ["/api/v1/jobs/the%20job/files/file_000/progress"] * 3
+
+
+def test_a_longer_wait_than_there_is_time_for_is_not_begun() -> None:
+    time = Time()
+    problem = {"error_code": "REDIS_UNAVAILABLE", "detail": "come back later"}
+    busy = (503, {"Retry-After": "3600"}, json.dumps(problem).encode())
+    with stand_in(busy) as (base_url, _), pytest.raises(GatewayUnavailable) as raised:
+        report_to(base_url, time)
+    assert raised.value.code == "REDIS_UNAVAILABLE"
+    assert time.waits == []
+
+
+def test_a_connection_that_breaks_is_tried_again() -> None:
+    time = Time()
+    broken = (200, {"Content-Length": "100"}, b"{")
+    with stand_in(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
+        assert report_to(base_url, time) == {"recorded": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ((404, {}, b"<html>nobody here</html>"), "HTTP_404"),
+        ((302, {"Location": "/elsewhere"}, b""), "HTTP_302"),
+        ((200, {}, b"<html>welcome</html>"), "BAD_ANSWER"),
+        ((400, {}, b'["no", "problem"]'), "HTTP_400"),
+    ],
+    ids=["page", "redirect", "not the gateway", "no object"],
+)
+def test_what_is_no_answer_of_the_gateways_is_an_error(
+    answer: tuple[int, dict[str, str], bytes], code: str
+) -> None:
+    time = Time()
+    with stand_in(answer) as (base_url, seen), pytest.raises(GatewayError) as raised:
+        report_to(base_url, time)
+    assert raised.value.code == code
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key"),
+    [("file:///etc", KEY), ("gateway", KEY), ("http://gateway", ""), ("http://gateway", "a\nb")],
+)
+def test_what_cannot_work_is_refused_at_once(base_url: str, key: str) -> None:
+    with pytest.raises(ValueError, match="base_url|key") as raised:
+        HttpReporter(base_url, key)
+    assert not key or key not in str(raised.value)
