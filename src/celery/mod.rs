@@ -130,6 +130,7 @@ impl Celery {
         file: Option<&(FileId, Value)>,
     ) -> Result<Parcel> {
         let config = &self.0.config;
+        let files: Vec<FileId> = order.files.iter().map(|it| it.0).collect();
         let call = wire::Call {
             task: &config.task,
             queue: &config.queue,
@@ -138,6 +139,7 @@ impl Celery {
             args: fill(&self.0.args, order, file),
             kwargs: fill(&self.0.kwargs, order, file),
             job: order.job,
+            files: &files,
             file: file.map(|it| it.0),
             traceparent: order.traceparent,
         };

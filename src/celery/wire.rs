@@ -24,6 +24,9 @@ pub(super) struct Call<'a> {
     pub(super) args: Value,
     pub(super) kwargs: Value,
     pub(super) job: JobId,
+    /// All files of the task.
+    pub(super) files: &'a [FileId],
+    /// The one file of a task that has one.
     pub(super) file: Option<FileId>,
     /// W3C Trace Context, passed on.
     pub(super) traceparent: Option<&'a str>,
@@ -59,6 +62,9 @@ struct TaskHeaders<'a> {
     job_id: JobId,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_id: Option<FileId>,
+    /// Which files of the job the task is about, in the order of its arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_ids: Option<&'a [FileId]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
 }
@@ -122,6 +128,7 @@ impl Call<'_> {
                 ignore_result: false,
                 job_id: self.job,
                 file_id: self.file,
+                file_ids: self.file.is_none().then_some(self.files),
                 traceparent: self.traceparent,
             },
             properties: Properties::new(self.id, "", self.queue, self.priority),
@@ -213,6 +220,7 @@ mod tests {
             args: json!([job, ["a.png"]]),
             kwargs: json!({}),
             job,
+            files: &[],
             file: None,
             traceparent: None,
         };

@@ -118,9 +118,9 @@ impl Redis {
         self.database(database).call(call).await
     }
 
-    /// Whether every database has a connection that answered its last ping.
+    /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.databases.iter().all(Server::is_up)
+        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
     }
 }
 

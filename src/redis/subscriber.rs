@@ -80,6 +80,11 @@ impl Subscriber {
         Ok(subscriber)
     }
 
+    /// Whether subscriptions are heard.
+    pub(super) fn is_up(&self) -> bool {
+        self.0.up.load(Ordering::Relaxed)
+    }
+
     /// Everything heard from now on, whatever was subscribed.
     pub(crate) fn signals(&self) -> broadcast::Receiver<Signal> {
         self.0.signals.subscribe()
@@ -144,7 +149,11 @@ impl Subscriber {
                 Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
                 Err(RecvError::Closed) => { ticks.tick().await; }
             },
-            Ok(_) = connection.reconnects.recv() => self.subscribe_again().await,
+            Ok(_) = connection.reconnects.recv() => {
+                // A new connection has no subscriptions, even if the old one was not missed.
+                self.0.up.store(false, Ordering::Relaxed);
+                self.probe(connection).await;
+            }
             _ = ticks.tick() => self.probe(connection).await,
         }
     }

@@ -74,6 +74,7 @@ impl Workers {
     }
 
     async fn run(self, shutdown: CancellationToken) {
+        const SOON: Duration = Duration::from_millis(100);
         let mut messages = self.0.celery.messages().signals();
         let mut ticks = interval(self.0.celery.config().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,7 +83,10 @@ impl Workers {
             loop {
                 tokio::select! {
                     message = messages.recv() => self.hear(message, &mut messages, is_keeper).await,
-                    _ = ticks.tick() => is_keeper = self.tick(is_keeper).await,
+                    _ = ticks.tick() => is_keeper = self.tick(is_keeper).await.unwrap_or_else(|_| {
+                        ticks.reset_after(SOON);
+                        false
+                    }),
                 }
             }
         };
@@ -115,10 +119,13 @@ impl Workers {
     }
 
     /// Does what is due, if this process holds the lock. Returns whether it does.
-    async fn tick(&self, was_keeper: bool) -> bool {
-        let is_keeper = self.hold_lock().await.unwrap_or(false);
-        if !is_keeper {
-            return false;
+    ///
+    /// # Errors
+    ///
+    /// If Redis does not say, so that this should be asked again soon.
+    async fn tick(&self, was_keeper: bool) -> Result<bool> {
+        if !self.hold_lock().await? {
+            return Ok(false);
         }
         if !was_keeper {
             info!("this process looks after Celery");
@@ -127,7 +134,7 @@ impl Workers {
         if let Err(error) = self.do_what_is_due().await {
             warn!(%error, "could not look after Celery; trying again soon");
         }
-        true
+        Ok(true)
     }
 
     async fn hold_lock(&self) -> Result<bool> {

@@ -16,3 +16,4 @@ mod outage;
 mod property;
 mod shutdown;
 mod stream;
+mod stream_kinds;

@@ -231,7 +231,9 @@ impl Channel {
 
     /// A cursor for a watcher that has seen everything up to `id`.
     pub(super) fn resume_at(&self, id: StreamId) -> Cursor {
-        Cursor { seen: id, epoch: self.lock().epoch, greeted: false }
+        let state = self.lock();
+        let knows_the_end = state.view.terminal_id.is_some_and(|it| id >= it);
+        Cursor { seen: id, epoch: state.epoch, greeted: knows_the_end }
     }
 
     /// The entry that said the end, if the job is over.

@@ -1,0 +1,98 @@
+//! Streams of other kinds: of many jobs, and of published events.
+
+use serde_json::{Value, json};
+
+use crate::harness::{As, EventSource, TestApp, id_of, until};
+
+#[tokio::test]
+async fn many_jobs_are_followed_on_one_connection() {
+    let app = TestApp::start_with(&[("sse.max_streams", "1")]).await;
+    let jobs = [app.create_job(1).await, app.create_job(2).await, app.create_job(1).await];
+    let link = |jobs: &[Value]| {
+        let ids: Vec<&str> = jobs.iter().map(id_of).collect();
+        let ticket = |it: &Value| {
+            it["links"]["stream"].as_str().unwrap().split_once("ticket=").unwrap().1.to_owned()
+        };
+        let tickets: Vec<String> = jobs.iter().map(ticket).collect();
+        format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), tickets.join(","))
+    };
+    let path = link(&jobs);
+    let mut stream = EventSource::open(&app, &path, None).await;
+    for job in &jobs {
+        assert_eq!(stream.until("task_queued").await.data["job_id"], job["job_id"]);
+    }
+    app.report(&jobs[1], 0, &json!({"progress": 40})).await.ok(200);
+    let update = stream.until("file_update").await;
+    assert_eq!(update.data["job_id"], jobs[1]["job_id"]);
+    app.complete(&jobs[0], 0).await.ok(200);
+    let end = stream.until("task_completed").await;
+    assert_eq!(end.data["job_id"], jobs[0]["job_id"]);
+
+    // Cut; what happens meanwhile is caught up, what was seen is not repeated.
+    drop(stream);
+    app.complete(&jobs[1], 0).await.ok(200);
+    app.fail(&jobs[2], 0, "no mesh").await.ok(200);
+    until("the place is free", async || {
+        EventSource::open(&app, &path, Some(&end.id)).await.next().await.is_some()
+    })
+    .await;
+    let mut again = None;
+    until("the place is free again", async || {
+        let mut stream = EventSource::open(&app, &path, Some(&end.id)).await;
+        let first = stream.next().await;
+        let is_in = first.is_some();
+        again = first.map(|it| (it, stream));
+        is_in
+    })
+    .await;
+    let (first, mut stream) = again.unwrap();
+    app.complete(&jobs[1], 1).await.ok(200);
+    let mut told = vec![first];
+    told.extend(stream.rest().await);
+    let of = |job: &Value| -> Vec<String> {
+        told.iter()
+            .filter(|it| it.data["job_id"] == job["job_id"])
+            .map(|it| it.name.clone())
+            .collect()
+    };
+    assert_eq!(of(&jobs[0]), Vec::<String>::new());
+    assert_eq!(of(&jobs[2]), ["file_update", "task_progress", "task_failed"]);
+    assert_eq!(of(&jobs[1]).iter().filter(|it| *it == "file_update").count(), 2);
+    assert_eq!(of(&jobs[1]).last().unwrap(), "task_completed");
+    let last = told.last().unwrap().id.clone();
+    assert_eq!(EventSource::open(&app, &path, Some(&last)).await.response.status(), 204);
+
+    app.get(As::Nobody, &path.replace("&ticket", "&other"))
+        .await
+        .problem(403, "AUTHENTICATION_REQUIRED");
+    let swapped =
+        link(&[jobs[1].clone(), jobs[0].clone()]).replace(id_of(&jobs[1]), id_of(&jobs[2]));
+    app.get(As::Nobody, &swapped).await.problem(403, "INVALID_API_KEY");
+    app.get(As::Alice, "/api/v1/progress/stream?jobs=").await.problem(400, "INVALID_JOB_ID");
+    let many = vec![id_of(&jobs[0]); 101].join(",");
+    app.get(As::Alice, &format!("/api/v1/progress/stream?jobs={many}"))
+        .await
+        .problem(422, "VALIDATION_ERROR");
+    app.get(As::Bob, &format!("/api/v1/progress/stream?jobs={}", id_of(&jobs[0])))
+        .await
+        .problem(404, "JOB_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn published_events_are_followed_live() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let path = job["links"]["stream"].as_str().unwrap().replace("progress/stream", "events");
+    let mut stream = EventSource::open(&app, &path, None).await;
+    assert_eq!(stream.response.status(), 200);
+    let channel = format!("job:{}:events", id_of(&job));
+    // As the seed's EventPublisher does, and as nobody should.
+    for payload in ["{\"type\": \"note\",\n\"data\": {}}", "not json", "\u{0}"] {
+        app.redis.run(0, &["PUBLISH", &channel, payload]).await;
+    }
+    app.complete(&job, 0).await.ok(200);
+    let types: Vec<Value> =
+        stream.rest().await.into_iter().map(|it| it.data["type"].clone()).collect();
+    assert_eq!(types, ["note", "job_processing", "job_completed"]);
+    assert_eq!(EventSource::open(&app, &path, None).await.response.status(), 204);
+}
