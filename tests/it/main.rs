@@ -14,6 +14,7 @@ mod keys;
 mod lifecycle;
 mod outage;
 mod property;
+mod python;
 mod shutdown;
 mod stream;
 mod stream_kinds;
