@@ -4,10 +4,14 @@ use fred::{
     interfaces::{HashesInterface as _, ListInterface as _, SortedSetsInterface as _},
     types::Value,
 };
+use futures_util::future::try_join_all;
 use serde::Serialize;
 
-use super::{store::corrupt, wire::queue_keys};
-use crate::{error::Result, redis::Server};
+use super::{
+    store::corrupt,
+    wire::{self, queue_keys},
+};
+use crate::{error::Result, ids::JobId, redis::Server};
 
 /// A queue as it stands.
 #[derive(Debug, Serialize)]
@@ -17,23 +21,33 @@ pub(crate) struct QueueReport {
     depth: u64,
     /// By priority step.
     depth_by_priority: [u64; 4],
+    /// Seconds since the job that waits longest was created or retried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) oldest_age_seconds: Option<u64>,
     /// Messages of all queues that workers have taken and not acknowledged.
     in_flight: u64,
     /// Seconds since the oldest of these was delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_in_flight_seconds: Option<u64>,
+    /// The jobs of the messages that are served next, one a priority.
+    #[serde(skip)]
+    pub(crate) next_jobs: Vec<JobId>,
 }
 
 pub(super) async fn report(broker: &Server, queue: &str) -> Result<QueueReport> {
     let keys = queue_keys(queue);
     let now = broker.now_ms().await? / 1000;
-    let (depths, in_flight, oldest): (Vec<u64>, u64, Value) = broker
+    let (depths, next, in_flight, oldest): (Vec<u64>, Vec<Value>, u64, Value) = broker
         .call(|client| async move {
             let lengths = keys.iter().map(|it| client.llen::<u64, _>(it));
-            let depths = futures_util::future::try_join_all(lengths).await?;
-            let in_flight = client.hlen("unacked").await?;
-            let oldest = client.zrange("unacked_index", 0, 0, None, false, None, true).await?;
-            Ok((depths, in_flight, oldest))
+            // Workers take from the right.
+            let next = keys.iter().map(|it| client.lindex::<Value, _>(it, -1));
+            Ok((
+                try_join_all(lengths).await?,
+                try_join_all(next).await?,
+                client.hlen("unacked").await?,
+                client.zrange("unacked_index", 0, 0, None, false, None, true).await?,
+            ))
         })
         .await?;
     let oldest: Vec<(String, f64)> =
@@ -50,7 +64,9 @@ pub(super) async fn report(broker: &Server, queue: &str) -> Result<QueueReport> 
         queue: queue.to_owned(),
         depth: depths.iter().sum(),
         depth_by_priority,
+        oldest_age_seconds: None,
         in_flight,
         oldest_in_flight_seconds: delivered.map(|it| now.saturating_sub(it)),
+        next_jobs: next.iter().filter_map(|it| wire::job_of(it.as_bytes()?)).collect(),
     })
 }

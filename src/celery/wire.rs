@@ -178,6 +178,12 @@ pub(super) fn queue_keys(queue: &str) -> [String; 4] {
     [0, 3, 6, 9].map(|it| queue_key(queue, it))
 }
 
+/// The job of a message of ours.
+pub(super) fn job_of(message: &[u8]) -> Option<JobId> {
+    let message: Value = serde_json::from_slice(message).ok()?;
+    message["headers"]["job_id"].as_str()?.parse().ok()
+}
+
 fn encode_body(body: &Value) -> String {
     STANDARD.encode(body.to_string())
 }

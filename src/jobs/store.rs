@@ -21,7 +21,7 @@ use crate::{
     celery::Parcel,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
-    redis::{CANCELLING, Database, Redis, Retention, Script, idempotency_key, result_key},
+    redis::{CANCELLING, Database, Redis, Retention, Script, Target, idempotency_key, result_key},
 };
 
 static CREATE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/create.lua"));
@@ -72,7 +72,7 @@ pub(super) async fn create(
     args.extend(new.tasks.iter().flat_map(Parcel::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
     let answer: Vec<String> =
-        CREATE.run_on_job_and(redis, new.id, retention, idempotency, args).await?;
+        CREATE.run_with_key(&Target { redis, job: new.id, retention }, idempotency, args).await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["created", created_at, first_event] => {
             let mut job = Job::new(new.id, new.owner, new.checked);

@@ -196,7 +196,9 @@ impl EventStream {
             Ok(None) => subscription.resync(),
             Ok(Some(frames)) if frames.is_empty() => subscription.resync(),
             Ok(Some(frames)) => {
-                frames.iter().for_each(|it| subscription.seen(it.id));
+                if let Some(last) = frames.last() {
+                    subscription.seen(last.id);
+                }
                 frames
             }
             Err(error) => {

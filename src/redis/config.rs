@@ -63,6 +63,8 @@ pub struct Config {
     /// Time between TCP keepalives.
     #[serde(with = "humantime_serde")]
     pub tcp_keepalive_interval: Duration,
+    /// Keepalives without an answer before the connection is given up.
+    pub tcp_keepalive_retries: u32,
     /// The private server of the embedded mode.
     pub embedded: EmbeddedConfig,
 }
@@ -206,7 +208,8 @@ impl Config {
         connection.tcp.keepalive = Some(
             TcpKeepalive::new()
                 .with_time(self.tcp_keepalive_idle)
-                .with_interval(self.tcp_keepalive_interval),
+                .with_interval(self.tcp_keepalive_interval)
+                .with_retries(self.tcp_keepalive_retries),
         );
         connection
     }

@@ -33,7 +33,7 @@ pub(crate) use self::{
         job_tasks_key, progress_channel, result_key, stream_changes_channel, stream_key,
         ticket_secret_key, user_jobs_keys,
     },
-    script::{Retention, Script},
+    script::{Retention, Script, Target},
     subscriber::{Signal, Subscriber},
 };
 use self::{embedded::Embedded, slot::Slot};

@@ -20,6 +20,13 @@ pub(crate) struct Retention {
     pub(crate) stream_length: u64,
 }
 
+/// The job that a script is about.
+pub(crate) struct Target<'a> {
+    pub(crate) redis: &'a Redis,
+    pub(crate) job: JobId,
+    pub(crate) retention: Retention,
+}
+
 /// A script, compiled in.
 pub(crate) struct Script {
     shared: &'static str,
@@ -78,18 +85,17 @@ impl Script {
         retention: Retention,
         args: Vec<Value>,
     ) -> Result<T> {
-        self.run_on_job_and(redis, job, retention, None, args).await
+        self.run_with_key(&Target { redis, job, retention }, None, args).await
     }
 
     /// [`Script::run_on_job`] with one key more.
-    pub(crate) async fn run_on_job_and<T: FromValue>(
+    pub(crate) async fn run_with_key<T: FromValue>(
         &self,
-        redis: &Redis,
-        job: JobId,
-        retention: Retention,
+        target: &Target<'_>,
         one_more: Option<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
+        let Target { redis, job, retention } = *target;
         let mut keys = job_keys(job);
         keys.extend(one_more);
         let mut all = Vec::with_capacity(args.len() + 4);

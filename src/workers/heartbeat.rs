@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// A worker is forgotten after this long without a heartbeat; Celery sends one every two seconds.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 /// Names kept, against a flood of made-up ones.
 const MAX_WORKERS: usize = 10_000;
 

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use self::heartbeat::Heartbeats;
 use crate::{
-    celery::{Celery, OnStalled},
+    celery::{Celery, OnStalled, QueueReport},
     error::Result,
     jobs::Jobs,
     progress::Progress,
@@ -158,6 +158,17 @@ impl Workers {
             info!(n_jobs = n_cancelled, "ended cancelled jobs without their workers");
         }
         self.see_to_stalled().await
+    }
+
+    async fn queue_report(&self) -> Result<QueueReport> {
+        let mut report = self.0.celery.queue_report().await?;
+        let mut ages = Vec::new();
+        for id in &report.next_jobs {
+            let waiting_since = self.0.jobs.find(*id).await?.and_then(|it| it.updated_at);
+            ages.extend(waiting_since.map(|it| (chrono::Utc::now() - it).num_seconds()));
+        }
+        report.oldest_age_seconds = ages.into_iter().max().map(|it| u64::try_from(it).unwrap_or(0));
+        Ok(report)
     }
 
     /// Tasks that neither wait for their turn nor show a sign of life.

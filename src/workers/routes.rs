@@ -28,7 +28,7 @@ struct Queues {
 
 async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
     let Some(workers) = workers else { return Ok(Json(Queues::default())) };
-    let report = workers.0.celery.queue_report().await?;
+    let report = workers.queue_report().await?;
     let alive = workers.0.heartbeats.alive();
     Ok(Json(Queues {
         enabled: true,

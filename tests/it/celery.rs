@@ -203,6 +203,7 @@ async fn every_priority_and_shape_of_task_can_be_set() {
     assert!(message["headers"]["file_id"].is_string());
     let queues = app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
     assert_eq!(queues["queues"][0]["depth_by_priority"], json!([0, 0, 2, 0]));
+    assert!(queues["queues"][0]["oldest_age_seconds"].as_u64().is_some_and(|it| it < 60));
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ const N_CLIENTS: usize = 6;
 const N_STEPS: usize = 60;
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "a failing run says how to repeat it")]
 async fn random_interleavings_keep_the_books_straight() {
-    // Printed by a failing run, so that it can be repeated.
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let app = TestApp::start().await;

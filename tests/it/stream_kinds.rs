@@ -8,15 +8,7 @@ use crate::harness::{As, EventSource, TestApp, id_of, until};
 async fn many_jobs_are_followed_on_one_connection() {
     let app = TestApp::start_with(&[("sse.max_streams", "1")]).await;
     let jobs = [app.create_job(1).await, app.create_job(2).await, app.create_job(1).await];
-    let link = |jobs: &[Value]| {
-        let ids: Vec<&str> = jobs.iter().map(id_of).collect();
-        let ticket = |it: &Value| {
-            it["links"]["stream"].as_str().unwrap().split_once("ticket=").unwrap().1.to_owned()
-        };
-        let tickets: Vec<String> = jobs.iter().map(ticket).collect();
-        format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), tickets.join(","))
-    };
-    let path = link(&jobs);
+    let path = link_of(&jobs);
     let mut stream = EventSource::open(&app, &path, None).await;
     for job in &jobs {
         assert_eq!(stream.until("task_queued").await.data["job_id"], job["job_id"]);
@@ -61,12 +53,18 @@ async fn many_jobs_are_followed_on_one_connection() {
     assert_eq!(of(&jobs[1]).last().unwrap(), "task_completed");
     let last = told.last().unwrap().id.clone();
     assert_eq!(EventSource::open(&app, &path, Some(&last)).await.response.status(), 204);
+}
 
+#[tokio::test]
+async fn each_of_many_jobs_needs_its_ticket() {
+    let app = TestApp::start().await;
+    let jobs = [app.create_job(1).await, app.create_job(1).await, app.create_job(1).await];
+    let path = link_of(&jobs);
     app.get(As::Nobody, &path.replace("&ticket", "&other"))
         .await
         .problem(403, "AUTHENTICATION_REQUIRED");
     let swapped =
-        link(&[jobs[1].clone(), jobs[0].clone()]).replace(id_of(&jobs[1]), id_of(&jobs[2]));
+        link_of(&[jobs[1].clone(), jobs[0].clone()]).replace(id_of(&jobs[1]), id_of(&jobs[2]));
     app.get(As::Nobody, &swapped).await.problem(403, "INVALID_API_KEY");
     app.get(As::Alice, "/api/v1/progress/stream?jobs=").await.problem(400, "INVALID_JOB_ID");
     let many = vec![id_of(&jobs[0]); 101].join(",");
@@ -95,4 +93,14 @@ async fn published_events_are_followed_live() {
         stream.rest().await.into_iter().map(|it| it.data["type"].clone()).collect();
     assert_eq!(types, ["note", "job_processing", "job_completed"]);
     assert_eq!(EventSource::open(&app, &path, None).await.response.status(), 204);
+}
+
+/// One connection for all of `jobs`.
+fn link_of(jobs: &[Value]) -> String {
+    let ids: Vec<&str> = jobs.iter().map(id_of).collect();
+    let ticket = |it: &Value| {
+        it["links"]["stream"].as_str().unwrap().split_once("ticket=").unwrap().1.to_owned()
+    };
+    let tickets: Vec<String> = jobs.iter().map(ticket).collect();
+    format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), tickets.join(","))
 }
