@@ -26,7 +26,7 @@ demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 test: ## Run every test
 	@scripts/setup rust nextest redis python
 	@echo "== tests"
-	@cargo nextest run --locked --all-targets --profile $(profile)
+	@cargo nextest run --locked --lib --bins --tests --profile $(profile)
 	@echo "== documentation tests"
 	@cargo test --doc --locked
 

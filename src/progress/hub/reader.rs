@@ -106,8 +106,8 @@ impl Hub {
         }
         let (known, unknown): (Vec<_>, Vec<_>) =
             channels.into_iter().filter(|it| it.loaded.initialized()).partition(|it| it.exists());
-        for channel in unknown {
-            self.look_for(&channel).await;
+        for chunk in unknown.chunks(RECORDS_AT_ONCE) {
+            join_all(chunk.iter().map(|it| self.look_for(it))).await;
         }
         let mut rest = known;
         while !rest.is_empty() {
