@@ -148,6 +148,20 @@ pub(super) fn of_entry(
     Some(Frame { id: entry.id, bytes: text.done(), is_last: false })
 }
 
+/// Several frames as one, which ends where the last does.
+pub(super) fn join(frames: &[Frame], head: StreamId) -> Frame {
+    let n_bytes = frames.iter().map(|it| it.bytes.len()).sum();
+    let mut bytes = Vec::with_capacity(n_bytes);
+    for frame in frames {
+        bytes.extend_from_slice(&frame.bytes);
+    }
+    Frame {
+        id: head,
+        bytes: Bytes::from(bytes),
+        is_last: frames.last().is_some_and(|it| it.is_last),
+    }
+}
+
 /// What a new watcher is told first.
 pub(super) fn snapshot(view: &View, head: StreamId) -> Frame {
     if view.status.is_terminal() && view.terminal_id.is_some() {

@@ -157,7 +157,7 @@ impl EventStream {
     async fn gather(&mut self) -> bool {
         for index in 0..self.followed.len() {
             let Some(subscription) = &mut self.followed[index].subscription else { continue };
-            match subscription.deliver() {
+            match subscription.deliver(!self.ids_are_composite) {
                 Delivery::Frames(frames) => self.queue(index, frames),
                 Delivery::Replay(after) => self.replay(index, after).await,
                 Delivery::End => self.end(index),

@@ -50,6 +50,8 @@ struct State {
     ring: VecDeque<Frame>,
     floor: StreamId,
     max_ring: usize,
+    /// What the last cursor from this entry on was given at once, for the next one at the same place.
+    joined: Option<(StreamId, Frame)>,
     /// Grows when the stream began anew; cursors of an older epoch are resynchronised.
     epoch: u64,
     /// Said instead of anything else, once the job is gone.
@@ -96,6 +98,7 @@ impl Channel {
                 ring: VecDeque::new(),
                 floor: StreamId::ZERO,
                 max_ring,
+                joined: None,
                 epoch: 0,
                 gone: None,
                 last_check: Instant::now(),
@@ -130,6 +133,7 @@ impl Channel {
         let mut state = self.lock();
         (state.view, state.head, state.floor) = (view, head, head);
         state.ring.clear();
+        state.joined = None;
         state.gone = None;
     }
 
@@ -242,9 +246,9 @@ impl Channel {
         state.view.terminal_id.filter(|_| state.view.status.is_terminal())
     }
 
-    /// What there is for `cursor`, which moves on by it.
-    pub(crate) fn deliver(&self, cursor: &mut Cursor) -> Delivery {
-        let state = self.lock();
+    /// What there is for `cursor`, which moves on by it. `may_join`: several frames may be given as one.
+    pub(crate) fn deliver(&self, cursor: &mut Cursor, may_join: bool) -> Delivery {
+        let mut state = self.lock();
         if cursor.epoch != state.epoch {
             *cursor = Cursor { seen: state.head, epoch: state.epoch, greeted: true };
             return Delivery::Frames(state.resync());
@@ -255,11 +259,8 @@ impl Channel {
         if cursor.seen < state.floor {
             return Delivery::Replay(cursor.seen);
         }
-        let mut frames: Vec<Frame> =
-            state.ring.iter().filter(|it| it.id > cursor.seen).cloned().collect();
+        let mut frames = state.frames_after(cursor.seen, may_join);
         cursor.seen = cursor.seen.max(state.head);
-        // An end after which the job was tried again is none.
-        frames.retain(|it| !it.is_last || Some(it.id) == state.view.terminal_id);
         let told_the_end = frames.iter().any(|it| it.is_last);
         if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end {
             frames.push(frame::snapshot(&state.view, state.head));
@@ -280,6 +281,30 @@ impl Channel {
 }
 
 impl State {
+    /// The frames after `seen`. Watchers that fell behind together are given the same bytes: they are joined once,
+    /// and written at once.
+    fn frames_after(&mut self, seen: StreamId, may_join: bool) -> Vec<Frame> {
+        if may_join
+            && let Some((from, frame)) = &self.joined
+            && *from == seen
+            && frame.id == self.head
+        {
+            return vec![frame.clone()];
+        }
+        // Frames stand in the order of their ids.
+        let first = self.ring.partition_point(|it| it.id <= seen);
+        let terminal_id = self.view.terminal_id;
+        // An end after which the job was tried again is none.
+        let is_told = |it: &&Frame| !it.is_last || Some(it.id) == terminal_id;
+        let frames: Vec<Frame> = self.ring.range(first..).filter(is_told).cloned().collect();
+        if !may_join || frames.len() < 2 {
+            return frames;
+        }
+        let joined = frame::join(&frames, self.head);
+        self.joined = Some((seen, joined.clone()));
+        vec![joined]
+    }
+
     fn push(&mut self, frame: Frame) {
         if self.ring.len() >= self.max_ring
             && let Some(oldest) = self.ring.pop_front()
@@ -312,9 +337,10 @@ impl Subscription {
         Self { changed: channel.changed.subscribe(), cursor: Cursor::LOST, channel }
     }
 
-    pub(crate) fn deliver(&mut self) -> Delivery {
+    /// See [`Channel::deliver`].
+    pub(crate) fn deliver(&mut self, may_join: bool) -> Delivery {
         self.changed.mark_unchanged();
-        self.channel.deliver(&mut self.cursor)
+        self.channel.deliver(&mut self.cursor, may_join)
     }
 
     /// Waits until there may be something new.
