@@ -72,7 +72,7 @@ where
 }
 
 /// The key of a request: `Authorization: Bearer KEY`, else `X-API-Key: KEY`.
-pub(crate) fn presented_key(headers: &HeaderMap) -> Option<&str> {
+fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let bearer =
         headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()).and_then(|it| {
             let (scheme, key) = it.split_once(' ')?;

@@ -9,7 +9,7 @@ use anyhow::{Result as AnyResult, bail};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    extract::{Admin, Caller, Client, ClientOrAdmin, Reader, Worker, presented_key},
+    extract::{Admin, Caller, Client, ClientOrAdmin, Reader, Worker},
     ticket::Tickets,
 };
 use crate::{
