@@ -14,5 +14,8 @@ mod keys;
 mod lifecycle;
 mod outage;
 mod property;
+mod rate_limit;
+mod rate_limit_callers;
+mod rate_limit_outage;
 mod shutdown;
 mod stream;
