@@ -15,6 +15,7 @@ use crate::{
     http::Server,
     jobs::Jobs,
     progress::{Hub, Progress},
+    rate_limit::RateLimiter,
     redis::{Redis, Retention},
     router::router,
     state::AppState,
@@ -81,6 +82,12 @@ impl App {
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks),
             health: Health::new(redis.clone()),
+            limiter: RateLimiter::new(
+                &config.rate_limit,
+                config.jobs.max_files,
+                config.sse.retry,
+                redis.clone(),
+            ),
             jobs,
         })
     }

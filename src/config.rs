@@ -16,7 +16,8 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 2] = ["cors.origins", "auth.ticket_secrets"];
+const LISTS: [&str; 4] =
+    ["cors.origins", "auth.ticket_secrets", "rate_limit.allow", "rate_limit.trusted_proxies"];
 
 /// All settings; each section belongs to the feature of its name. See `config/default.toml`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -38,6 +39,8 @@ pub struct Config {
     pub progress: crate::progress::Config,
     /// How browsers are served.
     pub sse: crate::progress::SseConfig,
+    /// How often callers may call.
+    pub rate_limit: crate::rate_limit::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
     /// What is logged.
@@ -101,6 +104,7 @@ impl Config {
         self.celery.check().context("celery")?;
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
+        self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
         self.telemetry_check()
     }
 

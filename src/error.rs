@@ -37,6 +37,8 @@ pub(crate) enum Error {
     WrongStatus { job: JobId, present: String, wanted: &'static str },
     #[error("file {file} is at attempt {present}; this report is from an older one")]
     StaleAttempt { file: FileId, present: u64 },
+    #[error("too many requests by the limit {policy:?}")]
+    RateLimited { policy: String, retry_after: Duration },
     /// As many streams are open as may be, or the service is about to stop.
     #[error("{0}")]
     Busy(&'static str),

@@ -23,7 +23,7 @@ use crate::{
         BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, progress,
+    jobs, progress, rate_limit,
     state::AppState,
     web, workers,
 };
@@ -40,10 +40,16 @@ pub struct CorsConfig {
 ///
 /// If an origin of the settings is none.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
-    let routes = Router::new()
+    let mut limited = Router::new()
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
-        .merge(workers::routes::router())
+        .merge(workers::routes::router());
+    if config.rate_limit.enabled {
+        // Not around paths that do not exist: refusing those costs less than counting them.
+        limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
+    }
+    let routes = limited
+        .merge(rate_limit::routes::router())
         .merge(health::routes::router())
         .merge(web::router(config.environment))
         .with_state(state);
@@ -102,6 +108,7 @@ fn cors(config: &CorsConfig) -> Result<CorsLayer> {
             "x-ratelimit-limit",
             "x-ratelimit-remaining",
             "x-ratelimit-reset",
+            "x-ratelimit-degraded",
             "ratelimit",
             "ratelimit-policy",
             "retry-after",

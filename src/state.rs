@@ -7,6 +7,7 @@ use crate::{
     health::Health,
     jobs::Jobs,
     progress::{Hub, Progress},
+    rate_limit::RateLimiter,
     workers::Workers,
 };
 
@@ -19,6 +20,7 @@ pub(crate) struct AppState {
     pub(crate) progress: Progress,
     pub(crate) hub: Hub,
     pub(crate) health: Health,
+    pub(crate) limiter: RateLimiter,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

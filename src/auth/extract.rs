@@ -23,7 +23,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    fn is(&self, role: Role) -> bool {
+    pub(crate) fn is(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 
@@ -62,6 +62,10 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // The rate limit has asked before.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let key = presented_key(&parts.headers).ok_or(Error::Unauthenticated)?;
         let caller = ApiKeys::from_ref(state).identify(key)?;
         if let Some(label) = parts.extensions.get::<CallerLabel>() {

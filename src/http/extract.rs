@@ -60,7 +60,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-async fn read_body(request: Request) -> Result<Bytes, Problem> {
+/// The body, if it is no larger than it may be.
+pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
     let limit = request.extensions().get::<BodyLimit>().map_or(1 << 20, |it| it.0);
     let too_large = || {
         let detail = format!("the body is larger than {limit} bytes");

@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    extract::{BodyLimit, Json, Path, Query},
+    extract::{BodyLimit, Json, Path, Query, read_body},
     problem::{Problem, Unsaid, method_not_allowed, not_found, render_panic},
     request::{CallerLabel, Deadline, log_request, render_problems},
     server::Server,

@@ -118,6 +118,7 @@ impl From<Error> for Problem {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
                     .with("attempt", *present)
             }
+            Error::RateLimited { policy, retry_after } => Self::too_many(policy, *retry_after),
             Error::TooSlow(_) => Self::new(
                 S::GATEWAY_TIMEOUT,
                 "TIMEOUT",
@@ -142,6 +143,17 @@ impl From<Error> for Problem {
 }
 
 impl Problem {
+    fn too_many(policy: &str, retry_after: Duration) -> Self {
+        let secs = retry_after.as_secs();
+        let detail = format!("too many requests by the limit {policy:?}; try again in {secs} s");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut problem = Self::new(status, "RATE_LIMIT_EXCEEDED", detail)
+            .with("policy", policy)
+            .with("retry_after_secs", secs);
+        problem.retry_after = Some(retry_after);
+        problem
+    }
+
     fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

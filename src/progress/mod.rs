@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::hub::Hub;
 pub(crate) use self::report::Report;
+pub(crate) use self::stream::come_back_after;
 use self::{store::Recorded, view::View};
 use crate::{
     error::Result,

@@ -79,7 +79,12 @@ pub(super) fn respond(hub: Hub, place: Place, following: Following, timeout: Dur
 
 /// A refusal that passes. To `EventSource` any status but 200 is final, so this is 200, `retry:` and the end.
 pub(super) fn come_back_later(retry: Duration) -> Response {
-    event_stream(Body::from(frame::retry(with_jitter(retry))))
+    come_back_after(retry, retry)
+}
+
+/// The same, after `wait` and up to `jitter` more, so that not all come back at once.
+pub(crate) fn come_back_after(wait: Duration, jitter: Duration) -> Response {
+    event_stream(Body::from(frame::retry(wait + jitter.mul_f64(fastrand::f64()))))
 }
 
 /// The job ended with the event that the browser saw last; 204 stops it from coming back.

@@ -1,5 +1,7 @@
 //! The names of keys and channels, the seed's byte for byte. Nothing else in the service spells one.
 
+use std::fmt;
+
 use fred::types::Key;
 
 use crate::ids::{FileId, JobId, Sha256Hex};
@@ -78,6 +80,11 @@ pub(crate) fn progress_channel(job: JobId) -> String {
 /// The secret that signs stream tickets when none is configured, in the jobs database.
 pub(crate) fn ticket_secret_key() -> &'static str {
     "i2m:ticket_secret"
+}
+
+/// What a policy counts of a caller, in the rate limits database; the seed's for `key:{api_key_hash}` and `ip:{ip}`.
+pub(crate) fn rate_limit_key(of: fmt::Arguments<'_>) -> String {
+    format!("rl:{of}")
 }
 
 /// Keyspace events (`K` and `t` of `notify-keyspace-events`) of a job's stream: heard when any program adds

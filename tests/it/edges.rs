@@ -43,7 +43,8 @@ async fn a_bad_job_is_refused(#[case] body: &str, #[case] status: u16) {
         .request(As::Alice, Method::POST, "/api/v1/jobs")
         .header("content-type", "application/json");
     Answer::of(request.body(body.to_owned())).await.problem(status, "VALIDATION_ERROR");
-    for database in 0..5 {
+    // The third has what the request cost.
+    for database in [0, 1, 2, 4] {
         assert_eq!(app.redis.keys(database).await, Vec::<String>::new());
     }
 }

@@ -42,7 +42,11 @@ async fn a_job_makes_these_keys_and_no_others() {
     ];
     expected.sort();
     assert_eq!(app.redis.keys(2).await, expected);
-    for database in [0, 3, 4] {
+    let limits = app.redis.keys(3).await;
+    assert!(limits.contains(&format!("rl:key:{owner}")), "{limits:?}");
+    assert!(limits.contains(&"rl:ip:127.0.0.1".to_owned()), "{limits:?}");
+    assert!(limits.iter().all(|it| it.starts_with("rl:")), "{limits:?}");
+    for database in [0, 4] {
         assert_eq!(app.redis.keys(database).await, Vec::<String>::new());
     }
     for database in [1, 2] {

@@ -57,6 +57,11 @@ pub(crate) struct TestApp {
 
 /// Settings as a test wants them: pairs such as `("jobs.ttl", "10s")`.
 pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
+    config_with(redis, settings, "")
+}
+
+/// The same with what the environment cannot say, as TOML.
+pub(crate) fn config_with(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
     let mut environment = vec![
         ("I2M__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ("I2M__REDIS__URL".to_owned(), redis.url()),
@@ -68,7 +73,7 @@ pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
         (format!("I2M__{}", name.to_uppercase().replace('.', "__")), (*value).to_owned())
     }));
     let file = redis.dir().join("test.toml");
-    std::fs::write(&file, KEYS).unwrap();
+    std::fs::write(&file, format!("{KEYS}{toml}")).unwrap();
     Config::load(Some(&file), environment).unwrap()
 }
 

@@ -1,0 +1,184 @@
+//! The limiter's settings: its policies, whom it leaves alone, which proxies it believes.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{address::ProxyHeader, policy::Policy};
+use crate::{config::check_between, ids::Sha256Hex};
+
+/// How often callers may call.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Whether requests are limited at all.
+    pub enabled: bool,
+    /// Count, and refuse nobody.
+    pub shadow: bool,
+    /// The longest that a request waits for its limits.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Processes that serve together: each takes its share of a limit while Redis is away.
+    pub nodes: NonZeroU32,
+    /// Hashes of keys, addresses and networks that are never limited.
+    pub allow: Vec<Allowed>,
+    /// Callers over their limit that are remembered, and as many that are counted while Redis is away.
+    pub deny_table_size: NonZeroUsize,
+    /// Requests that may wait for their limits at once.
+    pub max_waiting: usize,
+    /// Proxies whose word on who is calling is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The header in which they say it.
+    pub proxy_header: ProxyHeader,
+    /// IPv6 addresses that agree in this many bits are one caller.
+    pub ipv6_prefix: u8,
+    /// What is limited.
+    pub policies: Vec<Policy>,
+    /// Limits of single keys.
+    pub overrides: Vec<Override>,
+}
+
+/// Another limit for one key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Lower-case hex SHA-256 of the key.
+    pub sha256: String,
+    /// The policy, by its name.
+    pub policy: String,
+    /// The limit instead of the policy's.
+    pub limit: NonZeroU32,
+}
+
+/// A network of addresses, or one address.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(IpNet);
+
+impl Network {
+    pub(super) fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| one()).map(Self).map_err(|_| {
+            format!("{text:?} is no address and no network such as 10.0.0.0/8 or 2001:db8::/32")
+        })
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Somebody who is never limited: the hash of a key, an address or a network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Allowed(Whom);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whom {
+    Key(Sha256Hex),
+    From(Network),
+}
+
+impl Allowed {
+    pub(super) fn is(&self, key: Option<&Sha256Hex>, address: IpAddr) -> bool {
+        match &self.0 {
+            Whom::Key(hash) => key == Some(hash),
+            Whom::From(network) => network.contains(address),
+        }
+    }
+}
+
+impl TryFrom<String> for Allowed {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let key = Sha256Hex::try_from(text.clone()).map(Whom::Key);
+        key.or_else(|_| Network::try_from(text).map(Whom::From))
+            .map(Self)
+            .map_err(|error| format!("{error}, and no SHA-256 of a key"))
+    }
+}
+
+impl From<Allowed> for String {
+    fn from(allowed: Allowed) -> Self {
+        match allowed.0 {
+            Whom::Key(hash) => hash.as_str().to_owned(),
+            Whom::From(network) => network.into(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self, max_files: usize) -> Result<()> {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        check_between("deadline", self.deadline, ms(1), secs(10))?;
+        if !(32..=128).contains(&self.ipv6_prefix) {
+            bail!("ipv6_prefix is {}; it has to be between 32 and 128", self.ipv6_prefix);
+        }
+        let mut names = HashSet::new();
+        for policy in &self.policies {
+            policy.check(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
+            if !names.insert(policy.name.as_str()) {
+                bail!("policies: there are two of the name {:?}", policy.name);
+            }
+        }
+        for it in &self.overrides {
+            if let Err(reason) = Sha256Hex::try_from(it.sha256.clone()) {
+                bail!("overrides: sha256: {reason}");
+            }
+            let Some(policy) = self.policies.iter().find(|policy| policy.name == it.policy) else {
+                bail!("overrides: there is no policy {:?}", it.policy);
+            };
+            let other = Policy { limit: it.limit, ..policy.clone() };
+            other.check(max_files).with_context(|| format!("overrides: {:?}", it.policy))?;
+            if !policy.scope.is_of_keys() {
+                bail!("overrides: the policy {:?} does not count keys", it.policy);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_to_leave_alone_is_a_hash_an_address_or_a_network() {
+        let hash = Sha256Hex::of("key");
+        let allowed = |text: &str| Allowed::try_from(text.to_owned());
+        let (v4, v6) = ("10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert!(allowed(hash.as_str()).unwrap().is(Some(&hash), v4));
+        assert!(!allowed(hash.as_str()).unwrap().is(None, v4));
+        assert!(allowed("10.0.0.0/8").unwrap().is(None, v4));
+        assert!(!allowed("10.0.0.0/8").unwrap().is(None, v6));
+        assert!(allowed("2001:db8::1").unwrap().is(None, v6));
+        for bad in ["", "10.0.0.0/33", "localhost", &hash.as_str()[1..]] {
+            assert!(allowed(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Stands before every limited route.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderValue, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Charge, Cost, RateLimiter, RouteGroup, Standings, Verdict, ceil_secs, headers};
+use crate::{
+    auth::Caller,
+    error::{Error, Result},
+    http::{Problem, Unsaid, read_body},
+    progress::come_back_after,
+    state::AppState,
+};
+
+/// Charges a request before it reaches its handler, in one round trip to Redis. While Redis is away each policy has
+/// its own rule; the request waits for `rate_limit.deadline` at the most.
+pub(crate) async fn enforce(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limiter = &state.limiter;
+    let (mut parts, body) = request.into_parts();
+    let route = parts.extensions.get::<MatchedPath>().map_or("", |it| it.as_str());
+    let group = RouteGroup::of(parts.method.as_str(), route);
+    // The handler refuses a key that is not known, and finds the caller of one that is.
+    let caller = Caller::from_request_parts(&mut parts, &state).await.ok();
+    let address = address_of(limiter, &parts);
+    let mut charges = limiter.charges(caller.as_ref(), address, group);
+    if charges.is_empty() {
+        return next.run(rejoin(parts, body, caller)).await;
+    }
+    let body = match count_files(limiter, &mut charges, &parts, body, caller.is_some()).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let retry = limiter.0.stream_retry;
+    match limiter.charge(&charges).await {
+        Verdict::Unlimited => next.run(rejoin(parts, body, caller)).await,
+        Verdict::Admitted(standings) => {
+            let response = next.run(rejoin(parts, body, caller)).await;
+            with_headers(response, &charges, &standings)
+        }
+        Verdict::Refused(standings) => {
+            let problem = Problem::from(refusal(&standings));
+            with_headers(refuse(group, problem, retry), &charges, &standings)
+        }
+        Verdict::Undecided(error) => {
+            let standings = Standings { is_degraded: true, ..Standings::default() };
+            let response = refuse(group, Problem::from(error), retry);
+            with_headers(response, &charges, &standings)
+        }
+    }
+}
+
+/// Who calls, as far as it is to be believed.
+pub(super) fn address_of(limiter: &RateLimiter, parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.0.ip());
+    let said = |headers: &'_ HeaderMap, name| -> Vec<String> {
+        // A line that is no text ends the list as any other nonsense does.
+        let lines = headers.get_all(name).iter().map(|it| it.to_str().unwrap_or("?").to_owned());
+        lines.collect()
+    };
+    let lines = said(&parts.headers, limiter.0.proxies.header.name());
+    limiter.address(peer, lines.iter().map(String::as_str))
+}
+
+/// The request, with its caller for the handler, so that a key is hashed once.
+fn rejoin(mut parts: Parts, body: Body, caller: Option<Caller>) -> Request {
+    if let Some(caller) = caller {
+        parts.extensions.insert(caller);
+    }
+    Request::from_parts(parts, body)
+}
+
+/// Gives what is charged by the file its cost: this alone needs the body, which is read for callers with a key only,
+/// so that all policies are still charged in one step. What is no job costs one, and is refused by its handler.
+async fn count_files(
+    limiter: &RateLimiter,
+    charges: &mut [Charge<'_>],
+    parts: &Parts,
+    body: Body,
+    is_known: bool,
+) -> Result<Body, Problem> {
+    #[derive(Deserialize)]
+    struct Job {
+        files: Vec<IgnoredAny>,
+    }
+    if !is_known || charges.iter().all(|it| it.policy.cost != Cost::File) {
+        return Ok(body);
+    }
+    let bytes: Bytes = read_body(Request::from_parts(parts.clone(), body)).await?;
+    let n_files = serde_json::from_slice::<Job>(&bytes).map_or(1, |it| it.files.len());
+    let cost = n_files.clamp(1, limiter.0.max_files) as u64;
+    for charge in charges.iter_mut().filter(|it| it.policy.cost == Cost::File) {
+        charge.cost = cost;
+    }
+    Ok(Body::from(bytes))
+}
+
+fn refusal(standings: &Standings) -> Error {
+    let tightest = standings.tightest();
+    let wait = tightest.map_or(Duration::ZERO, |it| it.wait);
+    Error::RateLimited {
+        policy: tightest.map(|it| it.policy.clone()).unwrap_or_default(),
+        retry_after: Duration::from_secs(ceil_secs(wait).max(1)),
+    }
+}
+
+/// A problem; to a browser's stream, which would take it for final, the advice to come again.
+fn refuse(group: RouteGroup, problem: Problem, retry: Duration) -> Response {
+    if group != RouteGroup::Stream {
+        return problem.into_response();
+    }
+    let wait = problem.retry_after.unwrap_or_default().max(retry);
+    let mut response = come_back_after(wait, retry);
+    response.extensions_mut().insert(Unsaid(problem));
+    response
+}
+
+fn with_headers(mut response: Response, charges: &[Charge<'_>], standings: &Standings) -> Response {
+    for (name, value) in headers::of(charges, standings) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,360 @@
+//! How often callers may call: named policies, all charged in one round trip, all or none.
+
+mod address;
+mod config;
+mod denied;
+mod headers;
+mod layer;
+mod local;
+mod policy;
+pub(crate) mod routes;
+mod seldom;
+mod store;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::warn;
+
+use self::{
+    address::{Proxies, counted_as},
+    denied::{DenyTable, Refusal},
+    local::{LocalCounts, Spending},
+    policy::{Cost, OnRedisFailure, Policy, RouteGroup},
+    seldom::Seldom,
+};
+pub(crate) use self::{config::Config, layer::enforce};
+use crate::{
+    auth::{Caller, Role},
+    error::{Error, Result},
+    ids::Sha256Hex,
+    redis::Redis,
+};
+
+/// Counts requests, and says which may pass. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RateLimiter(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    /// A job has no more files than this.
+    max_files: usize,
+    /// When browsers come back whose stream was refused, at the soonest.
+    stream_retry: Duration,
+    redis: Redis,
+    proxies: Proxies,
+    denied: DenyTable,
+    local: LocalCounts,
+    waiting: Semaphore,
+    degraded: Seldom,
+    shadowed: Seldom,
+    unbelieved: Seldom,
+}
+
+/// What a request may spend in one policy.
+struct Charge<'a> {
+    policy: &'a Policy,
+    key: String,
+    limit: u64,
+    cost: u64,
+}
+
+/// How a caller stands with one policy after a request.
+#[derive(Clone, Debug)]
+struct Standing {
+    policy: String,
+    limit: u64,
+    window: Duration,
+    remaining: u64,
+    /// Until the whole limit is back; of a refused request, until it may come again.
+    wait: Duration,
+    /// The same in Unix seconds.
+    reset_at: u64,
+    is_refused: bool,
+}
+
+/// What becomes of a request.
+enum Verdict {
+    /// No policy says anything of it.
+    Unlimited,
+    Admitted(Standings),
+    Refused(Standings),
+    /// Redis cannot say, and a policy lets nobody in without.
+    Undecided(Error),
+}
+
+#[derive(Default)]
+struct Standings {
+    of: Vec<Standing>,
+    /// Redis was not asked, or did not answer.
+    is_degraded: bool,
+}
+
+impl Standings {
+    /// The policy that the caller meets first.
+    fn tightest(&self) -> Option<&Standing> {
+        // Of those that refuse the one that refuses longest, else the one with the least left.
+        let refusing = self.of.iter().filter(|it| it.is_refused).max_by_key(|it| it.wait);
+        refusing.or_else(|| self.of.iter().min_by_key(|it| it.remaining))
+    }
+}
+
+impl RateLimiter {
+    pub(crate) fn new(
+        config: &Config,
+        max_files: usize,
+        stream_retry: Duration,
+        redis: Redis,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            max_files,
+            stream_retry,
+            redis,
+            proxies: Proxies::new(config),
+            denied: DenyTable::new(config.deny_table_size),
+            local: LocalCounts::new(config.deny_table_size),
+            waiting: Semaphore::new(config.max_waiting),
+            degraded: Seldom::default(),
+            shadowed: Seldom::default(),
+            unbelieved: Seldom::default(),
+            config: config.clone(),
+        }))
+    }
+
+    /// What a request to `group` spends, its cost in files not yet known. Nothing, if it is not limited.
+    ///
+    /// A key that is not known is no caller: whoever tries keys is counted by address, and makes no keys in Redis.
+    fn charges(
+        &self,
+        caller: Option<&Caller>,
+        address: IpAddr,
+        group: RouteGroup,
+    ) -> Vec<Charge<'_>> {
+        let config = &self.0.config;
+        let hash = caller.map(|it| &it.hash);
+        let is_work = caller.is_some_and(|it| is_work(it, group));
+        if config.allow.iter().any(|it| it.is(hash, address)) {
+            return Vec::new();
+        }
+        let by_address = counted_as(address, config.ipv6_prefix);
+        let charge = |policy: &'_ Policy| -> Option<(String, u64)> {
+            let limit = u64::from(policy.limit.get());
+            match (policy.scope.is_of_keys(), hash) {
+                (true, None) => None,
+                (true, Some(hash)) => {
+                    let limit = self.limit_of(hash, policy).unwrap_or(limit);
+                    Some((policy.key(group, hash.as_str()), limit))
+                }
+                (false, _) => Some((policy.key(group, &by_address), limit)),
+            }
+        };
+        let counting = config.policies.iter().filter(|it| it.counts(group, is_work));
+        let charges = counting.filter_map(|policy| {
+            let (key, limit) = charge(policy)?;
+            Some(Charge { policy, key, limit, cost: 1 })
+        });
+        charges.collect()
+    }
+
+    /// The limit of a single key.
+    fn limit_of(&self, hash: &Sha256Hex, policy: &Policy) -> Option<u64> {
+        let mut overrides = self.0.config.overrides.iter();
+        let found = overrides.find(|it| it.sha256 == hash.as_str() && it.policy == policy.name)?;
+        Some(u64::from(found.limit.get()))
+    }
+
+    /// Charges all of `charges`, or none. Never waits longer than `deadline`.
+    async fn charge(&self, charges: &[Charge<'_>]) -> Verdict {
+        if !self.0.config.shadow
+            && let Some(standings) = self.known_refusal(charges)
+        {
+            return Verdict::Refused(standings);
+        }
+        let answer = match self.ask(charges).await {
+            Ok(answer) => answer,
+            Err(error) => return self.without_redis(charges, error),
+        };
+        if self.0.config.shadow {
+            if !answer.is_admitted
+                && let Some(times) = self.0.shadowed.due()
+            {
+                warn!(times, "rate_limit.shadow: would have refused");
+            }
+            return Verdict::Unlimited;
+        }
+        let standings = standings(charges, &answer);
+        if answer.is_admitted {
+            return Verdict::Admitted(standings);
+        }
+        for (charge, standing) in charges.iter().zip(&standings.of).filter(|it| it.1.is_refused) {
+            let Standing { wait, reset_at, remaining, .. } = *standing;
+            let refusal = Refusal::new(wait, reset_at, charge.cost, remaining);
+            self.0.denied.remember(&charge.key, refusal);
+        }
+        Verdict::Refused(standings)
+    }
+
+    /// The refusal of a caller that is known to be over a limit, without asking Redis.
+    fn known_refusal(&self, charges: &[Charge<'_>]) -> Option<Standings> {
+        let known = charges.iter().filter_map(|charge| {
+            let refusal = self.0.denied.find(&charge.key, charge.cost)?;
+            Some(Standing {
+                remaining: refusal.remaining,
+                wait: refusal.until.saturating_duration_since(Instant::now()),
+                reset_at: refusal.reset_at,
+                is_refused: true,
+                ..charge.unspent()
+            })
+        });
+        let of: Vec<_> = known.collect();
+        (!of.is_empty()).then_some(Standings { of, is_degraded: false })
+    }
+
+    async fn ask(&self, charges: &[Charge<'_>]) -> Result<store::Answer> {
+        let Ok(_place) = self.0.waiting.try_acquire() else {
+            return Err(Error::RedisUnavailable("too many wait for their limits".to_owned()));
+        };
+        let deadline = self.0.config.deadline;
+        timeout(deadline, store::charge(&self.0.redis, charges)).await.unwrap_or_else(|_| {
+            Err(Error::RedisUnavailable(format!("no answer of the limiter within {deadline:?}")))
+        })
+    }
+
+    /// Decides by each policy's own rule for when Redis cannot.
+    fn without_redis(&self, charges: &[Charge<'_>], error: Error) -> Verdict {
+        if let Some(times) = self.0.degraded.due() {
+            warn!(times, %error, "limits are not counted in Redis");
+        }
+        if self.0.config.shadow {
+            return Verdict::Unlimited;
+        }
+        let by = |mode| charges.iter().filter(move |it| it.policy.on_redis_failure == mode);
+        if by(OnRedisFailure::Closed).next().is_some() {
+            return Verdict::Undecided(error);
+        }
+        let nodes = u64::from(self.0.config.nodes.get());
+        let spendings: Vec<_> = by(OnRedisFailure::Local)
+            .map(|it| Spending {
+                key: &it.key,
+                // A share that lets a request pass at all.
+                limit: (it.limit / nodes).max(it.cost),
+                window: it.policy.window,
+                cost: it.cost,
+            })
+            .collect();
+        let shares = self.0.local.charge(&spendings, Instant::now());
+        let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+        let of = by(OnRedisFailure::Local).zip(spendings.iter().zip(&shares));
+        let of = of.map(|(charge, (spending, share))| Standing {
+            limit: spending.limit,
+            remaining: share.remaining,
+            wait: share.left,
+            // Redis' clock cannot be asked either; this one is only told to the caller.
+            reset_at: unix_secs(now_ms, share.left),
+            is_refused: !share.is_admitted,
+            ..charge.unspent()
+        });
+        let standings = Standings { of: of.collect(), is_degraded: true };
+        if shares.iter().all(|it| it.is_admitted) {
+            Verdict::Admitted(standings)
+        } else {
+            Verdict::Refused(standings)
+        }
+    }
+
+    /// How `caller` stands with every policy, by the group for those that count each group by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`].
+    async fn peek(
+        &self,
+        caller: &Caller,
+        address: IpAddr,
+    ) -> Result<Vec<(Option<RouteGroup>, Standing)>> {
+        let mut charges: Vec<(Option<RouteGroup>, Charge<'_>)> = Vec::new();
+        for group in RouteGroup::ALL {
+            for charge in self.charges(Some(caller), address, group) {
+                if charges.iter().all(|it| it.1.key != charge.key) {
+                    let of_group = charge.policy.scope.is_of_routes().then_some(group);
+                    charges.push((of_group, charge));
+                }
+            }
+        }
+        let (groups, charges): (Vec<_>, Vec<_>) = charges.into_iter().unzip();
+        if charges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = self.0.config.deadline;
+        let answer = timeout(deadline, store::peek(&self.0.redis, &charges)).await;
+        let answer = answer
+            .map_err(|_| Error::RedisUnavailable(format!("no answer within {deadline:?}")))??;
+        Ok(groups.into_iter().zip(standings(&charges, &answer).of).collect())
+    }
+
+    /// Who calls from `peer`, which is believed about whom it speaks for if it is one of our proxies.
+    fn address<'a>(
+        &self,
+        peer: IpAddr,
+        said: impl DoubleEndedIterator<Item = &'a str> + Clone,
+    ) -> IpAddr {
+        let proxies = &self.0.proxies;
+        if !proxies.trusts(peer.to_canonical())
+            && said.clone().next().is_some()
+            && let Some(times) = self.0.unbelieved.due()
+        {
+            let header = proxies.header.name();
+            warn!(times, %peer, header, "not in rate_limit.trusted_proxies, so all behind it are one caller");
+        }
+        proxies.caller(peer, said)
+    }
+}
+
+impl Charge<'_> {
+    /// How this policy stands before anything is known.
+    fn unspent(&self) -> Standing {
+        Standing {
+            policy: self.policy.name.clone(),
+            limit: self.limit,
+            window: self.policy.window,
+            remaining: self.limit,
+            wait: Duration::ZERO,
+            reset_at: 0,
+            is_refused: false,
+        }
+    }
+}
+
+/// Whether a request is a worker's or an operator's own business, which is not limited unless a policy says so.
+fn is_work(caller: &Caller, group: RouteGroup) -> bool {
+    !caller.is(Role::Client) || (caller.is(Role::Worker) && group == RouteGroup::Report)
+}
+
+fn standings(charges: &[Charge<'_>], answer: &store::Answer) -> Standings {
+    let of = charges.iter().zip(&answer.counts).map(|(charge, count)| {
+        let is_refused = !count.retry.is_zero();
+        let wait = if is_refused { count.retry } else { count.reset };
+        Standing {
+            remaining: count.remaining,
+            wait,
+            reset_at: unix_secs(answer.now_ms, wait),
+            is_refused,
+            ..charge.unspent()
+        }
+    });
+    Standings { of: of.collect(), is_degraded: false }
+}
+
+/// The second by which `wait` is over.
+fn unix_secs(now_ms: u64, wait: Duration) -> u64 {
+    (now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2)).div_ceil(1000)
+}
+
+/// Whole seconds that are not too few.
+fn ceil_secs(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}

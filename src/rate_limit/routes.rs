@@ -1,0 +1,69 @@
+//! `/api/v1/rate-limits`: how the caller stands with each policy. Asking does not count.
+
+use axum::{
+    Router,
+    extract::{FromRequestParts as _, Request, State},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{
+    RouteGroup, ceil_secs,
+    layer::address_of,
+    policy::{Algorithm, Cost, Scope},
+};
+use crate::{
+    auth::Caller,
+    http::{Json, Problem},
+    state::AppState,
+};
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/api/v1/rate-limits", get(show))
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    /// Whether anybody is refused.
+    enforced: bool,
+    policies: Vec<PolicyBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyBody {
+    policy: String,
+    scope: Scope,
+    /// The group of routes whose count this is, for policies that count each by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<RouteGroup>,
+    algorithm: Algorithm,
+    cost: Cost,
+    limit: u64,
+    window_secs: u64,
+    remaining: u64,
+    /// Unix seconds; when the whole limit is back, or the next request may come.
+    reset: u64,
+}
+
+async fn show(State(state): State<AppState>, request: Request) -> Result<Json<Limits>, Problem> {
+    let limiter = &state.limiter;
+    let (mut parts, _) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, &state).await?;
+    let config = &limiter.0.config;
+    let standings = limiter.peek(&caller, address_of(limiter, &parts)).await?;
+    let policies = standings.into_iter().filter_map(|(route, standing)| {
+        let policy = config.policies.iter().find(|it| it.name == standing.policy)?;
+        Some(PolicyBody {
+            scope: policy.scope,
+            route,
+            algorithm: policy.algorithm,
+            cost: policy.cost,
+            limit: standing.limit,
+            window_secs: ceil_secs(standing.window),
+            remaining: standing.remaining,
+            reset: standing.reset_at,
+            policy: standing.policy,
+        })
+    });
+    Ok(Json(Limits { enforced: config.enabled && !config.shadow, policies: policies.collect() }))
+}

@@ -1,0 +1,85 @@
+//! Who is counted as whom: keys with limits of their own, workers, proxies, networks.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    harness::{Answer, As, TestApp, path_of},
+    rate_limit::{ALICE, BOB, LIST, by_key, limited, number, policy},
+};
+
+#[tokio::test]
+async fn some_are_counted_otherwise_or_not_at_all() {
+    let allow = format!(
+        "\n[rate_limit]\nallow = [{BOB:?}]\noverrides = [{{ sha256 = {ALICE:?}, policy = \"key\", limit = 3 }}]\n"
+    );
+    let app = limited(&[], &(allow + &by_key("1", "1h"))).await;
+    let job = app.create_job(1).await;
+    for _ in 0..3 {
+        let answer = app.get(As::Bob, LIST).await;
+        assert_eq!((answer.status, answer.header("ratelimit-policy")), (200, ""));
+        let answer = app.report(&job, 0, &json!({"progress": 5})).await;
+        assert_eq!((answer.status, answer.header("ratelimit-policy")), (200, ""));
+        let answer = app.get(As::Nobody, "/readyz").await;
+        assert_eq!((answer.status, answer.header("ratelimit-policy")), (200, ""));
+        app.get(As::Worker, path_of(&job)).await.ok(200);
+    }
+    for status in [200, 200, 429] {
+        let answer = app.get(As::Alice, LIST).await;
+        assert_eq!((answer.status, answer.header("x-ratelimit-limit")), (status, "3"));
+    }
+    assert_eq!(app.redis.keys(3).await, [format!("rl:key:{ALICE}")]);
+}
+
+#[tokio::test]
+async fn shadow_mode_counts_and_refuses_nobody() {
+    let app = limited(&[("rate_limit.shadow", "true")], &by_key("2", "1h")).await;
+    for _ in 0..5 {
+        let answer = app.get(As::Alice, LIST).await;
+        assert_eq!((answer.status, answer.header("ratelimit-policy")), (200, ""));
+    }
+    assert_eq!(number(&app.redis, &["GET", &format!("rl:key:{ALICE}")]).await, 2);
+    let off = limited(&[("rate_limit.enabled", "false")], &by_key("1", "1h")).await;
+    for _ in 0..3 {
+        off.get(As::Alice, LIST).await.ok(200);
+    }
+    assert_eq!(off.redis.keys(3).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn only_trusted_proxies_say_who_calls() {
+    let policies = policy("ip", &[("scope", "ip"), ("limit", "2"), ("window", "1h")]);
+    let get = async |app: &TestApp, said: &[&str]| {
+        let mut request = app.request(As::Alice, Method::GET, LIST);
+        for line in said {
+            request = request.header("x-forwarded-for", *line);
+        }
+        Answer::of(request.header("forwarded", "for=198.51.100.1")).await.status
+    };
+    let direct = limited(&[], &policies).await;
+    let statuses = [
+        get(&direct, &["1.1.1.1"]).await,
+        get(&direct, &[]).await,
+        get(&direct, &["2.2.2.2"]).await,
+    ];
+    assert_eq!(statuses, [200, 200, 429]);
+    assert_eq!(direct.redis.keys(3).await, ["rl:ip:127.0.0.1"]);
+
+    let proxied =
+        limited(&[("rate_limit.trusted_proxies", "127.0.0.0/8,10.0.0.7")], &policies).await;
+    for (said, key) in [
+        (&["9.9.9.9, 203.0.113.7, 10.0.0.7"][..], "rl:ip:203.0.113.7"),
+        (&["10.0.0.8"], "rl:ip:10.0.0.8"),
+        (&["2001:db8::5", "10.0.0.7"], "rl:ip:2001:db8::/64"),
+        (&[], "rl:ip:127.0.0.1"),
+    ] {
+        assert_eq!(get(&proxied, said).await, 200);
+        assert_eq!(number(&proxied.redis, &["GET", key]).await, 1, "{key}");
+    }
+    // Whatever a caller writes to the left, it stays the same caller.
+    let spoofed = [
+        get(&proxied, &["1.2.3.4, 203.0.113.7"]).await,
+        get(&proxied, &["4.3.2.1, 203.0.113.7"]).await,
+    ];
+    assert_eq!(spoofed, [200, 429]);
+}

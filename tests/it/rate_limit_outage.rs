@@ -1,0 +1,146 @@
+//! Requests while Redis cannot count them: let in, refused or counted here, and never kept waiting.
+
+use std::time::Duration;
+
+use crate::{
+    harness::{Answer, As, TestApp, TestRedis, config_with, until},
+    rate_limit::policy,
+};
+
+/// What most answers take at the longest: the limiter's deadline, and room for a busy machine.
+const USUALLY: Duration = Duration::from_millis(500);
+/// What every answer takes at the longest: far below `redis.command_timeout`, so that was not waited for.
+const ALWAYS: Duration = Duration::from_secs(5);
+
+/// Answered by its handler without Redis, so what it takes is what the limiter takes.
+const NO_JOB: &str = "/api/v1/jobs/none";
+
+const STREAM: &str = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream";
+
+async fn start(mode: &str) -> TestApp {
+    let fields = [("scope", "key"), ("limit", "10"), ("window", "1h"), ("on_redis_failure", mode)];
+    let redis = TestRedis::start();
+    let settings = [("rate_limit.nodes", "2"), ("redis.command_timeout", "15s")];
+    let config = config_with(&redis, &settings, &policy("key", &fields));
+    let app = TestApp::start_on(redis, config).await;
+    app.until_ready().await;
+    until("requests are counted", async || is_counted(&app.get(As::Alice, NO_JOB).await)).await;
+    app
+}
+
+/// On a busy machine even a good Redis may miss the deadline.
+fn is_counted(answer: &Answer) -> bool {
+    answer.header("x-ratelimit-degraded").is_empty()
+}
+
+/// What a failing Redis does.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Killed,
+    Hung,
+    /// Takes commands, and runs no script.
+    Slow,
+}
+
+const FAULTS: [Fault; 3] = [Fault::Killed, Fault::Hung, Fault::Slow];
+
+async fn afflict(app: &mut TestApp, fault: Fault) {
+    match fault {
+        Fault::Killed => app.redis.kill(),
+        Fault::Hung => app.redis.signal("STOP"),
+        Fault::Slow => {
+            app.redis.run(3, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
+        }
+    }
+}
+
+/// Twenty answers, none of which took long.
+async fn ask(app: &TestApp, fault: Fault) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        let answer = app.get(As::Alice, NO_JOB).await;
+        assert!(answer.took < ALWAYS, "{fault:?}: {:?}", answer.took);
+        answers.push(answer);
+    }
+    let mut took: Vec<_> = answers.iter().map(|it| it.took).collect();
+    took.sort();
+    assert!(took[10] < USUALLY, "{fault:?}: {took:?}");
+    answers
+}
+
+#[tokio::test]
+async fn an_open_policy_lets_everybody_in() {
+    for fault in FAULTS {
+        let mut app = start("open").await;
+        afflict(&mut app, fault).await;
+        for answer in ask(&app, fault).await {
+            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
+            assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=10;w=3600");
+            answer.problem(400, "INVALID_JOB_ID");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_policy_lets_nobody_in() {
+    for fault in FAULTS {
+        let mut app = start("closed").await;
+        afflict(&mut app, fault).await;
+        for answer in ask(&app, fault).await {
+            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
+            assert_eq!(answer.header("retry-after"), "1");
+            answer.problem(503, "REDIS_UNAVAILABLE");
+        }
+        let stream = app.get(As::Alice, STREAM).await;
+        assert!(stream.took < ALWAYS);
+        assert_eq!((stream.status, stream.header("x-ratelimit-degraded")), (200, "true"));
+        assert!(stream.text.starts_with("retry:"), "{}", stream.text);
+    }
+}
+
+#[tokio::test]
+async fn a_local_policy_takes_its_share() {
+    for fault in FAULTS {
+        let mut app = start("local").await;
+        afflict(&mut app, fault).await;
+        let answers = ask(&app, fault).await;
+        let statuses: Vec<u16> = answers.iter().map(|it| it.status).collect();
+        // Half of the limit, there being two nodes; none of it is taken back.
+        assert_eq!(statuses, [vec![400; 5], vec![429; 15]].concat(), "{fault:?}");
+        assert!(answers.iter().all(|it| it.header("x-ratelimit-degraded") == "true"));
+        assert_eq!(answers[0].header("x-ratelimit-remaining"), "4");
+        assert_eq!(answers[0].header("x-ratelimit-limit"), "5");
+    }
+}
+
+#[tokio::test]
+async fn too_many_that_wait_are_not_kept_waiting() {
+    const DEADLINE: Duration = Duration::from_secs(4);
+    let fields = [("scope", "key"), ("limit", "10"), ("window", "1h")];
+    let redis = TestRedis::start();
+    // Nothing but the limiter's own deadline ends the waiting.
+    let settings = [
+        ("rate_limit.max_waiting", "3"),
+        ("rate_limit.deadline", "4s"),
+        ("redis.command_timeout", "15s"),
+        ("redis.probe_timeout", "15s"),
+    ];
+    let config = config_with(&redis, &settings, &policy("key", &fields));
+    let app = TestApp::start_on(redis, config).await;
+    app.until_ready().await;
+    app.redis.run(3, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
+    let asking = (0..20).map(|_| app.get(As::Alice, NO_JOB));
+    let answers = futures_util::future::join_all(asking).await;
+    let at_once = answers.iter().filter(|it| it.took < DEADLINE).count();
+    assert_eq!(at_once, 17);
+}
+
+#[tokio::test]
+async fn counting_goes_on_when_redis_is_back() {
+    let mut app = start("open").await;
+    app.redis.kill();
+    assert_eq!(app.get(As::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");
+    app.redis.start_again();
+    until("requests are counted again", async || is_counted(&app.get(As::Alice, NO_JOB).await))
+        .await;
+}
