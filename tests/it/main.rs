@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod browser;
 mod celery;
 mod config;
 mod connection;

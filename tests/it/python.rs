@@ -1,13 +1,25 @@
-//! The Python package's own tests, which use this build of the service.
+//! Tests that are written in Python, and use this build of the service.
 
 use std::{path::Path, process::Command};
 
 #[test]
 fn the_python_package_passes_its_tests() {
+    pytest("clients/python", &[]);
+}
+
+#[test]
+fn the_seeds_classes_and_the_service_read_each_other() {
+    pytest(".", &["tests/python"]);
+}
+
+/// Runs pytest in `dir` and fails unless tests ran, and passed.
+#[track_caller]
+fn pytest(dir: &str, arguments: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(root.join(".cache/venv/bin/python"))
         .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-        .current_dir(root.join("clients/python"))
+        .args(arguments)
+        .current_dir(root.join(dir))
         .env("I2M_BINARY", env!("CARGO_BIN_EXE_image2model-gateway"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()

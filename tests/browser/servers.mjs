@@ -1,0 +1,290 @@
+// What the tests run: Redis, the gateway, a page of another origin, Chromium, and a way to cut connections.
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { createConnection, createServer as createTcpServer } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { createInterface } from "node:readline";
+
+import { chromium } from "playwright-core";
+
+export const PATIENCE_MS = 20_000;
+const LOOK_EVERY_MS = 10;
+
+/** What `look` returns as soon as it is true. */
+export async function until(what, look) {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+}
+
+/** The servers of one test, which end with it, the last one first. */
+export class World {
+  #endings = [];
+
+  constructor(test) {
+    test.after(async () => {
+      for (const end of this.#endings.reverse()) await end();
+    });
+  }
+
+  endWith(end) {
+    this.#endings.push(end);
+  }
+
+  /** The URL of a new Redis on a unix socket. */
+  async redis() {
+    const dir = await mkdtemp(join(tmpdir(), "i2m-"));
+    this.endWith(() => rm(dir, { recursive: true }));
+    const socket = join(dir, "redis.sock");
+    const options = ["--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--appendonly", "no"];
+    this.run("redis-server", options, { stdio: "ignore" });
+    await until("Redis", () => answers(socket));
+    return `redis+unix://${socket}`;
+  }
+
+  /** A new gateway, once its Redis is there; `settings` are names below I2M__ with their values. */
+  async gateway(redis, settings = {}) {
+    const binary = process.env.I2M_BINARY;
+    if (!binary) throw new Error("I2M_BINARY is not set: these tests need the path of image2model-gateway");
+    const all = {
+      REDIS__URL: redis,
+      SERVER__LISTEN: "127.0.0.1:0",
+      SERVER__DRAIN_SPREAD: "20ms",
+      LOG__FORMAT: "json",
+      SSE__RETRY: "20ms",
+      ...settings,
+    };
+    const env = Object.fromEntries(Object.entries(all).map(([name, value]) => [`I2M__${name}`, value]));
+    const process_ = this.run(binary, [], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, ...env },
+    });
+    const gateway = new Gateway(process_, await addressOf(process_.child));
+    await until("the gateway's Redis", async () => (await fetch(`${gateway.url}/readyz`)).ok);
+    return gateway;
+  }
+
+  /** The origin of a server that has an empty page at every path. */
+  async origin() {
+    const server = createServer((_, answer) => {
+      answer.setHeader("Content-Type", "text/html");
+      answer.end("<!doctype html><title>A page</title><link rel=icon href=data:,>");
+    });
+    return `http://${await this.#listen(server, () => server.closeAllConnections())}`;
+  }
+
+  /** A way to `target`, a URL, on which connections can be cut. */
+  async proxyTo(target) {
+    const proxy = new Proxy(target);
+    proxy.url = `http://${await this.#listen(proxy.server, () => proxy.close())}`;
+    return proxy;
+  }
+
+  run(program, args, options) {
+    const process_ = new Process(spawn(program, args, options));
+    this.endWith(() => process_.stop());
+    return process_;
+  }
+
+  async #listen(server, closeConnections) {
+    await new Promise((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(0, "127.0.0.1", resolve);
+    });
+    this.endWith(async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      closeConnections();
+      await closed;
+    });
+    return `127.0.0.1:${server.address().port}`;
+  }
+}
+
+class Process {
+  constructor(child) {
+    this.child = child;
+    this.ended = new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("exit", resolve);
+    });
+    // Whoever waits for something of this process says what did not come.
+    this.ended.catch(() => {});
+    const kill = () => child.kill("SIGKILL");
+    process.once("exit", kill);
+    child.once("exit", () => process.off("exit", kill));
+  }
+
+  /** Stops it as an operator does; one that does not listen is killed. */
+  async stop() {
+    this.child.kill("SIGTERM");
+    const timer = setTimeout(() => this.child.kill("SIGKILL"), PATIENCE_MS);
+    await this.ended.catch(() => {});
+    clearTimeout(timer);
+  }
+}
+
+/** The gateway, and the front-end's and worker's calls to it. */
+export class Gateway {
+  #process;
+
+  constructor(process_, address) {
+    this.#process = process_;
+    this.address = address;
+    this.url = `http://${address}`;
+  }
+
+  stop() {
+    return this.#process.stop();
+  }
+
+  async call(method, path, body) {
+    const answer = await fetch(`${this.url}${path}`, {
+      method,
+      headers: { Authorization: "Bearer a-key", "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  createJob(...filenames) {
+    return this.call("POST", "/api/v1/jobs", { files: filenames.map((filename) => ({ filename })) });
+  }
+
+  report(job, file, progress, message) {
+    return this.call("POST", `${job.links.self}/files/${file}/progress`, { progress, message });
+  }
+
+  complete(job, file, more = {}) {
+    const result = {
+      filename: `${file}.glb`,
+      size: 81920,
+      mime_type: "model/gltf-binary",
+      url: `https://models.example/${file}.glb`,
+      ...more,
+    };
+    return this.call("PUT", `${job.links.self}/files/${file}/result`, { status: "completed", result });
+  }
+
+  fail(job, file, error) {
+    return this.call("PUT", `${job.links.self}/files/${file}/result`, { status: "failed", error });
+  }
+}
+
+/** A TCP proxy that notes requests and cuts connections where it is told to. */
+class Proxy {
+  /** The heads of the requests for event streams, in order. */
+  streams = [];
+  #sockets = new Set();
+  #cuts = [];
+
+  constructor(target) {
+    const { hostname, port } = new URL(target);
+    this.server = createTcpServer((browser) => this.#join(browser, createConnection(port, hostname)));
+  }
+
+  /** Cuts the connection in the middle of what it carries, right after `text`. `how`: "close" or "reset". */
+  cutAfter(text, how) {
+    this.#cuts.push({ text, how });
+  }
+
+  get pendingCuts() {
+    return this.#cuts.length;
+  }
+
+  close() {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #join(browser, gateway) {
+    const pair = [browser, gateway];
+    for (const socket of pair) {
+      this.#sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        this.#sockets.delete(socket);
+        for (const it of pair) it.destroy();
+      });
+    }
+    browser.on("data", (bytes) => {
+      const head = bytes.toString("latin1");
+      if (/^GET \S+\/stream/.test(head)) this.streams.push(head);
+      gateway.write(bytes);
+    });
+    gateway.on("data", (bytes) => this.#passOn(bytes, browser));
+  }
+
+  #passOn(bytes, browser) {
+    const [cut] = this.#cuts;
+    // The gateway sends each event whole, so a text of one event is never spread over two reads on loopback.
+    const at = cut ? bytes.indexOf(cut.text) : -1;
+    if (at < 0) {
+      browser.write(bytes);
+      return;
+    }
+    this.#cuts.shift();
+    browser.write(bytes.subarray(0, at + cut.text.length), () => {
+      if (cut.how === "reset") browser.resetAndDestroy();
+      else browser.destroy();
+    });
+  }
+}
+
+/** A new Chromium with a profile of its own. */
+export function launchChromium() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? findChromium(),
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--no-first-run",
+    ],
+  });
+}
+
+function findChromium() {
+  const folders = process.env.PATH.split(delimiter);
+  const names = ["chromium", "chromium-browser", "google-chrome"];
+  const found = names.flatMap((name) => folders.map((it) => join(it, name))).find((it) => existsSync(it));
+  if (!found) throw new Error(`none of ${names.join(", ")} is installed; CHROMIUM may name one elsewhere`);
+  return found;
+}
+
+/** Whether a Redis answers at `socket`. */
+function answers(socket) {
+  return new Promise((resolve) => {
+    const connection = createConnection(socket, () => connection.write("PING\r\n"));
+    connection.once("data", (bytes) => {
+      connection.destroy();
+      resolve(bytes.toString().startsWith("+PONG"));
+    });
+    connection.once("error", () => resolve(false));
+  });
+}
+
+/** The address in the gateway's line about it. What it says later is read, and let go. */
+function addressOf(child) {
+  const said = [];
+  return new Promise((resolve, reject) => {
+    const lines = createInterface({ input: child.stdout });
+    lines.on("line", (line) => {
+      said.push(line);
+      // A line that is no JSON is for people.
+      const entry = line.startsWith("{") ? JSON.parse(line) : {};
+      if (entry.message === "listening") resolve(entry.address);
+    });
+    lines.once("close", () => reject(new Error(`the gateway ended:\n${said.join("\n")}`)));
+    child.once("error", reject);
+  });
+}

@@ -1,0 +1,64 @@
+// A page that watches a job with the browser's own EventSource.
+
+import { PATIENCE_MS } from "./servers.mjs";
+
+const NAMES = [
+  "task_queued",
+  "task_progress",
+  "file_update",
+  "task_completed",
+  "task_failed",
+  "task_cancelled",
+  "resync",
+  "connection_timeout",
+];
+
+/** Opens an empty page of `origin`, in which an EventSource follows `url`. */
+export async function watch(browser, origin, url) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  await page.goto(origin);
+  await page.evaluate(
+    ({ url, names }) => {
+      globalThis.events = [];
+      globalThis.source = new EventSource(url);
+      for (const name of names) {
+        source.addEventListener(name, (it) => {
+          events.push({ name, id: it.lastEventId, data: JSON.parse(it.data) });
+        });
+      }
+    },
+    { url, names: NAMES },
+  );
+  return new Watching(page);
+}
+
+class Watching {
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** Every event so far, as soon as there is one with this name whose data has these values. */
+  async until(name, values = {}) {
+    await this.page.waitForFunction(
+      ({ name, values }) =>
+        events.some((it) => it.name === name && Object.entries(values).every(([key, value]) => it.data[key] === value)),
+      { name, values },
+    );
+    return this.events();
+  }
+
+  /** Every event so far, once the browser has given up coming back. */
+  async untilClosed() {
+    await this.page.waitForFunction(() => source.readyState === EventSource.CLOSED);
+    return this.events();
+  }
+
+  events() {
+    return this.page.evaluate(() => events);
+  }
+
+  close() {
+    return this.page.evaluate(() => source.close());
+  }
+}

@@ -1,0 +1,133 @@
+"""Real servers for tests in Python: Redis on a unix socket, and the gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import redis
+
+WAIT_SECS = 20.0
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None]) -> T:
+    """What `look` returns as soon as it is true."""
+    end = time.monotonic() + WAIT_SECS
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"waited {WAIT_SECS} s in vain for {what}")
+
+
+@contextmanager
+def running(
+    command: list[str], log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `command`, and ends it with all its children."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {})},
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(WAIT_SECS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class RedisServer:
+    """A redis-server of the tests' own, without a port."""
+
+    def __init__(self, socket: Path, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.socket = socket
+        self.celery_url = f"redis+socket://{socket}?virtual_host=0"
+        self.gateway_url = f"redis+unix://{socket}"
+        self.client = redis.Redis(unix_socket_path=str(socket), decode_responses=True)
+
+    @classmethod
+    @contextmanager
+    def start(cls) -> Iterator[RedisServer]:
+        # Not pytest's own directories: a socket's path may have about 100 bytes.
+        directory = Path(tempfile.mkdtemp(prefix="i2m-"))
+        socket = directory / "redis.sock"
+        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
+        try:
+            with running(["redis-server", *options], directory / "redis.log") as process:
+                server = cls(socket, process)
+                wait_for("Redis", server.is_up)
+                with server.client:
+                    yield server
+        finally:
+            shutil.rmtree(directory)
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, "redis-server ended"
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@contextmanager
+def running_gateway(redis_url: str, log: Path, **settings: str) -> Iterator[str]:
+    """Runs the gateway that I2M_BINARY names, and yields its base URL once its Redis is there.
+
+    `settings` are added to its environment, such as I2M__SSE__RETRY="1s".
+    """
+    binary = os.environ.get("I2M_BINARY")
+    if not binary:
+        pytest.fail("I2M_BINARY is not set: these tests need the path of image2model-gateway")
+    env = {
+        "I2M__REDIS__URL": redis_url,
+        "I2M__SERVER__LISTEN": "127.0.0.1:0",
+        "I2M__LOG__FORMAT": "json",
+        **settings,
+    }
+    with running([str(Path(binary).resolve())], log, env) as process:
+
+        def address() -> str | None:
+            assert process.poll() is None, log.read_text()
+            # Only whole lines; and one that is no JSON is for people.
+            lines = log.read_text().splitlines(keepends=True)
+            events = [json.loads(it) for it in lines if it[0] == "{" and it[-1] == "\n"]
+            found = (it["address"] for it in events if it["message"] == "listening")
+            return next(found, None)
+
+        base_url = f"http://{wait_for('the gateway', address)}"
+        wait_for("its Redis", lambda: is_ready(base_url))
+        yield base_url
+
+
+def is_ready(base_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=WAIT_SECS):
+            return True
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
