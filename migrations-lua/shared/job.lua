@@ -116,10 +116,11 @@ local function overall_percent(job, states)
 end
 
 -- Renews every key of the job together, in every database. Done when a tenth of the TTL, at most a
--- minute, has passed since the last time, so that a stream of reports does not pay for it each time.
-local function renew(job)
+-- minute, has passed since the last time, so that a stream of reports does not pay for it each time; and always
+-- at the job's end, which no write may follow: the seed's tracker takes the TTL off the percents it sets.
+local function renew(job, always)
   use(JOBS_DB)
-  if redis.call('TTL', JOB) >= ttl - math.min(60, floor(ttl / 10)) and redis.call('TTL', FILES) > 0 then return end
+  if not always and redis.call('TTL', JOB) >= ttl - math.min(60, floor(ttl / 10)) and redis.call('TTL', FILES) > 0 then return end
   for _, key in ipairs({ JOB, STATUS, FILES, SESSION, STATES, TASKS }) do redis.call('EXPIRE', key, ttl) end
   for _, task_id in ipairs(redis.call('HKEYS', TASKS)) do redis.call('EXPIRE', TASK .. task_id, ttl) end
   for i = 0, job.total - 1 do redis.call('EXPIRE', RESULT .. file_name(i), ttl) end
@@ -240,5 +241,6 @@ local function end_job(job, states, status, err)
     status = status, total_files = job.total, completed_files = job.completed, failed_files = job.failed,
   })
   job.status = status
+  renew(job, true)
 end
 

@@ -79,7 +79,6 @@ struct Completed {
     status: &'static str,
     progress: u8,
     job_id: JobId,
-    task_id: JobId,
     result: JobRef,
     summary: Summary,
 }
@@ -101,7 +100,6 @@ struct Failed<'a> {
     status: &'static str,
     error: &'a str,
     job_id: JobId,
-    task_id: JobId,
 }
 
 #[derive(Serialize)]
@@ -191,7 +189,6 @@ pub(super) fn gone(view: &View, head: StreamId) -> Frame {
         status: "expired",
         error: "the job has been deleted or has expired",
         job_id: view.job_id,
-        task_id: view.job_id,
     };
     text.event(None, "task_failed", &data);
     Frame { id: head, bytes: text.done(), is_last: true }
@@ -199,7 +196,7 @@ pub(super) fn gone(view: &View, head: StreamId) -> Frame {
 
 fn terminal(view: &View, id: StreamId) -> Frame {
     let mut text = Text::default();
-    let (job_id, task_id) = (view.job_id, view.job_id);
+    let job_id = view.job_id;
     if view.status.is_success() {
         let summary = Summary {
             total_files: view.total_files,
@@ -207,15 +204,14 @@ fn terminal(view: &View, id: StreamId) -> Frame {
             failed_files: view.failed_files,
         };
         let result = JobRef { job_id };
-        let data =
-            Completed { status: "completed", progress: 100, job_id, task_id, result, summary };
+        let data = Completed { status: "completed", progress: 100, job_id, result, summary };
         text.event(Some(id), "task_completed", &data);
     } else {
         let error = view.error.as_deref().unwrap_or("the job failed");
         text.event(
             Some(id),
             "task_failed",
-            &Failed { status: view.status.as_str(), error, job_id, task_id },
+            &Failed { status: view.status.as_str(), error, job_id },
         );
     }
     Frame { id, bytes: text.done(), is_last: true }

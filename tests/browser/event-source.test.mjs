@@ -48,7 +48,7 @@ test("a page sees the whole way of a job", async (t) => {
       [
         "task_completed",
         {
-          ...task,
+          job_id: job.job_id,
           status: "completed",
           progress: 100,
           result: { job_id: job.job_id },

@@ -281,10 +281,6 @@ async def test_the_end_makes_every_key_expire(gateway: Gateway, seed: Seed) -> N
     assert gateway.unrenewed(job) == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="keys are renewed together only if the record's TTL shows that a minute has passed",
-)
 @with_seed
 async def test_the_end_of_a_young_job_makes_every_key_expire(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()

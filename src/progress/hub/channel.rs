@@ -260,9 +260,11 @@ impl Channel {
             return Delivery::Replay(cursor.seen);
         }
         let mut frames = state.frames_after(cursor.seen, may_join);
+        // Who has seen more than was read here so far is told nothing older.
+        let is_ahead = cursor.seen > state.head;
         cursor.seen = cursor.seen.max(state.head);
         let told_the_end = frames.iter().any(|it| it.is_last);
-        if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end {
+        if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end && !is_ahead {
             frames.push(frame::snapshot(&state.view, state.head));
         }
         if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some()

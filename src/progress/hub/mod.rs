@@ -161,7 +161,7 @@ impl Hub {
     }
 
     /// A cursor for a watcher that has seen everything up to `id`.
-    async fn resume(&self, channel: &Channel, id: StreamId) -> Result<Cursor> {
+    async fn resume(&self, channel: &Arc<Channel>, id: StreamId) -> Result<Cursor> {
         if id <= channel.head() {
             return Ok(channel.resume_at(id));
         }
@@ -169,6 +169,8 @@ impl Hub {
         // failover and the id is from a future that did not happen.
         let (view, head) = self.read_job(channel.job).await?;
         if id <= head {
+            // What the watcher is told next must not be older than what it was told elsewhere.
+            self.read(vec![channel.clone()]).await;
             return Ok(channel.resume_at(id));
         }
         if head < channel.head() {
