@@ -115,7 +115,8 @@ class Gateway:
             with redis.Redis(unix_socket_path=path, db=database, decode_responses=True) as client:
                 # All at once: a scan may return what it returned before.
                 for key in client.keys():
-                    if job in key or OWNER in key:
+                    # A rate limit's window is its own, and nothing renews it.
+                    if (job in key or OWNER in key) and not key.startswith("rl:"):
                         yield client, key
 
 
