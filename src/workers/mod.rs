@@ -11,11 +11,12 @@ mod update;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use fred::types::{Key, Value};
+use serde::Serialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::{MissedTickBehavior, interval},
@@ -46,10 +47,21 @@ struct Inner {
     progress: Progress,
     redis: Redis,
     heartbeats: Heartbeats,
+    counts: Counts,
     /// Of this process, in the lock.
     token: String,
     /// Stalled tasks that were logged.
     known_stalled: Mutex<HashSet<Uuid>>,
+}
+
+/// Result messages that this process has heard as the keeper.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    observed: AtomicU64,
+    /// Of tasks that are not ours.
+    foreign: AtomicU64,
+    /// That no Celery wrote.
+    malformed: AtomicU64,
 }
 
 impl Workers {
@@ -66,6 +78,7 @@ impl Workers {
             progress,
             redis,
             heartbeats: Heartbeats::default(),
+            counts: Counts::default(),
             token: Uuid::new_v4().to_string(),
             known_stalled: Mutex::default(),
         }));

@@ -1,5 +1,7 @@
 //! Makes what a task's result message says progress of its job.
 
+use std::sync::atomic::Ordering;
+
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -18,20 +20,29 @@ impl Workers {
     /// Takes in a result message as it was published or stored. One that makes no sense is logged and passed over.
     pub(super) async fn observe(&self, task: &str, payload: &[u8]) {
         let Ok(task) = Uuid::try_parse(task) else {
+            self.0.counts.foreign.fetch_add(1, Ordering::Relaxed);
             debug!(task_id = quoted(task), "a result of a task that is not ours");
             return;
         };
         let assignment = match self.0.celery.assignment(task).await {
             Ok(Some(assignment)) => assignment,
-            Ok(None) => return,
+            Ok(None) => {
+                self.0.counts.foreign.fetch_add(1, Ordering::Relaxed);
+                debug!(task_id = %task, "a result of a task that is not ours");
+                return;
+            }
             Err(error) => {
                 warn!(%error, task_id = %task, "could not look up a task; its stored result is read later");
                 return;
             }
         };
         let update = match Update::parse(payload) {
-            Ok(update) => update,
+            Ok(update) => {
+                self.0.counts.observed.fetch_add(1, Ordering::Relaxed);
+                update
+            }
             Err(reason) => {
+                self.0.counts.malformed.fetch_add(1, Ordering::Relaxed);
                 warn!(task_id = %task, job_id = %assignment.job, reason, "a worker's result message is malformed");
                 return;
             }

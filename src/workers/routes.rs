@@ -24,6 +24,9 @@ struct Queues {
     workers: Vec<Worker>,
     /// Tasks that have shown no sign of life for long.
     stalled_tasks: Vec<String>,
+    /// Result messages that this process has heard while it looked after Celery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_messages: Option<serde_json::Value>,
 }
 
 async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
@@ -36,5 +39,6 @@ async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json
         workers_alive: alive.len(),
         workers: alive,
         stalled_tasks: workers.stalled().await?,
+        result_messages: serde_json::to_value(&workers.0.counts).ok(),
     }))
 }

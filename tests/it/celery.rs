@@ -345,4 +345,7 @@ async fn hostile_result_messages_change_nothing() {
     publish(&channel, &json!({"status": "SUCCESS", "result": null}).to_string()).await;
     let ended = until_status(&app, &job, "partial").await;
     assert_eq!((&ended["completed_files"], &ended["failed_files"]), (&json!(1), &json!(1)));
+    let queues = app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    let heard = &queues["result_messages"];
+    assert_eq!((&heard["malformed"], &heard["foreign"]), (&json!(6), &json!(5)), "{heard}");
 }
