@@ -8,10 +8,10 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check image clean
+.PHONY: help run demo test check bench-sse image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis
@@ -46,6 +46,11 @@ check: ## Check format, lints, documentation and dependencies
 	else \
 		echo "WARNING: ADVISORIES NOT CHECKED: $(advisories) is out of reach" >&2; \
 	fi
+
+bench-sse: ## Measure streams beside nchan and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
+	@scripts/setup rust redis nchan bench-python
+	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
+		cargo bench --locked --bench sse -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 
 image: ## Build the container image
 	@docker build --tag $(image) .

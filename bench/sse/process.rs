@@ -1,0 +1,102 @@
+//! Programs under measurement: started on a core of their own, looked at through /proc, ended at the end.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+/// Clock ticks a second in /proc (`USER_HZ`), the same on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A child process, ended when dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program` on `core`, with its output in a file in `dir`.
+    pub(crate) fn start(
+        core: usize,
+        program: &str,
+        args: &[String],
+        env: &[(&str, String)],
+        dir: &Path,
+    ) -> Result<Self> {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let log = fs::File::create(dir.join(format!("{name}.log")))?;
+        // It ends with this program, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "taskset", "--cpu-list", &core.to_string(), program])
+            .args(args)
+            .envs(env.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("could not start {program}"))?;
+        Ok(Self { child })
+    }
+
+    /// The process and its children: nginx works in one.
+    fn family(&self) -> Vec<u32> {
+        let pid = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        [pid]
+            .into_iter()
+            .chain(children.split_whitespace().filter_map(|it| it.parse().ok()))
+            .collect()
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.family().into_iter().map(cpu_seconds_of).sum()
+    }
+
+    /// Resident memory.
+    pub(crate) fn rss_kib(&self) -> f64 {
+        self.family().into_iter().map(rss_kib_of).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// What all programs of this machine have used, outside of interrupts.
+pub(crate) fn cpu_seconds_of_all() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    // The first line: cpu, user, nice, system, ...
+    let ticks = stat.split_whitespace().skip(1).take(3).filter_map(|it| it.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS_PER_SECOND
+}
+
+pub(crate) fn cpu_seconds_of(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold spaces. User and system time are fields 14 and 15.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
+    ticks / TICKS_PER_SECOND
+}
+
+fn rss_kib_of(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+    line.and_then(|it| it.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+}
