@@ -14,7 +14,7 @@ use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
     prelude::Builder,
-    types::{ConnectHandle, Message, Value, config::Config as FredConfig},
+    types::{ConnectHandle, KeyspaceEvent, Message, Value, config::Config as FredConfig},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -149,6 +149,12 @@ impl Subscriber {
                 Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
                 Err(RecvError::Closed) => { ticks.tick().await; }
             },
+            // fred sorts keyspace events out of the messages.
+            event = connection.key_changes.recv() => match event {
+                Ok(event) => self.pass_on_key_change(&event),
+                Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
+                Err(RecvError::Closed) => { ticks.tick().await; }
+            },
             Ok(_) = connection.reconnects.recv() => {
                 // A new connection has no subscriptions, even if the old one was not missed.
                 self.0.up.store(false, Ordering::Relaxed);
@@ -161,6 +167,11 @@ impl Subscriber {
     fn pass_on(&self, message: &Message) {
         let payload = message.value.as_bytes().map(Bytes::copy_from_slice).unwrap_or_default();
         self.signal(Signal::Message { channel: Arc::from(&*message.channel), payload });
+    }
+
+    fn pass_on_key_change(&self, event: &KeyspaceEvent) {
+        let channel = format!("__keyspace@{}__:{}", event.db, event.key.as_str_lossy());
+        self.signal(Signal::Message { channel: Arc::from(channel), payload: Bytes::new() });
     }
 
     fn signal(&self, signal: Signal) {
@@ -216,6 +227,7 @@ impl Subscriber {
 struct Connection {
     handle: ConnectHandle,
     messages: broadcast::Receiver<Message>,
+    key_changes: broadcast::Receiver<KeyspaceEvent>,
     reconnects: broadcast::Receiver<fred::types::config::Server>,
     last_answer: Instant,
     n_failures: u32,
@@ -227,6 +239,7 @@ impl Connection {
         Self {
             handle: client.connect(),
             messages,
+            key_changes: client.keyspace_event_rx(),
             reconnects,
             last_answer: Instant::now(),
             n_failures: 0,

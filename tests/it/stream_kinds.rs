@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{As, EventSource, TestApp, id_of, until};
+use crate::harness::{As, EventSource, TestApp, TestRedis, config, id_of, until};
 
 #[tokio::test]
 async fn many_jobs_are_followed_on_one_connection() {
@@ -103,4 +103,19 @@ fn link_of(jobs: &[Value]) -> String {
     };
     let tickets: Vec<String> = jobs.iter().map(ticket).collect();
     format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), tickets.join(","))
+}
+
+#[tokio::test]
+async fn a_writer_that_only_adds_is_heard_at_once_where_redis_says_so() {
+    let redis = TestRedis::start_with(&["--notify-keyspace-events", "Kt"]);
+    let settings = config(&redis, &[("sse.sweep_interval", "60s"), ("sse.status_check", "60s")]);
+    let app = TestApp::start_on(redis, settings).await;
+    app.until_ready().await;
+    let job = app.create_job(1).await;
+    let mut stream = app.follow(&job, None).await;
+    stream.until("task_queued").await;
+    let key = format!("stream:progress:{}", id_of(&job));
+    let add = ["XADD", &key, "*", "file_id", "file_000", "progress", "50", "timestamp", "x"];
+    app.redis.run(2, &add).await;
+    assert_eq!(stream.until("file_update").await.data["file_progress"], 50);
 }
