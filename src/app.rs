@@ -80,7 +80,7 @@ impl App {
             tickets: Tickets::new(&config.auth, redis.clone()),
             progress,
             workers,
-            hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks),
+            hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
             health: Health::new(redis.clone()),
             limiter: RateLimiter::new(
                 &config.rate_limit,

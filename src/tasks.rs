@@ -1,7 +1,8 @@
 //! The only way to spawn: named tasks that are counted, drained, and noticed when they die.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, thread, time::Duration};
 
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
@@ -29,6 +30,28 @@ impl Tasks {
             let _stop_all = stop_all;
             task.await;
         });
+    }
+
+    /// Runs `work` on a thread of its own, in which tasks can be spawned; like [`Tasks::spawn`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no more threads.
+    pub(crate) fn spawn_thread(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let (running, ended) = oneshot::channel::<()>();
+        let runtime = Handle::current();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Dropped at the end, also by a panic.
+            let _running = running;
+            let _runtime = runtime.enter();
+            work();
+        })?;
+        self.spawn(name, async move { _ = ended.await });
+        Ok(())
     }
 
     /// Runs work that may end at any time, such as one connection, without ending the service with it.

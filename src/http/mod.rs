@@ -1,9 +1,11 @@
 //! What routes are made of; knows no feature: extractors, problems, request ids, the listener.
 
+mod connection;
 mod extract;
 mod problem;
 mod request;
 mod server;
+mod takeover;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,6 +17,7 @@ pub(crate) use self::{
     problem::{Problem, Unsaid, method_not_allowed, not_found, render_panic},
     request::{CallerLabel, Deadline, log_request, render_problems},
     server::Server,
+    takeover::{Taken, Takeover},
 };
 
 /// The listener and its limits.

@@ -2,28 +2,23 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
-use tracing::{debug, warn};
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
-use super::Config;
+use super::{
+    Config,
+    connection::{self, Accepted, Protocols},
+};
 use crate::tasks::Tasks;
 
 /// A bound port, not yet served.
 pub(crate) struct Server {
     listener: TcpListener,
-    protocol: auto::Builder<TokioExecutor>,
+    protocols: Protocols,
     places: Arc<Semaphore>,
 }
 
@@ -32,24 +27,9 @@ impl Server {
     ///
     /// If the address cannot be had.
     pub(crate) async fn bind(config: &Config) -> io::Result<Self> {
-        const MAX_H2_STREAMS: u32 = 1000;
-        let header_limit =
-            usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
-        let mut protocol = auto::Builder::new(TokioExecutor::new());
-        protocol
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.header_timeout)
-            .max_buf_size(header_limit);
-        protocol
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX))
-            .max_concurrent_streams(MAX_H2_STREAMS)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(20));
         let places = Arc::new(Semaphore::new(config.max_connections));
-        Ok(Self { listener: TcpListener::bind(config.listen).await?, protocol, places })
+        let listener = TcpListener::bind(config.listen).await?;
+        Ok(Self { listener, protocols: protocols(config), places })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -64,35 +44,24 @@ impl Server {
         stop: CancellationToken,
         grace: Duration,
     ) -> bool {
-        let graceful = GracefulShutdown::new();
-        while let Some(stream) = stop.run_until_cancelled(self.accept()).await {
-            let Some((stream, peer, place)) = stream else { continue };
-            let app = router.clone();
-            let service = tower::service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                app.clone().oneshot(request.map(Body::new))
-            });
-            let connection = self
-                .protocol
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-            let connection = graceful.watch(connection.into_owned());
-            tasks.spawn_unguarded("connection", async move {
-                let _place = place;
-                if let Err(error) = connection.await {
-                    debug!(%error, "connection ended");
-                }
-            });
+        let connections = TaskTracker::new();
+        while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
+            let Some(accepted) = accepted else { continue };
+            let serving =
+                connection::serve(accepted, router.clone(), self.protocols.clone(), stop.clone());
+            tasks.spawn_unguarded("connection", connections.track_future(serving));
         }
         drop(self.listener);
-        tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
+        connections.close();
+        tokio::time::timeout(grace, connections.wait()).await.is_ok()
     }
 
-    async fn accept(&self) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    async fn accept(&self) -> Option<Accepted> {
         let place = self.places.clone().acquire_owned().await.ok()?;
         match self.listener.accept().await {
             Ok((stream, peer)) => {
                 _ = stream.set_nodelay(true);
-                Some((stream, peer, place))
+                Some(Accepted { stream, peer, place })
             }
             Err(error) => {
                 // Out of file descriptors, most likely: waiting a little lets some close.
@@ -102,4 +71,23 @@ impl Server {
             }
         }
     }
+}
+
+fn protocols(config: &Config) -> Protocols {
+    const MAX_H2_STREAMS: u32 = 1000;
+    let header_limit =
+        usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_buf_size(header_limit);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    Protocols { http1, http2, header_timeout: config.header_timeout }
 }

@@ -12,10 +12,7 @@ use axum::{
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 
-use super::{
-    Access, cursor,
-    stream::{self, Following},
-};
+use super::{Access, cursor, follower::Following, stream};
 use crate::{
     auth::Reader,
     error::{Error, Result},

@@ -2,6 +2,7 @@
 
 mod cursor;
 mod follow;
+mod follower;
 mod frame;
 mod hub;
 mod report;
@@ -9,6 +10,7 @@ pub(crate) mod routes;
 mod store;
 mod stream;
 mod view;
+mod writer;
 
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ pub struct SseConfig {
     pub default_timeout: Duration,
     /// Streams per process.
     pub max_streams: usize,
+    /// Threads that write events; 0 is one a core.
+    pub writers: usize,
     /// Events kept in memory per watched job.
     pub ring_length: usize,
     /// Time between looks for changes that came without a signal.
@@ -86,6 +90,11 @@ pub enum Access {
 }
 
 impl SseConfig {
+    /// When a browser comes back: between `retry` and twice that, so that not all come back at once.
+    pub(crate) fn jittered_retry(&self) -> Duration {
+        self.retry + self.retry.mul_f64(fastrand::f64())
+    }
+
     pub(crate) fn check(&self) -> AnyResult<()> {
         use crate::config::check_between;
 

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use crate::{
     progress::{
         frame::{self, Frame},
         view::{Entry, View},
+        writer::{Interest, Writers},
     },
 };
 
@@ -36,9 +37,12 @@ pub(crate) struct Channel {
     /// Whether a signal came before the job had been read.
     pub(super) was_touched: AtomicBool,
     /// The job's published events, as frames, for those who follow them live.
-    events: broadcast::Sender<Bytes>,
+    events: OnceLock<broadcast::Sender<Bytes>>,
     /// Marked as changed whenever there may be something new for a cursor.
     changed: watch::Sender<()>,
+    /// Which of the writers are told as well.
+    pub(in crate::progress) interest: Interest,
+    writers: Writers,
     state: Mutex<State>,
 }
 
@@ -83,15 +87,17 @@ pub(crate) enum Delivery {
 }
 
 impl Channel {
-    pub(super) fn new(job: JobId, max_ring: usize) -> Self {
+    pub(super) fn new(job: JobId, max_ring: usize, writers: Writers) -> Self {
         Self {
             job,
             loaded: OnceCell::new(),
             n_subscribers: AtomicUsize::new(0),
             is_listening: AtomicBool::new(false),
             was_touched: AtomicBool::new(false),
-            events: broadcast::channel(MAX_EVENTS_BEHIND).0,
+            events: OnceLock::new(),
             changed: watch::channel(()).0,
+            interest: Interest::default(),
+            writers,
             state: Mutex::new(State {
                 view: View::unknown(job),
                 head: StreamId::ZERO,
@@ -113,11 +119,27 @@ impl Channel {
 
     /// Passes a published event on to those who follow them.
     pub(super) fn publish(&self, payload: &[u8]) {
-        if self.events.receiver_count() > 0
+        if let Some(events) = self.events.get()
+            && events.receiver_count() > 0
             && let Some(frame) = frame::published(payload)
         {
-            _ = self.events.send(frame);
+            _ = events.send(frame);
         }
+    }
+
+    /// The job's published events from now on.
+    pub(in crate::progress) fn events(&self) -> broadcast::Receiver<Bytes> {
+        self.events.get_or_init(|| broadcast::channel(MAX_EVENTS_BEHIND).0).subscribe()
+    }
+
+    /// Changes whenever there may be something new for a cursor.
+    pub(in crate::progress) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn announce(&self) {
+        self.changed.send_replace(());
+        self.writers.announce(self.job, &self.interest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,7 +163,7 @@ impl Channel {
     pub(super) fn restart(&self, view: View, head: StreamId) {
         self.reset(view, head);
         self.lock().epoch += 1;
-        self.changed.send_replace(());
+        self.announce();
     }
 
     /// The job does not exist any more; its watchers are told so, and no more.
@@ -150,7 +172,7 @@ impl Channel {
         if state.view.exists && state.view.terminal_id.is_none() && state.gone.is_none() {
             state.gone = Some(frame::gone(&state.view, state.head));
             drop(state);
-            self.changed.send_replace(());
+            self.announce();
         }
     }
 
@@ -182,7 +204,7 @@ impl Channel {
         (state.view, state.head) = (view, head);
         state.push(greeting);
         drop(state);
-        self.changed.send_replace(());
+        self.announce();
     }
 
     /// Takes in entries as they were read, each once.
@@ -202,7 +224,7 @@ impl Channel {
         }
         drop(state);
         if n_new > 0 {
-            self.changed.send_replace(());
+            self.announce();
         }
     }
 
@@ -330,35 +352,22 @@ impl State {
 pub(crate) struct Subscription {
     pub(crate) channel: Arc<Channel>,
     pub(crate) cursor: Cursor,
-    changed: watch::Receiver<()>,
 }
 
 impl Subscription {
     /// Of a channel whose subscribers were counted up for it.
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { changed: channel.changed.subscribe(), cursor: Cursor::LOST, channel }
+        Self { cursor: Cursor::LOST, channel }
     }
 
     /// See [`Channel::deliver`].
     pub(crate) fn deliver(&mut self, may_join: bool) -> Delivery {
-        self.changed.mark_unchanged();
         self.channel.deliver(&mut self.cursor, may_join)
-    }
-
-    /// Waits until there may be something new.
-    pub(crate) async fn changed(&mut self) {
-        // The sender lives in the channel that is held here.
-        _ = self.changed.changed().await;
     }
 
     /// Goes on after frames that were delivered from the stream.
     pub(crate) fn seen(&mut self, id: StreamId) {
         self.cursor.seen = self.cursor.seen.max(id);
-    }
-
-    /// The job's published events from now on.
-    pub(crate) fn events(&self) -> broadcast::Receiver<Bytes> {
-        self.channel.events.subscribe()
     }
 
     pub(crate) fn resync(&mut self) -> Vec<Frame> {

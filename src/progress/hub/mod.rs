@@ -9,6 +9,7 @@ mod reader;
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::channel::{Channel, Cursor, Delivery, Subscription};
-use super::{SseConfig, store, view::View};
+use super::{SseConfig, store, view::View, writer::Writers};
 use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
@@ -41,6 +42,7 @@ struct Inner {
     replays: Semaphore,
     draining: CancellationToken,
     drain_spread: Duration,
+    writers: Writers,
 }
 
 /// A connection's place; dropping it gives it back.
@@ -53,8 +55,9 @@ impl Hub {
         config: SseConfig,
         drain_spread: Duration,
         tasks: &Tasks,
-    ) -> Self {
+    ) -> io::Result<Self> {
         const MAX_REPLAYS: usize = 16;
+        let writers = Writers::start(&config, tasks)?;
         let hub = Self(Arc::new(Inner {
             redis,
             jobs,
@@ -64,9 +67,10 @@ impl Hub {
             replays: Semaphore::new(MAX_REPLAYS),
             draining: CancellationToken::new(),
             drain_spread,
+            writers,
         }));
         tasks.spawn("event hub", reader::run(hub.clone(), tasks.shutdown()));
-        hub
+        Ok(hub)
     }
 
     pub(super) fn config(&self) -> &SseConfig {
@@ -76,6 +80,11 @@ impl Hub {
     /// Asks every stream to close, and refuses new ones.
     pub(crate) fn drain(&self) {
         self.0.draining.cancel();
+        self.0.writers.drain();
+    }
+
+    pub(super) fn writers(&self) -> &Writers {
+        &self.0.writers
     }
 
     pub(super) fn drain_spread(&self) -> Duration {
@@ -126,9 +135,10 @@ impl Hub {
 
     fn join(&self, job: JobId) -> Arc<Channel> {
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels
-            .entry(job)
-            .or_insert_with(|| Arc::new(Channel::new(job, self.0.config.ring_length)));
+        let channel = channels.entry(job).or_insert_with(|| {
+            let writers = self.0.writers.clone();
+            Arc::new(Channel::new(job, self.0.config.ring_length, writers))
+        });
         // Under the lock, so that the sweep does not remove what is being joined.
         channel.n_subscribers.fetch_add(1, Ordering::Relaxed);
         channel.clone()

@@ -1,0 +1,244 @@
+//! One connection: HTTP/1 or HTTP/2 by its first bytes, and sockets that are handed over.
+
+use std::{
+    convert::Infallible,
+    future::{Future, pending, poll_fn},
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Method, Request, Response, Version},
+};
+use bytes::Bytes;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::debug;
+
+use super::takeover::{Taken, Takeover, head_of};
+
+/// How connections are spoken with. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Protocols {
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<TokioExecutor>,
+    /// The longest wait for the first bytes.
+    pub(super) header_timeout: Duration,
+}
+
+/// An accepted connection.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Serves a connection until it ends, or after its present request once `stop` is cancelled.
+pub(super) async fn serve(
+    accepted: Accepted,
+    router: Router,
+    protocols: Protocols,
+    stop: CancellationToken,
+) {
+    let protocol = stop.run_until_cancelled(tokio::time::timeout(
+        protocols.header_timeout,
+        is_http2(&accepted.stream),
+    ));
+    match protocol.await {
+        Some(Ok(Ok(true))) => serve_http2(accepted, router, &protocols, stop).await,
+        Some(Ok(Ok(false))) => serve_http1(accepted, router, &protocols, stop).await,
+        Some(Ok(Err(error))) => debug!(%error, "connection ended before a request"),
+        // It said nothing, or is not wanted any more.
+        Some(Err(_)) | None => (),
+    }
+}
+
+/// Whether the connection begins as HTTP/2 does (RFC 9113, section 3.4). No method of ours begins with `PRI`.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI";
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let n = stream.peek(&mut start).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if n == PREFACE.len() || !PREFACE.starts_with(&start[..n]) {
+            return Ok(start == *PREFACE);
+        }
+        // Bytes that have been looked at do not wake anybody again.
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+async fn serve_http2(
+    accepted: Accepted,
+    router: Router,
+    protocols: &Protocols,
+    stop: CancellationToken,
+) {
+    let peer = accepted.peer;
+    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let connection = protocols.http2.serve_connection(TokioIo::new(accepted.stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
+}
+
+async fn serve_http1(
+    accepted: Accepted,
+    router: Router,
+    protocols: &Protocols,
+    stop: CancellationToken,
+) {
+    let peer = accepted.peer;
+    let wish = Arc::new(Mutex::new(None));
+    let socket = Socket::new(accepted.stream);
+    let has_backlog = socket.has_backlog.clone();
+    let service = service_fn(|request: Request<Incoming>| {
+        let may_hand_over =
+            request.method() == Method::GET && request.version() == Version::HTTP_11;
+        let (router, wish, has_backlog) = (router.clone(), wish.clone(), has_backlog.clone());
+        async move {
+            let response = answer(router, peer, request).await?;
+            if may_hand_over
+                && !has_backlog.load(Ordering::Relaxed)
+                && let Some(takeover) = Takeover::of(&response)
+            {
+                let head = head_of(&response);
+                *wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((takeover, head));
+                return pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = protocols.http1.serve_connection(TokioIo::new(socket), service);
+    let mut stopped = pin!(stop.cancelled());
+    let mut is_stopping = false;
+    let outcome = poll_fn(|cx| {
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending => match wish.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(wished) => Poll::Ready(Ok(wished)),
+                None => Poll::Pending,
+            },
+        }
+    });
+    match outcome.await {
+        Ok(wished) => {
+            let socket = connection.into_parts().io.into_inner();
+            hand_over(wished, socket, accepted.place);
+        }
+        Err(Err(error)) => debug!(%error, "connection ended"),
+        Err(Ok(())) => (),
+    }
+}
+
+fn hand_over((takeover, head): (Takeover, Bytes), socket: Socket, place: OwnedSemaphorePermit) {
+    match socket.stream.into_std() {
+        Ok(socket) => takeover.hand_over(Taken { socket, head, place }),
+        Err(error) => debug!(%error, "could not hand over a connection"),
+    }
+}
+
+async fn answer(
+    router: Router,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(ConnectInfo(peer));
+    router.oneshot(request.map(Body::new)).await
+}
+
+/// A socket that knows whether what was written to it is still on its way out of this process: it must not be handed
+/// over then, for hyper would take the rest with it.
+struct Socket {
+    stream: TcpStream,
+    has_backlog: Arc<AtomicBool>,
+}
+
+impl Socket {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, has_backlog: Arc::default() }
+    }
+
+    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.has_backlog.store(written.is_pending(), Ordering::Relaxed);
+        written
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
