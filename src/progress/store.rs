@@ -5,19 +5,25 @@
 
 use std::collections::HashMap;
 
-use fred::{interfaces::StreamsInterface as _, types::Value};
+use fred::{
+    interfaces::StreamsInterface as _,
+    types::{Key, Value},
+};
 
 use super::{report::Report, view::Entry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
-    redis::{Database, Redis, Retention, Script, stream_key},
+    jobs::Status,
+    redis::{Database, Redis, Retention, Script, job_key, stream_key},
 };
 
 static REPORT: Script = Script::about_job(include_str!("../../migrations-lua/progress/report.lua"));
 
 static OVERALL: Script =
     Script::about_job(include_str!("../../migrations-lua/progress/overall.lua"));
+
+static CHECK: Script = Script::new(include_str!("../../migrations-lua/progress/check.lua"));
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -96,21 +102,48 @@ pub(super) async fn read_new(
         return Ok(HashMap::new());
     }
     let streams = answer.into_map().map_err(|error| corrupt(&error))?.inner();
-    let parse = |(key, entries): (fred::types::Key, Value)| {
+    let parse = |(key, entries): (Key, Value)| {
         let job = key.as_str()?.strip_prefix("stream:progress:")?.parse().ok()?;
         Some((job, parse_entries(entries)))
     };
     Ok(streams.into_iter().filter_map(parse).collect())
 }
 
-/// Reads at most `count` entries of one stream after `after`.
+/// How a job stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) exists: bool,
+    pub(super) status: Status,
+    /// Whether its stream says the end.
+    pub(super) has_end: bool,
+    /// The newest entry of its stream.
+    pub(super) last_id: StreamId,
+}
+
+/// How `jobs` stand, in their order.
+pub(super) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
+    let records = jobs.iter().map(|it| Key::from(job_key(*it)));
+    let keys = records.chain(jobs.iter().map(|it| Key::from(stream_key(*it)))).collect();
+    let args = vec![Value::from_static_str("numbered")];
+    let answers: Vec<(u8, String, String, String)> =
+        CHECK.run(redis.database(Database::Jobs), keys, args).await?;
+    let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
+        exists: exists == 1,
+        status: Status::from_stored(&status),
+        has_end: end == "has_end",
+        last_id: last_id.parse().unwrap_or(StreamId::ZERO),
+    };
+    Ok(answers.into_iter().map(standing).collect())
+}
+
+/// Reads at most `count` entries of one stream from `from` on.
 pub(super) async fn read_range(
     redis: &Redis,
     job: JobId,
-    after: StreamId,
+    from: StreamId,
     count: u64,
 ) -> Result<Vec<Entry>> {
-    let start = format!("({after}");
+    let start = from.to_string();
     let answer: Value = redis
         .call(Database::Progress, |client| async move {
             client.xrange(stream_key(job), start, "+", Some(count)).await
@@ -153,9 +186,9 @@ fn parse_entry(entry: Value) -> Option<Entry> {
     let mut parts = entry.into_array().into_iter();
     let id = lossy(&parts.next()?).parse().ok()?;
     let mut flat = parts.next()?.into_array().into_iter();
-    let mut fields = HashMap::new();
+    let mut fields = Vec::with_capacity(flat.len() / 2);
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-        fields.insert(lossy(&name), lossy(&value));
+        fields.push((lossy(&name), lossy(&value)));
     }
     Some(Entry { id, fields })
 }

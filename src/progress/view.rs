@@ -1,7 +1,5 @@
 //! What a watcher knows of a job: begun from a snapshot, kept up by the entries of its stream.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -14,12 +12,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: StreamId,
-    pub(crate) fields: HashMap<String, String>,
+    /// Names and values, a dozen at most of what we look for.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 impl Entry {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(String::as_str)
+        self.fields.iter().find(|it| it.0 == name).map(|it| it.1.as_str())
     }
 
     fn count(&self, name: &str) -> Option<u32> {

@@ -36,7 +36,7 @@ pub(crate) fn idempotency_key(owner: &Sha256Hex, hash: &Sha256Hex) -> String {
 /// The keys of one job, in the order that `migrations-lua/shared/job.lua` expects.
 pub(super) fn job_keys(id: JobId) -> Vec<Key> {
     [
-        format!("job:{id}"),
+        job_key(id),
         format!("job:{id}:status"),
         format!("job:{id}:files"),
         format!("job:{id}:file:"),
@@ -55,6 +55,11 @@ pub(super) fn job_keys(id: JobId) -> Vec<Key> {
     .into_iter()
     .map(Key::from)
     .collect()
+}
+
+/// A job's record, in the jobs database.
+pub(crate) fn job_key(id: JobId) -> String {
+    format!("job:{id}")
 }
 
 /// The stream of a job's progress, in the progress database.

@@ -30,8 +30,8 @@ pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
         ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
-        job_tasks_key, progress_channel, rate_limit_key, result_key, stream_changes_channel,
-        stream_key, ticket_secret_key, user_jobs_keys,
+        job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
     subscriber::{Signal, Subscriber},

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -43,7 +43,16 @@ pub(crate) struct Channel {
     /// Which of the writers are told as well.
     pub(in crate::progress) interest: Interest,
     writers: Writers,
+    /// What was last read for those who fell behind; held while it is read.
+    pub(super) past: tokio::sync::Mutex<Option<Past>>,
     state: Mutex<State>,
+}
+
+/// Frames that followed an entry.
+pub(super) struct Past {
+    pub(super) epoch: u64,
+    pub(super) after: StreamId,
+    pub(super) frames: Vec<Frame>,
 }
 
 struct State {
@@ -66,7 +75,7 @@ struct State {
 /// How far a watcher has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    seen: StreamId,
+    pub(super) seen: StreamId,
     epoch: u64,
     /// Whether it was told the state of the job, which is said once, after what it missed.
     greeted: bool,
@@ -98,6 +107,7 @@ impl Channel {
             changed: watch::channel(()).0,
             interest: Interest::default(),
             writers,
+            past: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 view: View::unknown(job),
                 head: StreamId::ZERO,
@@ -249,6 +259,24 @@ impl Channel {
         frames
     }
 
+    /// What `past` has of what came after `after`, as far as it is still true.
+    pub(super) fn remembered(&self, past: &Option<Past>, after: StreamId) -> Option<Vec<Frame>> {
+        let state = self.lock();
+        let past = past.as_ref().filter(|it| it.after == after && it.epoch == state.epoch)?;
+        Some(past.frames.iter().filter(|it| state.is_told(it)).cloned().collect())
+    }
+
+    /// Nobody is likely to come back to it.
+    pub(super) fn forget_past(&self) {
+        if let Ok(mut past) = self.past.try_lock() {
+            *past = None;
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.lock().epoch
+    }
+
     /// A cursor for a new watcher.
     pub(super) fn start(&self) -> Cursor {
         let state = self.lock();
@@ -305,6 +333,11 @@ impl Channel {
 }
 
 impl State {
+    /// An end after which the job was tried again is none.
+    fn is_told(&self, frame: &Frame) -> bool {
+        !frame.is_last || Some(frame.id) == self.view.terminal_id
+    }
+
     /// The frames after `seen`. Watchers that fell behind together are given the same bytes: they are joined once,
     /// and written at once.
     fn frames_after(&mut self, seen: StreamId, may_join: bool) -> Vec<Frame> {
@@ -317,10 +350,8 @@ impl State {
         }
         // Frames stand in the order of their ids.
         let first = self.ring.partition_point(|it| it.id <= seen);
-        let terminal_id = self.view.terminal_id;
-        // An end after which the job was tried again is none.
-        let is_told = |it: &&Frame| !it.is_last || Some(it.id) == terminal_id;
-        let frames: Vec<Frame> = self.ring.range(first..).filter(is_told).cloned().collect();
+        let frames = self.ring.range(first..).filter(|it| self.is_told(it)).cloned();
+        let frames: Vec<Frame> = frames.collect();
         if !may_join || frames.len() < 2 {
             return frames;
         }
@@ -345,38 +376,5 @@ impl State {
             frames.push(present);
         }
         frames
-    }
-}
-
-/// A watcher's place in a channel. Dropping it leaves.
-pub(crate) struct Subscription {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) cursor: Cursor,
-}
-
-impl Subscription {
-    /// Of a channel whose subscribers were counted up for it.
-    pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { cursor: Cursor::LOST, channel }
-    }
-
-    /// See [`Channel::deliver`].
-    pub(crate) fn deliver(&mut self, may_join: bool) -> Delivery {
-        self.channel.deliver(&mut self.cursor, may_join)
-    }
-
-    /// Goes on after frames that were delivered from the stream.
-    pub(crate) fn seen(&mut self, id: StreamId) {
-        self.cursor.seen = self.cursor.seen.max(id);
-    }
-
-    pub(crate) fn resync(&mut self) -> Vec<Frame> {
-        self.channel.resync(&mut self.cursor)
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,8 @@
 
 mod channel;
 mod reader;
+mod subscription;
+mod sweeper;
 
 use std::{
     collections::HashMap,
@@ -17,8 +19,12 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::channel::{Channel, Cursor, Delivery, Subscription};
-use super::{SseConfig, store, view::View, writer::Writers};
+use self::channel::Past;
+pub(super) use self::{
+    channel::{Channel, Cursor, Delivery},
+    subscription::Subscription,
+};
+use super::{SseConfig, frame::Frame, store, view::View, writer::Writers};
 use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
@@ -70,6 +76,7 @@ impl Hub {
             writers,
         }));
         tasks.spawn("event hub", reader::run(hub.clone(), tasks.shutdown()));
+        tasks.spawn("stream sweeper", sweeper::run(hub.clone(), tasks.shutdown()));
         Ok(hub)
     }
 
@@ -189,24 +196,33 @@ impl Hub {
         Ok(Cursor::LOST)
     }
 
-    /// What came after `after`, from the stream, for a watcher whom the ring no longer serves.
+    /// What came after `after`, from the stream, for a watcher whom the ring no longer serves; `None` if it is not
+    /// kept any more. Watchers that came back together are served by one read.
     pub(super) async fn replay(
         &self,
         channel: &Channel,
         after: StreamId,
-    ) -> Result<Option<Vec<super::frame::Frame>>> {
+    ) -> Result<Option<Vec<Frame>>> {
         const PAGE: u64 = 100;
-        let _turn = self
-            .0
-            .replays
-            .acquire()
-            .await
-            .map_err(|_| Error::Busy("the service is about to stop"))?;
-        if store::is_trimmed_past(&self.0.redis, channel.job, after).await? {
-            return Ok(None);
+        let mut past = channel.past.lock().await;
+        if let Some(frames) = channel.remembered(&past, after) {
+            return Ok(Some(frames));
         }
-        let entries = store::read_range(&self.0.redis, channel.job, after, PAGE).await?;
-        Ok(Some(channel.frames_of_the_past(&entries)))
+        let turn = self.0.replays.acquire().await;
+        let _turn = turn.map_err(|_| Error::Busy("the service is about to stop"))?;
+        let epoch = channel.epoch();
+        // With the entry that was seen: where that is still there, nothing after it was trimmed.
+        let entries = store::read_range(&self.0.redis, channel.job, after, PAGE + 1).await?;
+        let new = match entries.first() {
+            Some(first) if first.id == after => &entries[1..],
+            _ if store::is_trimmed_past(&self.0.redis, channel.job, after).await? => {
+                return Ok(None);
+            }
+            _ => &entries[..],
+        };
+        let frames = channel.frames_of_the_past(new);
+        *past = Some(Past { epoch, after, frames: frames.clone() });
+        Ok(Some(frames))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the watched streams: those that were signalled at once, all of them now and then.
+//! Reads the watched streams that were signalled, at once and together.
 
 use std::{
     collections::HashSet,
@@ -6,14 +6,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{
-    sync::broadcast::{Receiver, error::TryRecvError},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Channel, Hub, signal_channels, signalled_job};
+use super::{Channel, Hub, signalled_job};
 use crate::{
     error::Result,
     ids::JobId,
@@ -22,36 +19,28 @@ use crate::{
 };
 
 /// Streams in one XREAD. Its cost grows with their number, and other commands wait for it.
-const STREAMS_PER_READ: usize = 100;
+pub(super) const STREAMS_PER_READ: usize = 100;
 /// Entries of each stream in one XREAD. No stream is trimmed to fewer, so a gap shows as a full page.
 const ENTRIES_PER_READ: u64 = MIN_STREAM_LENGTH;
 /// Jobs whose records are read at once.
 const RECORDS_AT_ONCE: usize = 50;
 
-/// Keeps the channels of `hub` up with their streams until `shutdown`.
+/// Keeps the channels of `hub` up with what is signalled until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
     let mut signals = hub.0.redis.subscriber().signals();
-    let mut sweeps = interval(hub.0.config.sweep_interval);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let work = async {
         loop {
             let mut touched = HashSet::new();
-            tokio::select! {
-                signal = signals.recv() => {
-                    let mut lost = hub.note(&mut touched, signal.ok());
-                    lost |= hub.note_all(&mut touched, &mut signals);
-                    if lost {
-                        hub.check_all().await;
-                        hub.read_all().await;
-                    } else {
-                        hub.read(hub.channels_of(&touched)).await;
-                    }
-                }
-                _ = sweeps.tick() => {
-                    hub.drop_unwatched().await;
-                    hub.read_all().await;
-                    hub.check_due().await;
-                }
+            let signal = signals.recv().await;
+            let mut lost = hub.note(&mut touched, signal.ok());
+            lost |= hub.note_all(&mut touched, &mut signals);
+            if lost {
+                // Redis may be another one now.
+                let all = hub.all_channels();
+                hub.check(&all).await;
+                hub.read(all).await;
+            } else {
+                hub.read(hub.channels_of(&touched)).await;
             }
         }
     };
@@ -90,13 +79,9 @@ impl Hub {
         jobs.iter().filter_map(|it| channels.get(it).cloned()).collect()
     }
 
-    fn all_channels(&self) -> Vec<Arc<Channel>> {
+    pub(super) fn all_channels(&self) -> Vec<Arc<Channel>> {
         let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.values().filter(|it| it.loaded.initialized()).cloned().collect()
-    }
-
-    async fn read_all(&self) {
-        self.read(self.all_channels()).await;
     }
 
     /// Reads what is new in the streams of `channels`. One that cannot be read is left to the next sweep.
@@ -154,60 +139,6 @@ impl Hub {
             Ok((view, head)) if view.exists => channel.appear(view, head),
             Ok(_) => (),
             Err(error) => debug!(%error, job_id = %channel.job, "could not look for a job"),
-        }
-    }
-
-    /// Checks the records of the jobs that have not been checked for a while.
-    async fn check_due(&self) {
-        let every = self.0.config.status_check;
-        let due: Vec<_> = self
-            .all_channels()
-            .into_iter()
-            .filter(|it| !it.is_over() && it.check_is_due(every))
-            .collect();
-        self.check(&due).await;
-    }
-
-    /// Checks every record, after signals were lost: Redis may be another one now.
-    async fn check_all(&self) {
-        self.check(&self.all_channels()).await;
-    }
-
-    async fn check(&self, channels: &[Arc<Channel>]) {
-        for chunk in channels.chunks(RECORDS_AT_ONCE) {
-            join_all(chunk.iter().map(|it| self.check_one(it))).await;
-        }
-    }
-
-    /// Ends what ended in the record only, and finds jobs that are gone and streams that began anew.
-    async fn check_one(&self, channel: &Channel) {
-        if !channel.exists() {
-            return;
-        }
-        match self.read_job(channel.job).await {
-            Ok((view, _)) if !view.exists => channel.end_as_gone(),
-            Ok((view, head)) if head < channel.head() => {
-                warn!(job_id = %channel.job, %head, was = %channel.head(), "a progress stream went back in time");
-                channel.restart(view, head);
-            }
-            Ok(_) => (),
-            Err(error) => debug!(%error, job_id = %channel.job, "could not check a job"),
-        }
-    }
-
-    /// Forgets the channels that nobody watches.
-    async fn drop_unwatched(&self) {
-        let unwatched: Vec<JobId> = {
-            let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_unwatched = |it: &Arc<Channel>| it.n_subscribers.load(Ordering::Relaxed) == 0;
-            let removed = channels.extract_if(|_, it| is_unwatched(it));
-            removed
-                .filter(|it| it.1.is_listening.swap(false, Ordering::Relaxed))
-                .map(|it| it.0)
-                .collect()
-        };
-        for job in unwatched {
-            self.0.redis.subscriber().unsubscribe(&signal_channels(job)).await;
         }
     }
 }
