@@ -113,6 +113,8 @@ fn start_gateway(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Re
         ("I2M__SERVER__MAX_CONNECTIONS", "60000".to_owned()),
         ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
         ("I2M__SSE__MAX_STREAMS", "60000".to_owned()),
+        // One address asks for everything: it is counted, and let in.
+        ("I2M__RATE_LIMIT__SHADOW", "true".to_owned()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     Process::start(core, env!("CARGO_BIN_EXE_image2model-gateway"), &[], &env, dir)

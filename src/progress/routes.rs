@@ -6,15 +6,16 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use serde::Serialize;
 
 use super::{
-    Progress, View, follow,
+    Hub, Progress, View, follow,
     frame::full_snapshot,
     report::{BatchReport, FileReport},
     store::Recorded,
 };
 use crate::{
-    auth::{Reader, Worker},
+    auth::{Admin, Reader, Worker},
     error::Result,
     http::{Json, Path, Problem},
     ids::{FileId, JobId},
@@ -29,6 +30,7 @@ pub(crate) fn router() -> Router<AppState> {
         .route("/api/v1/jobs/{job_id}/progress", post(report_batch).get(show))
         // The deployed front-end's name for the same.
         .route("/api/v1/status/jobs/{job_id}/progress", get(show))
+        .route("/api/v1/admin/streams", get(streams))
 }
 
 async fn report_file(
@@ -57,4 +59,24 @@ async fn show(
 ) -> Result<Response, Problem> {
     let view = View::of(jobs.get_for(&caller, job).await?);
     Ok(Json(full_snapshot(&view)).into_response())
+}
+
+/// What this process streams, the most watched jobs first.
+#[derive(Debug, Serialize)]
+struct Streams {
+    open: usize,
+    jobs: Vec<Watched>,
+}
+
+#[derive(Debug, Serialize)]
+struct Watched {
+    job_id: JobId,
+    subscribers: usize,
+}
+
+async fn streams(State(hub): State<Hub>, _: Admin) -> Json<Streams> {
+    const MAX_JOBS: usize = 100;
+    let jobs = hub.most_watched(MAX_JOBS).into_iter();
+    let jobs = jobs.map(|(job_id, subscribers)| Watched { job_id, subscribers }).collect();
+    Json(Streams { open: hub.n_open(), jobs })
 }

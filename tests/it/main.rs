@@ -21,4 +21,5 @@ mod rate_limit_callers;
 mod rate_limit_outage;
 mod shutdown;
 mod stream;
+mod stream_cuts;
 mod stream_kinds;

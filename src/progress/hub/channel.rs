@@ -260,9 +260,9 @@ impl Channel {
     }
 
     /// What `past` has of what came after `after`, as far as it is still true.
-    pub(super) fn remembered(&self, past: &Option<Past>, after: StreamId) -> Option<Vec<Frame>> {
+    pub(super) fn remembered(&self, past: Option<&Past>, after: StreamId) -> Option<Vec<Frame>> {
         let state = self.lock();
-        let past = past.as_ref().filter(|it| it.after == after && it.epoch == state.epoch)?;
+        let past = past.filter(|it| it.after == after && it.epoch == state.epoch)?;
         Some(past.frames.iter().filter(|it| state.is_told(it)).cloned().collect())
     }
 

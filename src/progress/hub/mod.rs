@@ -115,6 +115,23 @@ impl Hub {
         place.map(Place).map_err(|_| Error::Busy("too many streams are open"))
     }
 
+    /// Streams that are open.
+    pub(super) fn n_open(&self) -> usize {
+        self.0.config.max_streams.saturating_sub(self.0.places.available_permits())
+    }
+
+    /// At most `n` jobs with how many watch each, the most watched first.
+    pub(super) fn most_watched(&self, n: usize) -> Vec<(JobId, usize)> {
+        let mut watched: Vec<_> = {
+            let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = |it: &Arc<Channel>| (it.job, it.n_subscribers.load(Ordering::Relaxed));
+            channels.values().map(count).filter(|it| it.1 > 0).collect()
+        };
+        watched.sort_by_key(|it| std::cmp::Reverse(it.1));
+        watched.truncate(n);
+        watched
+    }
+
     /// Joins the watchers of `job`. With `after`, what came after that event is caught up first.
     ///
     /// # Errors
@@ -205,7 +222,7 @@ impl Hub {
     ) -> Result<Option<Vec<Frame>>> {
         const PAGE: u64 = 100;
         let mut past = channel.past.lock().await;
-        if let Some(frames) = channel.remembered(&past, after) {
+        if let Some(frames) = channel.remembered(past.as_ref(), after) {
             return Ok(Some(frames));
         }
         let turn = self.0.replays.acquire().await;

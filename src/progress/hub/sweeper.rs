@@ -43,7 +43,9 @@ impl Hub {
 
     async fn sweep_chunk(&self, chunk: &[Arc<Channel>]) {
         let live: Vec<_> = chunk.iter().filter(|it| !it.is_over()).cloned().collect();
-        chunk.iter().for_each(|it| it.forget_past());
+        for channel in chunk {
+            channel.forget_past();
+        }
         let every = self.0.config.status_check;
         let due: Vec<_> = live.iter().filter(|it| it.check_is_due(every)).cloned().collect();
         self.read(live).await;

@@ -27,7 +27,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// A peer that acknowledges nothing for this long is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// A peer that is there and takes nothing for this long is cut; it can resume.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 /// How long a peer may take to close after the end.
 const LINGER: Duration = Duration::from_secs(1);
 /// Slices in one write.
