@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench-sse image clean
+.PHONY: help run demo test check bench-sse soak image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ bench-sse: ## Measure streams beside nchan and FastAPI; BENCH_QUICK=1 is shorter
 	@scripts/setup rust redis nchan bench-python
 	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
 		cargo bench --locked --bench sse -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
+
+soak: ## Ten minutes of browsers that come and go while Redis is killed; SOAK_SECS for another time
+	@scripts/setup rust redis nchan
+	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
+		cargo bench --locked --bench sse -- --soak $(or $(SOAK_SECS),600)
 
 image: ## Build the container image
 	@docker build --tag $(image) .

@@ -57,6 +57,11 @@ impl Process {
         self.family().into_iter().map(cpu_seconds_of).sum()
     }
 
+    pub(crate) fn kill(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+
     /// Resident memory.
     pub(crate) fn rss_kib(&self) -> f64 {
         self.family().into_iter().map(rss_kib_of).sum()
