@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{App, Config, demo, telemetry};
+use crate::{App, Config, demo, openapi, router, telemetry};
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
@@ -39,6 +39,12 @@ enum Command {
     },
     /// Print the effective settings, secrets masked.
     CheckConfig,
+    /// List what the service answers to: method, path, the roles that may call, and what it does.
+    Routes {
+        /// Print the OpenAPI document in place of the list.
+        #[arg(long)]
+        openapi: bool,
+    },
 }
 
 impl Cli {
@@ -70,6 +76,7 @@ impl Cli {
             Command::Health { url } => {
                 runtime.block_on(health(&url.unwrap_or_else(|| local_url(&config))))
             }
+            Command::Routes { openapi } => routes(openapi),
             Command::CheckConfig => Ok(()),
         }
     }
@@ -86,6 +93,18 @@ async fn serve(config: Config) -> Result<()> {
         std::io::stdout().write_all(demo::welcome(address).as_bytes())?;
     }
     app.run(stop).await
+}
+
+fn routes(as_openapi: bool) -> Result<()> {
+    let document = router::document()?;
+    let mut out = std::io::stdout().lock();
+    if as_openapi {
+        return Ok(writeln!(out, "{document:#}")?);
+    }
+    for [method, path, roles, summary] in openapi::list(&document) {
+        writeln!(out, "{method:7} {path:55} {roles:22} {summary}")?;
+    }
+    Ok(())
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>> {

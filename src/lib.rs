@@ -13,6 +13,7 @@ mod celery;
 mod demo;
 mod health;
 mod jobs;
+mod openapi;
 mod progress;
 mod rate_limit;
 mod web;

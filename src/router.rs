@@ -15,15 +15,17 @@ use tower_http::{
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
 };
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config::Config,
     health,
     http::{
-        BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic,
+        BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, progress, rate_limit,
+    jobs, openapi, progress, rate_limit,
     state::AppState,
     web, workers,
 };
@@ -40,21 +42,45 @@ pub struct CorsConfig {
 ///
 /// If an origin of the settings is none.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
-    let mut limited = Router::new()
-        .merge(jobs::routes::router())
-        .merge(progress::routes::router())
-        .merge(workers::routes::router());
+    let mut limited = limited_routes();
     if config.rate_limit.enabled {
         // Not around paths that do not exist: refusing those costs less than counting them.
         limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
     }
-    let routes = limited
-        .merge(rate_limit::routes::router())
-        .merge(health::routes::router())
+    let (routes, collected) = limited.merge(other_routes()).split_for_parts();
+    let routes = routes
+        .merge(openapi::routes::router(&openapi::complete(collected)?))
         .merge(web::router(config.environment))
         .with_state(state);
     layered(routes, config)
 }
+
+/// What stands behind the rate limits.
+fn limited_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Shared::openapi())
+        .merge(jobs::routes::router())
+        .merge(progress::routes::router())
+        .merge(workers::routes::router())
+}
+
+/// What is never refused.
+fn other_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(rate_limit::routes::router()).merge(health::routes::router())
+}
+
+/// The API document of this build.
+///
+/// # Errors
+///
+/// If it cannot be written as JSON, which does not happen.
+pub(crate) fn document() -> Result<serde_json::Value> {
+    Ok(openapi::complete(limited_routes().merge(other_routes()).into_openapi())?)
+}
+
+/// What no operation names and all may answer with.
+#[derive(OpenApi)]
+#[openapi(components(schemas(ProblemBody)))]
+struct Shared;
 
 /// What every request meets, whatever its route.
 fn layered(routes: Router, config: &Config) -> Result<Router> {

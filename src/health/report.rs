@@ -5,13 +5,14 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::error::Result;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// The worst that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Healthy,
@@ -22,13 +23,17 @@ pub(crate) enum Verdict {
 }
 
 /// The body of `/health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HealthReport)]
 pub(crate) struct Report {
     pub(crate) status: Verdict,
+    #[schema(example = "image2model-gateway")]
     service: &'static str,
+    #[schema(example = "0.1.0")]
     version: &'static str,
     timestamp: DateTime<Utc>,
     uptime_seconds: i64,
+    #[schema(example = json!({"ping": {"status": "ok", "response_time_ms": 0.2}}))]
     checks: Map<String, Value>,
 }
 

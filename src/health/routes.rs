@@ -1,43 +1,74 @@
 //! `/livez`, `/readyz`, `/startupz`, `/health`: for Kubernetes and for people, without a key.
 
 use axum::{
-    Router,
     extract::State,
     http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Health, report::Verdict};
-use crate::{http::Json, state::AppState};
+use super::{
+    Health,
+    report::{Report, Verdict},
+};
+use crate::{
+    http::{Json, also_at},
+    state::AppState,
+};
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/startupz", get(started))
-        .route("/health", get(health))
-        // The deployed front-end's names for the same.
-        .route("/api/v1/health", get(health))
-        .route("/api/v1/health/", get(health))
-        .route("/api/v1/health/detailed", get(health))
-        .route("/api/v1/health/liveness", get(live))
-        .route("/api/v1/health/readiness", get(ready))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(started))
+        .routes(routes!(health))
+        .routes(also_at("/api/v1/health", routes!(health)))
+        .routes(also_at("/api/v1/health/", routes!(health)))
+        .routes(also_at("/api/v1/health/detailed", routes!(health)))
+        .routes(also_at("/api/v1/health/liveness", routes!(live)))
+        .routes(also_at("/api/v1/health/readiness", routes!(ready)))
 }
 
-#[derive(Serialize)]
+/// The answer of a probe.
+#[derive(Serialize, ToSchema)]
+struct Probe<'a> {
+    /// `ok` or `not ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// With `?verbose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<&'a [Check]>,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Check {
+    #[schema(example = "redis")]
     name: &'static str,
     ok: bool,
 }
 
-/// The process runs. Says nothing of Redis: a restart here would not mend it there.
+/// Read by hand: `?verbose` has no value.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `probe` looks for")]
+struct ProbeQuery {
+    /// Says each check; its value does not matter.
+    verbose: Option<String>,
+}
+
+/// Whether the process runs
+///
+/// Says nothing of Redis: a restart here would not mend it there.
+#[utoipa::path(get, path = "/livez", tag = "health", params(ProbeQuery), responses((status = 200, body = Probe)))]
 async fn live(uri: Uri) -> Response {
     probe(&uri, &[Check { name: "process", ok: true }])
 }
 
-/// Requests can be served.
+/// Whether requests can be served
+#[utoipa::path(get, path = "/readyz", tag = "health", params(ProbeQuery), responses(
+    (status = 200, body = Probe), (status = 503, description = "Not now.", body = Probe)))]
 async fn ready(State(health): State<Health>, uri: Uri) -> Response {
     let is_up = health.0.redis.is_up();
     probe(
@@ -50,11 +81,16 @@ async fn ready(State(health): State<Health>, uri: Uri) -> Response {
     )
 }
 
-/// Redis was reached once.
+/// Whether Redis was reached once
+#[utoipa::path(get, path = "/startupz", tag = "health", params(ProbeQuery), responses(
+    (status = 200, body = Probe), (status = 503, description = "Not yet.", body = Probe)))]
 async fn started(State(health): State<Health>, uri: Uri) -> Response {
     probe(&uri, &[Check { name: "redis_reached", ok: health.has_started() }])
 }
 
+/// Report how the service and its Redis are
+#[utoipa::path(get, path = "/health", tag = "health", responses(
+    (status = 200, body = Report), (status = 503, description = "Cannot serve.", body = Report)))]
 async fn health(State(health): State<Health>) -> Response {
     let report = health.report().await;
     let status = match report.status {
@@ -66,17 +102,12 @@ async fn health(State(health): State<Health>) -> Response {
 
 /// `ok` or `not ok`; with `?verbose`, each check.
 fn probe(uri: &Uri, checks: &[Check]) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        status: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        checks: Option<&'a [Check]>,
-    }
     let ok = checks.iter().all(|it| it.ok);
     let verbose = uri
         .query()
         .is_some_and(|it| it.split('&').any(|it| it == "verbose" || it.starts_with("verbose=")));
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Body { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };
+    let body =
+        Probe { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };
     (status, Json(body)).into_response()
 }

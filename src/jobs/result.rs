@@ -3,15 +3,16 @@
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::new_job::{check_filename, check_url};
+use super::new_job::{Filename, Link, check_filename, check_url};
 use crate::{
     error::{Error, Result},
     ids::FileId,
 };
 
 /// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileResult {
     status: Outcome,
@@ -24,7 +25,7 @@ pub(crate) struct FileResult {
     attempt: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
     Completed,
@@ -32,12 +33,21 @@ enum Outcome {
 }
 
 /// The finished model. Fields beyond these are kept.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({
+    "filename": "chair.glb",
+    "size": 81_920,
+    "mime_type": "model/gltf-binary",
+    "url": "https://models.example/chair.glb",
+    "rendered_image": {"url": "https://models.example/chair.png"},
+}))]
 struct Model {
+    #[schema(value_type = Filename)]
     filename: String,
     /// Bytes.
     size: u64,
     mime_type: String,
+    #[schema(value_type = Link)]
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rendered_image: Option<RenderedImage>,
@@ -45,8 +55,9 @@ struct Model {
     more: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct RenderedImage {
+    #[schema(value_type = Link)]
     url: String,
     #[serde(flatten)]
     more: Map<String, Value>,

@@ -1,6 +1,7 @@
 //! Progress as workers report it, checked once.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     error::{Error, Result},
@@ -8,30 +9,42 @@ use crate::{
 };
 
 /// The body of POST …/`files/{file_id}/progress`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileReport {
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
     progress: u8,
+    /// For people, at most 1024 bytes.
+    #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
+    /// What is from an older attempt than the present one is ignored.
+    #[schema(minimum = 1)]
     #[serde(default)]
     attempt: Option<u32>,
 }
 
 /// The body of POST …/progress: many files at once.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchReport {
+    #[schema(min_items = 1)]
     files: Vec<BatchItem>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchItem {
     file_id: FileId,
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
     progress: u8,
+    /// For people, at most 1024 bytes.
+    #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
+    #[schema(minimum = 1)]
     #[serde(default)]
     attempt: Option<u32>,
 }

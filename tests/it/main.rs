@@ -13,6 +13,7 @@ mod embedded;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod openapi;
 mod outage;
 mod property;
 mod python;
