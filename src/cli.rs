@@ -76,7 +76,7 @@ impl Cli {
             Command::Health { url } => {
                 runtime.block_on(health(&url.unwrap_or_else(|| local_url(&config))))
             }
-            Command::Routes { openapi } => routes(openapi),
+            Command::Routes { openapi } => routes(&config, openapi),
             Command::CheckConfig => Ok(()),
         }
     }
@@ -95,8 +95,8 @@ async fn serve(config: Config) -> Result<()> {
     app.run(stop).await
 }
 
-fn routes(as_openapi: bool) -> Result<()> {
-    let document = router::document()?;
+fn routes(config: &Config, as_openapi: bool) -> Result<()> {
+    let document = router::document(config)?;
     let mut out = std::io::stdout().lock();
     if as_openapi {
         return Ok(writeln!(out, "{document:#}")?);

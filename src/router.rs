@@ -49,7 +49,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
     }
     let (routes, collected) = limited.merge(other_routes()).split_for_parts();
     let routes = routes
-        .merge(openapi::routes::router(&openapi::complete(collected)?))
+        .merge(openapi::routes::router(&openapi::complete(collected, config)?))
         .merge(web::router(config.environment))
         .with_state(state);
     layered(routes, config)
@@ -73,8 +73,8 @@ fn other_routes() -> OpenApiRouter<AppState> {
 /// # Errors
 ///
 /// If it cannot be written as JSON, which does not happen.
-pub(crate) fn document() -> Result<serde_json::Value> {
-    Ok(openapi::complete(limited_routes().merge(other_routes()).into_openapi())?)
+pub(crate) fn document(config: &Config) -> Result<serde_json::Value> {
+    Ok(openapi::complete(limited_routes().merge(other_routes()).into_openapi(), config)?)
 }
 
 /// What no operation names and all may answer with.

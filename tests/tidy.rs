@@ -63,7 +63,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["ids", "web"]),
-    ("openapi", &["http"]),
+    ("openapi", &["config", "http"]),
     ("web", &["config", "http", "ids", "state"]),
     ("health", &["error", "http", "redis", "state"]),
     (

@@ -7,6 +7,7 @@ mod problem;
 mod request;
 mod server;
 mod takeover;
+mod whole;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,6 +21,7 @@ pub(crate) use self::{
     request::{CallerLabel, Deadline, log_request, render_problems},
     server::Server,
     takeover::{Taken, Takeover},
+    whole::{maybe_whole, whole},
 };
 
 /// The listener and its limits.

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::Config;
 use crate::{
     error::{Error, Result},
+    http::maybe_whole,
     ids::{FileId, Sha256Hex, quoted},
 };
 
@@ -43,7 +44,7 @@ struct NewFile {
     filename: String,
     /// Bytes.
     #[schema(example = 204_800)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[schema(
         example = "image/png",

@@ -13,7 +13,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Circumstances, Cursor, FileResult, Filter, JobFile, Jobs, NewJob, Status, Summary,
     body::{self, JobBody},
-    download, status_cache,
+    download,
+    result::{ResultBody, StoredBody},
+    status_cache,
 };
 use crate::{
     auth::{Client, ClientOrAdmin, Reader, Tickets, Worker},
@@ -303,7 +305,7 @@ async fn file(
 ///
 /// Writing the same one twice counts once. The last file's result ends the job.
 #[utoipa::path(put, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
-    security(("key" = ["worker"])), request_body = FileResult,
+    security(("key" = ["worker"])), request_body = ResultBody,
     responses((status = 200, body = Finished), (status = 409, description = "INVALID_TRANSITION")))]
 async fn finish(
     State(jobs): State<Jobs>,
@@ -327,7 +329,7 @@ struct Finished {
 
 /// Read a file's result
 #[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
-    security(("key" = ["client", "worker"])), responses((status = 200, body = FileResult)))]
+    security(("key" = ["client", "worker"])), responses((status = 200, body = StoredBody)))]
 async fn result(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,

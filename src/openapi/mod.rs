@@ -5,6 +5,7 @@
 
 mod errors;
 mod example;
+mod limits;
 mod operation;
 mod parameters;
 pub(crate) mod routes;
@@ -12,6 +13,8 @@ mod schema;
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
+
+use crate::config::Config;
 
 /// The version of the document's own form, and of the API that it describes.
 const INTRODUCTION: &str = include_str!("introduction.md");
@@ -40,7 +43,7 @@ const TAGS: [(&str, &str); 12] = [
 /// # Errors
 ///
 /// If it cannot be written as JSON, which does not happen.
-pub(crate) fn complete(collected: OpenApi) -> serde_json::Result<Value> {
+pub(crate) fn complete(collected: OpenApi, config: &Config) -> serde_json::Result<Value> {
     let mut document = serde_json::to_value(collected)?;
     document["info"] = json!({
         "title": "image2model-gateway",
@@ -55,6 +58,7 @@ pub(crate) fn complete(collected: OpenApi) -> serde_json::Result<Value> {
     let mut paths = object(&mut document["paths"]);
     schema::tidy_all(&mut schemas, &paths);
     errors::name_all_codes(&mut schemas);
+    limits::apply(&mut schemas, config);
     for (path, item) in &mut paths {
         let item = item.as_object_mut().into_iter().flatten();
         for (method, operation) in item.filter(|it| it.1.is_object()) {

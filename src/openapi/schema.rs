@@ -44,6 +44,7 @@ fn tidy(schema: &mut Value, may_be_null: bool) {
     if let Some(example) = map.remove("example") {
         map.insert("examples".to_owned(), json!([example]));
     }
+    bound(map);
     let required = map.get("required").cloned().unwrap_or_default();
     let is_required =
         |name: &String| required.as_array().is_some_and(|it| it.iter().any(|it| it == name));
@@ -66,6 +67,20 @@ fn tidy(schema: &mut Value, may_be_null: bool) {
             _ => (),
         }
     }
+}
+
+/// Says of an unsigned number how large it may be.
+fn bound(map: &mut Map<String, Value>) {
+    let most = match map.get("format").and_then(Value::as_str) {
+        Some("u-int8") => u64::from(u8::MAX),
+        Some("u-int16") => u64::from(u16::MAX),
+        Some("u-int32") => u64::from(u32::MAX),
+        Some("u-int64") => u64::MAX,
+        _ => return,
+    };
+    map.remove("format");
+    map.entry("minimum").or_insert(json!(0));
+    map.entry("maximum").or_insert(json!(most));
 }
 
 pub(super) fn forbid_null(schema: &mut Value) {

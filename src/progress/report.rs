@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{Error, Result},
+    http::{maybe_whole, whole},
     ids::FileId,
 };
 
@@ -14,6 +15,7 @@ use crate::{
 pub(super) struct FileReport {
     /// Percent.
     #[schema(maximum = 100, example = 40)]
+    #[serde(deserialize_with = "whole")]
     progress: u8,
     /// For people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
@@ -21,7 +23,7 @@ pub(super) struct FileReport {
     message: Option<String>,
     /// What is from an older attempt than the present one is ignored.
     #[schema(minimum = 1)]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_whole")]
     attempt: Option<u32>,
 }
 
@@ -39,13 +41,14 @@ struct BatchItem {
     file_id: FileId,
     /// Percent.
     #[schema(maximum = 100, example = 40)]
+    #[serde(deserialize_with = "whole")]
     progress: u8,
     /// For people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
     #[schema(minimum = 1)]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_whole")]
     attempt: Option<u32>,
 }
 
