@@ -24,7 +24,7 @@ demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@exec $(gateway) demo $(DEMO_ARGS)
 
 test: ## Run every test
-	@scripts/setup rust nextest redis python browser
+	@scripts/setup rust nextest redis python browser typescript
 	@echo "== tests"
 	@cargo nextest run --locked --lib --bins --tests --profile $(profile)
 	@echo "== documentation tests"
@@ -62,4 +62,4 @@ image: ## Build the container image
 
 clean: ## Remove what was built and what scripts/setup put here
 	@cargo clean --quiet
-	@rm -rf .cache tests/browser/node_modules
+	@rm -rf .cache tests/browser/node_modules clients/typescript/node_modules clients/typescript/dist
