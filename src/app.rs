@@ -14,6 +14,7 @@ use crate::{
     health::Health,
     http::Server,
     jobs::Jobs,
+    locks::Locks,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     redis::{Redis, Retention},
@@ -72,8 +73,9 @@ impl App {
         let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
+        let locks = Self::locks(config, redis, tasks);
         let workers = celery
-            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), redis.clone(), tasks));
+            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
         let drain_spread = config.server.drain_spread;
         Ok(AppState {
             keys: ApiKeys::new(&config.auth),
@@ -89,7 +91,17 @@ impl App {
                 redis.clone(),
             ),
             jobs,
+            locks,
         })
+    }
+
+    fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {
+        let mut of_callers = config.locks.clone();
+        // Who waits has to be answered before the request's time is up.
+        let answered_by =
+            config.server.request_timeout.saturating_sub(config.redis.command_timeout);
+        of_callers.max_wait = of_callers.max_wait.min(answered_by);
+        Locks::new(redis.clone(), of_callers, tasks.clone())
     }
 
     /// Where the service listens, with the port that port 0 became.
@@ -127,6 +139,7 @@ impl App {
             stop_accepting.cancel();
         };
         let (all_finished, ()) = tokio::join!(serving, leave);
+        state.locks.drain().await;
         let all_ended = tasks.drain(shutdown_timeout).await;
         if a_part_died {
             bail!("a part of the service ended unexpectedly; see the log");

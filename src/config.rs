@@ -41,6 +41,8 @@ pub struct Config {
     pub sse: crate::progress::SseConfig,
     /// How often callers may call.
     pub rate_limit: crate::rate_limit::Config,
+    /// What callers may ask of locks.
+    pub locks: crate::locks::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
     /// What is logged.
@@ -105,6 +107,7 @@ impl Config {
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
+        self.locks.check().context("locks")?;
         self.telemetry_check()
     }
 

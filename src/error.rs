@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{FileId, JobId};
+use crate::ids::{FileId, JobId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +37,10 @@ pub(crate) enum Error {
     WrongStatus { job: JobId, present: String, wanted: &'static str },
     #[error("file {file} is at attempt {present}; this report is from an older one")]
     StaleAttempt { file: FileId, present: u64 },
+    #[error("{resource} is locked by another holder")]
+    LockUnavailable { resource: Resource, expires_in: Option<Duration> },
+    #[error("{resource} is not locked by this token, or no longer")]
+    LockLost { resource: Resource },
     #[error("too many requests by the limit {policy:?}")]
     RateLimited { policy: String, retry_after: Duration },
     /// As many streams are open as may be, or the service is about to stop.

@@ -1,6 +1,6 @@
 //! The names that callers and Redis keys use, each checked once and then a type.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -183,6 +183,39 @@ impl FromStr for StreamId {
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// What a lock is for, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resource(Arc<str>);
+
+impl Resource {
+    /// One of the service's own, which no caller can name.
+    pub(crate) fn internal(name: &str) -> Self {
+        Self(Arc::from(format!("i2m:{name}")))
+    }
+}
+
+impl FromStr for Resource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        const MAX_BYTES: usize = 200;
+        let is_plain = !text.chars().any(|it| it.is_control() || it.is_whitespace());
+        if (1..=MAX_BYTES).contains(&text.len()) && is_plain && !text.starts_with("i2m:") {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(Error::Invalid(format!(
+            "a resource has 1 to {MAX_BYTES} bytes, no spaces, and does not begin with i2m:; got {}",
+            quoted(text)
+        )))
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -14,6 +14,7 @@ mod demo;
 mod health;
 mod jobs;
 mod openapi;
+mod locks;
 mod progress;
 mod rate_limit;
 mod web;

@@ -6,6 +6,7 @@ use crate::{
     auth::{ApiKeys, Tickets},
     health::Health,
     jobs::Jobs,
+    locks::Locks,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     workers::Workers,
@@ -21,6 +22,7 @@ pub(crate) struct AppState {
     pub(crate) hub: Hub,
     pub(crate) health: Health,
     pub(crate) limiter: RateLimiter,
+    pub(crate) locks: Locks,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

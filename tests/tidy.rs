@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "health",
             "http",
             "jobs",
+            "locks",
             "progress",
             "rate_limit",
             "redis",
@@ -40,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http",
             "jobs",
             "openapi",
+            "locks",
             "progress",
             "rate_limit",
             "state",
@@ -47,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
-    ("state", &["auth", "health", "jobs", "progress", "rate_limit", "workers"]),
+    ("state", &["auth", "health", "jobs", "locks", "progress", "rate_limit", "workers"]),
     (
         "config",
         &[
@@ -55,6 +57,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "celery",
             "http",
             "jobs",
+            "locks",
             "progress",
             "rate_limit",
             "redis",
@@ -68,8 +71,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("health", &["error", "http", "redis", "state"]),
     (
         "workers",
-        &["auth", "celery", "error", "http", "ids", "jobs", "progress", "redis", "state", "tasks"],
+        &[
+            "auth", "celery", "error", "http", "ids", "jobs", "locks", "progress", "redis",
+            "state", "tasks",
+        ],
     ),
+    ("locks", &["auth", "config", "error", "http", "ids", "redis", "state", "tasks"]),
     ("rate_limit", &["auth", "config", "error", "http", "ids", "progress", "redis", "state"]),
     ("progress", &["auth", "config", "error", "http", "ids", "jobs", "redis", "state", "tasks"]),
     ("jobs", &["auth", "celery", "config", "error", "http", "ids", "redis", "state"]),
@@ -93,7 +100,6 @@ const FRED: &[&str] = &[
     "health/mod.rs",
     "jobs/list.rs",
     "jobs/status_cache.rs",
-    "workers/mod.rs",
 ];
 /// Who may name `axum`: what speaks HTTP.
 const AXUM: &[&str] = &[

@@ -130,6 +130,16 @@ impl From<Error> for Problem {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
                     .with("attempt", *present)
             }
+            Error::LockUnavailable { resource, expires_in } => {
+                let problem = Self::new(S::CONFLICT, "LOCK_UNAVAILABLE", error.to_string())
+                    .with("resource", resource.to_string());
+                match expires_in.and_then(|it| u64::try_from(it.as_millis()).ok()) {
+                    Some(ms) => problem.with("expires_in_ms", ms),
+                    None => problem,
+                }
+            }
+            Error::LockLost { resource } => Self::new(S::CONFLICT, "LOCK_LOST", error.to_string())
+                .with("resource", resource.to_string()),
             Error::RateLimited { policy, retry_after } => Self::too_many(policy, *retry_after),
             Error::TooSlow(_) => Self::new(
                 S::GATEWAY_TIMEOUT,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use fred::types::Key;
 
-use crate::ids::{FileId, JobId, Sha256Hex};
+use crate::ids::{FileId, JobId, Resource, Sha256Hex};
 
 /// Celery task ids by their last sign of life, in the jobs database.
 pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
@@ -14,8 +14,6 @@ pub(crate) const OUTBOX: &str = "i2m:outbox";
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
 /// With a Celery task id: which job it works on, in the jobs database.
 pub(crate) const TASK_PREFIX: &str = "i2m:task:";
-/// Who looks after Celery for all processes, in the jobs database.
-pub(crate) const KEEPER: &str = "lock:i2m:celery-keeper";
 
 /// A job's Celery tasks, in the jobs database.
 pub(crate) fn job_tasks_key(job: JobId) -> String {
@@ -90,6 +88,26 @@ pub(crate) fn ticket_secret_key() -> &'static str {
 /// What a policy counts of a caller, in the rate limits database; the seed's for `key:{api_key_hash}` and `ip:{ip}`.
 pub(crate) fn rate_limit_key(of: fmt::Arguments<'_>) -> String {
     format!("rl:{of}")
+}
+
+/// The seed's key of a lock, in the jobs database.
+pub(crate) fn lock_key(resource: &Resource) -> String {
+    format!("lock:{resource}")
+}
+
+/// Who of this service's callers took a lock last, and its fence, in the jobs database.
+pub(crate) fn lock_record_key(resource: &Resource) -> String {
+    format!("i2m:lock:{resource}")
+}
+
+/// Where the service says that it released a lock.
+pub(crate) fn lock_released_channel(resource: &Resource) -> String {
+    format!("lock:{resource}:released")
+}
+
+/// Keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock: heard when any program releases it.
+pub(crate) fn lock_changes_channel(resource: &Resource) -> String {
+    format!("__keyspace@1__:{}", lock_key(resource))
 }
 
 /// Keyspace events (`K` and `t` of `notify-keyspace-events`) of a job's stream: heard when any program adds

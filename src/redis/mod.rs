@@ -3,6 +3,7 @@
 //! Every call is bounded: it is refused at once while its connection is known to be down, and after
 //! `command_timeout` in any case. A call given up may still have been applied; see `docs/REDIS.md`.
 
+mod bell;
 mod config;
 mod embedded;
 mod keys;
@@ -27,16 +28,18 @@ use fred::{
 };
 
 pub(crate) use self::{
+    bell::Bell,
     config::{Config, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
-        job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
+        ACTIVE_TASKS, CANCELLING, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
+        job_key, job_tasks_key, lock_changes_channel, lock_key, lock_record_key,
+        lock_released_channel, progress_channel, rate_limit_key, result_key,
         stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
     subscriber::{Signal, Subscriber},
 };
-use self::{embedded::Embedded, slot::Slot};
+use self::{bell::Bells, embedded::Embedded, slot::Slot};
 use crate::{
     error::{Error, Result},
     tasks::Tasks,
@@ -65,6 +68,7 @@ struct Inner {
     databases: [Server; 5],
     address: FredConfig,
     subscriber: Subscriber,
+    bells: Bells,
 }
 
 impl Redis {
@@ -89,7 +93,13 @@ impl Redis {
             database(Database::Cache)?,
         ];
         let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
-        Ok(Self(Arc::new(Inner { databases, address, subscriber })))
+        let bells = Bells::start(subscriber.clone(), tasks);
+        Ok(Self(Arc::new(Inner { databases, address, subscriber, bells })))
+    }
+
+    /// A bell that rings when something is said on one of `channels`, from the return of this on.
+    pub(crate) async fn bell(&self, channels: Vec<String>) -> Bell {
+        self.0.bells.hang(channels).await
     }
 
     /// The process's one connection that subscribes to channels of jobs.

@@ -15,6 +15,8 @@ mod jobs;
 mod keys;
 mod lifecycle;
 mod openapi;
+mod lock_guard;
+mod locks;
 mod outage;
 mod property;
 mod python;

@@ -1,0 +1,109 @@
+//! Work that only one process may do at a time: its lock is renewed while it runs, and it ends when the lock is lost.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{info, warn};
+
+use super::{Held, Locks, Wanted};
+use crate::error::{Error, Result};
+
+impl Locks {
+    /// Runs `work` under a lock, if it can be had within `wanted.wait`; else, or when the service is about to stop,
+    /// returns nothing. `work` is given the fencing token.
+    ///
+    /// The lock is renewed at each third of its TTL. When it is lost `work` is dropped, so that it stops at its next
+    /// await: when Redis says so, or when it could not be renewed for nine tenths of its TTL. The last tenth is for
+    /// clocks that differ and for what `work` has sent before. What must hold even then needs the fencing token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LockLost`]; those of [`Locks::acquire`] but [`Error::LockUnavailable`].
+    pub(crate) async fn exclusively<T, F>(
+        &self,
+        wanted: &Wanted,
+        work: impl FnOnce(u64) -> F,
+    ) -> Result<Option<T>>
+    where
+        F: Future<Output = T>,
+    {
+        let _counted = self.0.guarding.token();
+        if self.0.draining.is_cancelled() {
+            return Ok(None);
+        }
+        let held = match self.acquire(wanted).await {
+            Ok(held) => held,
+            Err(Error::LockUnavailable { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let abandoned = Abandoned { locks: self, held: &held, is_over: false };
+        let outcome = tokio::select! {
+            done = work(held.fencing_token) => Ok(Some(done)),
+            () = self.renew_until_lost(&held, wanted.ttl) => {
+                warn!(resource = %held.resource, "lost a lock in the middle of what it guards");
+                Err(Error::LockLost { resource: held.resource.clone() })
+            }
+            () = self.0.draining.cancelled() => Ok(None),
+        };
+        abandoned.finish(outcome.is_ok()).await;
+        outcome
+    }
+
+    /// Ends all guarded work and gives its locks back, so that other processes need not wait for them to expire.
+    pub(crate) async fn drain(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        self.0.draining.cancel();
+        self.0.guarding.close();
+        if timeout(PATIENCE, self.0.guarding.wait()).await.is_err() {
+            info!("some locks could not be given back; they expire");
+        }
+    }
+
+    async fn renew_until_lost(&self, held: &Held, ttl: Duration) {
+        let surely_ours = ttl - ttl / 10;
+        let mut ours_until = held.asked_at + surely_ours;
+        let mut pause = ttl / 3;
+        loop {
+            sleep(pause).await;
+            let asked_at = Instant::now();
+            let renewal = self.extend(&held.resource, held.token, ttl);
+            match timeout_at(ours_until, renewal).await {
+                Ok(Ok(_)) => {
+                    ours_until = asked_at + surely_ours;
+                    pause = ttl / 3;
+                }
+                Ok(Err(Error::LockLost { .. })) | Err(_) => return,
+                Ok(Err(_)) => pause = ttl / 20,
+            }
+        }
+    }
+}
+
+/// Gives the lock back even if the work is dropped from outside.
+struct Abandoned<'a> {
+    locks: &'a Locks,
+    held: &'a Held,
+    is_over: bool,
+}
+
+impl Abandoned<'_> {
+    async fn finish(mut self, is_ours: bool) {
+        if is_ours {
+            // What cannot be given back ends with its TTL.
+            _ = self.locks.release(&self.held.resource, self.held.token).await;
+        }
+        self.is_over = true;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let (locks, held) = (self.locks.clone(), self.held.clone());
+        self.locks.0.tasks.spawn_unguarded("lock release", async move {
+            _ = locks.release(&held.resource, held.token).await;
+        });
+    }
+}
