@@ -31,22 +31,24 @@ impl Locks {
         if self.0.draining.is_cancelled() {
             return Ok(None);
         }
-        let held = match self.acquire(wanted).await {
-            Ok(held) => held,
+        let grant = match self.grant(wanted).await {
+            Ok(grant) => grant,
             Err(Error::LockUnavailable { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let abandoned = Abandoned { locks: self, held: &held, is_over: false };
+        let held = &grant.held;
         let outcome = tokio::select! {
-            done = work(held.fencing_token) => Ok(Some(done)),
-            () = self.renew_until_lost(&held, wanted.ttl) => {
+            done = work(held.fencing_token) => Some(done),
+            () = self.renew_until_lost(held, wanted.ttl) => {
                 warn!(resource = %held.resource, "lost a lock in the middle of what it guards");
-                Err(Error::LockLost { resource: held.resource.clone() })
+                return Err(Error::LockLost { resource: grant.keep().resource });
             }
-            () = self.0.draining.cancelled() => Ok(None),
+            () = self.0.draining.cancelled() => None,
         };
-        abandoned.finish(outcome.is_ok()).await;
-        outcome
+        let held = grant.keep();
+        // What cannot be given back ends with its TTL.
+        _ = self.release(&held.resource, held.token).await;
+        Ok(outcome)
     }
 
     /// Ends all guarded work and gives its locks back, so that other processes need not wait for them to expire.
@@ -76,34 +78,5 @@ impl Locks {
                 Ok(Err(_)) => pause = ttl / 20,
             }
         }
-    }
-}
-
-/// Gives the lock back even if the work is dropped from outside.
-struct Abandoned<'a> {
-    locks: &'a Locks,
-    held: &'a Held,
-    is_over: bool,
-}
-
-impl Abandoned<'_> {
-    async fn finish(mut self, is_ours: bool) {
-        if is_ours {
-            // What cannot be given back ends with its TTL.
-            _ = self.locks.release(&self.held.resource, self.held.token).await;
-        }
-        self.is_over = true;
-    }
-}
-
-impl Drop for Abandoned<'_> {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let (locks, held) = (self.locks.clone(), self.held.clone());
-        self.locks.0.tasks.spawn_unguarded("lock release", async move {
-            _ = locks.release(&held.resource, held.token).await;
-        });
     }
 }

@@ -133,19 +133,23 @@ impl Locks {
     ///
     /// [`Error::LockUnavailable`]; [`Error::Busy`] when as many wait as may; [`Error::RedisUnavailable`].
     pub(crate) async fn acquire(&self, wanted: &Wanted) -> Result<Held> {
-        let acquired = self.acquire_unnoted(wanted).await;
-        match &acquired {
+        Ok(self.grant(wanted).await?.keep())
+    }
+
+    async fn grant(&self, wanted: &Wanted) -> Result<Grant> {
+        let granted = self.grant_unnoted(wanted).await;
+        match &granted {
             Ok(_) => self.note(Event::Granted, &wanted.resource),
             Err(Error::LockUnavailable { .. }) => self.note(Event::Refused, &wanted.resource),
             Err(_) => (),
         }
-        acquired
+        granted
     }
 
-    async fn acquire_unnoted(&self, wanted: &Wanted) -> Result<Held> {
+    async fn grant_unnoted(&self, wanted: &Wanted) -> Result<Grant> {
         if wanted.wait.is_zero() || !self.0.queues.has_waiters(&wanted.resource) {
             match self.attempt(wanted).await? {
-                Ok(held) => return Ok(held),
+                Ok(grant) => return Ok(grant),
                 Err(Refusal { expires_in, .. }) if wanted.wait.is_zero() => {
                     let resource = wanted.resource.clone();
                     return Err(Error::LockUnavailable { resource, expires_in });
@@ -168,7 +172,7 @@ impl Locks {
         }
     }
 
-    async fn wait_for(&self, wanted: &Wanted, last_seen: &mut Option<Duration>) -> Result<Held> {
+    async fn wait_for(&self, wanted: &Wanted, last_seen: &mut Option<Duration>) -> Result<Grant> {
         /// Of a lock whose holder is heard, in case what it said was lost.
         const LOOK_AGAIN: Duration = Duration::from_secs(5);
         /// Redis' clock has whole milliseconds.
@@ -182,7 +186,7 @@ impl Locks {
         };
         loop {
             let refusal = match self.attempt(wanted).await? {
-                Ok(held) => return Ok(held),
+                Ok(grant) => return Ok(grant),
                 Err(refusal) => refusal,
             };
             *last_seen = refusal.expires_in;
@@ -200,28 +204,26 @@ impl Locks {
         self.0.redis.bell(channels).await
     }
 
-    /// Asks once. What is granted to a caller that has gone, or that was told nothing, is given back.
-    async fn attempt(&self, wanted: &Wanted) -> Result<Result<Held, Refusal>> {
+    /// Asks once, to the end even if the caller goes.
+    async fn attempt(&self, wanted: &Wanted) -> Result<Result<Grant, Refusal>> {
         let (tell, told) = oneshot::channel();
         let (locks, wanted) = (self.clone(), wanted.clone());
         self.0.tasks.spawn_unguarded("lock attempt", async move {
             let (token, asked_at) = (Uuid::new_v4(), Instant::now());
             let Wanted { resource, ttl, .. } = wanted;
             let attempt = store::acquire(&locks.0.redis, &resource, token, ttl).await;
-            let is_surely_not_ours = matches!(attempt, Ok(Attempt::Held { .. }));
-            let is_unknown = attempt.is_err();
-            let answer = attempt.map(|it| match it {
-                Attempt::Granted { fencing_token, expires_at } => {
-                    let resource = resource.clone();
-                    Ok(Held { resource, token, fencing_token, expires_at, asked_at })
-                }
-                Attempt::Held { expires_in, is_heard } => Err(Refusal { expires_in, is_heard }),
-            });
-            let is_told = tell.send(answer).is_ok();
-            if is_unknown || (!is_told && !is_surely_not_ours) {
-                // What cannot be given back either ends with its TTL.
+            if attempt.is_err() {
+                // It may have been granted all the same.
                 _ = store::release(&locks.0.redis, &resource, token).await;
             }
+            // A grant that is not taken gives itself back.
+            _ = tell.send(attempt.map(|it| match it {
+                Attempt::Granted { fencing_token, expires_at } => {
+                    let held = Held { resource, token, fencing_token, expires_at, asked_at };
+                    Ok(Grant { locks, held, is_kept: false })
+                }
+                Attempt::Held { expires_in, is_heard } => Err(Refusal { expires_in, is_heard }),
+            }));
         });
         told.await.unwrap_or_else(|_| Err(Error::Busy("the service is about to stop")))
     }
@@ -268,6 +270,33 @@ impl Locks {
             Event::Lost => info!(%resource, "a lock was no longer its holder's"),
             event => debug!(%resource, ?event, "lock"),
         }
+    }
+}
+
+/// A lock that is given back unless somebody keeps it.
+struct Grant {
+    locks: Locks,
+    held: Held,
+    is_kept: bool,
+}
+
+impl Grant {
+    fn keep(mut self) -> Held {
+        self.is_kept = true;
+        self.held.clone()
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let (locks, held) = (self.locks.clone(), self.held.clone());
+        self.locks.0.tasks.spawn_unguarded("lock release", async move {
+            // What cannot be given back ends with its TTL.
+            _ = locks.release(&held.resource, held.token).await;
+        });
     }
 }
 
