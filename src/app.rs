@@ -9,12 +9,14 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{self, ApiKeys, Tickets},
+    cache::Cache,
     celery::Celery,
     config::{Config, Deployment},
     health::Health,
     http::Server,
     jobs::Jobs,
     locks::Locks,
+    models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     redis::{Redis, Retention},
@@ -73,6 +75,7 @@ impl App {
         let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
+        let cache = Cache::new(redis.clone(), config.cache.clone(), tasks.clone());
         let locks = Self::locks(config, redis, tasks);
         let workers = celery
             .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
@@ -92,6 +95,8 @@ impl App {
             ),
             jobs,
             locks,
+            models: Models::new(cache.clone(), config.models.clone()),
+            cache,
         })
     }
 

@@ -219,6 +219,63 @@ impl fmt::Display for Resource {
     }
 }
 
+/// A model's name, in `cache:model:{model_id}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ModelId(Arc<str>);
+
+impl ModelId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        plain_name(text, 128).map(Self).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a model id has 1 to 128 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(Arc<str>);
+
+impl FromStr for Tag {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        plain_name(text, 100).map(Self).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a tag has 1 to 100 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn plain_name(text: &str, max_bytes: usize) -> Option<Arc<str>> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    ((1..=max_bytes).contains(&text.len()) && is_plain).then(|| Arc::from(text))
+}
+
 /// `text` for a message to its sender: escaped, and cut so that it cannot flood a log.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 60;

@@ -9,12 +9,14 @@ mod router;
 mod state;
 
 mod auth;
+mod cache;
 mod celery;
 mod demo;
 mod health;
 mod jobs;
 mod openapi;
 mod locks;
+mod models;
 mod progress;
 mod rate_limit;
 mod web;

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::{Held, Locks, Wanted};
@@ -31,7 +31,11 @@ impl Locks {
         if self.0.draining.is_cancelled() {
             return Ok(None);
         }
-        let grant = match self.grant(wanted).await {
+        let granted = tokio::select! {
+            granted = self.grant(wanted) => granted,
+            () = self.0.draining.cancelled() => return Ok(None),
+        };
+        let grant = match granted {
             Ok(grant) => grant,
             Err(Error::LockUnavailable { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -62,12 +66,15 @@ impl Locks {
     }
 
     async fn renew_until_lost(&self, held: &Held, ttl: Duration) {
-        let surely_ours = ttl - ttl / 10;
+        let surely_ours = ttl.mul_f64(0.9);
         let mut ours_until = held.asked_at + surely_ours;
         let mut pause = ttl / 3;
         loop {
-            sleep(pause).await;
-            let asked_at = Instant::now();
+            let asked_at = ours_until.min(Instant::now() + pause);
+            sleep_until(asked_at).await;
+            if asked_at == ours_until {
+                return;
+            }
             let renewal = self.extend(&held.resource, held.token, ttl);
             match timeout_at(ours_until, renewal).await {
                 Ok(Ok(_)) => {
@@ -78,5 +85,35 @@ impl Locks {
                 Ok(Err(_)) => pause = ttl / 20,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{config::Config, ids::Resource, redis::Redis, tasks::Tasks};
+
+    #[tokio::test]
+    async fn a_lock_that_cannot_be_renewed_is_lost_before_it_ends() {
+        const TTL: Duration = Duration::from_millis(400);
+        let nowhere = ("I2M__REDIS__URL".to_owned(), "redis+unix:///nowhere/redis.sock".to_owned());
+        let config = Config::load(None, [nowhere]).unwrap();
+        let tasks = Tasks::default();
+        let redis = Redis::start(&config.redis, &tasks).await.unwrap();
+        let locks = Locks::new(redis, config.locks, tasks);
+        let started = Instant::now();
+        let held = Held {
+            resource: Resource::internal("test"),
+            token: Uuid::new_v4(),
+            fencing_token: 1,
+            expires_at: chrono::DateTime::default(),
+            asked_at: started,
+        };
+        locks.renew_until_lost(&held, TTL).await;
+        assert!(started.elapsed() >= TTL * 9 / 10, "{:?}", started.elapsed());
+        // On a machine that is not busy it is 360 ms.
+        assert!(started.elapsed() < 10 * TTL, "{:?}", started.elapsed());
     }
 }

@@ -4,14 +4,19 @@ use std::sync::OnceLock;
 
 use fred::types::{FromValue, Key, Value, scripts::Script as Loaded};
 
-use super::{Database, Redis, Server, keys::job_keys};
+use super::{
+    Database, Redis, Server,
+    keys::{CACHE_PREFIXES, job_keys},
+};
 use crate::{
     error::{Error, Result},
     ids::JobId,
 };
 
 /// What `shared/job.lua` gives every script about a job.
-const SHARED: &str = include_str!("../../migrations-lua/shared/job.lua");
+const ABOUT_JOB: &str = include_str!("../../migrations-lua/shared/job.lua");
+/// What `shared/cache.lua` gives every script about cached values.
+const ABOUT_CACHE: &str = include_str!("../../migrations-lua/shared/cache.lua");
 
 /// How long a job's keys live, and how long its stream is.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,12 @@ impl Script {
 
     /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
     pub(crate) const fn about_job(text: &'static str) -> Self {
-        Self { shared: SHARED, text, loaded: OnceLock::new() }
+        Self { shared: ABOUT_JOB, text, loaded: OnceLock::new() }
+    }
+
+    /// `text` is a file below `migrations-lua` that stands on `shared/cache.lua`.
+    pub(crate) const fn about_cache(text: &'static str) -> Self {
+        Self { shared: ABOUT_CACHE, text, loaded: OnceLock::new() }
     }
 
     fn loaded(&self) -> Loaded {
@@ -86,6 +96,23 @@ impl Script {
         args: Vec<Value>,
     ) -> Result<T> {
         self.run_with_key(&Target { redis, job, retention }, None, args).await
+    }
+
+    /// Runs a script of [`Script::about_cache`]; what all of these take first is added to `args` here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::run`].
+    pub(crate) async fn run_on_cache<T: FromValue>(
+        &self,
+        redis: &Redis,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Result<T> {
+        let mut all: Vec<Value> =
+            CACHE_PREFIXES.iter().map(|it| Value::from_static_str(it)).collect();
+        all.extend(args);
+        self.run(redis.database(Database::Cache), keys, all).await
     }
 
     /// [`Script::run_on_job`] with one key more.

@@ -93,7 +93,7 @@ impl Workers {
                 let wanted = self.leadership();
                 let heard = &mut messages;
                 let kept = self.0.locks.exclusively(&wanted, |fence| self.keep(fence, heard));
-                if let Err(error) = kept.await {
+                if let Err(error) = Box::pin(kept).await {
                     debug!(%error, "cannot look after Celery now");
                     ticks.reset_after(SOON);
                 }

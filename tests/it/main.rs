@@ -5,6 +5,7 @@
 mod harness;
 
 mod browser;
+mod cache;
 mod celery;
 mod cli;
 mod config;
@@ -17,6 +18,8 @@ mod lifecycle;
 mod openapi;
 mod lock_guard;
 mod locks;
+mod model_origin;
+mod models;
 mod outage;
 mod property;
 mod python;

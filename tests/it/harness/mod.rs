@@ -3,6 +3,7 @@
 mod answer;
 mod celery;
 mod child;
+mod origin;
 mod redis;
 mod sse;
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
+    origin::Origin,
     redis::TestRedis,
     sse::{Event, EventSource},
 };
