@@ -3,4 +3,4 @@
 -- Returns {'dropped', 0 or 1}
 local value = redis.pcall('GET', KEYS[1])
 if value ~= ARGV[5] then return { 'dropped', 0 } end
-return { 'dropped', drop(KEYS[1]) }
+return { 'dropped', drop(KEYS[1], load_record(KEYS[1])) }

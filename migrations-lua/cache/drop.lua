@@ -2,5 +2,5 @@
 -- KEYS: the values
 -- Returns {'dropped', how many there were}
 local n = 0
-for _, key in ipairs(KEYS) do n = n + drop(key) end
+for _, key in ipairs(KEYS) do n = n + drop(key, load_record(key)) end
 return { 'dropped', n }

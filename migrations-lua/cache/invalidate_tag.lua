@@ -7,15 +7,22 @@ local tag, prefix = ARGV[5], ARGV[6]
 local members, seen = redis.call('SMEMBERS', KEYS[1]), {}
 for _, key in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do members[#members + 1] = key end
 
-local n = 0
+local n, others = 0, {}
 for _, key in ipairs(members) do
-  if not seen[key] and string.sub(key, 1, #prefix) == prefix then
+  if string.sub(key, 1, #prefix) ~= prefix then
+    others[#others + 1] = key
+  elseif not seen[key] then
     seen[key] = true
     local record = load_record(key)
     local is_tagged = not is_about_value(key, record)
     for _, it in ipairs(record.tags) do is_tagged = is_tagged or it == tag end
-    if is_tagged then n = n + drop(key) end
-    untag(key, { tag })
+    if is_tagged then n = n + drop(key, record, tag) end
   end
+end
+-- Members that are no values keep their tag.
+if #others == 0 then
+  redis.call('UNLINK', KEYS[1], KEYS[2])
+else
+  for key in pairs(seen) do untag(key, { tag }) end
 end
 return { 'dropped', n }

@@ -64,10 +64,12 @@ local function end_claim(key)
   if redis.call('DEL', CLAIM .. key) == 1 then redis.call('PUBLISH', key .. ':ready', 'ready') end
 end
 
--- Removes a value with all that is known of it. What is being computed for it is not stored any more. Returns 1 if
--- there was a value, else 0.
-local function drop(key)
-  untag(key, load_record(key).tags)
+-- Removes a value with all that is known of it, but its membership in `done_with`, which the caller sees to. What is
+-- being computed for it is not stored any more. Returns 1 if there was a value, else 0.
+local function drop(key, record, done_with)
+  for _, tag in ipairs(record.tags) do
+    if tag ~= done_with then untag(key, { tag }) end
+  end
   redis.call('UNLINK', RECORD .. key)
   end_claim(key)
   return redis.call('UNLINK', key)

@@ -29,7 +29,7 @@ async fn values(app: &TestApp) -> Vec<String> {
     keys
 }
 
-/// What the seed's cache_with_tags does.
+/// What the seed's `cache_with_tags` does.
 async fn python_tags(app: &TestApp, key: &str, ttl: &str, tag: &str) {
     for command in [
         &["SETEX", key, ttl, "1"][..],
@@ -162,7 +162,7 @@ async fn every_change_of_a_job_drops_its_cached_status() {
         let second = app.get(As::Alice, &format!("{path}/status")).await;
         assert_eq!(second.header("x-cache"), "hit", "before {wanted}");
         assert_eq!(second.ok(200)["status"], wanted);
-        assert_eq!(values(&app).await, [cached.clone()]);
+        assert_eq!(values(&app).await, std::slice::from_ref(&cached));
     };
     status("pending").await;
     app.send(As::Worker, Method::PATCH, &path, &json!({"status": "processing"})).await.ok(200);
