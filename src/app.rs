@@ -140,11 +140,12 @@ impl App {
         state.health.drain();
         let leave = async {
             tokio::time::sleep(shutdown_delay).await;
+            // While Redis is still there to be told.
+            state.locks.drain().await;
             state.hub.drain();
             stop_accepting.cancel();
         };
         let (all_finished, ()) = tokio::join!(serving, leave);
-        state.locks.drain().await;
         let all_ended = tasks.drain(shutdown_timeout).await;
         if a_part_died {
             bail!("a part of the service ended unexpectedly; see the log");

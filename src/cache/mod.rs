@@ -216,6 +216,16 @@ impl Cache {
 
     /// Opens a key; what is no JSON there is removed, and missing.
     async fn open(&self, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
+        let Some(of) = claim else { return self.open_with(key, None).await };
+        let (cache, key) = (self.clone(), key.clone());
+        let mut unheard = UnheardClaim { cache, key, of, is_heard: false };
+        let opened = self.open_with(&unheard.key, claim).await?;
+        // From here on whoever asked answers for the claim.
+        unheard.is_heard = true;
+        Ok(opened)
+    }
+
+    async fn open_with(&self, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
         // Not for ever: somebody may store nothing but nonsense.
         for _ in 0..2 {
             match store::open(&self.0.redis, key, claim).await? {
@@ -250,6 +260,27 @@ impl Cache {
     #[expect(clippy::unused_self, reason = "what counts these will be part of the cache")]
     fn note(&self, key: &CacheKey, outcome: Outcome) {
         debug!(key = key.as_str(), outcome = outcome.as_str(), "cache");
+    }
+}
+
+/// A claim that may have been granted to a caller that went before it heard so: nobody else shall wait for it.
+struct UnheardClaim {
+    cache: Cache,
+    key: CacheKey,
+    of: Claim,
+    is_heard: bool,
+}
+
+impl Drop for UnheardClaim {
+    fn drop(&mut self) {
+        if self.is_heard {
+            return;
+        }
+        let (cache, key, token) = (self.cache.clone(), self.key.clone(), self.of.token);
+        self.cache.0.tasks.spawn_unguarded("cache claim", async move {
+            // What cannot be given up ends of itself.
+            _ = store::abandon(&cache.0.redis, &key, token, Duration::from_millis(1)).await;
+        });
     }
 }
 
