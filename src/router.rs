@@ -26,7 +26,7 @@ use crate::{
         BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, openapi, progress, rate_limit,
+    jobs, locks, models, openapi, progress, rate_limit,
     state::AppState,
     web, workers,
 };
@@ -62,6 +62,9 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
         .merge(workers::routes::router())
+        .merge(locks::routes::router())
+        .merge(models::routes::router())
+        .merge(cache::routes::router())
 }
 
 /// What is never refused.

@@ -1,7 +1,9 @@
 //! `/api/v1/admin/cache/invalidate`: remove cached values by tag or by pattern.
 
-use axum::{Router, extract::State, routing::post};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Cache,
@@ -14,28 +16,39 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/admin/cache/invalidate", post(invalidate))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(invalidate))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CacheInvalidation, example = json!({"tag": "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"}))]
 struct Invalidation {
+    /// Every value that has it.
     tag: Option<String>,
+    /// Or every value whose key matches, a glob that begins with `cache:`.
     pattern: Option<String>,
     /// Of an answer that was not complete.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CacheInvalidated, example = json!({"removed": 12, "complete": true}))]
 struct Invalidated {
+    /// How many there were.
     removed: u64,
+    /// Whether all keys were seen.
     complete: bool,
     /// With which to ask again for the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }
 
+/// Remove cached values by tag or by pattern
+///
+/// By tag it is one step; by pattern it goes in batches, and may have to be asked again with the `cursor` it answers.
+#[utoipa::path(post, path = "/api/v1/admin/cache/invalidate", tag = "admin", security(("key" = ["admin"])),
+    request_body = Invalidation, responses((status = 200, body = Invalidated)))]
 async fn invalidate(
     State(cache): State<Cache>,
     _: Admin,

@@ -1,10 +1,6 @@
 //! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
 
-use axum::{
-    extract::State,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, Utc};
 use fred::types::Value;
 use utoipa::ToSchema;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use axum::{Router, extract::State, http::StatusCode, routing::post};
+use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{Locks, Wanted};
@@ -16,41 +18,67 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/locks/{resource}", post(acquire).patch(extend).delete(release))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(acquire, extend, release))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewLock {
+    /// At most `locks.max_ttl`.
+    #[schema(minimum = 1, example = 30)]
     ttl_secs: i64,
+    /// How long to wait for it; at most `locks.max_wait`.
     #[serde(default)]
+    #[schema(minimum = 0, example = 0)]
     wait_secs: i64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = LockExtension)]
 #[serde(deny_unknown_fields)]
 struct Extension {
+    #[schema(format = "uuid", example = "5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11")]
     token: String,
+    /// The remaining time, from now on; at most `locks.max_ttl`.
+    #[schema(minimum = 1, example = 30)]
     ttl_secs: i64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Release {
+    /// As the lock was granted with.
+    #[param(format = "uuid", example = "5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11")]
     token: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lock)]
 struct LockBody {
+    #[schema(example = "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
     resource: String,
     token: Uuid,
+    /// Larger than that of every earlier holder.
     /// Absent for a lock that another program took, by Redis itself.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1_700_000_000_000_000_u64)]
     fencing_token: Option<u64>,
     expires_at: DateTime<Utc>,
 }
 
+/// Take a lock
+///
+/// It ends with its TTL, whatever its holder does; the `fencing_token` lets what is written to under it refuse an
+/// earlier holder. Who waits is woken by the release.
+#[utoipa::path(post, path = "/api/v1/locks/{resource}", tag = "locks", security(("key" = ["worker"])),
+    request_body = NewLock,
+    responses(
+        (status = 201, body = LockBody),
+        (status = 409, description = "LOCK_UNAVAILABLE"),
+        (status = 503, description = "SERVICE_BUSY"),
+    ))]
 async fn acquire(
     State(locks): State<Locks>,
     _: Worker,
@@ -70,6 +98,10 @@ async fn acquire(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
+/// Set the remaining time of a lock
+#[utoipa::path(patch, path = "/api/v1/locks/{resource}", tag = "locks", security(("key" = ["worker"])),
+    request_body = Extension,
+    responses((status = 200, body = LockBody), (status = 409, description = "LOCK_LOST")))]
 async fn extend(
     State(locks): State<Locks>,
     _: Worker,
@@ -82,6 +114,9 @@ async fn extend(
     Ok(Json(LockBody { resource: resource.to_string(), token, fencing_token, expires_at }))
 }
 
+/// Give a lock back
+#[utoipa::path(delete, path = "/api/v1/locks/{resource}", tag = "locks", security(("key" = ["worker"])),
+    params(Release), responses((status = 204), (status = 409, description = "LOCK_LOST")))]
 async fn release(
     State(locks): State<Locks>,
     _: Worker,

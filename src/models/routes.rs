@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
     body::Bytes,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Models;
 use crate::{
@@ -24,33 +24,64 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/models/{model_id}", get(show).put(store).delete(remove))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(show, store, remove))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a worker stored, as it is.
+#[derive(ToSchema)]
+#[schema(value_type = Object, example = json!({"vertices": 8123, "format": "glb"}))]
+#[expect(dead_code, reason = "it is passed on as text; this describes it")]
+struct ModelData(serde_json::Value);
+
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewModel {
+    /// Any JSON, of at most `models.max_size`.
+    #[schema(value_type = Object, example = json!({"vertices": 8123, "format": "glb"}))]
     data: Box<RawValue>,
+    /// How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+    #[schema(minimum = 1, example = 300)]
     ttl_secs: Option<i64>,
     /// How long after that it is still served, as stale.
     #[serde(default)]
+    #[schema(minimum = 0, example = 60)]
     stale_secs: i64,
     /// Whether reading it makes it fresh for as long again.
     #[serde(default)]
+    #[schema(example = false)]
     refresh_on_hit: bool,
+    /// With which it is invalidated.
     #[serde(default)]
+    #[schema(max_items = 16, example = json!(["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]))]
     tags: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoredModel)]
 struct StoredBody {
+    #[schema(example = "chair-1")]
     model_id: String,
     fresh_until: DateTime<Utc>,
     expires_at: DateTime<Utc>,
+    #[schema(example = json!(["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]))]
     tags: Vec<String>,
 }
 
+/// Read a model
+///
+/// What is missing is fetched from `models.origin`, if that is set, once for all who ask.
+#[utoipa::path(get, path = "/api/v1/models/{model_id}", tag = "models", security(("key" = ["client", "worker"])),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the last answer.")),
+    responses(
+        (status = 200, body = ModelData, headers(
+            ("ETag" = String, description = "Of this model."),
+            ("X-Cache" = String, description = "`hit`, `stale` or `miss`; with 404 `miss` or `negative`."),
+        )),
+        (status = 304),
+        (status = 404, description = "MODEL_NOT_FOUND"),
+        (status = 502, description = "ORIGIN_FAILED"),
+    ))]
 async fn show(
     State(models): State<Models>,
     _: Reader,
@@ -72,6 +103,9 @@ async fn show(
     Ok(cached_json(&headers, entry.json, x_cache, &cache_control))
 }
 
+/// Store a model
+#[utoipa::path(put, path = "/api/v1/models/{model_id}", tag = "models", security(("key" = ["worker"])),
+    request_body = NewModel, responses((status = 200, body = StoredBody)))]
 async fn store(
     State(models): State<Models>,
     _: Worker,
@@ -85,6 +119,9 @@ async fn store(
     Ok(Json(StoredBody { model_id: model.to_string(), fresh_until, expires_at, tags }))
 }
 
+/// Remove a model
+#[utoipa::path(delete, path = "/api/v1/models/{model_id}", tag = "models", security(("key" = ["worker"])),
+    responses((status = 204), (status = 404, description = "MODEL_NOT_FOUND")))]
 async fn remove(
     State(models): State<Models>,
     _: Worker,
