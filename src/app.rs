@@ -11,6 +11,7 @@ use crate::{
     auth::{self, ApiKeys, Tickets},
     celery::Celery,
     config::{Config, Deployment},
+    counters::Counters,
     health::Health,
     http::Server,
     jobs::Jobs,
@@ -81,6 +82,8 @@ impl App {
             progress,
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
+            counters: Counters::start(redis.clone(), config.metrics.clone(), tasks),
+            metrics: redis.metrics().clone(),
             health: Health::new(redis.clone()),
             limiter: RateLimiter::new(
                 &config.rate_limit,
@@ -127,6 +130,9 @@ impl App {
             stop_accepting.cancel();
         };
         let (all_finished, ()) = tokio::join!(serving, leave);
+        if let Err(error) = state.counters.flush().await {
+            warn!(%error, "shared metrics of the last moments are lost");
+        }
         let all_ended = tasks.drain(shutdown_timeout).await;
         if a_part_died {
             bail!("a part of the service ended unexpectedly; see the log");

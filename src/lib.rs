@@ -10,6 +10,7 @@ mod state;
 
 mod auth;
 mod celery;
+mod counters;
 mod demo;
 mod health;
 mod jobs;
@@ -19,6 +20,7 @@ mod web;
 mod workers;
 
 mod http;
+mod metrics;
 mod redis;
 
 mod error;

@@ -18,12 +18,12 @@ use tower_http::{
 
 use crate::{
     config::Config,
-    health,
+    counters, health,
     http::{
         BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, progress, rate_limit,
+    jobs, metrics, progress, rate_limit,
     state::AppState,
     web, workers,
 };
@@ -43,17 +43,20 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
     let mut limited = Router::new()
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
+        .merge(counters::routes::router())
         .merge(workers::routes::router());
     if config.rate_limit.enabled {
         // Not around paths that do not exist: refusing those costs less than counting them.
         limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
     }
+    let measured = state.metrics.clone();
     let routes = limited
+        .merge(counters::routes::page())
         .merge(rate_limit::routes::router())
         .merge(health::routes::router())
         .merge(web::router(config.environment))
         .with_state(state);
-    layered(routes, config)
+    Ok(layered(routes, config)?.layer(from_fn_with_state(measured, metrics::layer::measure)))
 }
 
 /// What every request meets, whatever its route.

@@ -1,11 +1,15 @@
 //! The handles that a handler may ask for, each by its own type.
 
+use std::sync::Arc;
+
 use axum::extract::FromRef;
 
 use crate::{
     auth::{ApiKeys, Tickets},
+    counters::Counters,
     health::Health,
     jobs::Jobs,
+    metrics::Metrics,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     workers::Workers,
@@ -19,6 +23,8 @@ pub(crate) struct AppState {
     pub(crate) jobs: Jobs,
     pub(crate) progress: Progress,
     pub(crate) hub: Hub,
+    pub(crate) counters: Counters,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) limiter: RateLimiter,
     /// Absent where jobs are not handed to Celery.

@@ -57,6 +57,10 @@ end
 
 local now, now_ms = read_clock()
 
+-- What began and ended in this script, for metrics; a line each: 'began {since} {now}', 'ended {since} {now} {status}',
+-- of which {since} is the job's creation and the begin of its work, or '-' where that is not known.
+local milestones = ''
+
 local function file_name(index)
   return string.format('file_%03d', index)
 end
@@ -66,13 +70,13 @@ end
 local function load_job()
   use(JOBS_DB)
   local v = redis.call('HMGET', JOB, 'total_files', 'completed_files', 'failed_files', 'status', 'overall',
-    'ended_at', 'api_key_hash', 'attempt')
+    'ended_at', 'api_key_hash', 'attempt', 'created_at', 'started_at')
   local total = tonumber(v[1])
   if not total then return nil end
   return {
     total = total, completed = tonumber(v[2]) or 0, failed = tonumber(v[3]) or 0,
     status = v[4] or 'pending', overall = tonumber(v[5]) or 0, ended_at = v[6], owner = v[7],
-    attempt = tonumber(v[8]) or 1,
+    attempt = tonumber(v[8]) or 1, created_at = v[9], started_at = v[10],
   }
 end
 
@@ -174,6 +178,8 @@ local function begin_work(job)
   job.status = 'processing'
   set_status('processing')
   redis.call('HSETNX', JOB, 'started_at', now)
+  job.started_at = job.started_at or now
+  milestones = 'began ' .. (job.attempt == 1 and job.created_at or '-') .. ' ' .. now .. '\n'
   publish_job_event('job_processing', { status = 'processing' })
 end
 
@@ -241,6 +247,7 @@ local function end_job(job, states, status, err)
     status = status, total_files = job.total, completed_files = job.completed, failed_files = job.failed,
   })
   job.status = status
+  milestones = milestones .. 'ended ' .. (job.started_at or '-') .. ' ' .. now .. ' ' .. status .. '\n'
   renew(job, true)
 end
 

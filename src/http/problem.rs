@@ -100,6 +100,7 @@ impl From<Error> for Problem {
             }
             Error::JobNotFound(job) => Self::new(S::NOT_FOUND, "JOB_NOT_FOUND", error.to_string())
                 .with("job_id", job.to_string()),
+            Error::NoMetric(_) => Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string()),
             Error::IdempotencyConflict => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_CONFLICT", error.to_string())
             }

@@ -3,6 +3,7 @@
 mod body;
 mod download;
 mod list;
+mod milestones;
 mod model;
 mod new_job;
 mod result;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::new_job::Checked;
 pub(crate) use self::{
     list::{Cursor, Filter, Page, Summary},
+    milestones::count as count_milestones,
     model::{Job, JobFile, parse_percent},
     new_job::NewJob,
     result::FileResult,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use fred::types::Key;
 
-use crate::ids::{FileId, JobId, Sha256Hex};
+use crate::ids::{FileId, JobId, MetricName, Sha256Hex};
 
 /// Celery task ids by their last sign of life, in the jobs database.
 pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
@@ -16,6 +16,19 @@ pub(crate) const CANCELLING: &str = "i2m:cancelling";
 pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 /// Who looks after Celery for all processes, in the jobs database.
 pub(crate) const KEEPER: &str = "lock:i2m:celery-keeper";
+
+/// Keys of the shared metrics by their last change, in the cache database.
+pub(crate) const METRIC_NAMES: &str = "i2m:metrics:names";
+
+/// The last batch of metrics that was applied of a writer, in the cache database.
+pub(crate) fn metric_batch_key(writer: uuid::Uuid) -> String {
+    format!("i2m:metrics:batch:{writer}")
+}
+
+/// The seed's counter and gauge of a name, in the cache database.
+pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
+    [format!("metric:{name}:count"), format!("metric:{name}:value")]
+}
 
 /// A job's Celery tasks, in the jobs database.
 pub(crate) fn job_tasks_key(job: JobId) -> String {

@@ -29,9 +29,10 @@ use fred::{
 pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
-        job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
-        stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, CANCELLING, KEEPER, METRIC_NAMES, OUTBOX, TASK_PREFIX, idempotency_key,
+        job_events_channel, job_key, job_tasks_key, metric_batch_key, metric_keys,
+        progress_channel, rate_limit_key, result_key, stream_changes_channel, stream_key,
+        ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
     subscriber::{Signal, Subscriber},
@@ -39,6 +40,7 @@ pub(crate) use self::{
 use self::{embedded::Embedded, slot::Slot};
 use crate::{
     error::{Error, Result},
+    metrics::{CallOutcome, Metrics, RedisMetrics, ServerMetrics},
     tasks::Tasks,
 };
 
@@ -57,6 +59,19 @@ pub(crate) enum Database {
     Cache = 4,
 }
 
+impl Database {
+    /// Its name in metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Jobs => "jobs",
+            Self::Progress => "progress",
+            Self::RateLimits => "rate_limits",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// The shared handle. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Redis(Arc<Inner>);
@@ -65,6 +80,7 @@ struct Inner {
     databases: [Server; 5],
     address: FredConfig,
     subscriber: Subscriber,
+    metrics: Arc<Metrics>,
 }
 
 impl Redis {
@@ -80,7 +96,11 @@ impl Redis {
             }
             Mode::Standalone => config.server(config.url.expose())?,
         };
-        let database = |it: Database| Server::start(config, &address, it as u8, tasks);
+        let metrics = Arc::new(Metrics::new());
+        let database = |it: Database| {
+            let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
+            Server::start(config, &address, it as u8, tasks, measured)
+        };
         let databases = [
             database(Database::Queue)?,
             database(Database::Jobs)?,
@@ -88,8 +108,19 @@ impl Redis {
             database(Database::RateLimits)?,
             database(Database::Cache)?,
         ];
-        let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
-        Ok(Self(Arc::new(Inner { databases, address, subscriber })))
+        let subscriber = Subscriber::start(
+            config,
+            &address,
+            Vec::new(),
+            tasks,
+            metrics.redis.subscriber_gaps.clone(),
+        )?;
+        Ok(Self(Arc::new(Inner { databases, address, subscriber, metrics })))
+    }
+
+    /// What the process measures, for every part that has this handle.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
     }
 
     /// The process's one connection that subscribes to channels of jobs.
@@ -130,6 +161,14 @@ pub(crate) struct Server {
     pool: Arc<[Arc<Slot>]>,
     next: Arc<AtomicUsize>,
     command_timeout: Duration,
+    metrics: Arc<ServerMetrics>,
+}
+
+/// Under which name calls to a server are measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) metrics: &'a RedisMetrics,
+    pub(crate) name: &'static str,
 }
 
 impl Server {
@@ -138,12 +177,17 @@ impl Server {
         address: &FredConfig,
         database: u8,
         tasks: &Tasks,
+        measured: Measured<'_>,
     ) -> anyhow::Result<Self> {
-        let slots = (0..config.pool_size).map(|_| Slot::start(config, address, database, tasks));
+        let slots = (0..config.pool_size).map(|_| {
+            let metrics = measured.metrics.connection(measured.name);
+            Slot::start(config, address, database, tasks, metrics)
+        });
         Ok(Self {
             pool: slots.collect::<anyhow::Result<_>>()?,
             next: Arc::default(),
             command_timeout: config.command_timeout,
+            metrics: Arc::new(measured.metrics.server(measured.name)),
         })
     }
 
@@ -156,14 +200,22 @@ impl Server {
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
-        let client = self.client()?;
-        // fred's own timeout does not hold for scripts, so this one stands around everything.
-        match tokio::time::timeout(self.command_timeout, call(client)).await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => {
-                Err(Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout)))
-            }
-        }
+        let (started, _held) = self.metrics.begin();
+        let (outcome, answer) = match self.client() {
+            // fred's own timeout does not hold for scripts, so this one stands around everything.
+            Ok(client) => match tokio::time::timeout(self.command_timeout, call(client)).await {
+                Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
+                Ok(Err(error)) => (CallOutcome::Failed, Err(Error::from(error))),
+                Err(_) => (CallOutcome::TimedOut, Err(self.timed_out())),
+            },
+            Err(error) => (CallOutcome::NotConnected, Err(error)),
+        };
+        self.metrics.end(started, outcome);
+        answer
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout))
     }
 
     /// The shared clock: Unix milliseconds by Redis' `TIME`.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Config;
-use crate::tasks::Tasks;
+use crate::{metrics::ConnectionMetrics, tasks::Tasks};
 
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
@@ -39,6 +39,7 @@ pub(super) struct Slot {
     probe_interval: Duration,
     probe_timeout: Duration,
     replace_after: Duration,
+    metrics: ConnectionMetrics,
 }
 
 impl Slot {
@@ -48,6 +49,7 @@ impl Slot {
         server: &FredConfig,
         database: u8,
         tasks: &Tasks,
+        metrics: ConnectionMetrics,
     ) -> anyhow::Result<Arc<Self>> {
         let builder = config.builder(server, database);
         let slot = Arc::new(Self {
@@ -58,6 +60,7 @@ impl Slot {
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,
             replace_after: config.replace_after,
+            metrics,
         });
         tasks.spawn("redis connection", slot.clone().supervise(tasks.shutdown()));
         Ok(slot)
@@ -94,6 +97,7 @@ impl Slot {
                 n_failures = 0;
                 last_answer = Instant::now();
                 if !self.up.swap(true, Ordering::Relaxed) {
+                    self.metrics.came_up();
                     info!(database = self.database, "connected to Redis");
                 }
                 continue;
@@ -103,6 +107,7 @@ impl Slot {
                 continue;
             }
             if self.up.swap(false, Ordering::Relaxed) {
+                self.metrics.went_down();
                 warn!(database = self.database, "lost the connection to Redis");
             }
             if last_answer.elapsed() >= self.replace_after {
@@ -139,6 +144,7 @@ impl Slot {
         let connecting = fresh.connect();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         std::mem::replace(handle, connecting).abort();
+        self.metrics.was_replaced();
         warn!(database = self.database, "made a new connection to Redis");
     }
 }

@@ -11,7 +11,7 @@ mod update;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -47,7 +47,6 @@ struct Inner {
     progress: Progress,
     redis: Redis,
     heartbeats: Heartbeats,
-    counts: Counts,
     /// Of this process, in the lock.
     token: String,
     /// Stalled tasks that were logged.
@@ -55,13 +54,19 @@ struct Inner {
 }
 
 /// Result messages that this process has heard as the keeper.
-#[derive(Debug, Default, Serialize)]
-struct Counts {
-    observed: AtomicU64,
+#[derive(Debug, Serialize)]
+struct ResultMessages {
+    observed: u64,
     /// Of tasks that are not ours.
-    foreign: AtomicU64,
+    foreign: u64,
     /// That no Celery wrote.
-    malformed: AtomicU64,
+    malformed: u64,
+}
+
+/// How the queue stands, for metrics.
+pub(crate) struct QueueGauges {
+    pub(crate) report: QueueReport,
+    pub(crate) n_workers: usize,
 }
 
 impl Workers {
@@ -78,7 +83,6 @@ impl Workers {
             progress,
             redis,
             heartbeats: Heartbeats::default(),
-            counts: Counts::default(),
             token: Uuid::new_v4().to_string(),
             known_stalled: Mutex::default(),
         }));
@@ -173,6 +177,25 @@ impl Workers {
         self.see_to_stalled().await
     }
 
+    /// How the queue stands.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not say.
+    pub(crate) async fn gauges(&self) -> Result<QueueGauges> {
+        let report = self.queue_report().await?;
+        Ok(QueueGauges { report, n_workers: self.0.heartbeats.alive().len() })
+    }
+
+    fn result_messages(&self) -> ResultMessages {
+        let celery = &self.0.redis.metrics().celery;
+        ResultMessages {
+            observed: celery.observed.get(),
+            foreign: celery.foreign.get(),
+            malformed: celery.malformed.get(),
+        }
+    }
+
     async fn queue_report(&self) -> Result<QueueReport> {
         let mut report = self.0.celery.queue_report().await?;
         let mut ages = Vec::new();
@@ -206,6 +229,7 @@ impl Workers {
             let is_news =
                 self.0.known_stalled.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
             if is_news {
+                self.0.redis.metrics().celery.stalled.inc();
                 warn!(task_id = %task, "a task has shown no sign of life for long");
             }
             match config.on_stalled {

@@ -3,7 +3,7 @@
 use axum::{Router, extract::State, routing::get};
 use serde::Serialize;
 
-use super::{Workers, heartbeat::Worker};
+use super::{ResultMessages, Workers, heartbeat::Worker};
 use crate::{
     auth::Admin,
     celery::QueueReport,
@@ -26,7 +26,7 @@ struct Queues {
     stalled_tasks: Vec<String>,
     /// Result messages that this process has heard while it looked after Celery.
     #[serde(skip_serializing_if = "Option::is_none")]
-    result_messages: Option<serde_json::Value>,
+    result_messages: Option<ResultMessages>,
 }
 
 async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
@@ -39,6 +39,6 @@ async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json
         workers_alive: alive.len(),
         workers: alive,
         stalled_tasks: workers.stalled().await?,
-        result_messages: serde_json::to_value(&workers.0.counts).ok(),
+        result_messages: Some(workers.result_messages()),
     }))
 }
