@@ -84,7 +84,7 @@ impl App {
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
             counters: Counters::start(redis.clone(), config.metrics.clone(), tasks),
             metrics: redis.metrics().clone(),
-            health: Health::new(redis.clone()),
+            health: Health::new(redis.clone(), config.health.clone()),
             limiter: RateLimiter::new(
                 &config.rate_limit,
                 config.jobs.max_files,

@@ -41,6 +41,8 @@ pub struct Config {
     pub sse: crate::progress::SseConfig,
     /// How often callers may call.
     pub rate_limit: crate::rate_limit::Config,
+    /// When Redis is well.
+    pub health: crate::health::Config,
     /// What all processes count together, and `/metrics`.
     pub metrics: crate::counters::Config,
     /// Which browsers may call.
@@ -107,6 +109,7 @@ impl Config {
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
+        self.health.check().context("health")?;
         self.metrics.check().context("metrics")?;
         self.telemetry_check()
     }

@@ -44,6 +44,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
         .merge(counters::routes::router())
+        .merge(health::routes::admin_router())
         .merge(workers::routes::router());
     if config.rate_limit.enabled {
         // Not around paths that do not exist: refusing those costs less than counting them.

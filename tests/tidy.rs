@@ -59,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "auth",
             "celery",
             "counters",
+            "health",
             "http",
             "jobs",
             "progress",
@@ -70,7 +71,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("demo", &["ids", "web"]),
     ("web", &["config", "http", "ids", "state"]),
-    ("health", &["error", "http", "redis", "state"]),
+    ("health", &["auth", "config", "error", "http", "redis", "state"]),
     (
         "counters",
         &[
@@ -109,7 +110,7 @@ const FRED: &[&str] = &[
     "store.rs",
     "auth/ticket.rs",
     "celery/queues.rs",
-    "health/mod.rs",
+    "health/slow.rs",
     "jobs/list.rs",
     "jobs/status_cache.rs",
     "workers/mod.rs",

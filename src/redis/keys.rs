@@ -17,6 +17,8 @@ pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 /// Who looks after Celery for all processes, in the jobs database.
 pub(crate) const KEEPER: &str = "lock:i2m:celery-keeper";
 
+/// Written in every database to see whether it can be.
+pub(crate) const HEALTH_PROBE: &str = "i2m:health";
 /// Keys of the shared metrics by their last change, in the cache database.
 pub(crate) const METRIC_NAMES: &str = "i2m:metrics:names";
 

@@ -29,12 +29,13 @@ use fred::{
 pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CANCELLING, KEEPER, METRIC_NAMES, OUTBOX, TASK_PREFIX, idempotency_key,
-        job_events_channel, job_key, job_tasks_key, metric_batch_key, metric_keys,
+        ACTIVE_TASKS, CANCELLING, HEALTH_PROBE, KEEPER, METRIC_NAMES, OUTBOX, TASK_PREFIX,
+        idempotency_key, job_events_channel, job_key, job_tasks_key, metric_batch_key, metric_keys,
         progress_channel, rate_limit_key, result_key, stream_changes_channel, stream_key,
         ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
+    slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
 use self::{embedded::Embedded, slot::Slot};
@@ -60,8 +61,11 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    /// Its name in metrics.
-    fn as_str(self) -> &'static str {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
+
+    /// Its name in metrics and reports.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Queue => "queue",
             Self::Jobs => "jobs",
@@ -151,7 +155,13 @@ impl Redis {
 
     /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
+        self.parts().all(|(_, is_up)| is_up)
+    }
+
+    /// What [`Redis::is_up`] is made of, by name.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let databases = Database::ALL.iter().map(|it| (it.as_str(), self.database(*it).is_up()));
+        databases.chain([("subscriptions", self.0.subscriber.is_up())])
     }
 }
 

@@ -30,6 +30,12 @@ use tracing::{info, warn};
 use super::Config;
 use crate::{metrics::ConnectionMetrics, tasks::Tasks};
 
+/// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
+/// all the same.
+pub(crate) fn is_answer(pong: &Result<Value, fred::error::Error>) -> bool {
+    pong.as_ref().map_or_else(|error| error.details().starts_with("MISCONF"), |_| true)
+}
+
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
     database: u8,
@@ -135,7 +141,7 @@ impl Slot {
             ..Options::default()
         };
         let ping = client.with_options(&options);
-        matches!(timeout(self.probe_timeout, ping.ping::<Value>(None)).await, Ok(Ok(_)))
+        matches!(timeout(self.probe_timeout, ping.ping(None)).await, Ok(pong) if is_answer(&pong))
     }
 
     /// Throws the client away, with its connection: a dropped client alone would leak it.

@@ -14,7 +14,7 @@ use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
     prelude::Builder,
-    types::{ConnectHandle, KeyspaceEvent, Message, Value, config::Config as FredConfig},
+    types::{ConnectHandle, KeyspaceEvent, Message, config::Config as FredConfig},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Config, Database};
+use super::{Config, Database, slot::is_answer};
 use crate::{metrics::Counter, tasks::Tasks};
 
 /// What a listener hears.
@@ -202,7 +202,7 @@ impl Subscriber {
     async fn probe(&self, connection: &mut Connection) {
         let client = self.client();
         let alive = client.is_connected()
-            && matches!(timeout(self.0.probe_timeout, client.ping::<Value>(None)).await, Ok(Ok(_)));
+            && matches!(timeout(self.0.probe_timeout, client.ping(None)).await, Ok(pong) if is_answer(&pong));
         if alive {
             connection.last_answer = Instant::now();
             connection.n_failures = 0;

@@ -11,6 +11,7 @@ mod connection;
 mod counters;
 mod edges;
 mod embedded;
+mod health;
 mod jobs;
 mod keys;
 mod lifecycle;
