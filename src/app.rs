@@ -21,6 +21,7 @@ use crate::{
     router::router,
     state::AppState,
     tasks::Tasks,
+    webhooks::Webhooks,
     workers::Workers,
 };
 
@@ -82,6 +83,7 @@ impl App {
             progress,
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
+            webhooks: Webhooks::start(redis.clone(), config.webhooks.clone(), retention, tasks)?,
             counters: Counters::start(redis.clone(), config.metrics.clone(), tasks),
             metrics: redis.metrics().clone(),
             health: Health::new(redis.clone(), config.health.clone()),

@@ -16,8 +16,14 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 4] =
-    ["cors.origins", "auth.ticket_secrets", "rate_limit.allow", "rate_limit.trusted_proxies"];
+const LISTS: [&str; 6] = [
+    "cors.origins",
+    "auth.ticket_secrets",
+    "rate_limit.allow",
+    "rate_limit.trusted_proxies",
+    "webhooks.secrets",
+    "webhooks.allowed_networks",
+];
 
 /// All settings; each section belongs to the feature of its name. See `config/default.toml`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -41,6 +47,8 @@ pub struct Config {
     pub sse: crate::progress::SseConfig,
     /// How often callers may call.
     pub rate_limit: crate::rate_limit::Config,
+    /// How ends of jobs are told to their owners' URLs.
+    pub webhooks: crate::webhooks::Config,
     /// When Redis is well.
     pub health: crate::health::Config,
     /// What all processes count together, and `/metrics`.
@@ -109,6 +117,7 @@ impl Config {
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
+        self.webhooks.check().context("webhooks")?;
         self.health.check().context("health")?;
         self.metrics.check().context("metrics")?;
         self.telemetry_check()

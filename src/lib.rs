@@ -17,6 +17,7 @@ mod jobs;
 mod progress;
 mod rate_limit;
 mod web;
+mod webhooks;
 mod workers;
 
 mod http;

@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
+    webhooks::Webhooks,
     workers::Workers,
 };
 
@@ -27,6 +28,7 @@ pub(crate) struct AppState {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) limiter: RateLimiter,
+    pub(crate) webhooks: Webhooks,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

@@ -21,6 +21,7 @@ use crate::{
     http::{Json, Path, Problem, Query},
     ids::{FileId, JobId, Sha256Hex},
     state::AppState,
+    webhooks::{Webhook, Webhooks},
 };
 
 pub(crate) fn router() -> Router<AppState> {
@@ -32,24 +33,27 @@ pub(crate) fn router() -> Router<AppState> {
         .route("/api/v1/jobs/{job_id}/cancel", post(cancel))
         .route("/api/v1/jobs/{job_id}/retry", post(retry))
         .route("/api/v1/jobs/{job_id}/ticket", post(ticket))
+        .route("/api/v1/jobs/{job_id}/webhooks", get(webhooks))
         .route("/api/v1/jobs/{job_id}/files", get(files))
         .route("/api/v1/jobs/{job_id}/files/{file_id}", get(file))
         .route("/api/v1/jobs/{job_id}/files/{file_id}/result", put(finish).get(result))
 }
 
 async fn create(
-    State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(state): State<AppState>,
     Client(caller): Client,
     headers: HeaderMap,
     Json(new): Json<NewJob>,
 ) -> Result<Response, Problem> {
+    if let Some(url) = new.webhook_url() {
+        state.webhooks.check(url)?;
+    }
     let circumstances = Circumstances {
         idempotency: idempotency_key(&headers)?,
         traceparent: traceparent(&headers),
     };
-    let (job, is_replay) = jobs.create(&caller.hash, &new, &circumstances).await?;
-    let body = JobBody::of(job, &tickets).await?;
+    let (job, is_replay) = state.jobs.create(&caller.hash, &new, &circumstances).await?;
+    let body = JobBody::of(job, &state.tickets).await?;
     let location = HeaderValue::try_from(&body.links.itself).ok();
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
     if let Some(location) = location {
@@ -205,6 +209,22 @@ async fn ticket(
     let job = jobs.get_for(&caller, id).await?;
     let ticket = tickets.issue(job.id).await?.as_str().to_owned();
     Ok(Json(TicketBody { stream: body::stream_link(id, &ticket), ticket }))
+}
+
+#[derive(Debug, Serialize)]
+struct WebhooksBody {
+    job_id: JobId,
+    webhooks: Vec<Webhook>,
+}
+
+async fn webhooks(
+    State(jobs): State<Jobs>,
+    State(webhooks): State<Webhooks>,
+    Client(caller): Client,
+    Path(job_id): Path<JobId>,
+) -> Result<Json<WebhooksBody>, Problem> {
+    jobs.get_for(&caller, job_id).await?;
+    Ok(Json(WebhooksBody { job_id, webhooks: webhooks.of_job(job_id).await? }))
 }
 
 #[derive(Debug, Serialize)]

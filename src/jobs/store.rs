@@ -67,6 +67,7 @@ pub(super) async fn create(
         Value::from(new.owner.as_str()),
         Value::from(new.checked.params.as_str()),
         Value::from(new.checked.fingerprint().as_str()),
+        Value::from(new.checked.webhook_url.as_str()),
         Value::from(new.checked.files.len().to_string()),
     ];
     args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));

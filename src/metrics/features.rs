@@ -230,7 +230,6 @@ impl Cache {
 }
 
 /// Webhooks, as this process sends them.
-#[expect(dead_code, reason = "for webhooks, which are on their way")]
 pub(crate) struct Webhooks {
     pub(crate) delivered: Counter,
     /// Tried in vain; tried again later.

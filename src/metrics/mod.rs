@@ -39,7 +39,6 @@ pub(crate) struct Metrics {
     #[expect(dead_code, reason = "for the locks, which are on their way")]
     pub(crate) locks: Locks,
     pub(crate) cache: Cache,
-    #[expect(dead_code, reason = "for webhooks, which are on their way")]
     pub(crate) webhooks: Webhooks,
     pub(crate) shared: SharedMetrics,
 }

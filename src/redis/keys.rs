@@ -12,6 +12,10 @@ pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
 pub(crate) const OUTBOX: &str = "i2m:outbox";
 /// Jobs that are being cancelled, by when that ends, in the jobs database.
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
+/// Webhooks that wait, `job_id:attempt` by when they are due, in the jobs database.
+pub(crate) const WEBHOOKS: &str = "i2m:webhooks";
+/// With `job_id:attempt`: a webhook, in the jobs database.
+pub(crate) const WEBHOOK_PREFIX: &str = "i2m:webhook:";
 /// With a Celery task id: which job it works on, in the jobs database.
 pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 /// Who looks after Celery for all processes, in the jobs database.
@@ -66,6 +70,8 @@ pub(super) fn job_keys(id: JobId) -> Vec<Key> {
         ACTIVE_TASKS.to_owned(),
         OUTBOX.to_owned(),
         CANCELLING.to_owned(),
+        WEBHOOKS.to_owned(),
+        WEBHOOK_PREFIX.to_owned(),
     ]
     .into_iter()
     .map(Key::from)

@@ -30,9 +30,9 @@ pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
         ACTIVE_TASKS, CANCELLING, HEALTH_PROBE, KEEPER, METRIC_NAMES, OUTBOX, TASK_PREFIX,
-        idempotency_key, job_events_channel, job_key, job_tasks_key, metric_batch_key, metric_keys,
-        progress_channel, rate_limit_key, result_key, stream_changes_channel, stream_key,
-        ticket_secret_key, user_jobs_keys,
+        WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
     slot::is_answer,

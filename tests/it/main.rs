@@ -26,3 +26,4 @@ mod shutdown;
 mod stream;
 mod stream_cuts;
 mod stream_kinds;
+mod webhooks;
