@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{App, Config, demo, telemetry};
+use crate::{App, Config, demo, telemetry, traces::Traces};
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
@@ -76,7 +76,8 @@ impl Cli {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    telemetry::init(&config.log)?;
+    let traces = config.traces.is_enabled().then(|| Traces::start(&config.traces)).transpose()?;
+    telemetry::init(&config.log, traces.as_ref())?;
     let is_development = config.environment == crate::Deployment::Development;
     let stop = stop_signal()?;
     let app = App::bind(config).await?;
@@ -85,7 +86,11 @@ async fn serve(config: Config) -> Result<()> {
     if is_development {
         std::io::stdout().write_all(demo::welcome(address).as_bytes())?;
     }
-    app.run(stop).await
+    let ended = app.run(stop).await;
+    if let Some(traces) = traces {
+        traces.finish();
+    }
+    ended
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>> {

@@ -55,6 +55,8 @@ pub struct Config {
     pub metrics: crate::counters::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
+    /// Where traces go.
+    pub traces: crate::traces::Config,
     /// What is logged.
     pub log: crate::telemetry::Config,
 }
@@ -117,6 +119,7 @@ impl Config {
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
+        self.traces.check().context("traces")?;
         self.webhooks.check().context("webhooks")?;
         self.health.check().context("health")?;
         self.metrics.check().context("metrics")?;

@@ -28,6 +28,7 @@ mod error;
 mod ids;
 mod tasks;
 mod telemetry;
+mod traces;
 
 pub use app::App;
 pub use config::{Config, Deployment, Secret};

@@ -25,7 +25,7 @@ use crate::{
     },
     jobs, metrics, progress, rate_limit,
     state::AppState,
-    web, workers,
+    traces, web, workers,
 };
 
 /// Which browsers may call.
@@ -57,7 +57,14 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .merge(health::routes::router())
         .merge(web::router(config.environment))
         .with_state(state);
-    Ok(layered(routes, config)?.layer(from_fn_with_state(measured, metrics::layer::measure)))
+    let routes = layered(routes, config)?;
+    // Without traces a request has no span to begin with.
+    let routes = if config.traces.is_enabled() {
+        routes.layer(from_fn(traces::trace_request))
+    } else {
+        routes
+    };
+    Ok(routes.layer(from_fn_with_state(measured, metrics::layer::measure)))
 }
 
 /// What every request meets, whatever its route.

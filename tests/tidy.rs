@@ -13,7 +13,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &["app", "config"]),
-    ("cli", &["app", "config", "demo", "telemetry"]),
+    ("cli", &["app", "config", "demo", "telemetry", "traces"]),
     (
         "app",
         &[
@@ -46,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "progress",
             "rate_limit",
             "state",
+            "traces",
             "web",
             "workers",
         ],
@@ -78,6 +79,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "redis",
             "router",
             "telemetry",
+            "traces",
             "webhooks",
         ],
     ),
@@ -107,16 +109,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "jobs",
         &[
             "auth", "celery", "config", "error", "http", "ids", "metrics", "redis", "state",
-            "webhooks",
+            "traces", "webhooks",
         ],
     ),
     ("webhooks", &["config", "error", "ids", "metrics", "redis", "tasks"]),
     ("celery", &["config", "error", "ids", "redis", "tasks"]),
     ("auth", &["config", "error", "http", "ids", "redis"]),
-    ("redis", &["config", "error", "ids", "metrics", "tasks"]),
+    ("redis", &["config", "error", "ids", "metrics", "tasks", "traces"]),
     ("metrics", &["http"]),
     ("http", &["error", "ids", "tasks"]),
-    ("telemetry", &[]),
+    ("telemetry", &["traces"]),
+    ("traces", &["config"]),
     ("tasks", &[]),
     ("error", &["ids"]),
     ("ids", &["error"]),
@@ -148,6 +151,7 @@ const AXUM: &[&str] = &[
     "jobs/status_cache.rs",
     "jobs/download.rs",
     "web.rs",
+    "traces.rs",
 ];
 const MAX_LINES: usize = 400;
 

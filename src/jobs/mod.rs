@@ -198,16 +198,16 @@ impl Jobs {
         Ok(overdue.len())
     }
 
-    /// Begins a new attempt of the files that did not succeed, and of no others.
+    /// Begins a new attempt of the files that did not succeed, and of no others. `traceparent` is the request's.
     ///
     /// # Errors
     ///
     /// [`Error::WrongStatus`] for a job that is not over, or has nothing to retry.
-    pub(crate) async fn retry(&self, id: JobId) -> Result<Job> {
+    pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Job> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
             let job = self.get(id).await?;
-            let tasks = self.retry_tasks(&job)?;
+            let tasks = self.retry_tasks(&job, traceparent)?;
             if store::retry(&self.redis, self.retention, id, job.attempt, &tasks).await? {
                 if let Some(celery) = &self.celery {
                     celery.send(&tasks).await;
@@ -218,7 +218,7 @@ impl Jobs {
         self.get(id).await
     }
 
-    fn retry_tasks(&self, job: &Job) -> Result<Vec<Parcel>> {
+    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<Parcel>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let open = job.files.iter().filter(|it| it.status != FileStatus::Completed);
         let params = job.params.clone().unwrap_or_default();
@@ -227,7 +227,7 @@ impl Jobs {
             attempt: job.attempt + 1,
             files: open.map(|it| (it.file_id, it.to_order())).collect(),
             params: &params,
-            traceparent: None,
+            traceparent,
         })
     }
 

@@ -21,6 +21,7 @@ use crate::{
     http::{Json, Path, Problem, Query},
     ids::{FileId, JobId, Sha256Hex},
     state::AppState,
+    traces::traceparent,
     webhooks::{Webhook, Webhooks},
 };
 
@@ -81,14 +82,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Sha256Hex>> {
         )));
     }
     Ok(Some(Sha256Hex::of(key)))
-}
-
-/// A `traceparent` of W3C Trace Context, if it looks like one.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    const LEN: usize = 55;
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let is_sane = text.len() == LEN && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    is_sane.then(|| text.to_owned())
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,9 +149,10 @@ async fn retry(
     State(tickets): State<Tickets>,
     Client(caller): Client,
     Path(id): Path<JobId>,
+    headers: HeaderMap,
 ) -> Result<Json<JobBody>, Problem> {
     jobs.get_for(&caller, id).await?;
-    let job = jobs.retry(id).await?;
+    let job = jobs.retry(id, traceparent(&headers).as_deref()).await?;
     Ok(Json(JobBody::of(job, &tickets).await?))
 }
 

@@ -26,6 +26,9 @@ use fred::{
     types::{CustomCommand, config::Config as FredConfig},
 };
 
+use tokio::time::timeout;
+use tracing::{Instrument as _, Span, field::Empty, info_span};
+
 pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     keys::{
@@ -43,6 +46,7 @@ use crate::{
     error::{Error, Result},
     metrics::{CallOutcome, Metrics, RedisMetrics, ServerMetrics},
     tasks::Tasks,
+    traces::TARGET,
 };
 
 /// The databases of the seed, by their numbers.
@@ -172,6 +176,9 @@ pub(crate) struct Server {
     next: Arc<AtomicUsize>,
     command_timeout: Duration,
     metrics: Arc<ServerMetrics>,
+    /// In metrics and traces.
+    name: &'static str,
+    database: u8,
 }
 
 /// Under which name calls to a server are measured.
@@ -198,6 +205,8 @@ impl Server {
             next: Arc::default(),
             command_timeout: config.command_timeout,
             metrics: Arc::new(measured.metrics.server(measured.name)),
+            name: measured.name,
+            database,
         })
     }
 
@@ -211,17 +220,36 @@ impl Server {
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
         let (started, _held) = self.metrics.begin();
+        let span = self.span();
         let (outcome, answer) = match self.client() {
             // fred's own timeout does not hold for scripts, so this one stands around everything.
-            Ok(client) => match tokio::time::timeout(self.command_timeout, call(client)).await {
-                Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
-                Ok(Err(error)) => (CallOutcome::Failed, Err(Error::from(error))),
-                Err(_) => (CallOutcome::TimedOut, Err(self.timed_out())),
-            },
+            Ok(client) => {
+                match timeout(self.command_timeout, call(client)).instrument(span.clone()).await {
+                    Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
+                    Ok(Err(error)) => (CallOutcome::Failed, Err(Error::from(error))),
+                    Err(_) => (CallOutcome::TimedOut, Err(self.timed_out())),
+                }
+            }
             Err(error) => (CallOutcome::NotConnected, Err(error)),
         };
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         self.metrics.end(started, outcome);
         answer
+    }
+
+    /// A call's part of the trace that it belongs to.
+    fn span(&self) -> Span {
+        info_span!(
+            target: TARGET,
+            "redis",
+            otel.kind = "client",
+            otel.name = self.name,
+            db.system.name = "redis",
+            db.namespace = self.database,
+            otel.status_code = Empty,
+        )
     }
 
     fn timed_out(&self) -> Error {

@@ -26,4 +26,5 @@ mod shutdown;
 mod stream;
 mod stream_cuts;
 mod stream_kinds;
+mod traces;
 mod webhooks;
