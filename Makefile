@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench-sse image clean
+.PHONY: help run demo test check bench-sse soak image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@exec $(gateway) demo $(DEMO_ARGS)
 
 test: ## Run every test
-	@scripts/setup rust nextest redis python browser
+	@scripts/setup rust nextest redis python browser typescript
 	@echo "== tests"
 	@cargo nextest run --locked --lib --bins --tests --profile $(profile)
 	@echo "== documentation tests"
@@ -52,9 +52,14 @@ bench-sse: ## Measure streams beside nchan and FastAPI; BENCH_QUICK=1 is shorter
 	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
 		cargo bench --locked --bench sse -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 
+soak: ## Ten minutes of browsers that come and go while Redis is killed; SOAK_SECS for another time
+	@scripts/setup rust redis nchan
+	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
+		cargo bench --locked --bench sse -- --soak $(or $(SOAK_SECS),600)
+
 image: ## Build the container image
 	@docker build --tag $(image) .
 
 clean: ## Remove what was built and what scripts/setup put here
 	@cargo clean --quiet
-	@rm -rf .cache tests/browser/node_modules
+	@rm -rf .cache tests/browser/node_modules clients/typescript/node_modules clients/typescript/dist

@@ -184,7 +184,7 @@ fn resolve_files(
     Ok(variables)
 }
 
-/// A value that is never shown: not in logs, not by `--check-config`.
+/// A value that is never shown: not in logs, not by `check-config`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

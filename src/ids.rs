@@ -4,13 +4,15 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::Error;
 
 /// A job's name: a UUID, in Redis keys and over HTTP in lower case with hyphens.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(examples("1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"))]
 pub(crate) struct JobId(Uuid);
 
 impl JobId {
@@ -48,7 +50,8 @@ impl fmt::Debug for JobId {
 }
 
 /// A file's name within its job: `file_000`, `file_001`, …, its place in `job:{id}:files`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, pattern = "^file_([0-9]{3}|[1-9][0-9]{3,5})$", examples("file_000"))]
 pub(crate) struct FileId(u32);
 
 impl FileId {

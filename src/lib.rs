@@ -14,6 +14,7 @@ mod counters;
 mod demo;
 mod health;
 mod jobs;
+mod openapi;
 mod progress;
 mod rate_limit;
 mod web;

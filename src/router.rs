@@ -15,15 +15,17 @@ use tower_http::{
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
 };
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config::Config,
     counters, health,
     http::{
-        BodyLimit, Deadline, log_request, method_not_allowed, not_found, render_panic,
+        BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, metrics, progress, rate_limit,
+    jobs, metrics, openapi, progress, rate_limit,
     state::AppState,
     traces, web, workers,
 };
@@ -40,21 +42,15 @@ pub struct CorsConfig {
 ///
 /// If an origin of the settings is none.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
-    let mut limited = Router::new()
-        .merge(jobs::routes::router())
-        .merge(progress::routes::router())
-        .merge(counters::routes::router())
-        .merge(health::routes::admin_router())
-        .merge(workers::routes::router());
+    let mut limited = limited_routes();
     if config.rate_limit.enabled {
         // Not around paths that do not exist: refusing those costs less than counting them.
         limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
     }
     let measured = state.metrics.clone();
-    let routes = limited
-        .merge(counters::routes::page())
-        .merge(rate_limit::routes::router())
-        .merge(health::routes::router())
+    let (routes, collected) = limited.merge(other_routes()).split_for_parts();
+    let routes = routes
+        .merge(openapi::routes::router(&openapi::complete(collected, config)?))
         .merge(web::router(config.environment))
         .with_state(state);
     let routes = layered(routes, config)?;
@@ -66,6 +62,38 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
     };
     Ok(routes.layer(from_fn_with_state(measured, metrics::layer::measure)))
 }
+
+/// What stands behind the rate limits.
+fn limited_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Shared::openapi())
+        .merge(jobs::routes::router())
+        .merge(progress::routes::router())
+        .merge(counters::routes::router())
+        .merge(health::routes::admin_router())
+        .merge(workers::routes::router())
+}
+
+/// What is never refused.
+fn other_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(rate_limit::routes::router())
+        .merge(health::routes::router())
+        .merge(counters::routes::page())
+}
+
+/// The API document of this build.
+///
+/// # Errors
+///
+/// If it cannot be written as JSON, which does not happen.
+pub(crate) fn document(config: &Config) -> Result<serde_json::Value> {
+    Ok(openapi::complete(limited_routes().merge(other_routes()).into_openapi(), config)?)
+}
+
+/// What no operation names and all may answer with.
+#[derive(OpenApi)]
+#[openapi(components(schemas(ProblemBody)))]
+struct Shared;
 
 /// What every request meets, whatever its route.
 fn layered(routes: Router, config: &Config) -> Result<Router> {

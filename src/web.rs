@@ -1,4 +1,4 @@
-//! `/` and `/web/*`: the dashboard, compiled in, and allowed to load nothing but itself.
+//! `/`, `/docs` and `/web/*`: the dashboard and the API page, compiled in, and allowed to load nothing but itself.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -18,13 +18,19 @@ pub(crate) const CUBE: &[u8] = include_bytes!("../web/cube.glb");
 pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
 
 const INDEX: &str = include_str!("../web/index.html");
+const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-const FILES: [(&str, &str, &[u8]); 12] = [
+const DOCS: &str = include_str!("../web/docs.html");
+const FILES: [(&str, &str, &[u8]); 16] = [
     (CUBE_PATH, "model/gltf-binary", CUBE),
     ("/web/icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
     ("/web/style.css", "text/css; charset=utf-8", include_bytes!("../web/style.css")),
     ("/web/api.js", JAVASCRIPT, include_bytes!("../web/api.js")),
     ("/web/create.js", JAVASCRIPT, include_bytes!("../web/create.js")),
+    ("/web/docs.css", "text/css; charset=utf-8", include_bytes!("../web/docs.css")),
+    ("/web/docs.js", JAVASCRIPT, include_bytes!("../web/docs.js")),
+    ("/web/docs-schema.js", JAVASCRIPT, include_bytes!("../web/docs-schema.js")),
+    ("/web/docs-text.js", JAVASCRIPT, include_bytes!("../web/docs-text.js")),
     ("/web/dom.js", JAVASCRIPT, include_bytes!("../web/dom.js")),
     ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
     ("/web/job-view.js", JAVASCRIPT, include_bytes!("../web/job-view.js")),
@@ -44,7 +50,9 @@ pub(crate) fn router(environment: Deployment) -> Router<AppState> {
         Deployment::Production => "",
     };
     let index = INDEX.replace("{{key}}", key);
-    let router = Router::new().route("/", page("text/html; charset=utf-8", index.into()));
+    let router = Router::new()
+        .route("/", page(HTML, index.into()))
+        .route("/docs", page(HTML, Bytes::from_static(DOCS.as_bytes())));
     FILES.into_iter().fold(router, |router, (path, content_type, body)| {
         router.route(path, page(content_type, Bytes::from_static(body)))
     })
@@ -104,7 +112,7 @@ mod tests {
     fn every_file_of_web_is_served() {
         let mut served: Vec<_> =
             FILES.iter().map(|it| it.0.trim_start_matches("/web/").to_owned()).collect();
-        served.push("index.html".to_owned());
+        served.extend(["index.html".to_owned(), "docs.html".to_owned()]);
         served.sort();
         let mut there: Vec<_> = fs::read_dir("web")
             .unwrap()

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Result, bail};
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Semaphore,
     task::{JoinHandle, spawn_local},
     time::{Instant, sleep},
@@ -26,6 +26,10 @@ use crate::{
     servers::Topic,
     wire::{Wire, last_id},
 };
+
+/// What a slow browser reads before it pauses.
+const READ_BETWEEN_PAUSES: usize = 256 << 10;
+const PAUSE: Duration = Duration::from_secs(20);
 
 thread_local! {
     /// What was read last, whoever read it.
@@ -54,6 +58,8 @@ struct Browser {
     last_id: RefCell<Vec<u8>>,
     /// When the first event or comment came on this connection.
     back_at: Cell<Option<Instant>>,
+    /// Whether it stops reading now and then, for longer than sockets can make up for.
+    is_slow: Cell<bool>,
 }
 
 /// Browsers of some topics, as many of each.
@@ -79,6 +85,7 @@ impl Fleet {
             greeted: Cell::new(false),
             last_id: RefCell::default(),
             back_at: Cell::new(None),
+            is_slow: Cell::new(false),
         };
         let n = topics.len() * per_topic;
         Self {
@@ -100,6 +107,11 @@ impl Fleet {
 
     pub(crate) fn len(&self) -> usize {
         self.browsers.len()
+    }
+
+    /// Makes one browser in `n` a slow one.
+    pub(crate) fn slow_down(&self, n: usize) {
+        self.browsers.iter().step_by(n).for_each(|it| it.is_slow.set(true));
     }
 
     /// Begins to open every connection.
@@ -213,7 +225,12 @@ async fn follow(
     (resumes, doors): (bool, &Semaphore),
 ) -> Result<()> {
     let door = doors.acquire().await?;
-    let mut stream = TcpStream::connect(addr).await?;
+    let socket = TcpSocket::new_v4()?;
+    if browser.is_slow.get() {
+        socket.set_recv_buffer_size(4 << 10)?;
+    }
+    let mut stream = socket.connect(addr).await?;
+    let mut n_read_since_pause = 0;
     let mut request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n");
     let last_event_id = browser.last_id.borrow().clone();
@@ -223,7 +240,18 @@ async fn follow(
     stream.write_all((request + "\r\n").as_bytes()).await?;
     let mut wire = Wire::new();
     let mut door = Some(door);
-    while poll_fn(|cx| read(cx, &mut stream, &mut wire, browser, (tally, resumes))).await? > 0 {
+    loop {
+        let n = poll_fn(|cx| read(cx, &mut stream, &mut wire, browser, (tally, resumes))).await?;
+        if n == 0 {
+            bail!("closed");
+        }
+        if browser.is_slow.get() {
+            n_read_since_pause += n;
+            if n_read_since_pause > READ_BETWEEN_PAUSES {
+                n_read_since_pause = 0;
+                sleep(PAUSE).await;
+            }
+        }
         if wire.is_done() {
             bail!("refused or ended");
         }
@@ -232,7 +260,6 @@ async fn follow(
             browser.back_at.set(Some(Instant::now()));
         }
     }
-    bail!("closed")
 }
 
 /// Reads what is there and takes it in. Gives the number of bytes.

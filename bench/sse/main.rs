@@ -23,9 +23,10 @@ mod redis;
 mod report;
 mod scenarios;
 mod servers;
+mod soak;
 mod wire;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum as _};
@@ -54,6 +55,9 @@ struct Args {
     /// Leave out the peers.
     #[arg(long)]
     alone: bool,
+    /// Instead of measuring, lets browsers come and go for so many seconds, and kills Redis twice.
+    #[arg(long)]
+    soak: Option<u64>,
     /// Where results are written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
@@ -72,6 +76,11 @@ fn main() -> Result<()> {
 async fn run(args: Args) -> Result<()> {
     machine::pin(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-sse-").tempdir()?;
+    if let Some(seconds) = args.soak {
+        let rows = soak::soak(dir.path(), Duration::from_secs(seconds)).await?;
+        println!("{}", report::table(&rows));
+        return Ok(());
+    }
     let redis = Redis::start(LOAD_CORE, dir.path())?;
     let mut kinds = vec![Kind::Gateway];
     if !args.alone {

@@ -57,6 +57,11 @@ impl Process {
         self.family().into_iter().map(cpu_seconds_of).sum()
     }
 
+    pub(crate) fn kill(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+
     /// Resident memory.
     pub(crate) fn rss_kib(&self) -> f64 {
         self.family().into_iter().map(rss_kib_of).sum()
@@ -66,6 +71,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {

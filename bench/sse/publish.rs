@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use memchr::memmem;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     marker::{Marker, now_us},
+    redis,
     servers::{Kind, Server, Topic},
 };
 
@@ -72,6 +73,12 @@ impl Publisher {
             out,
             replies: vec![0; 1 << 16],
         })
+    }
+
+    /// One that outlives Redis; see [`Careful`].
+    pub(crate) fn careful(redis: SocketAddr, topics: &[Topic], rate: f64) -> Careful {
+        let ids = topics.iter().map(|it| it.id.clone()).collect();
+        Careful { redis, ids, rate, numbers: vec![0; topics.len()] }
     }
 
     /// Sends `rate` events a second for `period`; gives itself back with what it sent.
@@ -189,4 +196,93 @@ fn http_template(id: &str) -> (Vec<u8>, Vec<u8>) {
          Content-Length: {length}\r\n\r\n{before}"
     );
     (head.into_bytes(), after.into_bytes())
+}
+
+/// Sends one event at a time and makes sure of it: after an outage it asks what Redis has, and goes on from there.
+pub(crate) struct Careful {
+    redis: SocketAddr,
+    ids: Vec<String>,
+    /// Events a second, to all topics together.
+    rate: f64,
+    numbers: Vec<u64>,
+}
+
+impl Careful {
+    /// Sends for `period`; gives the number of each topic's last event.
+    pub(crate) fn send_in_background(self, period: Duration) -> JoinHandle<Result<Vec<u64>>> {
+        tokio::task::spawn_blocking(move || self.send(period))
+    }
+
+    fn send(mut self, period: Duration) -> Result<Vec<u64>> {
+        let begin = Instant::now();
+        let mut connection = None;
+        for n in 0_u64.. {
+            let due = begin + Duration::from_secs_f64(n as f64 / self.rate);
+            if due > begin + period {
+                break;
+            }
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let topic = n as usize % self.ids.len();
+            let patience = Instant::now() + Duration::from_mins(1);
+            while let Err(error) = self.send_one(topic, &mut connection) {
+                if Instant::now() > patience {
+                    return Err(error).context("Redis did not come back");
+                }
+                connection = None;
+                thread::sleep(Duration::from_millis(50));
+                if let Ok(number) = self.last_number(topic) {
+                    self.numbers[topic] = number;
+                }
+            }
+        }
+        Ok(self.numbers)
+    }
+
+    fn send_one(&mut self, topic: usize, connection: &mut Option<TcpStream>) -> Result<()> {
+        if connection.is_none() {
+            let mut socket = TcpStream::connect(self.redis)?;
+            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+            socket.write_all(b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n")?;
+            read_lines(&mut socket, 1)?;
+            *connection = Some(socket);
+        }
+        let Some(socket) = connection else { bail!("no connection") };
+        let (before, after) = redis_template(&self.ids[topic], Way::Signalled);
+        let number = self.numbers[topic] + 1;
+        let mut out = before;
+        Marker { number, sent_us: now_us() }.write(&mut out);
+        out.extend_from_slice(&after);
+        socket.write_all(&out)?;
+        // The id, which is a length and a text, and how many heard of it.
+        read_lines(socket, 3)?;
+        self.numbers[topic] = number;
+        Ok(())
+    }
+
+    /// The number of the last event that Redis has.
+    fn last_number(&self, topic: usize) -> Result<u64> {
+        const LAST: &str = "redis.call('SELECT', 2) \
+            return cjson.encode(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1))";
+        let key = format!("stream:progress:{}", self.ids[topic]);
+        let text = redis::ask(self.redis, &["EVAL", LAST, "1", &key])?;
+        if !text.starts_with('[') {
+            bail!("Redis is not ready: {text}");
+        }
+        Ok(Marker::find(text.as_bytes()).last().map_or(0, |it| it.number))
+    }
+}
+
+/// Reads so many lines of replies, none of which may be an error.
+fn read_lines(socket: &mut TcpStream, n: usize) -> Result<()> {
+    let mut byte = [0];
+    let (mut n_lines, mut is_first) = (0, true);
+    while n_lines < n {
+        socket.read_exact(&mut byte)?;
+        if is_first && byte[0] == b'-' {
+            bail!("an event was refused");
+        }
+        is_first = byte[0] == b'\n';
+        n_lines += usize::from(is_first);
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -15,18 +15,29 @@ use crate::{process::Process, servers};
 pub(crate) struct Redis {
     pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
+    core: usize,
+    dir: PathBuf,
+    is_durable: bool,
 }
 
 impl Redis {
     pub(crate) fn start(core: usize, dir: &Path) -> Result<Self> {
-        let addr = servers::free_addr()?;
+        Self::start_at(servers::free_addr()?, core, dir, false)
+    }
+
+    /// One that has everything it acknowledged when it is started again.
+    pub(crate) fn start_durable(core: usize, dir: &Path) -> Result<Self> {
+        Self::start_at(servers::free_addr()?, core, dir, true)
+    }
+
+    fn start_at(addr: SocketAddr, core: usize, dir: &Path, is_durable: bool) -> Result<Self> {
         let dir_text = dir.display().to_string();
         let args = [
             ("--bind", "127.0.0.1"),
             ("--port", &addr.port().to_string()),
             ("--dir", &dir_text),
             ("--save", ""),
-            ("--appendonly", "no"),
+            ("--appendonly", if is_durable { "yes" } else { "no" }),
             ("--maxclients", "15000"),
             ("--notify-keyspace-events", ""),
         ];
@@ -34,25 +45,22 @@ impl Redis {
             args.iter().flat_map(|it| [it.0.to_owned(), it.1.to_owned()]).collect();
         let process = Process::start(core, "redis-server", &args, &[], dir)?;
         servers::wait_for(addr)?;
-        Ok(Self { process, addr })
+        Ok(Self { process, addr, core, dir: dir.to_owned(), is_durable })
+    }
+
+    /// Ends it as a machine does that loses power, but for what the kernel has.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        *self = Self::start_at(self.addr, self.core, &self.dir.clone(), self.is_durable)?;
+        Ok(())
     }
 
     /// Runs one command on a connection of its own.
     pub(crate) fn run(&self, command: &[&str]) -> Result<String> {
-        let mut stream = TcpStream::connect(self.addr).context("Redis is away")?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut text = format!("*{}\r\n", command.len());
-        for word in command {
-            _ = write!(text, "${}\r\n{word}\r\n", word.len());
-        }
-        stream.write_all(text.as_bytes())?;
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some(length) = line.strip_prefix('$') else { return Ok(line) };
-        let mut bytes = vec![0; length.trim().parse::<usize>()?];
-        reader.read_exact(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        ask(self.addr, command)
     }
 
     /// Connections other than the one that asks.
@@ -80,4 +88,22 @@ impl Redis {
         let version = info.lines().find_map(|it| it.strip_prefix("redis_version:"));
         Ok(version.unwrap_or("?").trim().to_owned())
     }
+}
+
+/// Runs one command on a connection of its own.
+pub(crate) fn ask(addr: SocketAddr, command: &[&str]) -> Result<String> {
+    let mut stream = TcpStream::connect(addr).context("Redis is away")?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = format!("*{}\r\n", command.len());
+    for word in command {
+        _ = write!(text, "${}\r\n{word}\r\n", word.len());
+    }
+    stream.write_all(text.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let Some(length) = line.strip_prefix('$') else { return Ok(line) };
+    let mut bytes = vec![0; length.trim().parse::<usize>()?];
+    reader.read_exact(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -6,6 +6,7 @@ use fred::{
 };
 use futures_util::future::try_join_all;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     store::corrupt,
@@ -14,8 +15,10 @@ use super::{
 use crate::{error::Result, ids::JobId, redis::Server};
 
 /// A queue as it stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
 pub(crate) struct QueueReport {
+    #[schema(example = "batch_processing")]
     pub(crate) queue: String,
     /// Messages in all its priority lists.
     depth: u64,

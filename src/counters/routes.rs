@@ -3,21 +3,21 @@
 use std::{future::Future, sync::Arc};
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tracing::debug;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Change, Counters, store};
 use crate::{
     auth::{Admin, Worker},
     error::{Error, Result},
-    http::{Json, Path, Problem},
+    http::{Json, Path, Problem, also_at},
     ids::MetricName,
     metrics::{Asked, Metrics, is_open_metrics, to_prometheus_text},
     state::AppState,
@@ -25,21 +25,26 @@ use crate::{
 };
 
 /// Without limits: operators' machines ask often.
-pub(crate) fn page() -> Router<AppState> {
-    Router::new()
-        .route("/metrics", get(metrics))
-        // The deployed front-end's name for the same.
-        .route("/api/v1/health/metrics", get(metrics))
+pub(crate) fn page() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .routes(also_at("/api/v1/health/metrics", routes!(metrics)))
 }
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/metrics/{name}", post(write).get(read))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(write, read))
 }
 
-#[derive(Debug, Deserialize)]
+/// One of the two.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = MetricChange)]
 struct ChangeBody {
+    /// Added to the counter.
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 1)]
     increment: Option<u64>,
+    /// The gauge's new value.
+    #[schema(example = json!(null))]
     value: Option<f64>,
 }
 
@@ -59,6 +64,13 @@ impl ChangeBody {
     }
 }
 
+/// Change a shared counter or gauge
+///
+/// Written within `metrics.flush_interval`, with all that came meanwhile.
+#[utoipa::path(post, path = "/api/v1/metrics/{name}", tag = "workers", security(("key" = ["worker"])),
+    params(("name" = String, Path, description = "1 to 100 letters, digits, dots, hyphens and underscores.",
+        min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.-]+$", example = "models.rendered")),
+    request_body = ChangeBody, responses((status = 202, description = "It will be written.")))]
 async fn write(
     State(counters): State<Counters>,
     _: Worker,
@@ -69,8 +81,10 @@ async fn write(
     Ok(StatusCode::ACCEPTED)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Metric)]
 struct ReadingBody {
+    #[schema(value_type = String, example = "models.rendered")]
     name: MetricName,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<f64>,
@@ -78,6 +92,12 @@ struct ReadingBody {
     value: Option<f64>,
 }
 
+/// Read a shared counter or gauge
+#[utoipa::path(get, path = "/api/v1/metrics/{name}", tag = "admin", security(("key" = ["admin"])),
+    params(("name" = String, Path, description = "1 to 100 letters, digits, dots, hyphens and underscores.",
+        min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.-]+$", example = "models.rendered")),
+    responses((status = 200, body = ReadingBody), (status = 404, description = "METRIC_NOT_FOUND",
+        body = crate::http::ProblemBody)))]
 async fn read(
     State(counters): State<Counters>,
     _: Admin,
@@ -90,8 +110,12 @@ async fn read(
     Ok(Json(ReadingBody { name, count: reading.count, value: reading.value }))
 }
 
+/// Read metrics in Prometheus' text format
+///
 /// What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
 /// does not answer in time: then one needs the first the most.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(
     State(counters): State<Counters>,
     State(metrics): State<Arc<Metrics>>,

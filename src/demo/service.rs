@@ -106,11 +106,13 @@ impl Service {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.map_err(|error| {
-            if error.is_connect() {
-                return anyhow!("no service answers at {}; start one with: make run", self.base);
-            }
+            let what = if error.is_connect() {
+                format!("no service answers at {} (start one with: make run)", self.base)
+            } else {
+                format!("{} did not answer", self.base)
+            };
             // The URL may hold a ticket.
-            anyhow!(error.without_url()).context(format!("{} did not answer", self.base))
+            anyhow!(error.without_url()).context(what)
         })
     }
 }

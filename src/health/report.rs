@@ -5,12 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::{Config, info::Info};
 use crate::{error::Result, redis::Database};
 
 /// The worst that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Healthy,
@@ -34,15 +35,20 @@ pub(super) struct DatabaseCheck {
 }
 
 /// The body of `/health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HealthReport)]
 pub(crate) struct Report {
     pub(crate) status: Verdict,
+    #[schema(example = "image2model-gateway")]
     service: &'static str,
+    #[schema(example = "0.1.0")]
     version: &'static str,
     timestamp: DateTime<Utc>,
     uptime_seconds: i64,
     /// In words, for people; empty when all is well.
+    #[schema(example = json!([]))]
     problems: Vec<String>,
+    #[schema(example = json!({"ping": {"status": "ok", "response_time_ms": 0.2}}))]
     checks: Map<String, Value>,
 }
 

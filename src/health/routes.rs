@@ -1,42 +1,57 @@
 //! `/livez`, `/readyz`, `/startupz`, `/health`: for Kubernetes and for people, without a key; and the slow log.
 
 use axum::{
-    Router,
     extract::State,
     http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Health, report::Verdict, slow, store};
+use super::{
+    Health,
+    report::{Report, Verdict},
+    slow, store,
+};
 use crate::{
     auth::Admin,
-    http::{Json, Problem, Query},
+    http::{Json, Problem, Query, also_at},
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/startupz", get(started))
-        .route("/health", get(health))
-        // The deployed front-end's names for the same.
-        .route("/api/v1/health", get(health))
-        .route("/api/v1/health/", get(health))
-        .route("/api/v1/health/detailed", get(health))
-        .route("/api/v1/health/liveness", get(live))
-        .route("/api/v1/health/readiness", get(ready))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(started))
+        .routes(routes!(health))
+        .routes(also_at("/api/v1/health", routes!(health)))
+        .routes(also_at("/api/v1/health/", routes!(health)))
+        .routes(also_at("/api/v1/health/detailed", routes!(health)))
+        .routes(also_at("/api/v1/health/liveness", routes!(live)))
+        .routes(also_at("/api/v1/health/readiness", routes!(ready)))
 }
 
 /// What only operators may ask.
-pub(crate) fn admin_router() -> Router<AppState> {
-    Router::new().route("/api/v1/admin/slow-queries", get(slow_queries))
+pub(crate) fn admin_router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(slow_queries))
 }
 
-#[derive(Serialize)]
+/// The answer of a probe.
+#[derive(Serialize, ToSchema)]
+struct Probe<'a> {
+    /// `ok` or `not ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// With `?verbose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<&'a [Check]>,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Check {
+    #[schema(example = "redis:jobs")]
     name: String,
     ok: bool,
 }
@@ -47,12 +62,26 @@ impl Check {
     }
 }
 
-/// The process runs. Says nothing of Redis: a restart here would not mend it there.
+/// Read by hand: `?verbose` has no value.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `probe` looks for")]
+struct ProbeQuery {
+    /// Says each check; its value does not matter.
+    verbose: Option<String>,
+}
+
+/// Whether the process runs
+///
+/// Says nothing of Redis: a restart here would not mend it there.
+#[utoipa::path(get, path = "/livez", tag = "health", params(ProbeQuery), responses((status = 200, body = Probe)))]
 async fn live(uri: Uri) -> Response {
     probe(&uri, &[Check::new("process", true)])
 }
 
-/// Requests can be served.
+/// Whether requests can be served
+#[utoipa::path(get, path = "/readyz", tag = "health", params(ProbeQuery), responses(
+    (status = 200, body = Probe), (status = 503, description = "Not now.", body = Probe)))]
 async fn ready(State(health): State<Health>, uri: Uri) -> Response {
     let mut checks: Vec<Check> =
         health.0.redis.parts().map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
@@ -61,11 +90,16 @@ async fn ready(State(health): State<Health>, uri: Uri) -> Response {
     probe(&uri, &checks)
 }
 
-/// Redis was reached once.
+/// Whether Redis was reached once
+#[utoipa::path(get, path = "/startupz", tag = "health", params(ProbeQuery), responses(
+    (status = 200, body = Probe), (status = 503, description = "Not yet.", body = Probe)))]
 async fn started(State(health): State<Health>, uri: Uri) -> Response {
     probe(&uri, &[Check::new("redis_reached", health.has_started())])
 }
 
+/// Report how the service and its Redis are
+#[utoipa::path(get, path = "/health", tag = "health", responses(
+    (status = 200, body = Report), (status = 503, description = "Cannot serve.", body = Report)))]
 async fn health(State(health): State<Health>) -> Response {
     let report = health.report().await;
     let status = match report.status {
@@ -75,17 +109,26 @@ async fn health(State(health): State<Health>) -> Response {
     (status, Json(report)).into_response()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct SlowQuery {
+    /// How many at most, 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 10)]
     num: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SlowQueries {
     slow_queries: Vec<slow::SlowQuery>,
 }
 
+/// Read Redis' slow log
+///
+/// Commands with their keys; of values only their length is told.
+#[utoipa::path(get, path = "/api/v1/admin/slow-queries", tag = "admin", security(("key" = ["admin"])),
+    params(SlowQuery), responses((status = 200, body = SlowQueries),
+    (status = 501, description = "NOT_PERMITTED_BY_REDIS", body = crate::http::ProblemBody)))]
 async fn slow_queries(
     State(health): State<Health>,
     _: Admin,
@@ -112,17 +155,12 @@ async fn slow_queries(
 
 /// `ok` or `not ok`; with `?verbose`, each check.
 fn probe(uri: &Uri, checks: &[Check]) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        status: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        checks: Option<&'a [Check]>,
-    }
     let ok = checks.iter().all(|it| it.ok);
     let verbose = uri
         .query()
         .is_some_and(|it| it.split('&').any(|it| it == "verbose" || it.starts_with("verbose=")));
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Body { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };
+    let body =
+        Probe { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };
     (status, Json(body)).into_response()
 }

@@ -6,7 +6,8 @@ use fred::types::Value;
 use serde::Serialize;
 
 /// A command that took long.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = SlowCommand)]
 pub(super) struct SlowQuery {
     id: u64,
     start_time: Option<DateTime<Utc>>,

@@ -1,11 +1,13 @@
 //! What routes are made of; knows no feature: extractors, problems, request ids, the listener.
 
+mod alias;
 mod connection;
 mod extract;
 mod problem;
 mod request;
 mod server;
 mod takeover;
+mod whole;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,11 +15,13 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    alias::{ALIAS_TAG, also_at},
     extract::{BodyLimit, Json, Path, Query, read_body},
-    problem::{Problem, Unsaid, method_not_allowed, not_found, render_panic},
+    problem::{Problem, ProblemBody, Unsaid, method_not_allowed, not_found, render_panic},
     request::{CallerLabel, Deadline, log_request, render_problems},
     server::Server,
     takeover::{Taken, Takeover},
+    whole::{maybe_whole, whole},
 };
 
 /// The listener and its limits.

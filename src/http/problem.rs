@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::{error::Error, ids::quoted};
 
@@ -24,6 +25,29 @@ pub(crate) struct Problem {
     pub(crate) retry_after: Option<Duration>,
     /// The error behind the response, for the log.
     pub(crate) cause: Option<Arc<Error>>,
+}
+
+/// An error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// A name for this kind of problem.
+    r#type: String,
+    /// The status in words.
+    title: &'a str,
+    status: u16,
+    /// What is wrong, for people; may change.
+    detail: &'a str,
+    /// Always true.
+    error: bool,
+    /// What is wrong, for programs; does not change.
+    error_code: &'a str,
+    /// The same as `detail`.
+    message: &'a str,
+    /// The answer's `X-Request-Id`.
+    request_id: &'a str,
+    /// Names and values that belong to `error_code`.
+    details: &'a Map<String, Value>,
 }
 
 impl Problem {
@@ -49,19 +73,7 @@ impl Problem {
 
     /// The response's body. `detail` and `message` say the same: clients of this product read either.
     pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: String,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            error: bool,
-            error_code: &'a str,
-            message: &'a str,
-            request_id: &'a str,
-            details: &'a Map<String, Value>,
-        }
-        let body = Body {
+        let body = ProblemBody {
             r#type: format!("/problems/{}", self.code.to_lowercase().replace('_', "-")),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),

@@ -3,16 +3,19 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{Job, JobFile, Status};
 use crate::{auth::Tickets, error::Result, ids::JobId};
 
 /// A job as callers see it; a field without a value is left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(super) struct JobBody {
     job_id: JobId,
     status: Status,
     /// Percent.
+    #[schema(maximum = 100, example = 40)]
     progress: u8,
     total_files: u32,
     completed_files: u32,
@@ -37,7 +40,13 @@ pub(super) struct JobBody {
     pub(super) links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobLinks, example = json!({
+    "self": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+    "progress": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress",
+    "stream": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw",
+    "cancel": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/cancel",
+}))]
 pub(super) struct Links {
     #[serde(rename = "self")]
     pub(super) itself: String,

@@ -1,9 +1,11 @@
 //! What the deployed front-end fetches once, right after `task_completed`: all results of a job.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Jobs;
 use crate::{
@@ -13,30 +15,41 @@ use crate::{
     state::AppState,
 };
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/download/{job_id}/all", get(all))
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(all))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Downloads {
     job_id: JobId,
     files: Vec<Download>,
     /// In the order of `files`.
+    #[schema(example = json!(["https://models.example/chair.glb"]))]
     download_urls: Vec<String>,
     total_files: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Download {
+    #[schema(example = "chair.glb")]
     filename: String,
     /// Bytes.
+    #[schema(example = 81_920)]
     size: u64,
+    #[schema(example = "model/gltf-binary")]
     mime_type: String,
+    #[schema(required)]
     created_time: Option<DateTime<Utc>>,
     /// Null where there is none: the front-end tests for it.
+    #[schema(required, value_type = Option<Object>, example = json!({"url": "https://models.example/chair.png"}))]
     rendered_image: Option<Value>,
 }
 
+/// List a finished job's models
+///
+/// Readable before any browser hears that the job is over.
+#[utoipa::path(get, path = "/api/v1/download/{job_id}/all", tag = "files", security(("key" = ["client", "worker"])),
+    responses((status = 200, body = Downloads)))]
 async fn all(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use fred::types::{Key, Value};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     model::{parse_percent, parse_time},
@@ -45,16 +46,19 @@ pub(crate) struct Page {
 }
 
 /// A job as lists show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobSummary)]
 pub(crate) struct Summary {
     job_id: JobId,
     status: Status,
     /// Percent.
+    #[schema(maximum = 100, example = 40)]
     progress: u8,
     total_files: u32,
     completed_files: u32,
     failed_files: u32,
     /// What the job is about, for people.
+    #[schema(example = "chair.png")]
     #[serde(skip_serializing_if = "Option::is_none")]
     first_filename: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
     new_job::Checked,
@@ -66,16 +67,21 @@ impl Job {
 }
 
 /// A file of a job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct JobFile {
     pub(crate) file_id: FileId,
+    #[schema(example = "chair.png")]
     pub(crate) filename: String,
+    /// Bytes.
+    #[schema(example = 204_800)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
+    #[schema(example = "image/png")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content_type: Option<String>,
     pub(crate) status: FileStatus,
     /// Percent.
+    #[schema(maximum = 100, example = 40)]
     pub(crate) progress: u8,
     pub(crate) attempt: u32,
     /// What its worker said last.

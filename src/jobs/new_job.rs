@@ -2,17 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::Config;
 use crate::{
     error::{Error, Result},
+    http::maybe_whole,
     ids::{FileId, Sha256Hex, quoted},
 };
 
 /// The body of POST /jobs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewJob {
+    #[schema(min_items = 1)]
     files: Vec<NewFile>,
     /// What the worker shall do with the files; passed on as it is.
     #[serde(default)]
@@ -21,16 +24,39 @@ pub(crate) struct NewJob {
     webhook_url: Option<String>,
 }
 
+/// A name and no path, 1 to 255 bytes.
+#[derive(ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 255, example = "chair.png",
+    pattern = r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f]+$")]
+#[expect(dead_code, reason = "describes what `check_filename` lets in")]
+pub(super) struct Filename(String);
+
+/// An absolute http(s), s3 or gs URL, or a path.
+#[derive(ToSchema)]
+#[schema(value_type = String, max_length = 2048, example = "https://uploads.example/chair.png",
+    pattern = r"^(https?://|/|s3://|gs://)[!-~]*$")]
+#[expect(dead_code, reason = "describes what `check_url` lets in")]
+pub(super) struct Link(String);
+
 /// One picture. Its bytes are elsewhere; this says what they are.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewFile {
+    #[schema(value_type = Filename)]
     filename: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Bytes.
+    #[schema(example = 204_800)]
+    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    #[schema(
+        example = "image/png",
+        max_length = 127,
+        pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+/[A-Za-z0-9!#$%&'*+.^_`|~-]+ *(;[ -~]*)?$"
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     /// Where a worker fetches the picture.
+    #[schema(value_type = Option<Link>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     /// Anything the caller wants to find again.

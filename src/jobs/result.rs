@@ -3,10 +3,12 @@
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::new_job::{check_filename, check_url};
+use super::new_job::{Filename, Link, check_filename, check_url};
 use crate::{
     error::{Error, Result},
+    http::{maybe_whole, whole},
     ids::FileId,
 };
 
@@ -20,11 +22,11 @@ pub(crate) struct FileResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Which attempt this is from; without it, the present one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
     Completed,
@@ -32,12 +34,22 @@ enum Outcome {
 }
 
 /// The finished model. Fields beyond these are kept.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(example = json!({
+    "filename": "chair.glb",
+    "size": 81_920,
+    "mime_type": "model/gltf-binary",
+    "url": "https://models.example/chair.glb",
+    "rendered_image": {"url": "https://models.example/chair.png"},
+}))]
 struct Model {
+    #[schema(value_type = Filename)]
     filename: String,
     /// Bytes.
+    #[serde(deserialize_with = "whole")]
     size: u64,
     mime_type: String,
+    #[schema(value_type = Link)]
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rendered_image: Option<RenderedImage>,
@@ -45,11 +57,76 @@ struct Model {
     more: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct RenderedImage {
+    #[schema(value_type = Link)]
     url: String,
     #[serde(flatten)]
     more: Map<String, Value>,
+}
+
+/// The body of PUT …/result: a model or an error.
+#[derive(ToSchema)]
+#[schema(as = FileResult)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes which FileResult passes its check")]
+pub(super) enum ResultBody {
+    Completed(CompletedBody),
+    Failed(FailedBody),
+}
+
+#[derive(ToSchema)]
+#[schema(as = CompletedFileResult)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "see above")]
+pub(super) struct CompletedBody {
+    #[schema(inline)]
+    status: OnlyCompleted,
+    result: Model,
+    /// Which attempt this is from; without it, the present one.
+    #[schema(minimum = 1)]
+    attempt: Option<u32>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = FailedFileResult)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "see above")]
+pub(super) struct FailedBody {
+    #[schema(inline)]
+    status: OnlyFailed,
+    /// For people, 1 to 4096 bytes.
+    #[schema(min_length = 1, max_length = 4096, example = "no object in the picture")]
+    error: String,
+    /// Which attempt this is from; without it, the present one.
+    #[schema(minimum = 1)]
+    attempt: Option<u32>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "see above")]
+enum OnlyCompleted {
+    Completed,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "see above")]
+enum OnlyFailed {
+    Failed,
+}
+
+/// What is stored of a file's result. Other programs may have written more.
+#[derive(ToSchema)]
+#[schema(as = StoredResult)]
+#[expect(dead_code, reason = "describes the JSON of to_json")]
+pub(super) struct StoredBody {
+    file_id: FileId,
+    status: Outcome,
+    result: Option<Model>,
+    error: Option<String>,
+    attempt: Option<u32>,
 }
 
 impl FileResult {

@@ -1,19 +1,21 @@
 //! `/api/v1/jobs`: create, read, list, cancel, retry and delete jobs, report results.
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Circumstances, Cursor, FileResult, Filter, JobFile, Jobs, NewJob, Status, Summary,
     body::{self, JobBody},
-    download, status_cache,
+    download,
+    result::{ResultBody, StoredBody},
+    status_cache,
 };
 use crate::{
     auth::{Client, ClientOrAdmin, Reader, Tickets, Worker},
@@ -25,21 +27,33 @@ use crate::{
     webhooks::{Webhook, Webhooks},
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new()
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .merge(status_cache::router())
         .merge(download::router())
-        .route("/api/v1/jobs", post(create).get(list))
-        .route("/api/v1/jobs/{job_id}", get(show).patch(change).delete(delete))
-        .route("/api/v1/jobs/{job_id}/cancel", post(cancel))
-        .route("/api/v1/jobs/{job_id}/retry", post(retry))
-        .route("/api/v1/jobs/{job_id}/ticket", post(ticket))
-        .route("/api/v1/jobs/{job_id}/webhooks", get(webhooks))
-        .route("/api/v1/jobs/{job_id}/files", get(files))
-        .route("/api/v1/jobs/{job_id}/files/{file_id}", get(file))
-        .route("/api/v1/jobs/{job_id}/files/{file_id}/result", put(finish).get(result))
+        .routes(routes!(create, list))
+        .routes(routes!(show, change, delete))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
+        .routes(routes!(ticket))
+        .routes(routes!(webhooks))
+        .routes(routes!(files))
+        .routes(routes!(file))
+        .routes(routes!(finish, result))
 }
 
+/// Create a job
+///
+/// At most `jobs.max_files` files. With an `Idempotency-Key`, a repeated request answers with the job that the first
+/// one made, and `Idempotent-Replayed: true`.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", security(("key" = ["client"])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters.",
+        min_length = 1, max_length = 255, pattern = "^[!-~]([ -~]*[!-~])?$")),
+    request_body = NewJob,
+    responses(
+        (status = 201, body = JobBody, headers(("Location" = String, description = "Where the job is."))),
+        (status = 422, description = "TOO_MANY_FILES, IDEMPOTENCY_CONFLICT"),
+    ))]
 async fn create(
     State(state): State<AppState>,
     Client(caller): Client,
@@ -84,22 +98,33 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Sha256Hex>> {
     Ok(Some(Sha256Hex::of(key)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
+    /// Only jobs in this state.
     status: Option<Status>,
+    /// Only jobs that were created after this moment.
     created_after: Option<DateTime<Utc>>,
+    /// Jobs on a page; 20 without it.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobPage)]
 struct PageBody {
     jobs: Vec<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where the next page begins; absent on the last.
     next_cursor: Option<String>,
 }
 
+/// List the caller's jobs, newest first
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", security(("key" = ["client"])), params(ListQuery),
+    responses((status = 200, body = PageBody)))]
 async fn list(
     State(jobs): State<Jobs>,
     Client(caller): Client,
@@ -120,6 +145,9 @@ async fn list(
     Ok(Json(PageBody { jobs: page.jobs, next_cursor: page.next.map(|it| it.encode()) }))
 }
 
+/// Read a job and its files
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}", tag = "jobs", security(("key" = ["client", "worker"])),
+    responses((status = 200, body = JobBody)))]
 async fn show(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
@@ -133,6 +161,15 @@ async fn show(
     Ok(Json(body))
 }
 
+/// Cancel queued or running work
+///
+/// 202 and `cancelling` while a worker is still at it; watchers are told when it has stopped.
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/cancel", tag = "jobs", security(("key" = ["client"])),
+    responses(
+        (status = 200, body = Changed),
+        (status = 202, body = Changed),
+        (status = 409, description = "INVALID_TRANSITION"),
+    ))]
 async fn cancel(
     State(jobs): State<Jobs>,
     Client(caller): Client,
@@ -144,6 +181,9 @@ async fn cancel(
     Ok((code, Json(Changed { job_id, status })))
 }
 
+/// Try the failed files again
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/retry", tag = "jobs", security(("key" = ["client"])),
+    responses((status = 200, body = JobBody), (status = 409, description = "INVALID_TRANSITION")))]
 async fn retry(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
@@ -156,6 +196,9 @@ async fn retry(
     Ok(Json(JobBody::of(job, &tickets).await?))
 }
 
+/// Delete a job and all that is kept of it
+#[utoipa::path(delete, path = "/api/v1/jobs/{job_id}", tag = "jobs", security(("key" = ["client", "admin"])),
+    responses((status = 204)))]
 async fn delete(
     State(jobs): State<Jobs>,
     ClientOrAdmin(caller): ClientOrAdmin,
@@ -166,18 +209,26 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = StatusChange, example = json!({"status": "processing"}))]
 struct Change {
     status: Status,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobStatus)]
 struct Changed {
     job_id: JobId,
     status: Status,
 }
 
+/// Change a job's status
+///
+/// Only what may follow the present status.
+#[utoipa::path(patch, path = "/api/v1/jobs/{job_id}", tag = "jobs", security(("key" = ["worker"])),
+    request_body = Change,
+    responses((status = 200, body = Changed), (status = 409, description = "INVALID_TRANSITION")))]
 async fn change(
     State(jobs): State<Jobs>,
     _: Worker,
@@ -188,12 +239,21 @@ async fn change(
     Ok(Json(Changed { job_id, status }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ticket)]
 struct TicketBody {
+    #[schema(example = "MTc5NTQwNTcyMg.5mYw")]
     ticket: String,
+    /// The job's stream, with the ticket.
+    #[schema(
+        example = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw"
+    )]
     stream: String,
 }
 
+/// Make a fresh stream ticket
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/ticket", tag = "progress", security(("key" = ["client"])),
+    responses((status = 200, body = TicketBody)))]
 async fn ticket(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
@@ -205,12 +265,18 @@ async fn ticket(
     Ok(Json(TicketBody { stream: body::stream_link(id, &ticket), ticket }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobWebhooks)]
 struct WebhooksBody {
     job_id: JobId,
     webhooks: Vec<Webhook>,
 }
 
+/// List the webhooks of a job, and what became of them
+///
+/// One for each attempt that ended; none, if the job was created without `webhook_url`.
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/webhooks", tag = "jobs", security(("key" = ["client"])),
+    responses((status = 200, body = WebhooksBody)))]
 async fn webhooks(
     State(jobs): State<Jobs>,
     State(webhooks): State<Webhooks>,
@@ -221,12 +287,16 @@ async fn webhooks(
     Ok(Json(WebhooksBody { job_id, webhooks: webhooks.of_job(job_id).await? }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobFiles)]
 struct FilesBody {
     job_id: JobId,
     files: Vec<JobFile>,
 }
 
+/// List a job's files
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files", tag = "files", security(("key" = ["client", "worker"])),
+    responses((status = 200, body = FilesBody)))]
 async fn files(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,
@@ -236,6 +306,9 @@ async fn files(
     Ok(Json(FilesBody { job_id, files: job.files }))
 }
 
+/// Read one file
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}", tag = "files",
+    security(("key" = ["client", "worker"])), responses((status = 200, body = JobFile)))]
 async fn file(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,
@@ -248,6 +321,12 @@ async fn file(
     Err(Error::FileNotFound { job, file }.into())
 }
 
+/// Report a file's result
+///
+/// Writing the same one twice counts once. The last file's result ends the job.
+#[utoipa::path(put, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
+    security(("key" = ["worker"])), request_body = ResultBody,
+    responses((status = 200, body = Finished), (status = 409, description = "INVALID_TRANSITION")))]
 async fn finish(
     State(jobs): State<Jobs>,
     _: Worker,
@@ -259,7 +338,8 @@ async fn finish(
     Ok(Json(Finished { job_id, file_id, status }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FinishedFile)]
 struct Finished {
     job_id: JobId,
     file_id: FileId,
@@ -267,6 +347,9 @@ struct Finished {
     status: Status,
 }
 
+/// Read a file's result
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
+    security(("key" = ["client", "worker"])), responses((status = 200, body = StoredBody)))]
 async fn result(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,

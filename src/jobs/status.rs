@@ -1,10 +1,12 @@
 //! The states of jobs and files, and which may follow which.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A job's state. `Pending` is the seed's word for queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(example = "processing")]
 pub(crate) enum Status {
     Pending,
     Processing,
@@ -74,8 +76,9 @@ impl Status {
 }
 
 /// A file's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(example = "processing")]
 pub(crate) enum FileStatus {
     Pending,
     Processing,

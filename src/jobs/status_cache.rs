@@ -1,19 +1,20 @@
 //! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::get,
 };
+use chrono::{DateTime, Utc};
 use fred::types::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Jobs;
 use crate::{
     auth::{Caller, Reader},
     error::{Error, Result},
-    http::{Path, Problem},
+    http::{Path, Problem, also_at},
     ids::{JobId, Sha256Hex},
     redis::Script,
     state::AppState,
@@ -21,11 +22,10 @@ use crate::{
 
 static STATUS: Script = Script::about_job(include_str!("../../migrations-lua/jobs/status.lua"));
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/jobs/{job_id}/status", get(show))
-        // The deployed front-end's name for the same.
-        .route("/api/v1/status/tasks/{job_id}/status", get(show))
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(also_at("/api/v1/status/tasks/{job_id}/status", routes!(status)))
 }
 
 /// A status as JSON text.
@@ -62,24 +62,54 @@ impl Jobs {
     }
 }
 
-async fn show(
+/// What `status.lua` writes.
+#[derive(ToSchema)]
+#[schema(as = SmallStatus)]
+#[expect(dead_code, reason = "the script writes the JSON; this describes it")]
+struct StatusBody {
+    job_id: JobId,
+    /// The stored status, which other programs may have written.
+    #[schema(example = "processing")]
+    status: String,
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
+    progress: u8,
+    total_files: u32,
+    completed_files: u32,
+    failed_files: u32,
+    updated_at: DateTime<Utc>,
+}
+
+/// Read a job's small status
+///
+/// For pollers: cached, with an `ETag`.
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/status", tag = "jobs", security(("key" = ["client", "worker"])),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the last answer.")),
+    responses(
+        (status = 200, body = StatusBody, headers(
+            ("ETag" = String, description = "Of this status."),
+            ("X-Cache" = String, description = "`hit` or `miss`."),
+        )),
+        (status = 304),
+    ))]
+async fn status(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,
     Path(id): Path<JobId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
-    let status = jobs.cached_status(&caller, id).await?;
-    let etag = format!("\"{}\"", Sha256Hex::of(&status.json).short());
+    let found = jobs.cached_status(&caller, id).await?;
+    let etag = format!("\"{}\"", Sha256Hex::of(&found.json).short());
     let known =
         headers.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let is_known = known.split(',').any(|it| it.trim().trim_start_matches("W/") == etag);
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        ([(header::CONTENT_TYPE, "application/json")], status.json).into_response()
+        ([(header::CONTENT_TYPE, "application/json")], found.json).into_response()
     };
-    let cache = HeaderValue::from_static(if status.is_hit { "hit" } else { "miss" });
+    let cache = HeaderValue::from_static(if found.is_hit { "hit" } else { "miss" });
     response.headers_mut().insert(X_CACHE, cache);
     response
         .headers_mut()

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
     extract::{FromRequestParts as _, State},
     http::{HeaderMap, request::Parts},
     response::Response,
-    routing::get,
 };
 use futures_util::future::try_join_all;
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Access, cursor, follower::Following, stream};
+use super::{Access, cursor, follower::Following, frame::StreamEvent, stream};
 use crate::{
     auth::Reader,
     error::{Error, Result},
-    http::{Path, Problem, Query, Unsaid},
+    http::{Path, Problem, Query, Unsaid, also_at},
     ids::{JobId, StreamId},
     state::AppState,
 };
@@ -24,23 +24,26 @@ use crate::{
 /// Jobs on one connection.
 const MAX_JOBS: usize = 100;
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/jobs/{job_id}/progress/stream", get(follow_job))
-        // The deployed front-end's name for the same.
-        .route("/api/v1/status/tasks/{job_id}/stream", get(follow_job))
-        .route("/api/v1/progress/stream", get(follow_jobs))
-        .route("/api/v1/jobs/{job_id}/events", get(follow_events))
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(follow_job))
+        .routes(also_at("/api/v1/status/tasks/{job_id}/stream", routes!(follow_job)))
+        .routes(routes!(follow_jobs))
+        .routes(routes!(follow_events))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct FollowQuery {
-    /// One a job, separated by commas.
+    /// A stream ticket; for several jobs one each, separated by commas.
     ticket: Option<String>,
+    /// Where to go on, for who cannot send `Last-Event-ID`.
     last_event_id: Option<String>,
-    /// Seconds.
+    /// Seconds after which the stream closes.
+    #[param(minimum = 1, maximum = 86_400)]
     timeout: Option<u64>,
     /// Of a stream of several jobs: their ids, separated by commas.
+    #[param(ignore)]
     jobs: Option<String>,
 }
 
@@ -73,6 +76,13 @@ impl FollowQuery {
     }
 }
 
+/// Follow a job
+///
+/// Begins with what is known of the job, and ends with it.
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/progress/stream", tag = "progress",
+    security(("key" = ["client", "worker"]), ("ticket" = [])),
+    params(FollowQuery, ("Last-Event-ID" = Option<String>, Header, description = "Where to go on.")),
+    responses((status = 200, content_type = "text/event-stream", body = StreamEvent), (status = 204)))]
 async fn follow_job(
     State(state): State<AppState>,
     Path(job): Path<JobId>,
@@ -95,6 +105,23 @@ async fn follow_job(
     or_come_back(answer.await, hub.config().retry)
 }
 
+/// Follow up to 100 jobs on one connection
+///
+/// Browsers allow six connections to a host. Every event carries its `job_id`.
+#[utoipa::path(get, path = "/api/v1/progress/stream", tag = "progress",
+    security(("key" = ["client", "worker"]), ("ticket" = [])),
+    params(
+        ("jobs" = String, Query, description = "The jobs' ids, separated by commas.",
+            example = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed,7c9e6679-7425-40de-944b-e07fc1f90ae7"),
+        FollowQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "Where to go on."),
+    ),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = StreamEvent),
+        (status = 204),
+        (status = 400, description = "INVALID_JOB_ID"),
+        (status = 404, description = "JOB_NOT_FOUND"),
+    ))]
 async fn follow_jobs(
     State(state): State<AppState>,
     Query(query): Query<FollowQuery>,
@@ -122,6 +149,12 @@ async fn follow_jobs(
     or_come_back(answer.await, hub.config().retry)
 }
 
+/// Follow what Python programs publish about a job
+///
+/// The messages of the channel `job:{job_id}:events` as they come, without a past.
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/events", tag = "progress",
+    security(("key" = ["client", "worker"]), ("ticket" = [])), params(FollowQuery),
+    responses((status = 200, content_type = "text/event-stream", body = Object), (status = 204)))]
 async fn follow_events(
     State(state): State<AppState>,
     Path(job): Path<JobId>,

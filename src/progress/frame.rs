@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::view::{Change, Entry, FileView, View, time_of};
 use crate::{
@@ -33,8 +34,9 @@ impl Frame {
     }
 }
 
-#[derive(Serialize)]
-struct Queued {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamQueued)]
+pub(super) struct Queued {
     status: &'static str,
     progress: u8,
     task_id: JobId,
@@ -42,8 +44,9 @@ struct Queued {
     total_files: u32,
 }
 
-#[derive(Serialize)]
-struct Progress<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamProgress)]
+pub(super) struct Progress<'a> {
     status: &'static str,
     progress: u8,
     current: u32,
@@ -58,8 +61,9 @@ struct Progress<'a> {
     eta_seconds: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct FileUpdate<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamFileUpdate)]
+pub(super) struct FileUpdate<'a> {
     job_id: JobId,
     file_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,8 +78,9 @@ struct FileUpdate<'a> {
     error: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct Completed {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamCompleted)]
+pub(super) struct Completed {
     status: &'static str,
     progress: u8,
     job_id: JobId,
@@ -83,34 +88,63 @@ struct Completed {
     summary: Summary,
 }
 
-#[derive(Serialize)]
-struct JobRef {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamResult)]
+pub(super) struct JobRef {
     job_id: JobId,
 }
 
-#[derive(Serialize)]
-struct Summary {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamSummary)]
+pub(super) struct Summary {
     total_files: u32,
     successful_files: u32,
     failed_files: u32,
 }
 
-#[derive(Serialize)]
-struct Failed<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamFailed)]
+pub(super) struct Failed<'a> {
     status: &'static str,
     error: &'a str,
     job_id: JobId,
 }
 
-#[derive(Serialize)]
-struct Ended {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamCancelled)]
+pub(super) struct Ended {
     status: &'static str,
     job_id: JobId,
     task_id: JobId,
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamTimeout)]
+pub(super) struct TimedOut {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<JobId>,
+}
+
+/// The data of an event, whose name says which.
+#[derive(ToSchema)]
+#[schema(as = StreamEvent)]
+#[expect(dead_code, reason = "describes what the functions below write")]
+#[serde(untagged)]
+pub(super) enum StreamEvent<'a> {
+    Queued(Queued),
+    Progress(Progress<'a>),
+    FileUpdate(FileUpdate<'a>),
+    Completed(Completed),
+    Failed(Failed<'a>),
+    Cancelled(Ended),
+    TimedOut(TimedOut),
+    Resync(Snapshot<'a>),
+}
+
 /// The answer of GET …/progress, and the data of `resync`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = JobProgress)]
 pub(super) struct Snapshot<'a> {
     job_id: JobId,
     status: Status,
@@ -227,12 +261,6 @@ pub(super) fn published(payload: &[u8]) -> Option<Bytes> {
 
 /// `?timeout=` ran out.
 pub(super) fn connection_timeout(job_id: Option<JobId>) -> Bytes {
-    #[derive(Serialize)]
-    struct TimedOut {
-        status: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        job_id: Option<JobId>,
-    }
     let mut text = Text::default();
     text.event(None, "connection_timeout", &TimedOut { status: "timeout", job_id });
     text.done()

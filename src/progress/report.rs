@@ -1,38 +1,54 @@
 //! Progress as workers report it, checked once.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     error::{Error, Result},
+    http::{maybe_whole, whole},
     ids::FileId,
 };
 
 /// The body of POST …/`files/{file_id}/progress`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileReport {
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
+    #[serde(deserialize_with = "whole")]
     progress: u8,
+    /// For people, at most 1024 bytes.
+    #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
-    #[serde(default)]
+    /// What is from an older attempt than the present one is ignored.
+    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "maybe_whole")]
     attempt: Option<u32>,
 }
 
 /// The body of POST …/progress: many files at once.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchReport {
+    #[schema(min_items = 1)]
     files: Vec<BatchItem>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchItem {
     file_id: FileId,
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
+    #[serde(deserialize_with = "whole")]
     progress: u8,
+    /// For people, at most 1024 bytes.
+    #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
-    #[serde(default)]
+    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "maybe_whole")]
     attempt: Option<u32>,
 }
 

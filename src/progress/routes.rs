@@ -1,38 +1,41 @@
 //! Progress over HTTP: reported by workers, read at once.
 
 use axum::{
-    Router,
     extract::State,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Hub, Progress, View, follow,
-    frame::full_snapshot,
+    frame::{Snapshot, full_snapshot},
     report::{BatchReport, FileReport},
     store::Recorded,
 };
 use crate::{
     auth::{Admin, Reader, Worker},
     error::Result,
-    http::{Json, Path, Problem},
+    http::{Json, Path, Problem, also_at},
     ids::{FileId, JobId},
     jobs::Jobs,
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new()
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .merge(follow::router())
-        .route("/api/v1/jobs/{job_id}/files/{file_id}/progress", post(report_file))
-        .route("/api/v1/jobs/{job_id}/progress", post(report_batch).get(show))
-        // The deployed front-end's name for the same.
-        .route("/api/v1/status/jobs/{job_id}/progress", get(show))
-        .route("/api/v1/admin/streams", get(streams))
+        .routes(routes!(report_file))
+        .routes(routes!(report_batch, show))
+        .routes(also_at("/api/v1/status/jobs/{job_id}/progress", routes!(show)))
+        .routes(routes!(streams))
 }
 
+/// Report a file's progress
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/files/{file_id}/progress", tag = "progress",
+    security(("key" = ["worker"])), request_body = FileReport,
+    responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_file(
     State(progress): State<Progress>,
     _: Worker,
@@ -42,6 +45,12 @@ async fn report_file(
     Ok(Json(progress.report(job, &[report.check(file)?]).await?))
 }
 
+/// Report many files' progress
+///
+/// All of it is recorded or, on an error, none.
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/progress", tag = "progress", security(("key" = ["worker"])),
+    request_body = BatchReport,
+    responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_batch(
     State(progress): State<Progress>,
     _: Worker,
@@ -52,6 +61,9 @@ async fn report_batch(
     Ok(Json(progress.report(job, &reports).await?))
 }
 
+/// Read how far a job is
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/progress", tag = "progress",
+    security(("key" = ["client", "worker"])), responses((status = 200, body = Snapshot)))]
 async fn show(
     State(jobs): State<Jobs>,
     Reader(caller): Reader,
@@ -62,18 +74,22 @@ async fn show(
 }
 
 /// What this process streams, the most watched jobs first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Streams {
     open: usize,
     jobs: Vec<Watched>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WatchedJob)]
 struct Watched {
     job_id: JobId,
     subscribers: usize,
 }
 
+/// Read what this process streams
+#[utoipa::path(get, path = "/api/v1/admin/streams", tag = "admin", security(("key" = ["admin"])),
+    responses((status = 200, body = Streams)))]
 async fn streams(State(hub): State<Hub>, _: Admin) -> Json<Streams> {
     const MAX_JOBS: usize = 100;
     let jobs = hub.most_watched(MAX_JOBS).into_iter();

@@ -26,7 +26,7 @@ static OVERALL: Script =
 static CHECK: Script = Script::new(include_str!("../../migrations-lua/progress/check.lua"));
 
 /// How many of the reports changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub(crate) struct Recorded {
     pub(crate) recorded: u64,
     /// From an older attempt, or of a file that is finished.

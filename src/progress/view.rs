@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     ids::{FileId, JobId, StreamId},
@@ -60,10 +61,14 @@ pub(crate) struct View {
 }
 
 /// A file as watchers see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = FileProgress)]
 pub(super) struct FileView {
     pub(super) status: FileStatus,
+    /// Percent.
+    #[schema(maximum = 100, example = 40)]
     pub(super) progress: u8,
+    #[schema(example = "chair.png")]
     pub(super) filename: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,

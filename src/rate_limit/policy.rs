@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::check_between;
 
@@ -35,7 +36,8 @@ pub struct Policy {
 }
 
 /// Who has a count of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RateLimitScope)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Each key.
@@ -59,7 +61,8 @@ impl Scope {
 }
 
 /// Routes that are limited together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RouteGroup)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteGroup {
     /// POST of a job.
@@ -107,7 +110,8 @@ impl RouteGroup {
 }
 
 /// How windows follow each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RateLimitAlgorithm)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// A window begins with the first request after the last; twice the limit may pass about its end.
@@ -130,7 +134,8 @@ impl Algorithm {
 }
 
 /// What a request spends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RateLimitCost)]
 #[serde(rename_all = "snake_case")]
 pub enum Cost {
     /// One.

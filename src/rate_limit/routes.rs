@@ -1,11 +1,9 @@
 //! `/api/v1/rate-limits`: how the caller stands with each policy. Asking does not count.
 
-use axum::{
-    Router,
-    extract::{FromRequestParts as _, Request, State},
-    routing::get,
-};
+use axum::extract::{FromRequestParts as _, Request, State};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     RouteGroup, ceil_secs,
@@ -18,19 +16,22 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/rate-limits", get(show))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(show))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RateLimits)]
 struct Limits {
     /// Whether anybody is refused.
     enforced: bool,
     policies: Vec<PolicyBody>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RateLimit)]
 struct PolicyBody {
+    #[schema(example = "per-key")]
     policy: String,
     scope: Scope,
     /// The group of routes whose count this is, for policies that count each by itself.
@@ -45,6 +46,11 @@ struct PolicyBody {
     reset: u64,
 }
 
+/// Read how the caller stands with each limit
+///
+/// Asking does not count.
+#[utoipa::path(get, path = "/api/v1/rate-limits", tag = "rate limits",
+    security(("key" = ["client", "worker", "admin"])), responses((status = 200, body = Limits)))]
 async fn show(State(state): State<AppState>, request: Request) -> Result<Json<Limits>, Problem> {
     let limiter = &state.limiter;
     let (mut parts, _) = request.into_parts();

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use fred::types::{Key, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::sender::Outcome;
 use crate::{
@@ -106,7 +107,7 @@ pub(super) async fn settle(
 }
 
 /// A webhook as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Webhook {
     webhook_id: String,
     attempt: u64,
@@ -121,7 +122,8 @@ pub(crate) struct Webhook {
 }
 
 /// An attempt to deliver.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookAttempt)]
 struct LogEntry {
     at: Option<DateTime<Utc>>,
     outcome: String,

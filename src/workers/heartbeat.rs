@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A worker is forgotten after this long without a heartbeat; Celery sends one every two seconds.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
@@ -18,8 +19,10 @@ const MAX_WORKERS: usize = 10_000;
 pub(super) struct Heartbeats(Mutex<BTreeMap<String, Instant>>);
 
 /// A worker that lives.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QueueWorker)]
 pub(super) struct Worker {
+    #[schema(example = "celery@worker-1")]
     name: String,
     last_heartbeat_seconds: u64,
 }

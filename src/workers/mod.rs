@@ -54,7 +54,7 @@ struct Inner {
 }
 
 /// Result messages that this process has heard as the keeper.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ResultMessages {
     observed: u64,
     /// Of tasks that are not ours.

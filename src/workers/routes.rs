@@ -1,7 +1,9 @@
 //! `/api/v1/admin/queues`: the queue and its workers, for operators.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ResultMessages, Workers, heartbeat::Worker};
 use crate::{
@@ -11,11 +13,11 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/admin/queues", get(queues))
+pub(crate) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(queues))
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct Queues {
     /// Whether jobs are handed to Celery at all.
     enabled: bool,
@@ -23,12 +25,16 @@ struct Queues {
     workers_alive: usize,
     workers: Vec<Worker>,
     /// Tasks that have shown no sign of life for long.
+    #[schema(example = json!([]))]
     stalled_tasks: Vec<String>,
     /// Result messages that this process has heard while it looked after Celery.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_messages: Option<ResultMessages>,
 }
 
+/// Read how the queue and its workers are
+#[utoipa::path(get, path = "/api/v1/admin/queues", tag = "admin", security(("key" = ["admin"])),
+    responses((status = 200, body = Queues)))]
 async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
     let Some(workers) = workers else { return Ok(Json(Queues::default())) };
     let report = workers.queue_report().await?;

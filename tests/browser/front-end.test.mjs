@@ -1,10 +1,11 @@
-// The way of the deployed front-end: its own paths, the job's id in place of a ticket, results right after the end.
+// The way of the deployed front-end: its own paths, `sse.access = "job_id"`, an EventSource without any header, results
+// fetched once right after the end, and `detail` of errors shown as it is.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 
-import { launchChromium, World } from "./servers.mjs";
+import { launchChromium, PATIENCE_MS, until, World } from "./servers.mjs";
 import { watch } from "./watching.mjs";
 
 let browser;
@@ -17,31 +18,84 @@ async function start(t) {
   const world = new World(t);
   const origin = await world.origin();
   const gateway = await world.gateway(await world.redis(), { CORS__ORIGINS: origin, SSE__ACCESS: "job_id" });
-  return { origin, gateway };
+  return { world, origin, gateway };
 }
 
-const streamOf = (gateway, job) => `${gateway.url}/api/v1/status/tasks/${job}/stream?timeout=60`;
+/** The front-end's page for a job, which notes every request that it makes and whatever it shows. */
+async function visit(t, { world, origin, gateway }, job) {
+  const context = await browser.newContext();
+  world.endWith(() => context.close());
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const requests = [];
+  page.on("request", (it) => {
+    const url = new URL(it.url());
+    if (url.host === gateway.address && it.method() !== "OPTIONS") requests.push({ path: url.pathname, headers: it.headers() });
+  });
+  await page.goto(origin);
+  await page.evaluate(
+    ([api, job]) => {
+      globalThis.shown = { percents: [], files: "", error: "", ended: "" };
+      const call = async (path) => {
+        const answer = await fetch(`${api}${path}`, { headers: { Authorization: "Bearer a-key" } });
+        const body = await answer.json();
+        // The text goes to the page as it is, so it has to be one.
+        if (!answer.ok) shown.error = body.detail || body.message || "unknown error";
+        return body;
+      };
+      globalThis.call = call;
+      const source = new EventSource(`${api}/api/v1/status/tasks/${job}/stream?timeout=3600`);
+      globalThis.source = source;
+      source.addEventListener("task_queued", (it) => shown.percents.push(JSON.parse(it.data).progress));
+      source.addEventListener("task_progress", (it) => {
+        const { progress, current, total } = JSON.parse(it.data);
+        shown.percents.push(progress);
+        shown.files = `${current} / ${total}`;
+      });
+      source.addEventListener("task_completed", async (it) => {
+        source.close();
+        const { job_id } = JSON.parse(it.data).result;
+        shown.downloads = await call(`/api/v1/download/${job_id}/all`);
+        shown.ended = "completed";
+      });
+      source.addEventListener("task_failed", (it) => {
+        source.close();
+        shown.error = JSON.parse(it.data).error;
+        shown.ended = "failed";
+      });
+    },
+    [gateway.url, job],
+  );
+  const shows = async (ready) => {
+    await until("what the page shows", async () => ready(await page.evaluate(() => shown)));
+    return page.evaluate(() => shown);
+  };
+  return { page, requests, shows };
+}
 
-test("results are there as soon as the end is told", async (t) => {
-  const { origin, gateway } = await start(t);
+const streamOf = (gateway, job, timeout = 60) => `${gateway.url}/api/v1/status/tasks/${job}/stream?timeout=${timeout}`;
+
+test("a job is watched without a header and its results are fetched once", async (t) => {
+  const world = await start(t);
+  const { gateway } = world;
   const job = await gateway.createJob("chair.png", "mug.png");
-  const watching = await watch(browser, origin, streamOf(gateway, job.job_id));
-  await watching.page.evaluate((address) => {
-    source.addEventListener("task_completed", (it) => {
-      source.close();
-      const id = JSON.parse(it.data).result.job_id;
-      globalThis.downloads = fetch(`${address}/api/v1/download/${id}/all`, {
-        headers: { Authorization: "Bearer a-key" },
-      }).then(async (answer) => [answer.status, await answer.json()]);
-    });
-  }, gateway.url);
-  await watching.until("task_queued");
+  const { requests, shows } = await visit(t, world, job.job_id);
+  await shows((it) => it.percents.length > 0);
+  await gateway.report(job, "file_000", 40);
+  await shows((it) => it.percents.includes(20));
   await gateway.complete(job, "file_000", { rendered_image: { url: "https://models.example/chair.webp" } });
+  await shows((it) => it.files === "1 / 2");
   await gateway.complete(job, "file_001");
-  await watching.until("task_completed");
+  const shown = await shows((it) => it.ended);
 
-  const [status, { files, ...downloads }] = await watching.page.evaluate(() => downloads);
-  assert.equal(status, 200);
+  assert.deepEqual([shown.ended, shown.error], ["completed", ""]);
+  assert.equal(shown.percents[0], 0);
+  assert.deepEqual(shown.percents, [...shown.percents].sort((a, b) => a - b));
+  const paths = requests.map((it) => it.path);
+  assert.deepEqual(paths, [`/api/v1/status/tasks/${job.job_id}/stream`, `/api/v1/download/${job.job_id}/all`]);
+  for (const name of ["authorization", "x-api-key"]) assert.ok(!(name in requests[0].headers), name);
+
+  const { files, ...downloads } = shown.downloads;
   assert.deepEqual(downloads, {
     job_id: job.job_id,
     download_urls: ["https://models.example/file_000.glb", "https://models.example/file_001.glb"],
@@ -60,11 +114,108 @@ test("results are there as soon as the end is told", async (t) => {
   );
 });
 
-test("a browser may be faster than who creates the job", async (t) => {
+test("a job that fails ends the page's waiting with a text", async (t) => {
+  const world = await start(t);
+  const job = await world.gateway.createJob("chair.png");
+  const { shows, requests } = await visit(t, world, job.job_id);
+  await world.gateway.fail(job, "file_000", "no object in the picture");
+  const shown = await shows((it) => it.ended);
+  assert.deepEqual([shown.ended, typeof shown.error], ["failed", "string"]);
+  assert.ok(shown.error.length > 0);
+  assert.deepEqual(requests.map((it) => it.path), [`/api/v1/status/tasks/${job.job_id}/stream`]);
+});
+
+test("a job that is cancelled ends it too", async (t) => {
+  const world = await start(t);
+  const job = await world.gateway.createJob("chair.png");
+  const { shows } = await visit(t, world, job.job_id);
+  await shows((it) => it.percents.length > 0);
+  await world.gateway.call("POST", job.links.cancel, {});
+  const shown = await shows((it) => it.ended);
+  assert.deepEqual([shown.ended, typeof shown.error], ["failed", "string"]);
+});
+
+test("errors are shown from their detail", async (t) => {
+  const world = await start(t);
+  const job = await world.gateway.createJob("chair.png");
+  const { page, shows } = await visit(t, world, job.job_id);
+  const ask = (path, key = "a-key") =>
+    page.evaluate(
+      async ([url, key]) => {
+        const answer = await fetch(url, { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+        return { status: answer.status, body: await answer.json() };
+      },
+      [world.gateway.url + path, key],
+    );
+  const unknown = `/api/v1/download/${randomUUID()}/all`;
+  for (const [path, key, status, code, detail] of [
+    [unknown, "a-key", 404, "JOB_NOT_FOUND", /does not exist/],
+    [unknown, "", 403, "AUTHENTICATION_REQUIRED", /^Not authenticated$/],
+    ["/api/v1/status/tasks/nonsense/status", "a-key", 400, "INVALID_JOB_ID", /UUID/],
+    ["/api/v1/status/jobs/nonsense/progress", "a-key", 400, "INVALID_JOB_ID", /UUID/],
+    ["/api/v1/status/tasks/nonsense/stream", "", 400, "INVALID_JOB_ID", /UUID/],
+    ["/api/v1/status/invalid-task-id/stream", "", 404, "NOT_FOUND", /nothing at/],
+  ]) {
+    const { status: got, body } = await ask(path, key);
+    assert.deepEqual([got, body.error, body.error_code], [status, true, code], path);
+    assert.match(body.detail, detail);
+    assert.equal(body.message, body.detail);
+  }
+  await page.evaluate((path) => call(path), unknown);
+  assert.match((await shows((it) => it.error)).error, /^job [0-9a-f-]{36} does not exist$/);
+});
+
+test("whoever polls finds the same at the front-end's paths", async (t) => {
+  const world = await start(t);
+  const { gateway } = world;
+  const job = await gateway.createJob("chair.png");
+  const { page } = await visit(t, world, job.job_id);
+  await gateway.report(job, "file_000", 40, "meshing");
+  const same = async (alias, path) => {
+    const [found, expected] = await page.evaluate(
+      ([alias, path]) => Promise.all([call(alias), call(path)]),
+      [alias, path],
+    );
+    assert.deepEqual(found, expected, alias);
+    return found;
+  };
+  const id = job.job_id;
+  const status = await same(`/api/v1/status/tasks/${id}/status`, `/api/v1/jobs/${id}/status`);
+  assert.deepEqual([status.job_id, status.status, status.progress], [id, "processing", 40]);
+  const progress = await same(`/api/v1/status/jobs/${id}/progress`, `/api/v1/jobs/${id}/progress`);
+  assert.deepEqual(progress, {
+    job_id: id,
+    status: "processing",
+    overall_progress: 40,
+    total_files: 1,
+    completed_files: 0,
+    failed_files: 0,
+    files: { file_000: { status: "processing", progress: 40, filename: "chair.png" } },
+  });
+  for (const name of ["", "/", "/liveness", "/readiness", "/detailed"]) {
+    const health = await fetch(`${gateway.url}/api/v1/health${name}`);
+    assert.equal(health.status, 200, name);
+    assert.equal(typeof (await health.json()).status, "string", name);
+  }
+});
+
+test("a browser may be faster than who creates the job, and comes back when its time is over", async (t) => {
   const { origin, gateway } = await start(t);
   const id = randomUUID();
-  const watching = await watch(browser, origin, streamOf(gateway, id));
+  const watching = await watch(browser, origin, streamOf(gateway, id, 1));
   const [queued] = await watching.until("task_queued");
   assert.deepEqual([queued.data.status, queued.data.progress, queued.data.job_id], ["queued", 0, id]);
-  assert.equal(await watching.page.evaluate(() => source.readyState), 1);
+  const events = await watching.until("connection_timeout");
+  assert.deepEqual(events.map((it) => it.name), ["task_queued", "connection_timeout"]);
+  // The browser is not told to stay away: it opens the stream again.
+  await until("the stream again", async () => {
+    const names = (await watching.events()).map((it) => it.name);
+    return names.filter((it) => it === "task_queued").length > 1;
+  });
+});
+
+test("a stream that is refused for good closes", async (t) => {
+  const { origin, gateway } = await start(t);
+  const watching = await watch(browser, origin, streamOf(gateway, "nonsense"));
+  assert.deepEqual(await watching.untilClosed(), []);
 });

@@ -4,11 +4,23 @@ use std::{path::Path, process::Command};
 
 #[test]
 fn a_real_browser_is_served() {
+    // One file after the other: each has a browser of its own.
+    let arguments = ["--test", "--test-concurrency=1", "--test-reporter=tap"];
+    passes(Command::new("node").args(arguments), "tests/browser");
+}
+
+/// Its types are current, it compiles, and works in Node and in Chromium.
+#[test]
+fn the_typescript_client_passes_its_tests() {
+    passes(Command::new("npm").args(["run", "--silent", "test"]), "clients/typescript");
+}
+
+/// Runs node's tests in `dir` and fails unless tests ran, and passed.
+#[track_caller]
+fn passes(command: &mut Command, dir: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new("node")
-        // One file after the other: each has a browser of its own.
-        .args(["--test", "--test-concurrency=1", "--test-reporter=tap"])
-        .current_dir(root.join("tests/browser"))
+    let output = command
+        .current_dir(root.join(dir))
         .env("I2M_BINARY", env!("CARGO_BIN_EXE_image2model-gateway"))
         .output()
         .expect("make test has set up node");

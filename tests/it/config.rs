@@ -40,7 +40,7 @@ fn later_sources_win_and_secrets_are_masked() {
     std::fs::write(dir.path().join("password"), "123456\n").unwrap();
     let output = ServiceProcess::output(
         dir.path(),
-        &["--config", "my.toml", "--check-config"],
+        &["--config", "my.toml", "check-config"],
         &[
             ("I2M__JOBS__TTL", "3h"),
             ("I2M__REDIS__PASSWORD_FILE", "password"),

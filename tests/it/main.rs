@@ -6,6 +6,7 @@ mod harness;
 
 mod browser;
 mod celery;
+mod cli;
 mod config;
 mod connection;
 mod counters;
@@ -16,6 +17,7 @@ mod jobs;
 mod keys;
 mod lifecycle;
 mod metrics;
+mod openapi;
 mod outage;
 mod property;
 mod python;

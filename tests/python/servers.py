@@ -95,10 +95,11 @@ class RedisServer:
 
 
 @contextmanager
-def running_gateway(redis_url: str, log: Path, **settings: str) -> Iterator[str]:
+def running_gateway(redis_url: str, log: Path, *options: str, **settings: str) -> Iterator[str]:
     """Runs the gateway that I2M_BINARY names, and yields its base URL once its Redis is there.
 
-    `settings` are added to its environment, such as I2M__SSE__RETRY="1s".
+    `options` are arguments of its command line; `settings` are added to its environment, such as
+    I2M__SSE__RETRY="1s".
     """
     binary = os.environ.get("I2M_BINARY")
     if not binary:
@@ -109,7 +110,7 @@ def running_gateway(redis_url: str, log: Path, **settings: str) -> Iterator[str]
         "I2M__LOG__FORMAT": "json",
         **settings,
     }
-    with running([str(Path(binary).resolve())], log, env) as process:
+    with running([str(Path(binary).resolve()), *options], log, env) as process:
 
         def address() -> str | None:
             assert process.poll() is None, log.read_text()

@@ -1,25 +1,46 @@
 //! The command line.
 
+mod exit;
+mod health;
+mod routes;
+
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::exit::Failure;
 use crate::{App, Config, demo, telemetry, traces::Traces};
+
+const EXAMPLES: &str = "\
+Try it:
+  image2model-gateway                    run the service, with a Redis of its own
+  image2model-gateway demo               and, elsewhere, play a job against it
+  image2model-gateway routes             what it answers to
+
+Run it:
+  image2model-gateway --config prod.toml check-config    are the settings right, and which are in force?
+  image2model-gateway --config prod.toml serve
+  image2model-gateway health --wait 30 || exit           in a script that has just started it
+
+Exit codes:
+  0  done          1  failed                2  wrong arguments
+  3  bad settings  4  no service answers    5  the service is not ready";
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
 /// Settings come from built-in defaults, then --config FILE, then the environment: `I2M__REDIS__URL` sets
 /// redis.url. See config/default.toml for all of them.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_long_help = EXAMPLES, after_help = EXAMPLES)]
 pub struct Cli {
     /// A TOML file with settings.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Print the effective settings, secrets masked, and exit.
-    #[arg(long)]
+    /// The same as the command check-config.
+    #[arg(long, hide = true)]
     check_config: bool,
     #[command(subcommand)]
     command: Option<Command>,
@@ -32,13 +53,23 @@ enum Command {
     /// Play a worker against a running service and print what a browser would see.
     Demo(demo::Args),
     /// Ask a running service whether it is ready; the exit code says so.
-    Health {
-        /// The service; by default the one of the settings on this machine.
-        #[arg(long)]
-        url: Option<String>,
-    },
-    /// Print the effective settings, secrets masked.
+    Health(health::Args),
+    /// Check the settings and print those in force, secrets masked.
     CheckConfig,
+    /// List what the service answers to: method, path, the roles that may call, and what it does.
+    Routes {
+        /// Print the OpenAPI document in place of the list.
+        #[arg(long)]
+        openapi: bool,
+    },
+    /// Print a script that completes these arguments in a shell.
+    ///
+    /// For bash, put it where the shell looks:
+    /// image2model-gateway completions bash > ~/.local/share/bash-completion/completions/image2model-gateway
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 impl Cli {
@@ -47,14 +78,21 @@ impl Cli {
         match self.try_run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                _ = writeln!(std::io::stderr(), "image2model-gateway: {error:#}");
-                ExitCode::FAILURE
+                let (code, is_worth_a_word) = exit::code_of(&error);
+                if is_worth_a_word {
+                    _ = writeln!(std::io::stderr(), "image2model-gateway: {error:#}");
+                }
+                code
             }
         }
     }
 
     fn try_run(self) -> Result<()> {
-        let config = Config::load(self.config.as_deref(), std::env::vars())?;
+        if let Some(Command::Completions { shell }) = self.command {
+            return routes::print_completions(shell);
+        }
+        let config =
+            Config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::BadConfig)?;
         let command = if self.check_config {
             Command::CheckConfig
         } else {
@@ -67,10 +105,9 @@ impl Cli {
         match command {
             Command::Serve => runtime.block_on(serve(config)),
             Command::Demo(args) => runtime.block_on(demo::run(args, &local_url(&config))),
-            Command::Health { url } => {
-                runtime.block_on(health(&url.unwrap_or_else(|| local_url(&config))))
-            }
-            Command::CheckConfig => Ok(()),
+            Command::Health(args) => runtime.block_on(health::run(args, local_url(&config))),
+            Command::Routes { openapi } => routes::print(&config, openapi),
+            Command::CheckConfig | Command::Completions { .. } => Ok(()),
         }
     }
 }
@@ -102,20 +139,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => (),
         }
     })
-}
-
-async fn health(url: &str) -> Result<()> {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
-    let url = format!("{}/readyz?verbose", url.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-    let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
-    let status = answer.status();
-    let body = answer.text().await.unwrap_or_default();
-    writeln!(std::io::stdout(), "{body}")?;
-    if !status.is_success() {
-        bail!("not ready: {status}");
-    }
-    Ok(())
 }
 
 /// The service of these settings, as seen from this machine.

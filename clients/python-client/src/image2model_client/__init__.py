@@ -1,0 +1,42 @@
+"""Talks to image2model-gateway for those who create jobs and follow them."""
+
+from __future__ import annotations
+
+from .aio import AsyncClient
+from .client import Client
+from .errors import (
+    GatewayError,
+    GatewayUnavailable,
+    InvalidRequest,
+    InvalidTransition,
+    JobNotFound,
+    LockLost,
+    LockUnavailable,
+    NotAllowed,
+    RateLimited,
+)
+from .events import TERMINAL, Event
+from .models import Job, JobFile, JobPage, JobProgress, Lock, NewFile, RateLimits
+
+__all__ = [
+    "TERMINAL",
+    "AsyncClient",
+    "Client",
+    "Event",
+    "GatewayError",
+    "GatewayUnavailable",
+    "InvalidRequest",
+    "InvalidTransition",
+    "Job",
+    "JobFile",
+    "JobNotFound",
+    "JobPage",
+    "JobProgress",
+    "Lock",
+    "LockLost",
+    "LockUnavailable",
+    "NewFile",
+    "NotAllowed",
+    "RateLimited",
+    "RateLimits",
+]

@@ -1,0 +1,65 @@
+"""The real gateway, and a worker who reports to it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import WAIT_SECS, RedisServer, running_gateway
+
+KEY = "a-key"
+
+
+class Gateway:
+    """A running service, and its workers' side."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            self.base_url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
+            return json.load(answer)
+
+    def report(self, job_id: str, percent: int, file_id: str = "file_000") -> None:
+        self.send("POST", f"/api/v1/jobs/{job_id}/files/{file_id}/progress", {"progress": percent})
+
+    def complete(self, job_id: str, file_id: str = "file_000") -> None:
+        model = {
+            "filename": "chair.glb",
+            "size": 1,
+            "mime_type": "model/gltf-binary",
+            "url": "https://models.example/chair.glb",
+        }
+        path = f"/api/v1/jobs/{job_id}/files/{file_id}/result"
+        self.send("PUT", path, {"status": "completed", "result": model})
+
+    def fail(self, job_id: str, file_id: str = "file_000") -> None:
+        path = f"/api/v1/jobs/{job_id}/files/{file_id}/result"
+        self.send("PUT", path, {"status": "failed", "error": "no object in the picture"})
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Its streams close every second, so that whoever follows has to come back."""
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    settings = {"I2M__SSE__DEFAULT_TIMEOUT": "1s", "I2M__SSE__RETRY": "50ms"}
+    with (
+        RedisServer.start() as server,
+        running_gateway(server.gateway_url, log, **settings) as base_url,
+    ):
+        yield Gateway(base_url)
+
+
+@pytest.fixture
+def package() -> Path:
+    return Path(__file__).resolve().parents[1]

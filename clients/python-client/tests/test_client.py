@@ -1,0 +1,218 @@
+"""Both clients on the real service: the same is asked of each."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from conftest import KEY, Gateway
+from image2model_client import (
+    AsyncClient,
+    Client,
+    GatewayError,
+    GatewayUnavailable,
+    InvalidRequest,
+    InvalidTransition,
+    JobNotFound,
+    LockUnavailable,
+    NotAllowed,
+)
+
+
+class Blocking:
+    """An asyncio client, called as one for threads is."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **options: self._result(method(*args, **options))
+
+    def _result(self, awaited: Any) -> Any:
+        if not hasattr(awaited, "__aiter__"):
+            return self._loop.run_until_complete(awaited)
+
+        async def collect() -> list[Any]:
+            return [it async for it in awaited]
+
+        return self._loop.run_until_complete(collect())
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._client.aclose())
+        self._loop.close()
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Any]:
+    if request.param == "threads":
+        client: Any = Client(gateway.base_url, KEY, retry_for=5)
+    else:
+        client = Blocking(AsyncClient(gateway.base_url, KEY, retry_for=5))
+    yield client
+    client.close()
+
+
+def test_a_job_from_creation_to_its_models(client: Any, gateway: Gateway) -> None:
+    job = client.create_job(["chair.png", {"filename": "mug.png", "size": 9}], {"quality": "high"})
+    assert job["status"] == "pending"
+    assert [it["filename"] for it in job["files"]] == ["chair.png", "mug.png"]
+    assert client.job(job["job_id"])["params"] == {"quality": "high"}
+    assert job["job_id"] in [it["job_id"] for it in client.jobs(status="pending")]
+
+    gateway.report(job["job_id"], 40)
+    assert client.progress(job["job_id"])["overall_progress"] == 20
+    gateway.complete(job["job_id"], "file_000")
+    gateway.fail(job["job_id"], "file_001")
+    assert client.wait(job["job_id"])["status"] == "partial"
+    assert client.downloads(job["job_id"])["download_urls"] == ["https://models.example/chair.glb"]
+
+    again = client.retry(job["job_id"])
+    assert (again["status"], again["attempt"]) == ("pending", 2)
+    assert client.cancel(job["job_id"]) in ("cancelled", "cancelling")
+    client.delete(job["job_id"])
+    with pytest.raises(JobNotFound):
+        client.job(job["job_id"])
+
+
+def test_a_stream_that_is_cut_off_goes_on_without_loss_or_repeat(
+    client: Any, gateway: Gateway
+) -> None:
+    job_id = client.create_job(["chair.png"])["job_id"]
+    percents = list(range(1, 25))
+
+    def work() -> None:
+        for percent in percents:
+            gateway.report(job_id, percent)
+            # Over two seconds, and so over three connections.
+            threading.Event().wait(0.1)
+        gateway.complete(job_id)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    # From before the first event, however soon the worker began.
+    events = list(client.follow(job_id, last_event_id="0-0"))
+    worker.join()
+    updates = [it.data["file_progress"] for it in events if it.name == "file_update"]
+    assert updates == [*percents, 100]
+    assert (events[-1].name, events[-1].job_id) == ("task_completed", job_id)
+    ids = [it.id for it in events if it.id and it.name == "file_update"]
+    assert len(set(ids)) == len(ids)
+
+
+def test_many_jobs_on_one_stream(client: Any, gateway: Gateway) -> None:
+    jobs = [client.create_job([f"{i}.png"])["job_id"] for i in range(3)]
+    for job_id in jobs[:2]:
+        gateway.complete(job_id)
+    gateway.fail(jobs[2])
+    ends = {it.job_id: it.name for it in client.follow(*jobs) if it.is_last}
+    assert ends == {jobs[0]: "task_completed", jobs[1]: "task_completed", jobs[2]: "task_failed"}
+
+
+def test_an_event_that_was_seen_is_not_told_again(client: Any, gateway: Gateway) -> None:
+    job_id = client.create_job(["chair.png"])["job_id"]
+    gateway.complete(job_id)
+    last = list(client.follow(job_id))[-1]
+    assert list(client.follow(job_id, last_event_id=last.id)) == []
+
+
+def test_a_request_that_is_sent_again_makes_one_job(client: Any) -> None:
+    key = str(uuid.uuid4())
+    first = client.create_job(["chair.png"], idempotency_key=key)
+    assert client.create_job(["chair.png"], idempotency_key=key)["job_id"] == first["job_id"]
+    with pytest.raises(InvalidRequest) as caught:
+        client.create_job(["mug.png"], idempotency_key=key)
+    assert caught.value.code == "IDEMPOTENCY_CONFLICT"
+
+
+def test_errors_say_what_is_wrong(client: Any) -> None:
+    with pytest.raises(InvalidRequest, match="filename") as caught:
+        client.create_job(["../chair.png"])
+    assert (caught.value.code, caught.value.http_status) == ("VALIDATION_ERROR", 422)
+    assert caught.value.request_id
+    with pytest.raises(JobNotFound):
+        list(client.follow(str(uuid.uuid4())))
+    job_id = client.create_job(["chair.png"])["job_id"]
+    with pytest.raises(InvalidTransition):
+        client.retry(job_id)
+
+
+def test_limits_are_told(client: Any) -> None:
+    limits = client.rate_limits()
+    assert limits["enforced"] is True
+    assert all(it["remaining"] <= it["limit"] for it in limits["policies"])
+
+
+def test_locks_exclude_each_other(gateway: Gateway) -> None:
+    if not has_locks(gateway):
+        pytest.skip("this build has no locks")
+    resource = f"job:{uuid.uuid4()}"
+    with Client(gateway.base_url, KEY) as client:
+        with client.lock(resource, ttl=5) as lock:
+            assert client.extend_lock(lock, ttl=9)["token"] == lock["token"]
+            with pytest.raises(LockUnavailable), client.lock(resource):
+                pass
+        with client.lock(resource) as later:
+            assert later["fencing_token"] > lock["fencing_token"]
+
+
+def test_asyncio_has_locks_too(gateway: Gateway) -> None:
+    if not has_locks(gateway):
+        pytest.skip("this build has no locks")
+
+    async def hold() -> None:
+        resource = f"job:{uuid.uuid4()}"
+        async with AsyncClient(gateway.base_url, KEY) as client:
+            async with client.lock(resource):
+                with pytest.raises(LockUnavailable):
+                    async with client.lock(resource):
+                        pass
+            async with client.lock(resource):
+                pass
+
+    asyncio.run(hold())
+
+
+def has_locks(gateway: Gateway) -> bool:
+    return "/api/v1/locks/{resource}" in gateway.send("GET", "/openapi.json")["paths"]
+
+
+def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:
+    with Client("http://127.0.0.1:1", KEY, retry_for=0.3) as client:
+        with pytest.raises(GatewayUnavailable):
+            client.job(str(uuid.uuid4()))
+        with pytest.raises(GatewayUnavailable):
+            list(client.follow(str(uuid.uuid4()), give_up_after=0.1))
+
+
+def test_what_passes_is_tried_again_and_what_may_not_come_twice_is_not() -> None:
+    answers = iter([503, 429, 200, 502])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(next(answers), json={"job_id": "x", "status": "cancelled"})
+
+    http = httpx.Client(transport=httpx.MockTransport(answer))
+    with Client("http://gateway", KEY, http=http) as client:
+        assert client.cancel("x") == "cancelled"
+        with pytest.raises(GatewayUnavailable):
+            client.cancel("x")
+
+
+def test_a_key_is_needed(gateway: Gateway) -> None:
+    with pytest.raises(ValueError, match="key"):
+        Client(gateway.base_url, "")
+
+    def forget(request: httpx.Request) -> None:
+        del request.headers["authorization"]
+
+    http = httpx.Client(event_hooks={"request": [forget]})
+    with Client(gateway.base_url, KEY, http=http) as client, pytest.raises(NotAllowed) as caught:
+        client.rate_limits()
+    assert isinstance(caught.value, GatewayError)
+    assert caught.value.detail == "Not authenticated"

@@ -1,0 +1,56 @@
+"""What the package promises of itself: types that are the API's, old Pythons, a README that runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import KEY, Gateway
+from image2model_client import models
+
+
+def test_all_of_it_is_typed(package: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=package, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert (package / "src/image2model_client/py.typed").exists()
+
+
+def test_it_is_written_in_python_3_9(package: Path) -> None:
+    for path in (package / "src").rglob("*.py"):
+        ast.parse(path.read_text(), path.name, feature_version=(3, 9))
+
+
+def test_its_bodies_are_those_of_the_api(gateway: Gateway) -> None:
+    schemas = gateway.send("GET", "/openapi.json")["components"]["schemas"]
+    names = [it for it in vars(models) if it[0].isupper() and it in schemas]
+    assert len(names) >= 8
+    for name in names:
+        fields = getattr(models, name).__annotations__
+        inherited = {"filename"} if name == "NewFile" else set()
+        assert set(fields) | inherited == set(schemas[name]["properties"]), name
+
+
+def test_the_readme_runs(
+    package: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (package / "README.md").read_text()
+    assert len(text.split("```")[1].strip().splitlines()) <= 11
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    code = code.replace("http://127.0.0.1:8080", gateway.base_url).replace("dev-key", KEY)
+
+    def created(job: models.Job) -> None:
+        for file in job["files"]:
+            gateway.complete(job["job_id"], file["file_id"])
+
+    # The worker works as soon as there is a job.
+    code = code.replace("    for event", "    created(job)\n    for event")
+    assert "created(job)" in code
+    said: list[str] = []
+    exec(code, {"created": created, "print": lambda *it: said.append(" ".join(map(str, it)))})
+    assert said[-1] == "['https://models.example/chair.glb', 'https://models.example/chair.glb']"

@@ -1,0 +1,2083 @@
+// Made by `npm run types` from the service's API document; not for editing.
+
+export interface paths {
+    "/api/v1/admin/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how the queue and its workers are */
+        get: operations["admin_queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/streams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what this process streams */
+        get: operations["admin_streams"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/download/{job_id}/all": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a finished job's models
+         * @description Readable before any browser hears that the job is over.
+         */
+        get: operations["files_all"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report how the service and its Redis are
+         * @deprecated
+         */
+        get: operations["front_end_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report how the service and its Redis are
+         * @deprecated
+         */
+        get: operations["front_end_health_"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/detailed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report how the service and its Redis are
+         * @deprecated
+         */
+        get: operations["front_end_health_detailed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/liveness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the process runs
+         * @deprecated
+         * @description Says nothing of Redis: a restart here would not mend it there.
+         */
+        get: operations["front_end_health_liveness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/readiness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether requests can be served
+         * @deprecated
+         */
+        get: operations["front_end_health_readiness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the caller's jobs, newest first */
+        get: operations["jobs_list"];
+        put?: never;
+        /**
+         * Create a job
+         * @description At most `jobs.max_files` files. With an `Idempotency-Key`, a repeated request answers with the job that the first
+         *     one made, and `Idempotent-Replayed: true`.
+         */
+        post: operations["jobs_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a job and its files */
+        get: operations["jobs_show"];
+        put?: never;
+        post?: never;
+        /** Delete a job and all that is kept of it */
+        delete: operations["jobs_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a job's status
+         * @description Only what may follow the present status.
+         */
+        patch: operations["jobs_change"];
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel queued or running work
+         * @description 202 and `cancelling` while a worker is still at it; watchers are told when it has stopped.
+         */
+        post: operations["jobs_cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what Python programs publish about a job
+         * @description The messages of the channel `job:{job_id}:events` as they come, without a past.
+         */
+        get: operations["progress_follow_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a job's files */
+        get: operations["files_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read one file */
+        get: operations["files_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/files/{file_id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Report a file's progress */
+        post: operations["progress_report_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/files/{file_id}/result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a file's result */
+        get: operations["files_result"];
+        /**
+         * Report a file's result
+         * @description Writing the same one twice counts once. The last file's result ends the job.
+         */
+        put: operations["files_finish"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how far a job is */
+        get: operations["progress_show"];
+        put?: never;
+        /**
+         * Report many files' progress
+         * @description All of it is recorded or, on an error, none.
+         */
+        post: operations["progress_report_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/progress/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a job
+         * @description Begins with what is known of the job, and ends with it.
+         */
+        get: operations["progress_follow_job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try the failed files again */
+        post: operations["jobs_retry"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a job's small status
+         * @description For pollers: cached, with an `ETag`.
+         */
+        get: operations["jobs_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{job_id}/ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a fresh stream ticket */
+        post: operations["progress_ticket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/progress/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow up to 100 jobs on one connection
+         * @description Browsers allow six connections to a host. Every event carries its `job_id`.
+         */
+        get: operations["progress_follow_jobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rate-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read how the caller stands with each limit
+         * @description Asking does not count.
+         */
+        get: operations["rate_limits_show"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/status/jobs/{job_id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read how far a job is
+         * @deprecated
+         */
+        get: operations["front_end_status_jobs_progress"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/status/tasks/{job_id}/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a job's small status
+         * @deprecated
+         * @description For pollers: cached, with an `ETag`.
+         */
+        get: operations["front_end_status_tasks_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/status/tasks/{job_id}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a job
+         * @deprecated
+         * @description Begins with what is known of the job, and ends with it.
+         */
+        get: operations["front_end_status_tasks_stream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Report how the service and its Redis are */
+        get: operations["health_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/livez": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the process runs
+         * @description Says nothing of Redis: a restart here would not mend it there.
+         */
+        get: operations["health_live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether requests can be served */
+        get: operations["health_ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/startupz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether Redis was reached once */
+        get: operations["health_started"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        BatchItem: {
+            attempt?: number | null;
+            file_id: components["schemas"]["FileId"];
+            /**
+             * @description For people, at most 1024 bytes.
+             * @example building the mesh
+             */
+            message?: string | null;
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+        };
+        /** @description The body of POST …/progress: many files at once. */
+        BatchReport: {
+            files: components["schemas"]["BatchItem"][];
+        };
+        Check: {
+            /** @example redis */
+            name: string;
+            ok: boolean;
+        };
+        CompletedFileResult: {
+            /** @description Which attempt this is from; without it, the present one. */
+            attempt?: number | null;
+            result: components["schemas"]["Model"];
+            /** @enum {string} */
+            status: "completed";
+        };
+        Download: {
+            /** Format: date-time */
+            created_time: string | null;
+            /** @example chair.glb */
+            filename: string;
+            /** @example model/gltf-binary */
+            mime_type: string;
+            /** @description Null where there is none: the front-end tests for it. */
+            rendered_image: Record<string, never> | null;
+            /**
+             * @description Bytes.
+             * @example 81920
+             */
+            size: number;
+        };
+        Downloads: {
+            /**
+             * @description In the order of `files`.
+             * @example [
+             *       "https://models.example/chair.glb"
+             *     ]
+             */
+            download_urls: string[];
+            files: components["schemas"]["Download"][];
+            job_id: components["schemas"]["JobId"];
+            total_files: number;
+        };
+        FailedFileResult: {
+            /** @description Which attempt this is from; without it, the present one. */
+            attempt?: number | null;
+            /**
+             * @description For people, 1 to 4096 bytes.
+             * @example no object in the picture
+             */
+            error: string;
+            /** @enum {string} */
+            status: "failed";
+        };
+        /**
+         * @description A file's name within its job: `file_000`, `file_001`, …, its place in `job:{id}:files`.
+         * @example file_000
+         */
+        FileId: string;
+        /**
+         * @description A name and no path, 1 to 255 bytes.
+         * @example chair.png
+         */
+        Filename: string;
+        /** @description A file as watchers see it. */
+        FileProgress: {
+            error?: string;
+            /** @example chair.png */
+            filename: string;
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+            status: components["schemas"]["FileStatus"];
+        };
+        /** @description The body of POST …/`files/{file_id}/progress`. */
+        FileReport: {
+            /** @description What is from an older attempt than the present one is ignored. */
+            attempt?: number | null;
+            /**
+             * @description For people, at most 1024 bytes.
+             * @example building the mesh
+             */
+            message?: string | null;
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+        };
+        /** @description The body of PUT …/result: a model or an error. */
+        FileResult: components["schemas"]["CompletedFileResult"] | components["schemas"]["FailedFileResult"];
+        /**
+         * @description A file's state.
+         * @example processing
+         * @enum {string}
+         */
+        FileStatus: "pending" | "processing" | "retrying" | "completed" | "failed" | "cancelled";
+        FinishedFile: {
+            file_id: components["schemas"]["FileId"];
+            job_id: components["schemas"]["JobId"];
+            /** @description The job's status after it. */
+            status: components["schemas"]["Status"];
+        };
+        /** @description The body of `/health`. */
+        HealthReport: {
+            /**
+             * @example {
+             *       "ping": {
+             *         "response_time_ms": 0.2,
+             *         "status": "ok"
+             *       }
+             *     }
+             */
+            checks: {
+                [key: string]: unknown;
+            };
+            /** @example image2model-gateway */
+            service: string;
+            status: components["schemas"]["Verdict"];
+            /** Format: date-time */
+            timestamp: string;
+            /** Format: int64 */
+            uptime_seconds: number;
+            /** @example 0.1.0 */
+            version: string;
+        };
+        /** @description A job as callers see it; a field without a value is left out. */
+        Job: {
+            attempt: number;
+            completed_files: number;
+            /** Format: date-time */
+            created_at?: string;
+            /** Format: date-time */
+            ended_at?: string;
+            error?: string;
+            failed_files: number;
+            files: components["schemas"]["JobFile"][];
+            job_id: components["schemas"]["JobId"];
+            links: components["schemas"]["JobLinks"];
+            params?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+            /** @description How many tasks are served first, while the job waits in a Celery queue. */
+            queue_position?: number;
+            /** Format: date-time */
+            started_at?: string;
+            status: components["schemas"]["Status"];
+            total_files: number;
+            /** Format: date-time */
+            updated_at?: string;
+        };
+        /** @description A file of a job. */
+        JobFile: {
+            attempt: number;
+            /** @example image/png */
+            content_type?: string;
+            error?: string;
+            file_id: components["schemas"]["FileId"];
+            /** @example chair.png */
+            filename: string;
+            /** @description What its worker said last. */
+            message?: string;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+            /**
+             * @description Bytes.
+             * @example 204800
+             */
+            size?: number;
+            status: components["schemas"]["FileStatus"];
+            url?: string;
+        };
+        JobFiles: {
+            files: components["schemas"]["JobFile"][];
+            job_id: components["schemas"]["JobId"];
+        };
+        /**
+         * Format: uuid
+         * @description A job's name: a UUID, in Redis keys and over HTTP in lower case with hyphens.
+         * @example 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+         */
+        JobId: string;
+        /**
+         * @example {
+         *       "cancel": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/cancel",
+         *       "progress": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress",
+         *       "self": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+         *       "stream": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw"
+         *     }
+         */
+        JobLinks: {
+            cancel: string;
+            progress: string;
+            self: string;
+            /** @description For `EventSource`: with a ticket, so that no header is needed. */
+            stream: string;
+        };
+        JobPage: {
+            jobs: components["schemas"]["JobSummary"][];
+            /** @description Where the next page begins; absent on the last. */
+            next_cursor?: string;
+        };
+        /** @description The answer of GET …/progress, and the data of `resync`. */
+        JobProgress: {
+            completed_files: number;
+            failed_files: number;
+            files: {
+                [key: string]: components["schemas"]["FileProgress"];
+            };
+            job_id: components["schemas"]["JobId"];
+            overall_progress: number;
+            status: components["schemas"]["Status"];
+            total_files: number;
+        };
+        JobStatus: {
+            job_id: components["schemas"]["JobId"];
+            status: components["schemas"]["Status"];
+        };
+        /** @description A job as lists show it. */
+        JobSummary: {
+            completed_files: number;
+            /** Format: date-time */
+            created_at?: string;
+            error?: string;
+            failed_files: number;
+            /**
+             * @description What the job is about, for people.
+             * @example chair.png
+             */
+            first_filename?: string;
+            job_id: components["schemas"]["JobId"];
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+            status: components["schemas"]["Status"];
+            total_files: number;
+            /** Format: date-time */
+            updated_at?: string;
+        };
+        /**
+         * @description An absolute http(s), s3 or gs URL, or a path.
+         * @example https://uploads.example/chair.png
+         */
+        Link: string;
+        /**
+         * @description The finished model. Fields beyond these are kept.
+         * @example {
+         *       "filename": "chair.glb",
+         *       "mime_type": "model/gltf-binary",
+         *       "rendered_image": {
+         *         "url": "https://models.example/chair.png"
+         *       },
+         *       "size": 81920,
+         *       "url": "https://models.example/chair.glb"
+         *     }
+         */
+        Model: {
+            filename: components["schemas"]["Filename"];
+            mime_type: string;
+            rendered_image?: components["schemas"]["RenderedImage"] | null;
+            /** @description Bytes. */
+            size: number;
+            url: components["schemas"]["Link"];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description One picture. Its bytes are elsewhere; this says what they are. */
+        NewFile: {
+            /** @example image/png */
+            content_type?: string | null;
+            filename: components["schemas"]["Filename"];
+            /** @description Anything the caller wants to find again. */
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Bytes.
+             * @example 204800
+             */
+            size?: number | null;
+            url?: components["schemas"]["Link"] | null;
+        };
+        /** @description The body of POST /jobs. */
+        NewJob: {
+            files: components["schemas"]["NewFile"][];
+            /** @description What the worker shall do with the files; passed on as it is. */
+            params?: {
+                [key: string]: unknown;
+            };
+        };
+        /** @enum {string} */
+        Outcome: "completed" | "failed";
+        /** @description The answer of a probe. */
+        Probe: {
+            /** @description With `?verbose`. */
+            checks?: components["schemas"]["Check"][];
+            /**
+             * @description `ok` or `not ok`.
+             * @example ok
+             */
+            status: string;
+        };
+        /** @description An error (RFC 9457). */
+        Problem: {
+            /** @description What is wrong, for people; may change. */
+            detail: string;
+            /** @description Names and values that belong to `error_code`. */
+            details: {
+                [key: string]: unknown;
+            };
+            /** @description Always true. */
+            error: boolean;
+            /**
+             * @description What is wrong, for programs; does not change.
+             * @enum {string}
+             */
+            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            /** @description The same as `detail`. */
+            message: string;
+            /** @description The answer's `X-Request-Id`. */
+            request_id: string;
+            status: number;
+            /** @description The status in words. */
+            title: string;
+            /** @description A name for this kind of problem. */
+            type: string;
+        };
+        /** @description A queue as it stands. */
+        Queue: {
+            /** @description Messages in all its priority lists. */
+            depth: number;
+            /** @description By priority step. */
+            depth_by_priority: number[];
+            /** @description Messages of all queues that workers have taken and not acknowledged. */
+            in_flight: number;
+            /** @description Seconds since the job that waits longest was created or retried. */
+            oldest_age_seconds?: number;
+            /** @description Seconds since the oldest of these was delivered. */
+            oldest_in_flight_seconds?: number;
+            /** @example batch_processing */
+            queue: string;
+        };
+        Queues: {
+            /** @description Whether jobs are handed to Celery at all. */
+            enabled: boolean;
+            queues: components["schemas"]["Queue"][];
+            /** @description Result messages that this process has heard while it looked after Celery. */
+            result_messages?: Record<string, never>;
+            /**
+             * @description Tasks that have shown no sign of life for long.
+             * @example []
+             */
+            stalled_tasks: string[];
+            workers: components["schemas"]["QueueWorker"][];
+            workers_alive: number;
+        };
+        /** @description A worker that lives. */
+        QueueWorker: {
+            last_heartbeat_seconds: number;
+            /** @example celery@worker-1 */
+            name: string;
+        };
+        RateLimit: {
+            algorithm: components["schemas"]["RateLimitAlgorithm"];
+            cost: components["schemas"]["RateLimitCost"];
+            limit: number;
+            /** @example per-key */
+            policy: string;
+            remaining: number;
+            /** @description Unix seconds; when the whole limit is back, or the next request may come. */
+            reset: number;
+            /** @description The group of routes whose count this is, for policies that count each by itself. */
+            route?: components["schemas"]["RouteGroup"];
+            scope: components["schemas"]["RateLimitScope"];
+            window_secs: number;
+        };
+        /**
+         * @description How windows follow each other.
+         * @enum {string}
+         */
+        RateLimitAlgorithm: "fixed_window" | "sliding_window" | "gcra";
+        /**
+         * @description What a request spends.
+         * @enum {string}
+         */
+        RateLimitCost: "request" | "file";
+        RateLimits: {
+            /** @description Whether anybody is refused. */
+            enforced: boolean;
+            policies: components["schemas"]["RateLimit"][];
+        };
+        /**
+         * @description Who has a count of their own.
+         * @enum {string}
+         */
+        RateLimitScope: "key" | "ip" | "key_route" | "ip_route";
+        /** @description How many of the reports changed something. */
+        Recorded: {
+            /** @description From an older attempt, or of a file that is finished. */
+            ignored: number;
+            recorded: number;
+        };
+        RenderedImage: {
+            url: components["schemas"]["Link"];
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * @description Routes that are limited together.
+         * @enum {string}
+         */
+        RouteGroup: "create_job" | "read" | "write" | "report" | "stream" | "admin";
+        /** @description What `status.lua` writes. */
+        SmallStatus: {
+            completed_files: number;
+            failed_files: number;
+            job_id: components["schemas"]["JobId"];
+            /**
+             * @description Percent.
+             * @example 40
+             */
+            progress: number;
+            /**
+             * @description The stored status, which other programs may have written.
+             * @example processing
+             */
+            status: string;
+            total_files: number;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        /**
+         * @description A job's state. `Pending` is the seed's word for queued.
+         * @example processing
+         * @enum {string}
+         */
+        Status: "pending" | "processing" | "completed" | "partial" | "failed" | "cancelling" | "cancelled" | "expired";
+        /**
+         * @example {
+         *       "status": "processing"
+         *     }
+         */
+        StatusChange: {
+            status: components["schemas"]["Status"];
+        };
+        /** @description What is stored of a file's result. Other programs may have written more. */
+        StoredResult: {
+            attempt?: number;
+            error?: string;
+            file_id: components["schemas"]["FileId"];
+            result?: components["schemas"]["Model"];
+            status: components["schemas"]["Outcome"];
+        };
+        StreamCancelled: {
+            job_id: components["schemas"]["JobId"];
+            status: string;
+            task_id: components["schemas"]["JobId"];
+        };
+        StreamCompleted: {
+            job_id: components["schemas"]["JobId"];
+            progress: number;
+            result: components["schemas"]["StreamResult"];
+            status: string;
+            summary: components["schemas"]["StreamSummary"];
+        };
+        /** @description The data of an event, whose name says which. */
+        StreamEvent: components["schemas"]["StreamQueued"] | components["schemas"]["StreamProgress"] | components["schemas"]["StreamFileUpdate"] | components["schemas"]["StreamCompleted"] | components["schemas"]["StreamFailed"] | components["schemas"]["StreamCancelled"] | components["schemas"]["StreamTimeout"] | components["schemas"]["JobProgress"];
+        StreamFailed: {
+            error: string;
+            job_id: components["schemas"]["JobId"];
+            status: string;
+        };
+        StreamFileUpdate: {
+            error?: string;
+            file_id: string;
+            file_progress: number;
+            filename?: string;
+            index?: number;
+            job_id: components["schemas"]["JobId"];
+            message?: string;
+            status: components["schemas"]["FileStatus"];
+        };
+        StreamProgress: {
+            current: number;
+            eta_seconds?: number;
+            job_id: components["schemas"]["JobId"];
+            message?: string;
+            progress: number;
+            status: string;
+            task_id: components["schemas"]["JobId"];
+            timestamp: number;
+            total: number;
+            total_files: number;
+        };
+        StreamQueued: {
+            job_id: components["schemas"]["JobId"];
+            progress: number;
+            status: string;
+            task_id: components["schemas"]["JobId"];
+            total_files: number;
+        };
+        StreamResult: {
+            job_id: components["schemas"]["JobId"];
+        };
+        /** @description What this process streams, the most watched jobs first. */
+        Streams: {
+            jobs: components["schemas"]["WatchedJob"][];
+            open: number;
+        };
+        StreamSummary: {
+            failed_files: number;
+            successful_files: number;
+            total_files: number;
+        };
+        StreamTimeout: {
+            job_id?: components["schemas"]["JobId"];
+            status: string;
+        };
+        Ticket: {
+            /**
+             * @description The job's stream, with the ticket.
+             * @example /api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw
+             */
+            stream: string;
+            /** @example MTc5NTQwNTcyMg.5mYw */
+            ticket: string;
+        };
+        /**
+         * @description The worst that was found.
+         * @enum {string}
+         */
+        Verdict: "healthy" | "degraded" | "unhealthy";
+        WatchedJob: {
+            job_id: components["schemas"]["JobId"];
+            subscribers: number;
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    admin_queues: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queues"];
+                };
+            };
+        };
+    };
+    admin_streams: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Streams"];
+                };
+            };
+        };
+    };
+    files_all: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Downloads"];
+                };
+            };
+        };
+    };
+    front_end_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthReport"];
+                };
+            };
+        };
+    };
+    front_end_health_: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthReport"];
+                };
+            };
+        };
+    };
+    front_end_health_detailed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthReport"];
+                };
+            };
+        };
+    };
+    front_end_health_liveness: {
+        parameters: {
+            query?: {
+                /** @description Says each check; its value does not matter. */
+                verbose?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    front_end_health_readiness: {
+        parameters: {
+            query?: {
+                /** @description Says each check; its value does not matter. */
+                verbose?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    jobs_list: {
+        parameters: {
+            query?: {
+                /** @description Only jobs that were created after this moment. */
+                created_after?: string;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Jobs on a page; 20 without it. */
+                limit?: number;
+                /** @description Only jobs in this state. */
+                status?: components["schemas"]["Status"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPage"];
+                };
+            };
+        };
+    };
+    jobs_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description 1 to 255 printable ASCII characters. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewJob"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    /** @description Where the job is. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+        };
+    };
+    jobs_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+        };
+    };
+    jobs_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    jobs_change: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StatusChange"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStatus"];
+                };
+            };
+        };
+    };
+    jobs_cancel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStatus"];
+                };
+            };
+            /** @description Accepted. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStatus"];
+                };
+            };
+        };
+    };
+    progress_follow_events: {
+        parameters: {
+            query?: {
+                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                last_event_id?: string;
+                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                ticket?: string;
+                /** @description Seconds after which the stream closes. */
+                timeout?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": Record<string, never>;
+                };
+            };
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    files_files: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobFiles"];
+                };
+            };
+        };
+    };
+    files_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                file_id: string;
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobFile"];
+                };
+            };
+        };
+    };
+    progress_report_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                file_id: string;
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FileReport"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+        };
+    };
+    files_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                file_id: string;
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredResult"];
+                };
+            };
+        };
+    };
+    files_finish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                file_id: string;
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FileResult"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FinishedFile"];
+                };
+            };
+        };
+    };
+    progress_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobProgress"];
+                };
+            };
+        };
+    };
+    progress_report_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchReport"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+        };
+    };
+    progress_follow_job: {
+        parameters: {
+            query?: {
+                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                last_event_id?: string;
+                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                ticket?: string;
+                /** @description Seconds after which the stream closes. */
+                timeout?: number;
+            };
+            header?: {
+                /** @description Where to go on. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["StreamEvent"];
+                };
+            };
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    jobs_retry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+        };
+    };
+    jobs_status: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `ETag` of the last answer. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Of this status. */
+                    ETag?: string;
+                    /** @description `hit` or `miss`. */
+                    "X-Cache"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SmallStatus"];
+                };
+            };
+            /** @description Not changed since. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    progress_ticket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ticket"];
+                };
+            };
+        };
+    };
+    progress_follow_jobs: {
+        parameters: {
+            query: {
+                /**
+                 * @description The jobs' ids, separated by commas.
+                 * @example 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed,7c9e6679-7425-40de-944b-e07fc1f90ae7
+                 */
+                jobs: string;
+                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                last_event_id?: string;
+                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                ticket?: string;
+                /** @description Seconds after which the stream closes. */
+                timeout?: number;
+            };
+            header?: {
+                /** @description Where to go on. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["StreamEvent"];
+                };
+            };
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    rate_limits_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RateLimits"];
+                };
+            };
+        };
+    };
+    front_end_status_jobs_progress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobProgress"];
+                };
+            };
+        };
+    };
+    front_end_status_tasks_status: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `ETag` of the last answer. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Of this status. */
+                    ETag?: string;
+                    /** @description `hit` or `miss`. */
+                    "X-Cache"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SmallStatus"];
+                };
+            };
+            /** @description Not changed since. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    front_end_status_tasks_stream: {
+        parameters: {
+            query?: {
+                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                last_event_id?: string;
+                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                ticket?: string;
+                /** @description Seconds after which the stream closes. */
+                timeout?: number;
+            };
+            header?: {
+                /** @description Where to go on. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["StreamEvent"];
+                };
+            };
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    health_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthReport"];
+                };
+            };
+        };
+    };
+    health_live: {
+        parameters: {
+            query?: {
+                /** @description Says each check; its value does not matter. */
+                verbose?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    health_ready: {
+        parameters: {
+            query?: {
+                /** @description Says each check; its value does not matter. */
+                verbose?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    health_started: {
+        parameters: {
+            query?: {
+                /** @description Says each check; its value does not matter. */
+                verbose?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+}

@@ -1,0 +1,32 @@
+// Following with the browser's own EventSource: needs a ticket in the URL, and no key in the page.
+
+import type { EventData, GatewayEvent } from "./models.js";
+
+const NAMES: (keyof EventData)[] = [
+  "task_queued",
+  "task_progress",
+  "file_update",
+  "task_completed",
+  "task_failed",
+  "task_cancelled",
+  "resync",
+];
+
+/**
+ * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`; the browser comes back and goes on by
+ * itself, and is told by the gateway when all is over. `onEnd` says that it was, or that the URL was refused.
+ */
+export function listen(url: string, onEvent: (event: GatewayEvent) => void, onEnd?: () => void): EventSource {
+  const source = new EventSource(url);
+  for (const name of NAMES) {
+    source.addEventListener(name, (message) => {
+      const { data, lastEventId } = message as MessageEvent<string>;
+      const id = lastEventId ? { id: lastEventId } : {};
+      onEvent({ name, data: JSON.parse(data), ...id } as GatewayEvent);
+    });
+  }
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) onEnd?.();
+  });
+  return source;
+}

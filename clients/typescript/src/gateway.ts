@@ -1,0 +1,175 @@
+// The calls of those who create jobs.
+
+import { GatewayError } from "./errors.js";
+import { type FollowOptions, follow } from "./follow.js";
+import type {
+  Downloads,
+  GatewayEvent,
+  Job,
+  JobPage,
+  JobProgress,
+  JobStatus,
+  JobSummary,
+  NewFile,
+  RateLimits,
+  Status,
+  Ticket,
+} from "./models.js";
+import { sleep } from "./sleep.js";
+
+export interface GatewayOptions {
+  /** How long a call is tried again while the gateway is away, as far as that is safe. */
+  retryForMs?: number;
+}
+
+export interface ListOptions {
+  status?: Status;
+  created_after?: string;
+  limit?: number;
+  cursor?: string;
+}
+
+interface Call {
+  method: string;
+  path: string;
+  body?: unknown;
+  headers?: Record<string, string>;
+  /** Whether it may come twice; what may not is sent again only after a refusal. */
+  once?: boolean;
+}
+
+const TRY_AGAIN = [429, 502, 503, 504];
+const TIMEOUT_MS = 10_000;
+
+/** The gateway at `baseUrl`, called with `key`. Every failure is a `GatewayError`. */
+export class Gateway {
+  readonly #baseUrl: string;
+  readonly #headers: Record<string, string>;
+  readonly #retryForMs: number;
+
+  constructor(baseUrl: string, key: string, { retryForMs = 30_000 }: GatewayOptions = {}) {
+    this.#baseUrl = baseUrl.replace(/\/+$/, "");
+    this.#headers = { Authorization: `Bearer ${key}` };
+    this.#retryForMs = retryForMs;
+  }
+
+  /** Creates a job of `files`, names or more; once, however often it has to be sent. */
+  createJob(
+    files: readonly (string | NewFile)[],
+    params: Record<string, unknown> = {},
+    idempotencyKey: string = randomKey(),
+  ): Promise<Job> {
+    const body = { files: files.map((it) => (typeof it === "string" ? { filename: it } : it)), params };
+    const headers = { "Idempotency-Key": idempotencyKey };
+    return this.#send<Job>({ method: "POST", path: "/api/v1/jobs", body, headers });
+  }
+
+  job(id: string): Promise<Job> {
+    return this.#send<Job>({ method: "GET", path: pathOf(id) });
+  }
+
+  /** One page of the caller's jobs, newest first. */
+  listJobs(options: ListOptions = {}): Promise<JobPage> {
+    const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
+    return this.#send<JobPage>({ method: "GET", path: `/api/v1/jobs?${query}` });
+  }
+
+  /** All of the caller's jobs, newest first, page by page. */
+  async *jobs(status?: Status): AsyncGenerator<JobSummary, void, undefined> {
+    let options: ListOptions = { limit: 100, ...(status ? { status } : {}) };
+    for (;;) {
+      const page = await this.listJobs(options);
+      yield* page.jobs;
+      if (!page.next_cursor) return;
+      options = { ...options, cursor: page.next_cursor };
+    }
+  }
+
+  progress(id: string): Promise<JobProgress> {
+    return this.#send<JobProgress>({ method: "GET", path: `${pathOf(id)}/progress` });
+  }
+
+  /** The finished files of a job. */
+  downloads(id: string): Promise<Downloads> {
+    return this.#send<Downloads>({ method: "GET", path: `/api/v1/download/${encodeURIComponent(id)}/all` });
+  }
+
+  /** Cancels a job; its status then, `cancelling` while a worker is still at it. */
+  async cancel(id: string): Promise<Status> {
+    return (await this.#send<JobStatus>({ method: "POST", path: `${pathOf(id)}/cancel`, once: true })).status;
+  }
+
+  /** Has the failed files tried again. */
+  retry(id: string): Promise<Job> {
+    return this.#send<Job>({ method: "POST", path: `${pathOf(id)}/retry`, once: true });
+  }
+
+  async delete(id: string): Promise<void> {
+    await this.#send<void>({ method: "DELETE", path: pathOf(id) });
+  }
+
+  /** A fresh ticket for `listen`, to hand to a browser that has no key. */
+  ticket(id: string): Promise<Ticket> {
+    return this.#send<Ticket>({ method: "POST", path: `${pathOf(id)}/ticket` });
+  }
+
+  /** How the caller stands with each limit; asking does not count. */
+  rateLimits(): Promise<RateLimits> {
+    return this.#send<RateLimits>({ method: "GET", path: "/api/v1/rate-limits" });
+  }
+
+  /**
+   * The events of one job, or of up to 100 on one connection, until all are over. Comes back by itself where it was
+   * cut off, without loss or repeat.
+   */
+  follow(jobs: string | readonly string[], options: FollowOptions = {}): AsyncGenerator<GatewayEvent, void, undefined> {
+    const ids = typeof jobs === "string" ? [jobs] : jobs;
+    const [only] = ids;
+    const path =
+      ids.length === 1 && only !== undefined
+        ? `${pathOf(only)}/progress/stream`
+        : `/api/v1/progress/stream?jobs=${ids.map(encodeURIComponent).join(",")}`;
+    return follow(this.#baseUrl + path, ids, this.#headers, options);
+  }
+
+  async #send<T>(call: Call): Promise<T> {
+    const end = Date.now() + this.#retryForMs;
+    for (let wait = 100; ; wait = Math.min(2 * wait, 5000)) {
+      const [answer, failure] = await this.#attempt(call);
+      if (answer?.ok) return (answer.status === 204 ? undefined : await answer.json()) as T;
+      const error = answer ? await GatewayError.of(answer) : GatewayError.unreachable(failure);
+      // A refusal says that nothing was done; silence does not.
+      const wasRefused = error.status === 429 || error.status === 503;
+      const mayComeAgain = (wasRefused || !call.once) && (!answer || TRY_AGAIN.includes(answer.status));
+      const ms = Math.max((error.retryAfter ?? 0) * 1000, wait * (0.5 + Math.random() / 2));
+      if (!mayComeAgain || Date.now() + ms > end) throw error;
+      await sleep(ms);
+    }
+  }
+
+  async #attempt(call: Call): Promise<[Response | undefined, unknown]> {
+    const headers = { ...this.#headers, ...call.headers };
+    const body = call.body === undefined ? {} : { body: JSON.stringify(call.body) };
+    try {
+      const answer = await fetch(this.#baseUrl + call.path, {
+        method: call.method,
+        headers: call.body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        ...body,
+      });
+      return [answer, undefined];
+    } catch (failure) {
+      return [undefined, failure];
+    }
+  }
+}
+
+function pathOf(job: string): string {
+  return `/api/v1/jobs/${encodeURIComponent(job)}`;
+}
+
+/** Need not be hard to guess, only new; `crypto` is not there on every origin, nor in every Node. */
+function randomKey(): string {
+  const random = () => Math.random().toString(36).slice(2).padEnd(11, "0");
+  return `${Date.now().toString(36)}-${random()}${random()}`;
+}

@@ -1,0 +1,39 @@
+// The bodies of the API by their names, from the generated types.
+
+import type { components } from "./api.js";
+
+type Schemas = components["schemas"];
+
+export type Job = Schemas["Job"];
+export type JobFile = Schemas["JobFile"];
+export type JobPage = Schemas["JobPage"];
+export type JobProgress = Schemas["JobProgress"];
+export type JobSummary = Schemas["JobSummary"];
+export type JobStatus = Schemas["JobStatus"];
+export type NewFile = Schemas["NewFile"];
+export type Downloads = Schemas["Downloads"];
+export type Problem = Schemas["Problem"];
+export type RateLimits = Schemas["RateLimits"];
+export type Status = Schemas["Status"];
+export type Ticket = Schemas["Ticket"];
+
+/** The data of each event, by its name. */
+export interface EventData {
+  task_queued: Schemas["StreamQueued"];
+  task_progress: Schemas["StreamProgress"];
+  file_update: Schemas["StreamFileUpdate"];
+  task_completed: Schemas["StreamCompleted"];
+  task_failed: Schemas["StreamFailed"];
+  task_cancelled: Schemas["StreamCancelled"];
+  resync: Schemas["JobProgress"];
+}
+
+/** An event of a stream; its name says what its data is. */
+export type GatewayEvent = {
+  [Name in keyof EventData]: { name: Name; data: EventData[Name]; id?: string };
+}[keyof EventData];
+
+/** After these, nothing follows about a job. */
+export function isLast(event: GatewayEvent): boolean {
+  return event.name === "task_completed" || event.name === "task_failed";
+}

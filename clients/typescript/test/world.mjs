@@ -1,0 +1,20 @@
+// The real gateway for one test, and a client of it.
+
+import { World } from "../../../tests/browser/servers.mjs";
+
+export { launchChromium } from "../../../tests/browser/servers.mjs";
+
+export const KEY = "a-key";
+
+/** A gateway that `settings` change; its streams close every second, so that followers have to come back. */
+export async function start(t, settings = {}) {
+  const world = new World(t);
+  const gateway = await world.gateway(await world.redis(), { SSE__DEFAULT_TIMEOUT: "1s", ...settings });
+  return { world, gateway };
+}
+
+export async function all(events) {
+  const list = [];
+  for await (const event of events) list.push(event);
+  return list;
+}

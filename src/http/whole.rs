@@ -1,0 +1,119 @@
+//! Whole numbers as JSON Schema has them: `10.0` is one, and what computes percents writes it so.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+
+/// For `#[serde(deserialize_with = "whole")]`.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(json: D) -> Result<T, D::Error> {
+    json.deserialize_any(Whole(PhantomData))
+}
+
+/// The same for a field that may be absent or null.
+pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    json: D,
+) -> Result<Option<T>, D::Error> {
+    json.deserialize_option(Maybe(PhantomData))
+}
+
+struct Whole<T>(PhantomData<T>);
+
+impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = 8 * size_of::<T>();
+        write!(f, "a whole number from 0 to {}", u64::MAX >> (64 - bits))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        let unexpected = Unexpected::Unsigned(number);
+        T::try_from(number).map_err(|_| E::invalid_value(unexpected, &self))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number without fraction that is below 2^53 fits"
+    )]
+    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
+        const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+        if number.fract() == 0.0 && (0.0..EXACT_BELOW).contains(&number) {
+            return self.visit_u64(number as u64);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
+struct Maybe<T>(PhantomData<T>);
+
+impl<'de, T: TryFrom<u64>> Visitor<'de> for Maybe<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Whole::<T>(PhantomData).expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<Option<T>, D::Error> {
+        whole(json).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Body {
+        #[serde(deserialize_with = "whole")]
+        progress: u8,
+        #[serde(default, deserialize_with = "maybe_whole")]
+        attempt: Option<u32>,
+    }
+
+    #[rstest]
+    #[case(r#"{"progress":10}"#, Some((10, None)))]
+    #[case(r#"{"progress":10.0,"attempt":2e0}"#, Some((10, Some(2))))]
+    #[case(r#"{"progress":-0.0,"attempt":null}"#, Some((0, None)))]
+    #[case(r#"{"progress":10.5}"#, None)]
+    #[case(r#"{"progress":-1}"#, None)]
+    #[case(r#"{"progress":256}"#, None)]
+    #[case(r#"{"progress":1e300}"#, None)]
+    #[case(r#"{"progress":"10"}"#, None)]
+    #[case(r#"{"progress":null}"#, None)]
+    #[case(r#"{"progress":1,"attempt":4294967296}"#, None)]
+    fn ten_is_ten_however_it_is_written(
+        #[case] json: &str,
+        #[case] read: Option<(u8, Option<u32>)>,
+    ) {
+        let body = serde_json::from_str::<Body>(json);
+        assert_eq!(body.ok().map(|it| (it.progress, it.attempt)), read);
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_allowed() {
+        let error = serde_json::from_str::<Body>(r#"{"progress":300}"#).unwrap_err().to_string();
+        assert!(error.contains("expected a whole number from 0 to 255"), "{error}");
+    }
+}

@@ -1,0 +1,19 @@
+//! Limits that the settings make, in the schemas of what they limit.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+
+pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
+    let max_files = json!(config.jobs.max_files);
+    let limits = [
+        ("NewJob", "files", "maxItems", max_files.clone()),
+        ("NewFile", "size", "maximum", json!(config.jobs.max_file_size.as_u64())),
+        ("BatchReport", "files", "maxItems", max_files),
+    ];
+    for (schema, field, limit, value) in limits {
+        if let Some(schema) = schemas.get_mut(schema) {
+            schema["properties"][field][limit] = value;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What stands in paths. A new `{name}` in a route is described here, once for all routes that have it.
+
+use serde_json::{Value, json};
+
+/// The parameter of this name, which `None` says that nobody has described.
+pub(super) fn of_path(name: &str) -> Option<Value> {
+    let (description, schema) = match name {
+        "job_id" => (
+            "The job: a UUID with hyphens.",
+            json!({"type": "string", "format": "uuid", "examples": ["1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]}),
+        ),
+        "file_id" => (
+            "The file: `file_` and its place in the job, from `file_000`.",
+            json!({"type": "string", "pattern": "^file_([0-9]{3}|[1-9][0-9]{3,5})$", "examples": ["file_000"]}),
+        ),
+        _ => return None,
+    };
+    Some(json!({
+        "name": name,
+        "in": "path",
+        "required": true,
+        "description": description,
+        "schema": schema,
+    }))
+}

@@ -1,0 +1,109 @@
+//! The command line: what it teaches, and the exit codes that scripts rely on.
+
+use std::{
+    io::Read as _,
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+use rstest::rstest;
+
+use crate::harness::{As, ServiceProcess, TestApp};
+
+const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/demo-pictures");
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ServiceProcess::output(dir.path(), arguments, environment);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[rstest]
+#[case::help(&["--help"], &[], 0)]
+#[case::version(&["--version"], &[], 0)]
+#[case::good_settings(&["check-config"], &[], 0)]
+#[case::a_port_that_is_taken(&["serve"], &[("I2M__REDIS__URL", "redis://127.0.0.1:1")], 1)]
+#[case::an_unknown_command(&["sevre"], &[], 2)]
+#[case::an_unknown_option(&["health", "--uri", "x"], &[], 2)]
+#[case::a_bad_setting(&["check-config"], &[("I2M__REDIS__POOL_SIZE", "abc")], 3)]
+#[case::a_bad_setting_elsewhere(&["routes"], &[("I2M__NOPE", "x")], 3)]
+#[case::no_such_file(&["--config", "nowhere.toml", "serve"], &[], 3)]
+#[case::nobody_there(&["health", "--url", "http://127.0.0.1:1"], &[], 4)]
+#[case::nobody_there_for_a_demo(&["demo", "--folder", PICTURES, "--url", "http://127.0.0.1:1"], &[], 4)]
+fn a_script_can_tell_how_it_went(
+    #[case] arguments: &[&str],
+    #[case] environment: &[(&str, &str)],
+    #[case] code: i32,
+) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let environment = [environment, &[("I2M__SERVER__LISTEN", listen.as_str())]].concat();
+    let (got, out, err) = run(arguments, &environment);
+    assert_eq!(got, Some(code), "{out}{err}");
+    assert_eq!(err.is_empty(), code == 0, "{err}");
+}
+
+#[tokio::test]
+async fn health_says_whether_it_is_ready() {
+    let mut app = TestApp::start().await;
+    let base = app.base.clone();
+    let ask = move |url: String, wait: &'static str| async move {
+        tokio::task::spawn_blocking(move || run(&["health", "--url", &url, "--wait", wait], &[]))
+            .await
+            .unwrap()
+    };
+    let (code, out, _) = ask.clone()(base.clone(), "0").await;
+    assert_eq!(code, Some(0));
+    assert!(out.contains("\"name\":\"redis\",\"ok\":true"), "{out}");
+
+    app.redis.kill();
+    crate::harness::until("it is not ready", async || {
+        app.get(As::Nobody, "/readyz").await.status == 503
+    })
+    .await;
+    let (code, _, err) = ask(base, "0").await;
+    assert_eq!(code, Some(5), "{err}");
+    assert!(err.contains("503"), "{err}");
+}
+
+#[test]
+fn help_teaches() {
+    let (_, help, _) = run(&["--help"], &[]);
+    let commands = ["serve", "demo", "health", "check-config", "routes", "completions"];
+    for part in commands.iter().chain(&["Exit codes", "I2M__REDIS__URL", "Try it"]) {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+    for command in commands {
+        let (code, help, _) = run(&[command, "--help"], &[]);
+        assert_eq!(code, Some(0));
+        assert!(help.contains("Usage: image2model-gateway"), "{help}");
+    }
+}
+
+#[test]
+fn shells_complete_its_arguments() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, err) = run(&["completions", shell], &[]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(script.contains("check-config") && script.contains("wait"), "{shell}: {script}");
+    }
+    let (_, script, _) = run(&["completions", "bash"], &[]);
+    let ask = "COMP_WORDS=(image2model-gateway che); COMP_CWORD=1; _image2model__gateway image2model-gateway che image2model-gateway; echo ${COMPREPLY[@]}";
+    let output = Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "check-config");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = ServiceProcess::command(dir.path(), &[])
+        .args(["routes", "--openapi"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}

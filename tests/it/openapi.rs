@@ -1,0 +1,209 @@
+//! The API document: it is complete, and what it says of keys and roles is true.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, As, ServiceProcess, TestApp};
+
+const ROLES: [(&str, As); 3] =
+    [("client", As::Alice), ("worker", As::Worker), ("admin", As::Admin)];
+
+/// An operation of the document, with examples for what stands in its path.
+struct Operation {
+    method: Method,
+    path: String,
+    value: Value,
+}
+
+impl Operation {
+    fn all(document: &Value) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, value) in item.as_object().unwrap() {
+                let method = method.to_uppercase().parse().unwrap();
+                all.push(Self { method, path: path.clone(), value: value.clone() });
+            }
+        }
+        assert!(all.len() > 25, "only {} operations", all.len());
+        all
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn parameters(&self, place: &str) -> impl Iterator<Item = &Value> {
+        let all = self.value["parameters"].as_array().into_iter().flatten();
+        all.filter(move |it| it["in"] == place)
+    }
+
+    /// Its path with the examples of its parameters.
+    fn example_path(&self) -> String {
+        self.parameters("path").fold(self.path.clone(), |path, it| {
+            let name = it["name"].as_str().unwrap();
+            let example = it["schema"]["examples"][0].as_str().unwrap();
+            path.replace(&format!("{{{name}}}"), example)
+        })
+    }
+
+    /// The roles of which a caller needs one; `None` where no key is asked for.
+    fn roles(&self) -> Option<BTreeSet<&str>> {
+        let security = self.value["security"].as_array().unwrap();
+        let bearer = security.iter().find_map(|it| it.get("bearer"))?;
+        Some(bearer.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect())
+    }
+
+    /// What it says to a caller who sends what the document shows.
+    async fn ask(&self, app: &TestApp, who: As) -> Answer {
+        let query: Vec<String> = self
+            .parameters("query")
+            .filter_map(|it| Some(format!("{}={}", it["name"].as_str()?, it["example"].as_str()?)))
+            .collect();
+        let path = format!("{}?{}", self.example_path(), query.join("&"));
+        let mut request = app.request(who, self.method.clone(), &path);
+        if let Some(content) = self.value["requestBody"]["content"].as_object() {
+            request = request.json(&content["application/json"]["example"]);
+        }
+        Answer::of(request).await
+    }
+}
+
+async fn document(app: &TestApp) -> Value {
+    let answer = app.get(As::Nobody, "/openapi.json").await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    answer.ok(200)
+}
+
+/// That no route can be missing is a rule of `tests/tidy.rs`: only `routes!` makes routes.
+#[tokio::test]
+async fn every_operation_is_described_in_full() {
+    let app = TestApp::start().await;
+    let document = document(&app).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let tags: BTreeSet<_> = document["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    let mut wrong = Vec::new();
+    let mut ids = BTreeSet::new();
+    for operation in Operation::all(&document) {
+        let name = operation.name();
+        let value = &operation.value;
+        let mut check = |ok: bool, what: &str| {
+            if !ok {
+                wrong.push(format!("{name}: {what}"));
+            }
+        };
+        check(ids.insert(value["operationId"].to_string()), "its operationId is another's too");
+        check(
+            value["summary"].as_str().is_some_and(|it| !it.is_empty()),
+            "a doc comment is missing",
+        );
+        let tag = value["tags"][0].as_str().unwrap_or_default();
+        check(tags.contains(tag), "its tag is not in TAGS of src/openapi/mod.rs");
+        let n_placeholders = operation.path.matches('{').count();
+        check(
+            operation.parameters("path").count() == n_placeholders,
+            "a part of its path is not in src/openapi/parameters.rs",
+        );
+        let body = &value["requestBody"]["content"];
+        check(
+            body.is_null() || has_examples(body),
+            "its body has no example; give its fields some",
+        );
+        let responses = value["responses"].as_object().unwrap();
+        check(responses.keys().any(|it| it.starts_with('2')), "it never succeeds");
+        for (status, response) in responses {
+            let content = &response["content"];
+            let is_error = status.starts_with('4');
+            check(
+                !is_error || content.is_object(),
+                &format!("{status} names no code of src/openapi/errors.rs"),
+            );
+            check(content.is_null() || has_examples(content), &format!("{status} has no example"));
+        }
+        if operation.path.starts_with("/api/v1/") && !operation.path.starts_with("/api/v1/health") {
+            check(operation.roles().is_some(), "it says no roles");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn has_examples(content: &Value) -> bool {
+    content.as_object().unwrap().iter().all(|(kind, media)| {
+        kind == "text/event-stream"
+            || media.get("example").or_else(|| media.get("examples")).is_some()
+    })
+}
+
+#[tokio::test]
+async fn who_may_call_what_is_as_documented() {
+    let app = TestApp::start().await;
+    let mut wrong = Vec::new();
+    for operation in Operation::all(&document(&app).await) {
+        let name = operation.name();
+        let Some(roles) = operation.roles() else {
+            let status = operation.ask(&app, As::Nobody).await.status;
+            if status == 403 {
+                wrong.push(format!("{name} asks for a key"));
+            }
+            continue;
+        };
+        operation.ask(&app, As::Nobody).await.problem(403, "AUTHENTICATION_REQUIRED");
+        for (role, who) in ROLES {
+            let answer = operation.ask(&app, who).await;
+            let is_let_in = answer.status != 403;
+            if is_let_in != roles.contains(role) {
+                wrong.push(format!("{name} as {role}: {} {}", answer.status, answer.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn an_answer_has_a_documented_status_and_an_error_a_documented_code() {
+    let app = TestApp::start().await;
+    let document = document(&app).await;
+    let codes = &document["components"]["schemas"]["Problem"]["properties"]["error_code"]["enum"];
+    for operation in Operation::all(&document) {
+        for (_, who) in ROLES {
+            let answer = operation.ask(&app, who).await;
+            let responses = &operation.value["responses"];
+            let said = &responses[answer.status.to_string()];
+            assert!(said.is_object(), "{}: {} {}", operation.name(), answer.status, answer.text);
+            if answer.status >= 400 && answer.status != 503 {
+                let code = answer.json()["error_code"].clone();
+                assert!(codes.as_array().unwrap().contains(&code), "{code}");
+                let description = said["description"].as_str().unwrap();
+                assert!(
+                    description.contains(code.as_str().unwrap()),
+                    "{}: {} {code} is not in {description:?}",
+                    operation.name(),
+                    answer.status
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_knows_the_same_document() {
+    let app = TestApp::start().await;
+    let served = document(&app).await;
+    let output = ServiceProcess::output(app.redis.dir(), &["routes", "--openapi"], &[]);
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), served);
+
+    let listed = ServiceProcess::output(app.redis.dir(), &["routes"], &[]);
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(text.lines().count(), Operation::all(&served).len());
+    assert!(
+        text.lines().any(|it| it.starts_with("POST") && it.contains("/api/v1/jobs ")),
+        "{text}"
+    );
+    assert_eq!(json!(listed.status.code()), 0);
+}

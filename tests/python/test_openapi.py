@@ -1,0 +1,61 @@
+"""What the API document allows is asked of the live service, and what it answers compared with the document."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from servers import RedisServer, running_gateway
+
+KEY = "a-key-of-all-roles"
+# Bounds for all of it; most of the time goes into making requests up.
+MAX_SECS = 120
+EXAMPLES = 12
+# A stream stays open as long as its job lives, and the tests beside this one read them.
+STREAMS = "/(stream|events)$"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / "gateway.toml"
+    sha256 = hashlib.sha256(KEY.encode()).hexdigest()
+    settings.write_text(
+        f'[[auth.keys]]\nname = "all"\nsha256 = "{sha256}"\nroles = ["client", "worker", "admin"]\n'
+    )
+    with (
+        RedisServer.start() as server,
+        running_gateway(
+            server.gateway_url,
+            tmp_path / "gateway.log",
+            "--config",
+            str(settings),
+            I2M__AUTH__MODE="keys",
+            I2M__RATE_LIMIT__ENABLED="false",
+        ) as base_url,
+    ):
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+        options = [
+            f"{base_url}/openapi.json",
+            f"--header=Authorization: Bearer {KEY}",
+            f"--exclude-path-regex={STREAMS}",
+            f"--max-examples={EXAMPLES}",
+            "--seed=1",
+            "--workers=1",
+            "--request-timeout=10",
+            "--no-color",
+        ]
+        hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(CONFIG.parent)}
+        ran = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env={**os.environ, **hooks},
+            timeout=MAX_SECS,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "No issues found" in ran.stdout, ran.stdout
