@@ -27,22 +27,29 @@ use fred::{
     types::{CustomCommand, config::Config as FredConfig},
 };
 
+use tokio::time::timeout;
+use tracing::{Instrument as _, Span, field::Empty, info_span};
+
 pub(crate) use self::{
     bell::Bell,
     config::{Config, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, OUTBOX, TASK_PREFIX, idempotency_key,
-        job_events_channel, job_key, job_tasks_key, lock_changes_channel, lock_key,
-        lock_record_key, lock_released_channel, progress_channel, rate_limit_key, result_key,
+        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX,
+        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
+        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
         stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
+    slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
 use self::{bell::Bells, embedded::Embedded, slot::Slot};
 use crate::{
     error::{Error, Result},
+    metrics::{CallOutcome, Metrics, RedisMetrics, ServerMetrics},
     tasks::Tasks,
+    traces::TARGET,
 };
 
 /// The databases of the seed, by their numbers.
@@ -60,6 +67,22 @@ pub(crate) enum Database {
     Cache = 4,
 }
 
+impl Database {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
+
+    /// Its name in metrics and reports.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Jobs => "jobs",
+            Self::Progress => "progress",
+            Self::RateLimits => "rate_limits",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// The shared handle. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Redis(Arc<Inner>);
@@ -69,6 +92,7 @@ struct Inner {
     address: FredConfig,
     subscriber: Subscriber,
     bells: Bells,
+    metrics: Arc<Metrics>,
 }
 
 impl Redis {
@@ -84,7 +108,11 @@ impl Redis {
             }
             Mode::Standalone => config.server(config.url.expose())?,
         };
-        let database = |it: Database| Server::start(config, &address, it as u8, tasks);
+        let metrics = Arc::new(Metrics::new());
+        let database = |it: Database| {
+            let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
+            Server::start(config, &address, it as u8, tasks, measured)
+        };
         let databases = [
             database(Database::Queue)?,
             database(Database::Jobs)?,
@@ -92,14 +120,25 @@ impl Redis {
             database(Database::RateLimits)?,
             database(Database::Cache)?,
         ];
-        let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
+        let subscriber = Subscriber::start(
+            config,
+            &address,
+            Vec::new(),
+            tasks,
+            metrics.redis.subscriber_gaps.clone(),
+        )?;
         let bells = Bells::start(subscriber.clone(), tasks);
-        Ok(Self(Arc::new(Inner { databases, address, subscriber, bells })))
+        Ok(Self(Arc::new(Inner { databases, address, subscriber, bells, metrics })))
     }
 
     /// A bell that rings when something is said on one of `channels`, from the return of this on.
     pub(crate) async fn bell(&self, channels: Vec<String>) -> Bell {
         self.0.bells.hang(channels).await
+    }
+
+    /// What the process measures, for every part that has this handle.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
     }
 
     /// The process's one connection that subscribes to channels of jobs.
@@ -130,7 +169,13 @@ impl Redis {
 
     /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
+        self.parts().all(|(_, is_up)| is_up)
+    }
+
+    /// What [`Redis::is_up`] is made of, by name.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let databases = Database::ALL.iter().map(|it| (it.as_str(), self.database(*it).is_up()));
+        databases.chain([("subscriptions", self.0.subscriber.is_up())])
     }
 }
 
@@ -140,6 +185,17 @@ pub(crate) struct Server {
     pool: Arc<[Arc<Slot>]>,
     next: Arc<AtomicUsize>,
     command_timeout: Duration,
+    metrics: Arc<ServerMetrics>,
+    /// In metrics and traces.
+    name: &'static str,
+    database: u8,
+}
+
+/// Under which name calls to a server are measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) metrics: &'a RedisMetrics,
+    pub(crate) name: &'static str,
 }
 
 impl Server {
@@ -148,12 +204,19 @@ impl Server {
         address: &FredConfig,
         database: u8,
         tasks: &Tasks,
+        measured: Measured<'_>,
     ) -> anyhow::Result<Self> {
-        let slots = (0..config.pool_size).map(|_| Slot::start(config, address, database, tasks));
+        let slots = (0..config.pool_size).map(|_| {
+            let metrics = measured.metrics.connection(measured.name);
+            Slot::start(config, address, database, tasks, metrics)
+        });
         Ok(Self {
             pool: slots.collect::<anyhow::Result<_>>()?,
             next: Arc::default(),
             command_timeout: config.command_timeout,
+            metrics: Arc::new(measured.metrics.server(measured.name)),
+            name: measured.name,
+            database,
         })
     }
 
@@ -166,14 +229,41 @@ impl Server {
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
-        let client = self.client()?;
-        // fred's own timeout does not hold for scripts, so this one stands around everything.
-        match tokio::time::timeout(self.command_timeout, call(client)).await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => {
-                Err(Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout)))
+        let (started, _held) = self.metrics.begin();
+        let span = self.span();
+        let (outcome, answer) = match self.client() {
+            // fred's own timeout does not hold for scripts, so this one stands around everything.
+            Ok(client) => {
+                match timeout(self.command_timeout, call(client)).instrument(span.clone()).await {
+                    Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
+                    Ok(Err(error)) => (CallOutcome::Failed, Err(Error::from(error))),
+                    Err(_) => (CallOutcome::TimedOut, Err(self.timed_out())),
+                }
             }
+            Err(error) => (CallOutcome::NotConnected, Err(error)),
+        };
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
         }
+        self.metrics.end(started, outcome);
+        answer
+    }
+
+    /// A call's part of the trace that it belongs to.
+    fn span(&self) -> Span {
+        info_span!(
+            target: TARGET,
+            "redis",
+            otel.kind = "client",
+            otel.name = self.name,
+            db.system.name = "redis",
+            db.namespace = self.database,
+            otel.status_code = Empty,
+        )
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout))
     }
 
     /// The shared clock: Unix milliseconds by Redis' `TIME`.

@@ -28,7 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Config;
-use crate::tasks::Tasks;
+use crate::{metrics::ConnectionMetrics, tasks::Tasks};
+
+/// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
+/// all the same.
+pub(crate) fn is_answer(pong: &Result<Value, fred::error::Error>) -> bool {
+    pong.as_ref().map_or_else(|error| error.details().starts_with("MISCONF"), |_| true)
+}
 
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
@@ -39,6 +45,7 @@ pub(super) struct Slot {
     probe_interval: Duration,
     probe_timeout: Duration,
     replace_after: Duration,
+    metrics: ConnectionMetrics,
 }
 
 impl Slot {
@@ -48,6 +55,7 @@ impl Slot {
         server: &FredConfig,
         database: u8,
         tasks: &Tasks,
+        metrics: ConnectionMetrics,
     ) -> anyhow::Result<Arc<Self>> {
         let builder = config.builder(server, database);
         let slot = Arc::new(Self {
@@ -58,6 +66,7 @@ impl Slot {
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,
             replace_after: config.replace_after,
+            metrics,
         });
         tasks.spawn("redis connection", slot.clone().supervise(tasks.shutdown()));
         Ok(slot)
@@ -94,6 +103,7 @@ impl Slot {
                 n_failures = 0;
                 last_answer = Instant::now();
                 if !self.up.swap(true, Ordering::Relaxed) {
+                    self.metrics.came_up();
                     info!(database = self.database, "connected to Redis");
                 }
                 continue;
@@ -103,6 +113,7 @@ impl Slot {
                 continue;
             }
             if self.up.swap(false, Ordering::Relaxed) {
+                self.metrics.went_down();
                 warn!(database = self.database, "lost the connection to Redis");
             }
             if last_answer.elapsed() >= self.replace_after {
@@ -130,7 +141,7 @@ impl Slot {
             ..Options::default()
         };
         let ping = client.with_options(&options);
-        matches!(timeout(self.probe_timeout, ping.ping::<Value>(None)).await, Ok(Ok(_)))
+        matches!(timeout(self.probe_timeout, ping.ping(None)).await, Ok(pong) if is_answer(&pong))
     }
 
     /// Throws the client away, with its connection: a dropped client alone would leak it.
@@ -139,6 +150,7 @@ impl Slot {
         let connecting = fresh.connect();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         std::mem::replace(handle, connecting).abort();
+        self.metrics.was_replaced();
         warn!(database = self.database, "made a new connection to Redis");
     }
 }

@@ -14,7 +14,7 @@ use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
     prelude::Builder,
-    types::{ConnectHandle, KeyspaceEvent, Message, Value, config::Config as FredConfig},
+    types::{ConnectHandle, KeyspaceEvent, Message, config::Config as FredConfig},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -23,8 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Config, Database};
-use crate::tasks::Tasks;
+use super::{Config, Database, slot::is_answer};
+use crate::{metrics::Counter, tasks::Tasks};
 
 /// What a listener hears.
 #[derive(Clone, Debug)]
@@ -51,6 +51,7 @@ struct Inner {
     probe_interval: Duration,
     probe_timeout: Duration,
     replace_after: Duration,
+    gaps: Counter,
 }
 
 impl Subscriber {
@@ -60,6 +61,7 @@ impl Subscriber {
         server: &FredConfig,
         patterns: Vec<String>,
         tasks: &Tasks,
+        gaps: Counter,
     ) -> anyhow::Result<Self> {
         const MAX_SIGNALS: usize = 8192;
         let builder = config.builder(server, Database::Progress as u8);
@@ -74,6 +76,7 @@ impl Subscriber {
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,
             replace_after: config.replace_after,
+            gaps,
         };
         let subscriber = Self(Arc::new(inner));
         tasks.spawn("redis subscriber", subscriber.clone().supervise(tasks.shutdown()));
@@ -175,6 +178,9 @@ impl Subscriber {
     }
 
     fn signal(&self, signal: Signal) {
+        if matches!(signal, Signal::Gap) {
+            self.0.gaps.inc();
+        }
         // Nobody listening is no error.
         _ = self.0.signals.send(signal);
     }
@@ -196,7 +202,7 @@ impl Subscriber {
     async fn probe(&self, connection: &mut Connection) {
         let client = self.client();
         let alive = client.is_connected()
-            && matches!(timeout(self.0.probe_timeout, client.ping::<Value>(None)).await, Ok(Ok(_)));
+            && matches!(timeout(self.0.probe_timeout, client.ping(None)).await, Ok(pong) if is_answer(&pong));
         if alive {
             connection.last_answer = Instant::now();
             connection.n_failures = 0;
