@@ -999,7 +999,7 @@ export interface components {
             [key: string]: unknown;
         };
         /** @description What a worker stored, as it is. */
-        ModelData: Record<string, never>;
+        ModelData: unknown;
         /** @description One picture. Its bytes are elsewhere; this says what they are. */
         NewFile: {
             /** @example image/png */
@@ -1040,7 +1040,7 @@ export interface components {
         };
         NewModel: {
             /** @description Any JSON, of at most `models.max_size`. */
-            data: Record<string, never>;
+            data: unknown;
             /**
              * @description Whether reading it makes it fresh for as long again.
              * @example false
