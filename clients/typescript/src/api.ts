@@ -1,6 +1,26 @@
 // Made by `npm run types` from the service's API document; not for editing.
 
 export interface paths {
+    "/api/v1/admin/cache/invalidate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove cached values by tag or by pattern
+         * @description By tag it is one step; by pattern it goes in batches, and may have to be asked again with the `cursor` it answers.
+         */
+        post: operations["admin_invalidate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/queues": {
         parameters: {
             query?: never;
@@ -407,6 +427,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/locks/{resource}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a lock
+         * @description It ends with its TTL, whatever its holder does; the `fencing_token` lets what is written to under it refuse an
+         *     earlier holder. Who waits is woken by the release.
+         */
+        post: operations["locks_acquire"];
+        /** Give a lock back */
+        delete: operations["locks_release"];
+        options?: never;
+        head?: never;
+        /** Set the remaining time of a lock */
+        patch: operations["locks_extend"];
+        trace?: never;
+    };
+    "/api/v1/models/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a model
+         * @description What is missing is fetched from `models.origin`, if that is set, once for all who ask.
+         */
+        get: operations["models_show"];
+        /** Store a model */
+        put: operations["models_store"];
+        post?: never;
+        /** Remove a model */
+        delete: operations["models_remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/progress/stream": {
         parameters: {
             query?: never;
@@ -601,6 +666,33 @@ export interface components {
         /** @description The body of POST …/progress: many files at once. */
         BatchReport: {
             files: components["schemas"]["BatchItem"][];
+        };
+        /**
+         * @example {
+         *       "complete": true,
+         *       "removed": 12
+         *     }
+         */
+        CacheInvalidated: {
+            /** @description Whether all keys were seen. */
+            complete: boolean;
+            /** @description With which to ask again for the rest. */
+            cursor?: string;
+            /** @description How many there were. */
+            removed: number;
+        };
+        /**
+         * @example {
+         *       "tag": "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+         *     }
+         */
+        CacheInvalidation: {
+            /** @description Of an answer that was not complete. */
+            cursor?: string | null;
+            /** @description Or every value whose key matches, a glob that begins with `cache:`. */
+            pattern?: string | null;
+            /** @description Every value that has it. */
+            tag?: string | null;
         };
         Check: {
             /** @example redis */
@@ -857,6 +949,33 @@ export interface components {
          * @example https://uploads.example/chair.png
          */
         Link: string;
+        Lock: {
+            /** Format: date-time */
+            expires_at: string;
+            /**
+             * @description Larger than that of every earlier holder.
+             *     Absent for a lock that another program took, by Redis itself.
+             * @example 1700000000000000
+             */
+            fencing_token?: number;
+            /** @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed */
+            resource: string;
+            /** Format: uuid */
+            token: string;
+        };
+        LockExtension: {
+            /**
+             * Format: uuid
+             * @example 5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11
+             */
+            token: string;
+            /**
+             * Format: int64
+             * @description The remaining time, from now on; at most `locks.max_ttl`.
+             * @example 30
+             */
+            ttl_secs: number;
+        };
         /**
          * @description The finished model. Fields beyond these are kept.
          * @example {
@@ -879,6 +998,8 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description What a worker stored, as it is. */
+        ModelData: unknown;
         /** @description One picture. Its bytes are elsewhere; this says what they are. */
         NewFile: {
             /** @example image/png */
@@ -902,6 +1023,48 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
+        };
+        NewLock: {
+            /**
+             * Format: int64
+             * @description At most `locks.max_ttl`.
+             * @example 30
+             */
+            ttl_secs: number;
+            /**
+             * Format: int64
+             * @description How long to wait for it; at most `locks.max_wait`.
+             * @example 0
+             */
+            wait_secs?: number;
+        };
+        NewModel: {
+            /** @description Any JSON, of at most `models.max_size`. */
+            data: unknown;
+            /**
+             * @description Whether reading it makes it fresh for as long again.
+             * @example false
+             */
+            refresh_on_hit?: boolean;
+            /**
+             * Format: int64
+             * @description How long after that it is still served, as stale.
+             * @example 60
+             */
+            stale_secs?: number;
+            /**
+             * @description With which it is invalidated.
+             * @example [
+             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+             *     ]
+             */
+            tags?: string[];
+            /**
+             * Format: int64
+             * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+             * @example 300
+             */
+            ttl_secs?: number | null;
         };
         /** @enum {string} */
         Outcome: "completed" | "failed";
@@ -929,7 +1092,7 @@ export interface components {
              * @description What is wrong, for programs; does not change.
              * @enum {string}
              */
-            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
             /** @description The answer's `X-Request-Id`. */
@@ -1058,6 +1221,20 @@ export interface components {
         StatusChange: {
             status: components["schemas"]["Status"];
         };
+        StoredModel: {
+            /** Format: date-time */
+            expires_at: string;
+            /** Format: date-time */
+            fresh_until: string;
+            /** @example chair-1 */
+            model_id: string;
+            /**
+             * @example [
+             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+             *     ]
+             */
+            tags: string[];
+        };
         /** @description What is stored of a file's result. Other programs may have written more. */
         StoredResult: {
             attempt?: number;
@@ -1158,6 +1335,30 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    admin_invalidate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CacheInvalidation"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CacheInvalidated"];
+                };
+            };
+        };
+    };
     admin_queues: {
         parameters: {
             query?: never;
@@ -1826,6 +2027,172 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Ticket"];
                 };
+            };
+        };
+    };
+    locks_acquire: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewLock"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+        };
+    };
+    locks_release: {
+        parameters: {
+            query: {
+                /**
+                 * @description As the lock was granted with.
+                 * @example 5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11
+                 */
+                token: string;
+            };
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    locks_extend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LockExtension"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+        };
+    };
+    models_show: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `ETag` of the last answer. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Of this model. */
+                    ETag?: string;
+                    /** @description `hit`, `stale` or `miss`; with 404 `miss` or `negative`. */
+                    "X-Cache"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelData"];
+                };
+            };
+            /** @description Not changed since. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    models_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredModel"];
+                };
+            };
+        };
+    };
+    models_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };
