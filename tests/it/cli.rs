@@ -53,7 +53,7 @@ async fn health_says_whether_it_is_ready() {
             .await
             .unwrap()
     };
-    let (code, out, _) = ask.clone()(base.clone(), "0").await;
+    let (code, out, _) = ask(base.clone(), "0").await;
     assert_eq!(code, Some(0));
     assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
 
