@@ -21,6 +21,10 @@ pub(super) fn of_path(name: &str) -> Option<Value> {
             "The model: letters, digits and `-_.:`.",
             json!({"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$", "examples": ["chair-1"]}),
         ),
+        "name" => (
+            "The metric: letters, digits, dots, hyphens and underscores.",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$", "examples": ["models.rendered"]}),
+        ),
         _ => return None,
     };
     Some(json!({
