@@ -38,6 +38,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/slow-queries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Redis' slow log
+         * @description Commands with their keys; of values only their length is told.
+         */
+        get: operations["admin_slow_queries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/streams": {
         parameters: {
             query?: never;
@@ -148,6 +168,28 @@ export interface paths {
          * @description Says nothing of Redis: a restart here would not mend it there.
          */
         get: operations["front_end_health_liveness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read metrics in Prometheus' text format
+         * @deprecated
+         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
+         *     does not answer in time: then one needs the first the most.
+         */
+        get: operations["front_end_health_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -427,6 +469,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{job_id}/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the webhooks of a job, and what became of them
+         * @description One for each attempt that ended; none, if the job was created without `webhook_url`.
+         */
+        get: operations["jobs_webhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/locks/{resource}": {
         parameters: {
             query?: never;
@@ -448,6 +510,27 @@ export interface paths {
         head?: never;
         /** Set the remaining time of a lock */
         patch: operations["locks_extend"];
+        trace?: never;
+    };
+    "/api/v1/metrics/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a shared counter or gauge */
+        get: operations["metrics_read"];
+        put?: never;
+        /**
+         * Change a shared counter or gauge
+         * @description Written within `metrics.flush_interval`, with all that came meanwhile.
+         */
+        post: operations["metrics_write"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/models/{model_id}": {
@@ -611,6 +694,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read metrics in Prometheus' text format
+         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
+         *     does not answer in time: then one needs the first the most.
+         */
+        get: operations["health_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -695,7 +799,7 @@ export interface components {
             tag?: string | null;
         };
         Check: {
-            /** @example redis */
+            /** @example redis:jobs */
             name: string;
             ok: boolean;
         };
@@ -808,6 +912,11 @@ export interface components {
             checks: {
                 [key: string]: unknown;
             };
+            /**
+             * @description In words, for people; empty when all is well.
+             * @example []
+             */
+            problems: string[];
             /** @example image2model-gateway */
             service: string;
             status: components["schemas"]["Verdict"];
@@ -944,6 +1053,10 @@ export interface components {
             /** Format: date-time */
             updated_at?: string;
         };
+        JobWebhooks: {
+            job_id: components["schemas"]["JobId"];
+            webhooks: components["schemas"]["Webhook"][];
+        };
         /**
          * @description An absolute http(s), s3 or gs URL, or a path.
          * @example https://uploads.example/chair.png
@@ -976,6 +1089,32 @@ export interface components {
              */
             ttl_secs: number;
         };
+        Metric: {
+            /** Format: double */
+            count?: number;
+            name: components["schemas"]["MetricName"];
+            /** Format: double */
+            value?: number;
+        };
+        /** @description One of the two. */
+        MetricChange: {
+            /**
+             * @description Added to the counter.
+             * @example 1
+             */
+            increment?: number | null;
+            /**
+             * Format: double
+             * @description The gauge's new value.
+             * @example null
+             */
+            value?: number | null;
+        };
+        /**
+         * @description The name of a shared metric.
+         * @example models.rendered
+         */
+        MetricName: string;
         /**
          * @description The finished model. Fields beyond these are kept.
          * @example {
@@ -1023,6 +1162,8 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
+            /** @description Told when the job has ended. */
+            webhook_url?: string | null;
         };
         NewLock: {
             /**
@@ -1092,7 +1233,7 @@ export interface components {
              * @description What is wrong, for programs; does not change.
              * @enum {string}
              */
-            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
             /** @description The answer's `X-Request-Id`. */
@@ -1123,7 +1264,7 @@ export interface components {
             enabled: boolean;
             queues: components["schemas"]["Queue"][];
             /** @description Result messages that this process has heard while it looked after Celery. */
-            result_messages?: Record<string, never>;
+            result_messages?: components["schemas"]["ResultMessages"];
             /**
              * @description Tasks that have shown no sign of life for long.
              * @example []
@@ -1183,11 +1324,33 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description Result messages that this process has heard as the keeper. */
+        ResultMessages: {
+            /** @description Of tasks that are not ours. */
+            foreign: number;
+            /** @description That no Celery wrote. */
+            malformed: number;
+            observed: number;
+        };
         /**
          * @description Routes that are limited together.
          * @enum {string}
          */
         RouteGroup: "create_job" | "read" | "write" | "report" | "stream" | "admin";
+        /** @description A command that took long. */
+        SlowCommand: {
+            /** @description The address that the command came from. */
+            client: string;
+            client_name: string;
+            command: string;
+            duration_microseconds: number;
+            id: number;
+            /** Format: date-time */
+            start_time?: string;
+        };
+        SlowQueries: {
+            slow_queries: components["schemas"]["SlowCommand"][];
+        };
         /** @description What `status.lua` writes. */
         SmallStatus: {
             completed_files: number;
@@ -1326,6 +1489,27 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             subscribers: number;
         };
+        /** @description A webhook as its owner sees it. */
+        Webhook: {
+            attempt: number;
+            log: components["schemas"]["WebhookAttempt"][];
+            /** Format: date-time */
+            next_try_at?: string;
+            /** @description `pending`, `delivered` or `given_up`. */
+            state: string;
+            tries: number;
+            type: string;
+            url: string;
+            webhook_id: string;
+        };
+        /** @description An attempt to deliver. */
+        WebhookAttempt: {
+            /** Format: date-time */
+            at?: string;
+            duration_ms: number;
+            outcome: string;
+            status?: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1375,6 +1559,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Queues"];
+                };
+            };
+        };
+    };
+    admin_slow_queries: {
+        parameters: {
+            query?: {
+                /** @description How many at most, 1 to 100. */
+                num?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlowQueries"];
                 };
             };
         };
@@ -1501,6 +1708,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    front_end_health_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
         };
@@ -2030,6 +2257,29 @@ export interface operations {
             };
         };
     };
+    jobs_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobWebhooks"];
+                };
+            };
+        };
+    };
     locks_acquire: {
         parameters: {
             query?: never;
@@ -2108,6 +2358,54 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Lock"];
                 };
+            };
+        };
+    };
+    metrics_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Metric"];
+                };
+            };
+        };
+    };
+    metrics_write: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MetricChange"];
+            };
+        };
+        responses: {
+            /** @description It will be written. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };
@@ -2397,6 +2695,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    health_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
         };
