@@ -190,6 +190,36 @@ async fn open_streams_are_counted() {
 }
 
 #[tokio::test]
+async fn streams_say_what_they_delivered_and_why_they_ended() {
+    let app =
+        TestApp::start_with(&[("sse.ring_length", "2"), ("sse.sweep_interval", "20ms")]).await;
+    let job = app.create_job(1).await;
+    let mut stream = app.follow(&job, None).await;
+    let first = stream.until("task_queued").await;
+    for percent in 1..=5 {
+        app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
+    }
+    while stream.until("file_update").await.data["file_progress"] != 5 {}
+    drop(app.follow(&job, Some(&stream.last_id)).await);
+    let mut again = app.follow(&job, Some(&first.id)).await;
+    app.complete(&job, 0).await.ok(200);
+    again.until("task_completed").await;
+    stream.until("task_completed").await;
+    let closes = async |reason: &str| {
+        sum(&page(&app).await, "i2m_sse_closes_total", &[&format!("reason=\"{reason}\"")])
+    };
+    until("both have ended", async || closes("job_over").await == 2).await;
+    until("one has left", async || closes("client_gone").await == 1).await;
+    let page = page(&app).await;
+    let resumed =
+        |source: &str| sum(&page, "i2m_sse_resumes_total", &[&format!("source=\"{source}\"")]);
+    assert_eq!((resumed("ring"), resumed("xrange"), resumed("resync")), (1, 1, 0));
+    // The first saw the beginning, five reports, the result and the end; the second all of that but the first.
+    assert!(sum(&page, "i2m_sse_events_delivered_total", &[]) >= 8 + 7);
+    assert!(sum(&page, "i2m_sse_wake_to_write_seconds_count", &[]) > 0);
+}
+
+#[tokio::test]
 async fn the_limiter_says_what_it_decides() {
     let policy =
         "[[rate_limit.policies]]\nname = \"key\"\nscope = \"key\"\nlimit = 2\nwindow = \"1h\"\n";
