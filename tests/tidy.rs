@@ -13,7 +13,8 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &["app", "config"]),
-    ("cli", &["app", "config", "demo", "openapi", "router", "telemetry", "traces"]),
+    ("cli", &["app", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"]),
+    ("offline", &["config", "error", "maintenance", "redis", "schema", "tasks"]),
     (
         "app",
         &[
@@ -27,10 +28,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "jobs",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "redis",
             "router",
+            "schema",
             "state",
             "tasks",
             "webhooks",
@@ -50,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "openapi",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "state",
@@ -72,6 +76,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "progress",
             "rate_limit",
             "webhooks",
+            "maintenance",
+            "schema",
             "workers",
         ],
     ),
@@ -87,6 +93,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "jobs",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "redis",
@@ -99,7 +106,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("demo", &["ids", "web"]),
     ("openapi", &["config", "http"]),
     ("web", &["config", "http", "ids", "state"]),
-    ("health", &["auth", "config", "error", "http", "redis", "state"]),
+    ("health", &["auth", "config", "error", "http", "redis", "schema", "state"]),
     (
         "counters",
         &[
@@ -107,6 +114,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
+    (
+        "maintenance",
+        &["auth", "config", "error", "http", "ids", "redis", "schema", "state", "tasks"],
+    ),
+    ("schema", &["error", "ids", "redis", "tasks"]),
     (
         "workers",
         &[
