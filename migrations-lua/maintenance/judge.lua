@@ -9,7 +9,9 @@
 -- old and are removed whole by another script. What is scanned | adopted | removed | foreign (of another type).
 local numbered, database, dry = ARGV[1] == 'numbered', ARGV[2], ARGV[3] == 'dry'
 local max_age, grace = tonumber(ARGV[4]), tonumber(ARGV[5])
-local time = tonumber(redis.call('TIME')[1])
+local clock = redis.call('TIME')
+local time = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+local DAY = 86400
 local counts, old_jobs = {}, {}
 
 -- Unix seconds of an ISO 8601 timestamp, naive (UTC, as the seed writes it) or with an offset; nil for anything else.
@@ -66,7 +68,9 @@ local function is_old_job(i, ttl)
   return true
 end
 
-local function is_orphan(key, type_name, exists)
+-- A stream says itself when it was written. Else it is the idle time, or what has passed of the TTL that every writer
+-- of these gives, the seed a day; of small numbers only the latter, since Redis keeps them once for all keys.
+local function is_orphan(key, type_name, ttl, keep_secs, exists)
   if exists[job_key(key)] then return false end
   local age
   if type_name == 'stream' then
@@ -76,6 +80,7 @@ local function is_orphan(key, type_name, exists)
     end
   else
     age = idle_time(key)
+    if ttl >= 0 then age = math.max(age or 0, math.min(tonumber(keep_secs), DAY) - ttl) end
   end
   return age ~= nil and age >= grace
 end
@@ -94,7 +99,7 @@ local function judge(i, rule, types, keep_secs, exists)
   if rule == 'job' then
     if is_old_job(i, ttl) then return 'scanned' end
   elseif rule == 'of_job' then
-    doomed = is_orphan(key, type_name, exists)
+    doomed = is_orphan(key, type_name, ttl, keep_secs, exists)
   else
     doomed = ttl < 0 and (idle_time(key) or 0) > max_age
   end

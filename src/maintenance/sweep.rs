@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Policy, report::Report, store};
+use super::{
+    Policy,
+    report::Report,
+    store::{self, OldJob},
+};
 use crate::{
     error::{Error, Result},
     redis::{Database, Family, Lease, Redis},
@@ -15,6 +20,8 @@ use crate::{
 /// Steps that took longer than this are followed by smaller ones.
 const LONG_STEP: Duration = Duration::from_millis(3);
 const SMALLEST_STEP: usize = 10;
+/// Scripts on one key each that a step may send together. Redis answers others between them.
+const AT_ONCE: usize = 16;
 
 /// What belongs to a job is looked at after the job.
 const ORDER: [Database; 5] =
@@ -122,35 +129,50 @@ impl<'a> Sweep<'a> {
             self.report.count(&it.family, database as u8, &it.what, it.n);
         }
         self.pause(begun_at).await?;
-        for job in old_jobs {
-            let begun_at = Instant::now();
-            let dry_run = self.report.dry_run;
-            let counts = store::remove_job(self.redis, self.policy, &job, dry_run).await?;
-            for (database, it) in counts {
-                self.report.count(&it.family, database, &it.what, it.n);
-            }
-            self.pause(begun_at).await?;
+        for jobs in old_jobs.chunks(AT_ONCE) {
+            self.remove(jobs).await?;
         }
-        for (family, key) in keys.iter().filter(|it| it.0.members.is_some()) {
-            self.prune(family, key).await?;
+        let collections: Vec<_> = keys.iter().filter(|it| it.0.members.is_some()).collect();
+        for chunk in collections.chunks(AT_ONCE) {
+            self.prune(chunk).await?;
         }
         Ok(())
     }
 
-    async fn prune(&mut self, family: &Family, key: &str) -> Done {
-        let (mut cursor, database) = ("0".to_owned(), family.database as u8);
-        loop {
+    async fn remove(&mut self, jobs: &[OldJob]) -> Done {
+        let begun_at = Instant::now();
+        let removals = jobs
+            .iter()
+            .map(|it| store::remove_job(self.redis, self.policy, it, self.report.dry_run));
+        for (database, it) in try_join_all(removals).await?.into_iter().flatten() {
+            self.report.count(&it.family, database, &it.what, it.n);
+        }
+        self.pause(begun_at).await
+    }
+
+    /// Takes out of collections, piece by piece, what names something that is gone.
+    async fn prune(&mut self, keys: &[&(&'static Family, String)]) -> Done {
+        let mut open: Vec<_> =
+            keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
+        while !open.is_empty() {
             let begun_at = Instant::now();
             let how = (self.size, self.report.dry_run);
-            let pruned = store::prune(self.redis, family, key, &cursor, how).await?;
-            self.report.count(family.name, database, "pruned", pruned.n_members);
-            self.report.count(family.name, database, "removed", pruned.n_keys);
-            self.pause(begun_at).await?;
-            if pruned.next == "0" {
-                return Ok(());
+            let pieces = open
+                .iter()
+                .map(|(family, key, cursor)| store::prune(self.redis, family, key, cursor, how));
+            let pruned = try_join_all(pieces).await?;
+            let mut later = Vec::new();
+            for ((family, key, _), it) in open.into_iter().zip(pruned) {
+                self.report.count(family.name, family.database as u8, "pruned", it.n_members);
+                self.report.count(family.name, family.database as u8, "removed", it.n_keys);
+                if it.next != "0" {
+                    later.push((family, key, it.next));
+                }
             }
-            cursor = pruned.next;
+            open = later;
+            self.pause(begun_at).await?;
         }
+        Ok(())
     }
 
     /// After a step: rests as long as the pace wants it, adapts the size of steps to how long this one took, and

@@ -144,18 +144,20 @@ async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
     app.redis.run(1, &["SADD", &format!("user_jobs:{OWNER}"), GONE, "not-a-uuid"]).await;
     app.redis.run(1, &["ZADD", &format!("user_jobs:{OWNER}:by_time"), "1", GONE]).await;
     app.redis.run(1, &["RPUSH", &format!("job:{GONE}:files"), "{}"]).await;
-    app.redis.run(1, &["SET", &format!("job:{GONE}:file:file_000"), "{}", "EX", "9999"]).await;
-    app.redis.run(1, &["SET", &format!("session:{GONE}"), OWNER, "EX", "9999"]).await;
-    app.redis.run(2, &["SET", &format!("progress:{GONE}:file_000"), "1", "EX", "9999"]).await;
-    app.redis.run(2, &["SET", &format!("progress:{young}:file_000"), "1", "EX", "9999"]).await;
+    app.redis.run(1, &["SET", &format!("job:{GONE}:file:file_000"), "{}", "EX", "86400"]).await;
+    app.redis.run(1, &["SET", &format!("session:{GONE}"), OWNER, "EX", "86400"]).await;
+    app.redis
+        .run(2, &["SET", &format!("progress:{GONE}:file_000"), "no number", "EX", "86400"])
+        .await;
+    app.redis.run(2, &["SET", &format!("progress:{young}:file_000"), "1", "EX", "86400"]).await;
     app.redis
         .run(2, &["XADD", &format!("stream:progress:{GONE}"), "1600000000000-0", "a", "b"])
         .await;
     app.redis.run(2, &["XADD", &format!("stream:progress:{young}"), "*", "a", "b"]).await;
-    app.redis.run(4, &["SET", &format!("cache:status:{GONE}"), "{}", "EX", "9999"]).await;
+    app.redis.run(4, &["SET", &format!("cache:status:{GONE}"), "{}", "EX", "86400"]).await;
     app.redis.run(4, &["SADD", "tag:t", "cache:gone", "cache:here"]).await;
     app.redis.run(4, &["SADD", "tag:empty", "cache:gone"]).await;
-    app.redis.run(4, &["SET", "cache:here", "1", "EX", "9999"]).await;
+    app.redis.run(4, &["SET", "cache:here", "1", "EX", "86400"]).await;
     let doomed = [
         (1, format!("job:{GONE}:files")),
         (1, format!("job:{GONE}:file:file_000")),
@@ -166,15 +168,18 @@ async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
     for (database, key) in &doomed {
         idle(&app.redis, *database, key, "4000").await;
     }
+    // Small numbers have no idle time of their own; of this one's time to live much has passed.
+    app.redis.run(2, &["SET", &format!("progress:{GONE}:file_001"), "1", "EX", "80000"]).await;
 
     let report = clean(&app, "").await;
+    assert!(!exists(&app.redis, 2, &format!("progress:{GONE}:file_001")).await);
     for (database, key) in &doomed {
         assert!(!exists(&app.redis, *database, key).await, "{key}");
     }
     assert!(!exists(&app.redis, 2, &format!("stream:progress:{GONE}")).await);
     assert!(!exists(&app.redis, 4, "tag:empty").await);
     // With the stream and the tag that lost its last member.
-    assert_eq!(report["totals"]["removed"], doomed.len() + 2, "{report}");
+    assert_eq!(report["totals"]["removed"], doomed.len() + 3, "{report}");
     assert_eq!(report["totals"]["pruned"], 4, "{report}");
     // The writer of these may be just about to make the job.
     assert!(exists(&app.redis, 2, &format!("progress:{young}:file_000")).await);
@@ -282,13 +287,16 @@ async fn a_cleanup_comes_by_itself_in_one_process_of_all() {
 
 #[tokio::test]
 async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
-    const FILL: &str = "for i = 1, 5000 do redis.call('SET', 'metric:m' .. i .. ':count', i) end";
-    let app = TestApp::start().await;
+    const FILL: &str = "for i = 1, 20000 do redis.call('SET', 'metric:m' .. i .. ':count', i) end";
+    let redis = TestRedis::start_with(&["--appendfsync", "no"]);
+    let settings = config(&redis, &[]);
+    let app = TestApp::start_on(redis, settings).await;
+    app.until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "0"]).await;
     let url = app.redis.url();
     let slow = [
         ("I2M__REDIS__URL", url.as_str()),
-        ("I2M__MAINTENANCE__PACE", "0.02"),
+        ("I2M__MAINTENANCE__PACE", "0.2"),
         ("I2M__MAINTENANCE__BATCH", "10"),
     ];
     let mut child = ServiceProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
@@ -306,7 +314,7 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
     assert_eq!(app.get(As::Admin, PATH).await.json()["state"], "interrupted");
 
     let report = clean(&app, "").await;
-    assert_eq!(report["families"]["counter"]["4"]["scanned"], 5000);
+    assert_eq!(report["families"]["counter"]["4"]["scanned"], 20_000);
     let without_end = "local n = 0 for _, key in ipairs(redis.call('KEYS', '*')) do \
         if redis.call('TTL', key) < 0 then n = n + 1 end end return n";
     assert_eq!(number(&app.redis, 4, &["EVAL", without_end, "0"]).await, 0);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cleanup::clean,
-    harness::{As, TestApp, TestRedis, id_of, path_of},
+    harness::{As, TestApp, TestRedis, config, id_of, path_of},
 };
 
 /// Old jobs with four files and no TTL, of a hundred owners.
@@ -55,12 +55,17 @@ async fn work(app: &TestApp, job: &Value, is_over: &AtomicBool) {
 
 #[tokio::test]
 async fn the_report_counts_what_went_and_no_writer_loses_anything() {
-    let app = TestApp::start_with(&[
-        ("maintenance.orphan_grace", "0s"),
-        ("maintenance.pace", "0.5"),
-        ("rate_limit.enabled", "false"),
-    ])
-    .await;
+    let redis = TestRedis::start_with(&["--appendfsync", "no"]);
+    let settings = config(
+        &redis,
+        &[
+            ("maintenance.orphan_grace", "0s"),
+            ("maintenance.pace", "0.5"),
+            ("rate_limit.enabled", "false"),
+        ],
+    );
+    let app = TestApp::start_on(redis, settings).await;
+    app.until_ready().await;
     app.redis.run(1, &["EVAL", OLD_JOBS, "0", "1000"]).await;
     app.redis.run(2, &["EVAL", ORPHANS, "0", "3000"]).await;
     app.redis.run(4, &["EVAL", COUNTERS, "0", "6000"]).await;
