@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Steps that took longer than this are followed by smaller ones.
-const LONG_STEP: Duration = Duration::from_millis(3);
+const LONG_STEP: Duration = Duration::from_millis(5);
 const SMALLEST_STEP: usize = 10;
 /// Scripts on one key each that a step may send together. Redis answers others between them.
 const AT_ONCE: usize = 16;
@@ -184,7 +184,7 @@ impl<'a> Sweep<'a> {
         self.size = if took > LONG_STEP {
             (self.size / 2).max(SMALLEST_STEP)
         } else {
-            (self.size + SMALLEST_STEP).min(self.policy.batch)
+            (self.size * 2).min(self.policy.batch)
         };
         let rest = sleep(rest_after(took, self.policy.pace));
         if self.stop.run_until_cancelled(rest).await.is_none() {

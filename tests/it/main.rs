@@ -32,6 +32,7 @@ mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
 mod schema;
+mod seed_defects;
 mod shutdown;
 mod stream;
 mod stream_cuts;
