@@ -17,9 +17,6 @@ use crate::{
     schema::rest_after,
 };
 
-/// Steps that took longer than this are followed by smaller ones.
-const LONG_STEP: Duration = Duration::from_millis(5);
-const SMALLEST_STEP: usize = 10;
 /// Scripts on one key each that a step may send together. Redis answers others between them.
 const AT_ONCE: usize = 16;
 
@@ -33,8 +30,6 @@ pub(super) struct Sweep<'a> {
     lease: &'a mut Lease,
     report: &'a mut Report,
     stop: &'a CancellationToken,
-    /// Keys in a step.
-    size: usize,
     saved_at: Instant,
 }
 
@@ -63,8 +58,7 @@ impl<'a> Sweep<'a> {
         report: &'a mut Report,
         stop: &'a CancellationToken,
     ) -> Self {
-        let size = policy.batch;
-        Self { redis, policy, lease, report, stop, size, saved_at: Instant::now() }
+        Self { redis, policy, lease, report, stop, saved_at: Instant::now() }
     }
 
     pub(super) async fn run(mut self) -> Done {
@@ -78,13 +72,13 @@ impl<'a> Sweep<'a> {
         let mut cursor = "0".to_owned();
         loop {
             let begun_at = Instant::now();
-            let page = store::scan(self.redis, database, cursor, self.size).await?;
+            let page = store::scan(self.redis, database, cursor, self.policy.batch).await?;
             self.pause(begun_at).await?;
             let ours = self.sort(database, page.keys);
             // Redis may give more than it was asked for.
             let mut rest = &ours[..];
             while !rest.is_empty() {
-                let (step, later) = rest.split_at(rest.len().min(self.size));
+                let (step, later) = rest.split_at(rest.len().min(self.policy.batch));
                 self.step(database, step).await?;
                 rest = later;
             }
@@ -156,7 +150,7 @@ impl<'a> Sweep<'a> {
             keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
         while !open.is_empty() {
             let begun_at = Instant::now();
-            let how = (self.size, self.report.dry_run);
+            let how = (self.policy.batch, self.report.dry_run);
             let pieces = open
                 .iter()
                 .map(|(family, key, cursor)| store::prune(self.redis, family, key, cursor, how));
@@ -175,17 +169,11 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// After a step: rests as long as the pace wants it, adapts the size of steps to how long this one took, and
-    /// sees to it that this is still the only cleanup.
+    /// After a step: rests as long as the pace wants it, and sees to it that this is still the only cleanup.
     async fn pause(&mut self, begun_at: Instant) -> Done {
         const SAVE_EVERY: Duration = Duration::from_secs(1);
         let took = begun_at.elapsed();
         self.report.count_step(took);
-        self.size = if took > LONG_STEP {
-            (self.size / 2).max(SMALLEST_STEP)
-        } else {
-            (self.size * 2).min(self.policy.batch)
-        };
         let rest = sleep(rest_after(took, self.policy.pace));
         if self.stop.run_until_cancelled(rest).await.is_none() {
             return Err(Stopped::ByShutdown);

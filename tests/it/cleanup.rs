@@ -289,7 +289,7 @@ async fn a_cleanup_comes_by_itself_in_one_process_of_all() {
 async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
     const FILL: &str = "for i = 1, 20000 do redis.call('SET', 'metric:m' .. i .. ':count', i) end";
     let redis = TestRedis::start_with(&["--appendfsync", "no"]);
-    let settings = config(&redis, &[]);
+    let settings = config(&redis, &[("maintenance.pace", "1")]);
     let app = TestApp::start_on(redis, settings).await;
     app.until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "0"]).await;

@@ -60,7 +60,7 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
         &redis,
         &[
             ("maintenance.orphan_grace", "0s"),
-            ("maintenance.pace", "0.8"),
+            ("maintenance.pace", "1"),
             ("rate_limit.enabled", "false"),
         ],
     );
