@@ -19,7 +19,9 @@ for i = 1, #members, step do
   elseif string.match(member, '^%x+%-%x+%-%x+%-%x+%-%x+$') then
     key = (names == 'job' and 'job:' or 'i2m:task:') .. member
   end
-  if key and redis.call('EXISTS', key) == 0 then gone[#gone + 1] = member end
+  -- Of a value that is known not to exist there is only this.
+  local record = names == 'key' and 'i2m:cache:' .. member or nil
+  if key and redis.call('EXISTS', unpack({ key, record })) == 0 then gone[#gone + 1] = member end
 end
 if numbered then redis.call('SELECT', ARGV[2]) end
 local n, is_gone = #gone, 0

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// A cleanup, running or over. Kept in Redis, so that every process can show the last one.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = CleanupReport)]
 pub(crate) struct Report {
     /// Names the run; it stands in the lock while the run goes on.
     pub(crate) id: Uuid,
@@ -30,7 +32,8 @@ pub(crate) struct Report {
     pub(crate) unknown_examples: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = CleanupState)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     Running,
@@ -41,7 +44,8 @@ pub(crate) enum State {
 }
 
 /// What happened to keys, and to members of sets.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = CleanupCounts)]
 pub(crate) struct Counts {
     /// Keys that were looked at.
     pub(crate) scanned: u64,

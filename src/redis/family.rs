@@ -106,7 +106,7 @@ impl Family {
 }
 
 /// Of two that fit the first counts.
-static FAMILIES: [Family; 32] = {
+static FAMILIES: [Family; 36] = {
     use Database as D;
     use Rule::{Alone, Job, Kept, OfJob};
     use Shape::{Around, Begins, Exact, Sha256, Uuid, UuidThenFile};
@@ -145,6 +145,7 @@ static FAMILIES: [Family; 32] = {
         family("cleanup", D::Jobs, Exact(super::CLEANUP_REPORT)),
         // Whoever forgot to say when it ends has had it for long enough.
         family("lock", D::Jobs, Begins("lock:")).living(Lifetime::Secs(3600)),
+        family("lock_record", D::Jobs, Begins("i2m:lock:")).of("|hash|", Alone),
         family("progress", D::Progress, UuidThenFile("progress:", ":")).of("|string|", OfJob),
         family("stream", D::Progress, Uuid("stream:progress:", "")).of("|stream|", OfJob),
         // A count without an end counts as none, to us and to the seed's limiter; so it must not begin to block.
@@ -156,6 +157,11 @@ static FAMILIES: [Family; 32] = {
             .living(Lifetime::CachedStatus),
         family("cached_model", D::Cache, Begins("cache:model:")),
         family("cache", D::Cache, Begins("cache:")),
+        family("cache_record", D::Cache, Begins("i2m:cache:")).of("|hash|", Alone),
+        family("cache_claim", D::Cache, Begins("i2m:claim:")).living(Lifetime::Secs(60)),
+        family("tag_by_end", D::Cache, Begins("i2m:tag:"))
+            .of("|zset|", Alone)
+            .naming(Members::Keys),
         family("tag", D::Cache, Begins("tag:")).of("|set|", Alone).naming(Members::Keys),
         family("counter", D::Cache, Around("metric:", ":count")),
         family("gauge", D::Cache, Around("metric:", ":value")),

@@ -250,7 +250,7 @@ async fn a_redis_that_counts_uses_is_not_asked_for_idle_times() {
 #[tokio::test]
 async fn only_admins_clean_up_and_one_at_a_time() {
     let app = TestApp::start().await;
-    app.get(As::Admin, PATH).await.problem(404, "NOT_FOUND");
+    app.get(As::Admin, PATH).await.problem(404, "CLEANUP_NOT_FOUND");
     for who in [As::Alice, As::Worker] {
         app.post(who, PATH, &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
         app.get(who, PATH).await.problem(403, "INSUFFICIENT_PERMISSIONS");
