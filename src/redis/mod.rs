@@ -6,7 +6,9 @@
 mod bell;
 mod config;
 mod embedded;
+mod family;
 mod keys;
+mod lease;
 mod script;
 mod slot;
 mod subscriber;
@@ -33,13 +35,16 @@ use tracing::{Instrument as _, Span, field::Empty, info_span};
 pub(crate) use self::{
     bell::Bell,
     config::{Config, EmbeddedConfig, Mode},
+    family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX,
-        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
-        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
-        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
-        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
+        METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
+        WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
+        metric_keys, progress_channel, rate_limit_key, result_key, stream_changes_channel,
+        stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
+    lease::Lease,
     script::{Retention, Script, Target},
     slot::is_answer,
     subscriber::{Signal, Subscriber},
@@ -108,6 +113,23 @@ impl Redis {
             }
             Mode::Standalone => config.server(config.url.expose())?,
         };
+        Self::connect(config, address, tasks)
+    }
+
+    /// As [`Redis::start`], but where a service runs with its embedded server, beside it on the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`].
+    pub(crate) async fn join(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
+        let is_embedded = matches!(config.effective_mode(), Mode::Embedded | Mode::Auto);
+        match Embedded::running(&config.embedded).filter(|_| is_embedded) {
+            Some(socket) => Self::connect(config, Config::socket(socket), tasks),
+            None => Self::start(config, tasks).await,
+        }
+    }
+
+    fn connect(config: &Config, address: FredConfig, tasks: &Tasks) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let database = |it: Database| {
             let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
