@@ -12,6 +12,8 @@ pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
         ("NewLock", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
         ("NewLock", "wait_secs", "maximum", json!(config.locks.max_wait.as_secs())),
         ("LockExtension", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
+        ("NewModel", "ttl_secs", "maximum", json!(config.models.max_ttl.as_secs())),
+        ("NewModel", "stale_secs", "maximum", json!(config.models.max_ttl.as_secs())),
         ("BatchReport", "files", "maxItems", max_files),
     ];
     for (schema, field, limit, value) in limits {

@@ -1193,13 +1193,8 @@ export interface components {
              * @example 60
              */
             stale_secs?: number;
-            /**
-             * @description With which it is invalidated.
-             * @example [
-             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
-             *     ]
-             */
-            tags?: string[];
+            /** @description With which it is invalidated. */
+            tags?: components["schemas"]["Tag"][];
             /**
              * Format: int64
              * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
@@ -1471,6 +1466,11 @@ export interface components {
             job_id?: components["schemas"]["JobId"];
             status: string;
         };
+        /**
+         * @description What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+         * @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+         */
+        Tag: string;
         Ticket: {
             /**
              * @description The job's stream, with the ticket.
