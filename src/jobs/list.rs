@@ -16,7 +16,7 @@ use crate::{
     redis::{Database, Redis, Script, user_jobs_keys},
 };
 
-static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua"));
+static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).repeatable();
 
 /// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
 const LOOK_AT: usize = 1000;

@@ -20,7 +20,8 @@ use crate::{
     state::AppState,
 };
 
-static STATUS: Script = Script::about_job(include_str!("../../migrations-lua/jobs/status.lua"));
+static STATUS: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()

@@ -1,32 +1,24 @@
 //! The only way to Redis: supervised connections to its five databases, scripts, keys, subscriptions.
 //!
-//! Every call is bounded: it is refused at once while its connection is known to be down, and after
-//! `command_timeout` in any case. A call given up may still have been applied; see `docs/REDIS.md`.
+//! Every call is bounded; see `server`. A call given up may still have been applied; see `docs/REDIS.md`.
 
+mod address;
 mod config;
 mod embedded;
 mod keys;
 mod script;
+mod sentinel;
+mod server;
 mod slot;
 mod subscriber;
 mod tls;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc};
 
-use fred::{
-    clients::Client,
-    interfaces::ClientLike as _,
-    types::{CustomCommand, config::Config as FredConfig},
-};
+use fred::clients::Client;
 
 pub(crate) use self::{
+    address::Address,
     config::{Config, EmbeddedConfig, Mode},
     keys::{
         ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
@@ -34,13 +26,11 @@ pub(crate) use self::{
         stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
     },
     script::{Retention, Script, Target},
+    server::Server,
     subscriber::{Signal, Subscriber},
 };
-use self::{embedded::Embedded, slot::Slot};
-use crate::{
-    error::{Error, Result},
-    tasks::Tasks,
-};
+use self::embedded::Embedded;
+use crate::{error::Result, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +53,7 @@ pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
     databases: [Server; 5],
-    address: FredConfig,
+    address: Address,
     subscriber: Subscriber,
 }
 
@@ -76,9 +66,10 @@ impl Redis {
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let address = match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
-                Config::socket(Embedded::start(&config.embedded, tasks).await?)
+                Address::fixed(Config::socket(Embedded::start(&config.embedded, tasks).await?))
             }
-            Mode::Standalone => config.server(config.url.expose())?,
+            Mode::Standalone => Address::fixed(config.server(config.url.expose())?),
+            Mode::Sentinel => sentinel::start(config, tasks)?.0,
         };
         let database = |it: Database| Server::start(config, &address, it as u8, tasks);
         let databases = [
@@ -98,7 +89,7 @@ impl Redis {
     }
 
     /// Where Redis is, for connections of other kinds.
-    pub(crate) fn address(&self) -> &FredConfig {
+    pub(crate) fn address(&self) -> &Address {
         &self.0.address
     }
 
@@ -118,76 +109,20 @@ impl Redis {
         self.database(database).call(call).await
     }
 
-    /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
-    pub(crate) fn is_up(&self) -> bool {
-        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
-    }
-}
-
-/// Connections to one database of one server. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Server {
-    pool: Arc<[Arc<Slot>]>,
-    next: Arc<AtomicUsize>,
-    command_timeout: Duration,
-}
-
-impl Server {
-    pub(crate) fn start(
-        config: &Config,
-        address: &FredConfig,
-        database: u8,
-        tasks: &Tasks,
-    ) -> anyhow::Result<Self> {
-        let slots = (0..config.pool_size).map(|_| Slot::start(config, address, database, tasks));
-        Ok(Self {
-            pool: slots.collect::<anyhow::Result<_>>()?,
-            next: Arc::default(),
-            command_timeout: config.command_timeout,
-        })
-    }
-
-    /// Runs `call` on a connection, within `command_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RedisUnavailable`] when no connection is up or none answered in time.
-    pub(crate) async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T>
+    /// Runs `call`, which only reads, on a connection to `database`; see [`Server::read`].
+    pub(crate) async fn read<T, F>(
+        &self,
+        database: Database,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
-        let client = self.client()?;
-        // fred's own timeout does not hold for scripts, so this one stands around everything.
-        match tokio::time::timeout(self.command_timeout, call(client)).await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => {
-                Err(Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout)))
-            }
-        }
+        self.database(database).read(call).await
     }
 
-    /// The shared clock: Unix milliseconds by Redis' `TIME`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::call`].
-    pub(crate) async fn now_ms(&self) -> Result<u64> {
-        let time = CustomCommand::new_static("TIME", None, false);
-        let no_args = Vec::<String>::new();
-        let (secs, micros): (u64, u64) =
-            self.call(|client| async move { client.custom(time, no_args).await }).await?;
-        Ok(secs * 1000 + micros / 1000)
-    }
-
-    fn is_up(&self) -> bool {
-        self.client().is_ok()
-    }
-
-    fn client(&self) -> Result<Client> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..self.pool.len())
-            .map(|step| &self.pool[(first + step) % self.pool.len()])
-            .find_map(|slot| slot.client_if_up())
-            .ok_or_else(|| Error::RedisUnavailable("not connected".to_owned()))
+    /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
     }
 }

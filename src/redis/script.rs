@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use fred::types::{FromValue, Key, Value, scripts::Script as Loaded};
 
-use super::{Database, Redis, Server, keys::job_keys};
+use super::{Database, Redis, Server, keys::job_keys, server::Twice};
 use crate::{
     error::{Error, Result},
     ids::JobId,
@@ -28,21 +28,30 @@ pub(crate) struct Target<'a> {
 }
 
 /// A script, compiled in.
+///
+/// One that is not [`Script::repeatable`] is repeated only when Redis has certainly not run it.
 pub(crate) struct Script {
     shared: &'static str,
     text: &'static str,
+    twice: Twice,
     loaded: OnceLock<Loaded>,
 }
 
 impl Script {
     /// `text` is a file below `migrations-lua`.
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self { shared: "", text, loaded: OnceLock::new() }
+        Self { shared: "", text, twice: Twice::Differs, loaded: OnceLock::new() }
     }
 
     /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
     pub(crate) const fn about_job(text: &'static str) -> Self {
-        Self { shared: SHARED, text, loaded: OnceLock::new() }
+        Self { shared: SHARED, text, twice: Twice::Differs, loaded: OnceLock::new() }
+    }
+
+    /// The same, declared to have no other effect when it is run twice than when it is run once.
+    pub(crate) const fn repeatable(mut self) -> Self {
+        self.twice = Twice::IsOnce;
+        self
     }
 
     fn loaded(&self) -> Loaded {
@@ -64,7 +73,10 @@ impl Script {
     ) -> Result<T> {
         let script = self.loaded();
         let answer: Value = server
-            .call(|client| async move { script.evalsha_with_reload(&client, keys, args).await })
+            .repeat(self.twice, |client| {
+                let (script, keys, args) = (script.clone(), keys.clone(), args.clone());
+                async move { script.evalsha_with_reload(&client, keys, args).await }
+            })
             .await?;
         T::from_value(answer).map_err(|error| Error::Corrupt {
             what: "answer of a script",

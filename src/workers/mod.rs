@@ -35,7 +35,8 @@ use crate::{
     tasks::Tasks,
 };
 
-static HOLD: Script = Script::new(include_str!("../../migrations-lua/locks/hold.lua"));
+static HOLD: Script =
+    Script::new(include_str!("../../migrations-lua/locks/hold.lua")).repeatable();
 
 /// Looks after Celery. Cheap to clone.
 #[derive(Clone)]

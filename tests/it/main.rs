@@ -21,6 +21,7 @@ mod python;
 mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
+mod sentinel;
 mod shutdown;
 mod stream;
 mod stream_cuts;

@@ -1,0 +1,249 @@
+//! A primary, replicas and sentinels of a test's own: real processes on free ports, gone with the test.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, TestRedis, until};
+
+/// What a topology is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) n_replicas: usize,
+    pub(crate) n_sentinels: usize,
+    /// The sentinels' patience with a silent primary.
+    pub(crate) down_after_ms: u32,
+    /// Further lines for the servers, and for the sentinels.
+    pub(crate) server_lines: String,
+    pub(crate) sentinel_lines: String,
+    /// `port`, or what takes its place for TLS.
+    pub(crate) port_word: &'static str,
+    /// Credentials and TLS for redis-cli at the servers, and at the sentinels.
+    pub(crate) cli: Vec<String>,
+    pub(crate) sentinel_cli: Vec<String>,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            n_replicas: 2,
+            n_sentinels: 3,
+            down_after_ms: 1000,
+            server_lines: String::new(),
+            sentinel_lines: String::new(),
+            port_word: "port",
+            cli: Vec::new(),
+            sentinel_cli: Vec::new(),
+        }
+    }
+}
+
+pub(crate) struct SentinelSetup {
+    pub(crate) topology: Topology,
+    dir: TempDir,
+    pub(crate) servers: Vec<Process>,
+    pub(crate) sentinels: Vec<Process>,
+}
+
+/// A redis-server, as a server or as a sentinel.
+pub(crate) struct Process {
+    pub(crate) port: u16,
+    config: std::path::PathBuf,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl SentinelSetup {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Topology::default()).await
+    }
+
+    /// Starts all of it and waits until the sentinels are ready to fail over.
+    pub(crate) async fn start_with(topology: Topology) -> Self {
+        let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
+        let ports = free_ports(1 + topology.n_replicas + topology.n_sentinels);
+        let (server_ports, sentinel_ports) = ports.split_at(1 + topology.n_replicas);
+        let mut setup = Self { topology, dir, servers: Vec::new(), sentinels: Vec::new() };
+        for port in server_ports {
+            setup.add_server(*port, server_ports[0]);
+        }
+        let primary = server_ports[0];
+        let n_replicas = setup.topology.n_replicas;
+        until("the replicas are in touch", async || {
+            let info = setup.cli(primary, &["info", "replication"]);
+            info.matches("state=online").count() == n_replicas
+        })
+        .await;
+        for index in 0..sentinel_ports.len() {
+            setup.add_sentinel(index, server_ports, sentinel_ports);
+        }
+        until("every sentinel knows all", async || {
+            setup.sentinels.iter().all(|it| {
+                let said = setup.ask_sentinel(it.port, &["sentinel", "ckquorum", "mymaster"]);
+                said.starts_with("OK")
+            })
+        })
+        .await;
+        setup
+    }
+
+    fn add_server(&mut self, port: u16, primary: u16) {
+        let dir = self.dir.path().join(format!("server-{port}"));
+        fs::create_dir(&dir).unwrap();
+        let mut text = format!(
+            "{} {port}\nbind 127.0.0.1\ndir {}\nsave \"\"\nlogfile redis.log\n\
+             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nreplica-announce-ip 127.0.0.1\n",
+            self.topology.port_word,
+            dir.display()
+        );
+        if port != primary {
+            text += &format!("replicaof 127.0.0.1 {primary}\n");
+        }
+        text += &self.topology.server_lines;
+        self.servers.push(Process::start(port, dir.join("redis.conf"), &text, &[]));
+    }
+
+    fn add_sentinel(&mut self, index: usize, servers: &[u16], sentinels: &[u16]) {
+        let port = sentinels[index];
+        let dir = self.dir.path().join(format!("sentinel-{port}"));
+        fs::create_dir(&dir).unwrap();
+        let id = |index: usize| format!("{index:040x}");
+        let quorum = sentinels.len() / 2 + 1;
+        let mut text = format!(
+            "{} {port}\nbind 127.0.0.1\ndir {}\nlogfile sentinel.log\nsentinel myid {}\n\
+             sentinel announce-ip 127.0.0.1\n\
+             sentinel monitor mymaster 127.0.0.1 {} {quorum}\n\
+             sentinel down-after-milliseconds mymaster {}\n\
+             sentinel failover-timeout mymaster 6000\n",
+            self.topology.port_word,
+            dir.display(),
+            id(index),
+            servers[0],
+            self.topology.down_after_ms,
+        );
+        text += &self.topology.sentinel_lines;
+        // Known from the start, they need no seconds to find each other.
+        for replica in &servers[1..] {
+            text += &format!("sentinel known-replica mymaster 127.0.0.1 {replica}\n");
+        }
+        for (other, port) in sentinels.iter().enumerate().filter(|it| it.0 != index) {
+            text += &format!("sentinel known-sentinel mymaster 127.0.0.1 {port} {}\n", id(other));
+        }
+        let process = Process::start(port, dir.join("sentinel.conf"), &text, &["--sentinel"]);
+        self.sentinels.push(process);
+    }
+
+    /// For `I2M__REDIS__SENTINELS`.
+    pub(crate) fn addresses(&self) -> String {
+        let all: Vec<String> =
+            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        all.join(",")
+    }
+
+
+    /// Which server the sentinels that answer name as the primary.
+    pub(crate) fn primary(&self) -> usize {
+        let asked = self.sentinels.iter().filter(|it| it.child.is_some()).map(|it| {
+            let question = ["sentinel", "get-master-addr-by-name", "mymaster"];
+            self.ask_sentinel(it.port, &question).lines().nth(1).unwrap_or_default().to_owned()
+        });
+        let port = asked.filter_map(|it| it.parse::<u16>().ok()).next_back().unwrap();
+        self.servers.iter().position(|it| it.port == port).unwrap()
+    }
+
+    /// Runs a command at a server as redis-cli does.
+    pub(crate) fn cli(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.cli, command)
+    }
+
+    fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.sentinel_cli, command)
+    }
+
+    /// Asks for a failover as an operator does.
+    pub(crate) async fn fail_over(&self) {
+        let before = self.primary();
+        until("a failover is begun", async || {
+            let port = self.sentinels[0].port;
+            self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).starts_with("OK")
+        })
+        .await;
+        until("there is another primary", async || self.primary() != before).await;
+    }
+
+    /// A Redis that is never started, for what a [`super::TestApp`] keeps in its folder.
+    pub(crate) fn no_redis() -> TestRedis {
+        TestRedis::prepare(&[])
+    }
+}
+
+impl Process {
+    fn start(port: u16, config: std::path::PathBuf, text: &str, arguments: &[&str]) -> Self {
+        fs::write(&config, text).unwrap();
+        let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let mut process = Self { port, config, arguments, child: None };
+        process.start_again();
+        process
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let output = File::create(self.config.with_extension("out")).unwrap();
+        let child = Command::new("redis-server")
+            .arg(&self.config)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .expect("redis-server is installed");
+        self.child = Some(child);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "{} does not answer", self.port);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it without a goodbye.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// `STOP` makes it hang, `CONT` lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
+    // A server that hangs must not hang the test with it.
+    let output = Command::new("timeout")
+        .args(["2", "redis-cli", "-p", &port.to_string(), "--no-auth-warning"])
+        .args(options)
+        .args(command)
+        .output()
+        .expect("redis-cli is installed");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Ports that were free a moment ago, all different.
+fn free_ports(n: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|it| it.local_addr().unwrap().port()).collect()
+}
