@@ -47,6 +47,9 @@ pub(crate) enum Error {
     /// Redis is away, too slow, or cannot write now; the same call may work later.
     #[error("Redis is not available: {0}")]
     RedisUnavailable(String),
+    /// A new job is stored, and not yet on as many replicas as the settings ask for.
+    #[error("{n_replicas} of {wanted} replicas have the job")]
+    NotReplicated { wanted: u32, n_replicas: u32 },
     /// Redis refused what we sent: our fault, or data of a type that is not ours.
     #[error("Redis refused a command: {0}")]
     Redis(fred::error::Error),

@@ -21,7 +21,8 @@ use crate::{
     redis::{ACTIVE_TASKS, Database, OUTBOX, Redis, Script, Server, TASK_PREFIX, job_tasks_key},
 };
 
-static SEND: Script = Script::new(include_str!("../../migrations-lua/celery/send.lua")).repeatable();
+static SEND: Script =
+    Script::new(include_str!("../../migrations-lua/celery/send.lua")).repeatable();
 // The second time it may find no task that it took back; then workers are waited for in vain, for a while.
 static WITHDRAW: Script =
     Script::new(include_str!("../../migrations-lua/celery/withdraw.lua")).repeatable();

@@ -137,11 +137,7 @@ impl From<Error> for Problem {
                 "the service took too long; please try again",
             ),
             Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
-            Error::RedisUnavailable(_) => Self::new(
-                S::SERVICE_UNAVAILABLE,
-                "REDIS_UNAVAILABLE",
-                "the service cannot reach its storage right now; please try again",
-            ),
+            Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(&error),
             // Callers read about their mistakes, and nothing about our failures.
             Error::Redis(_) | Error::Corrupt { .. } => Self::internal(),
         };
@@ -164,6 +160,16 @@ impl Problem {
             .with("retry_after_secs", secs);
         problem.retry_after = Some(retry_after);
         problem
+    }
+
+    fn unavailable(error: &Error) -> Self {
+        let detail = if matches!(error, Error::NotReplicated { .. }) {
+            "the job could not be stored as safely as it has to be; please try again with the same \
+             Idempotency-Key, which makes no second job"
+        } else {
+            "the service cannot reach its storage right now; please try again"
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "REDIS_UNAVAILABLE", detail)
     }
 
     fn internal() -> Self {

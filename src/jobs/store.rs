@@ -62,7 +62,8 @@ pub(super) enum Created {
 ///
 /// # Errors
 ///
-/// [`Error::IdempotencyConflict`] if the key came with another request before.
+/// [`Error::IdempotencyConflict`] if the key came with another request before; [`Error::NotReplicated`] if it is
+/// created, and not yet as safe as the settings ask.
 pub(super) async fn create(
     redis: &Redis,
     retention: Retention,
@@ -78,7 +79,7 @@ pub(super) async fn create(
     args.extend(new.tasks.iter().flat_map(Parcel::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
     let answer: Vec<String> =
-        CREATE.run_with_key(&Target { redis, job: new.id, retention }, idempotency, args).await?;
+        CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["created", created_at, first_event] => {
             let mut job = Job::new(new.id, new.owner, new.checked);

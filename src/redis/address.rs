@@ -73,7 +73,7 @@ impl Address {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

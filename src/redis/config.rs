@@ -10,8 +10,7 @@ use fred::{
         RespVersion,
         config::{
             Config as FredConfig, ConnectionConfig, PerformanceConfig, ServerConfig, TlsConfig,
-            TlsConnector,
-            UnresponsiveConfig,
+            TlsConnector, UnresponsiveConfig,
         },
     },
 };
@@ -55,6 +54,13 @@ pub struct Config {
     /// How long a request outlasts a failover.
     #[serde(with = "humantime_serde")]
     pub failover_wait: Duration,
+    /// When a new job counts as stored.
+    pub durability: Durability,
+    /// With [`Durability::Wait`]: replicas that have to have a new job.
+    pub min_replicas: u32,
+    /// With [`Durability::Wait`]: how long they may take.
+    #[serde(with = "humantime_serde")]
+    pub wait_timeout: Duration,
     /// Commands that may wait on one connection.
     pub max_pending_commands: usize,
     /// First wait between attempts to connect.
@@ -99,6 +105,16 @@ pub enum Mode {
     Sentinel,
 }
 
+/// When a new job counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// When the primary has it.
+    Async,
+    /// When `min_replicas` have it too.
+    Wait,
+}
+
 /// The private server of the embedded mode.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +148,10 @@ impl Config {
         if !(1..=64).contains(&self.pool_size) {
             bail!("pool_size is {}; it has to be between 1 and 64", self.pool_size);
         }
+        check_between("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
+        if !(1..=16).contains(&self.min_replicas) {
+            bail!("min_replicas is {}; it has to be between 1 and 16", self.min_replicas);
+        }
         check_between("failover_wait", self.failover_wait, ms(0), ms(60_000))?;
         match self.effective_mode() {
             Mode::Standalone if self.url.is_empty() => {
@@ -149,7 +169,9 @@ impl Config {
     /// The sentinels of the settings.
     pub(super) fn sentinel_nodes(&self) -> Result<Vec<Node>> {
         if self.sentinels.is_empty() {
-            bail!("mode is \"sentinel\", which needs sentinels such as sentinel-1:26379,sentinel-2:26379");
+            bail!(
+                "mode is \"sentinel\", which needs sentinels such as sentinel-1:26379,sentinel-2:26379"
+            );
         }
         if self.service_name.is_empty() || self.service_name.contains(char::is_whitespace) {
             bail!("service_name is {:?}; it is one word, such as mymaster", self.service_name);

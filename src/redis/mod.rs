@@ -4,6 +4,7 @@
 
 mod address;
 mod config;
+mod durable;
 mod embedded;
 mod keys;
 mod script;
@@ -16,10 +17,11 @@ mod tls;
 use std::{future::Future, sync::Arc};
 
 use fred::clients::Client;
+use tokio::sync::watch;
 
 pub(crate) use self::{
     address::Address,
-    config::{Config, EmbeddedConfig, Mode},
+    config::{Config, Durability, EmbeddedConfig, Mode},
     keys::{
         ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
         job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
@@ -29,7 +31,7 @@ pub(crate) use self::{
     server::Server,
     subscriber::{Signal, Subscriber},
 };
-use self::embedded::Embedded;
+use self::{durable::Durable, embedded::Embedded};
 use crate::{error::Result, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
@@ -53,6 +55,8 @@ pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
     databases: [Server; 5],
+    /// Where the settings ask for it: how jobs are created.
+    durable: Option<Durable>,
     address: Address,
     subscriber: Subscriber,
 }
@@ -64,12 +68,14 @@ impl Redis {
     ///
     /// If the settings make no sense to the client, or the embedded server does not start.
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
-        let address = match config.effective_mode() {
+        let no_replicas = watch::channel(Vec::new()).1;
+        let (address, replicas) = match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
-                Address::fixed(Config::socket(Embedded::start(&config.embedded, tasks).await?))
+                let socket = Embedded::start(&config.embedded, tasks).await?;
+                (Address::fixed(Config::socket(socket)), no_replicas)
             }
-            Mode::Standalone => Address::fixed(config.server(config.url.expose())?),
-            Mode::Sentinel => sentinel::start(config, tasks)?.0,
+            Mode::Standalone => (Address::fixed(config.server(config.url.expose())?), no_replicas),
+            Mode::Sentinel => sentinel::start(config, tasks)?,
         };
         let database = |it: Database| Server::start(config, &address, it as u8, tasks);
         let databases = [
@@ -79,8 +85,12 @@ impl Redis {
             database(Database::RateLimits)?,
             database(Database::Cache)?,
         ];
+        let durable = match config.durability {
+            Durability::Async => None,
+            Durability::Wait => Some(Durable::start(config, &address, replicas, tasks)?),
+        };
         let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
-        Ok(Self(Arc::new(Inner { databases, address, subscriber })))
+        Ok(Self(Arc::new(Inner { databases, durable, address, subscriber })))
     }
 
     /// The process's one connection that subscribes to channels of jobs.
@@ -95,6 +105,11 @@ impl Redis {
 
     pub(crate) fn database(&self, database: Database) -> &Server {
         &self.0.databases[database as usize]
+    }
+
+    /// How writes wait for replicas, where they do.
+    fn durable(&self) -> Option<&Durable> {
+        self.0.durable.as_ref()
     }
 
     /// Runs `call` on a connection to `database`; see [`Server::call`].

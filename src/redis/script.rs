@@ -75,13 +75,10 @@ impl Script {
         let answer: Value = server
             .repeat(self.twice, |client| {
                 let (script, keys, args) = (script.clone(), keys.clone(), args.clone());
-                async move { script.evalsha_with_reload(&client, keys, args).await }
+                async move { Ok(script.evalsha_with_reload(&client, keys, args).await?) }
             })
             .await?;
-        T::from_value(answer).map_err(|error| Error::Corrupt {
-            what: "answer of a script",
-            reason: error.to_string(),
-        })
+        parse(answer)
     }
 
     /// Runs a script of [`Script::about_job`] on the keys of `job`; what all of these take first is added to
@@ -97,25 +94,45 @@ impl Script {
         retention: Retention,
         args: Vec<Value>,
     ) -> Result<T> {
-        self.run_with_key(&Target { redis, job, retention }, None, args).await
+        let args = Target { redis, job, retention }.args(args)?;
+        self.run(redis.database(Database::Jobs), job_keys(job), args).await
     }
 
-    /// [`Script::run_on_job`] with one key more.
-    pub(crate) async fn run_with_key<T: FromValue>(
+    /// [`Script::run_on_job`] with one key more, until as many replicas as the settings ask for have what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::run`], and [`Error::NotReplicated`].
+    pub(crate) async fn run_durably<T: FromValue>(
         &self,
         target: &Target<'_>,
         one_more: Option<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
-        let Target { redis, job, retention } = *target;
-        let mut keys = job_keys(job);
+        let mut keys = job_keys(target.job);
         keys.extend(one_more);
-        let mut all = Vec::with_capacity(args.len() + 4);
-        all.push(Value::from_static_str("numbered"));
-        all.push(Value::from(job.to_string()));
-        all.push(Value::try_from(retention.ttl_secs)?);
-        all.push(Value::try_from(retention.stream_length)?);
-        all.extend(args);
-        self.run(redis.database(Database::Jobs), keys, all).await
+        let args = target.args(args)?;
+        match target.redis.durable() {
+            None => self.run(target.redis.database(Database::Jobs), keys, args).await,
+            Some(it) => parse(it.run(self.twice, &self.loaded(), (keys, args)).await?),
+        }
     }
+}
+
+impl Target<'_> {
+    /// The script's own arguments behind those that all scripts about a job take.
+    fn args(&self, own: Vec<Value>) -> Result<Vec<Value>> {
+        let mut all = Vec::with_capacity(own.len() + 4);
+        all.push(Value::from_static_str("numbered"));
+        all.push(Value::from(self.job.to_string()));
+        all.push(Value::try_from(self.retention.ttl_secs)?);
+        all.push(Value::try_from(self.retention.stream_length)?);
+        all.extend(own);
+        Ok(all)
+    }
+}
+
+fn parse<T: FromValue>(answer: Value) -> Result<T> {
+    T::from_value(answer)
+        .map_err(|error| Error::Corrupt { what: "answer of a script", reason: error.to_string() })
 }

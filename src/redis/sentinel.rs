@@ -96,14 +96,15 @@ pub(super) fn start(
 impl Council {
     fn hear(&self, index: usize, view: View) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let replicas = view.replicas.clone();
         views[index] = Some(view);
         let known = self.primary.borrow().clone();
-        let Some(chosen) = choose(views.iter().flatten(), known.as_ref()) else { return };
-        self.replicas.send_if_modified(|it| replace(it, replicas));
+        let Some(view) = choose(views.iter().flatten(), known.as_ref(), Instant::now()) else {
+            return;
+        };
+        let chosen = view.primary.clone();
+        self.replicas.send_if_modified(|it| replace(it, view.replicas.clone()));
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_leaving =
-            leaving.as_ref().is_some_and(|it| it.0 == chosen && it.1 > Instant::now());
+        let is_leaving = leaving.as_ref().is_some_and(|it| it.0 == chosen && it.1 > Instant::now());
         if !is_leaving {
             *leaving = None;
         }
@@ -139,12 +140,15 @@ fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
     }
 }
 
-/// The primary by the highest epoch; among equals, the one that is `known`.
-fn choose<'a>(views: impl Iterator<Item = &'a View>, known: Option<&Node>) -> Option<Node> {
+/// The view of the highest epoch; among equals one with the primary that is `known`, and of these the newest.
+fn choose<'a>(
+    views: impl Iterator<Item = &'a View>,
+    known: Option<&Node>,
+    now: Instant,
+) -> Option<&'a View> {
     views
-        .filter(|it| it.at.elapsed() < BELIEVE_FOR)
-        .max_by_key(|it| (it.epoch, Some(&it.primary) == known))
-        .map(|it| it.primary.clone())
+        .filter(|it| now.duration_since(it.at) < BELIEVE_FOR)
+        .max_by_key(|it| (it.epoch, Some(&it.primary) == known, it.at))
 }
 
 /// One of them.
@@ -258,7 +262,7 @@ fn replica(fields: &HashMap<String, String>) -> Option<Node> {
 }
 
 async fn bounded<T>(call: impl Future<Output = Result<T, FredError>>) -> Result<T, FredError> {
-    match timeout(ANSWER_WITHIN, call).await {
+    match timeout(ANSWER_WITHIN, Box::pin(call)).await {
         Ok(answer) => answer,
         Err(_) => Err(FredError::new(fred::error::ErrorKind::Timeout, "no answer in time")),
     }
@@ -276,14 +280,17 @@ mod tests {
         View { epoch, primary: node(port), replicas: Vec::new(), at }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_highest_epoch_counts_and_old_words_do_not() {
+    #[test]
+    fn the_highest_epoch_counts_and_old_words_do_not() {
         let now = Instant::now();
+        let known = node(1);
+        let primary = |views: &[View], now| {
+            choose(views.iter(), Some(&known), now).map(|it| it.primary.clone())
+        };
         let views = [view(3, 1, now), view(4, 2, now), view(3, 1, now)];
-        assert_eq!(choose(views.iter(), Some(&node(1))), Some(node(2)));
+        assert_eq!(primary(&views, now), Some(node(2)));
         let views = [view(4, 1, now), view(4, 2, now)];
-        assert_eq!(choose(views.iter(), Some(&node(1))), Some(node(1)));
-        tokio::time::advance(BELIEVE_FOR).await;
-        assert_eq!(choose(views.iter(), None), None);
+        assert_eq!(primary(&views, now), Some(node(1)));
+        assert_eq!(primary(&views, now + BELIEVE_FOR), None);
     }
 }

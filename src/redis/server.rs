@@ -35,7 +35,9 @@ pub(super) enum Twice {
 }
 
 /// Why a call failed, by what that says of its having been done.
-enum Failure {
+pub(super) enum Failure {
+    /// It was not, because this server is a replica.
+    ReadOnly(Error),
     /// It was not, and may succeed elsewhere or later.
     NotDone(Error),
     /// Nobody knows.
@@ -66,7 +68,11 @@ impl Server {
             pool: slots.collect::<anyhow::Result<_>>()?,
             next: Arc::default(),
             command_timeout: config.command_timeout,
-            failover_wait: if address.is_followed() { config.failover_wait } else { Duration::ZERO },
+            failover_wait: if address.is_followed() {
+                config.failover_wait
+            } else {
+                Duration::ZERO
+            },
         })
     }
 
@@ -80,7 +86,8 @@ impl Server {
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
         let (slot, client) = self.connection_by(self.deadline()).await?;
-        self.attempt(&slot, call(client)).await.map_err(Failure::into_error)
+        let answer = call(client);
+        self.attempt(&slot, async move { Ok(answer.await?) }).await.map_err(Failure::into_error)
     }
 
     /// Runs `call`, which only reads, and again where a failover takes its answer.
@@ -92,20 +99,24 @@ impl Server {
     where
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
-        self.repeat(Twice::IsOnce, call).await
+        self.repeat(Twice::IsOnce, |client| {
+            let answer = call(client);
+            async move { Ok(answer.await?) }
+        })
+        .await
     }
 
     /// Runs `call`, and again as far as `twice` allows.
     pub(super) async fn repeat<T, F>(&self, twice: Twice, call: impl Fn(Client) -> F) -> Result<T>
     where
-        F: Future<Output = std::result::Result<T, fred::error::Error>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let deadline = self.deadline();
         loop {
             let (slot, client) = self.connection_by(deadline).await?;
             let error = match self.attempt(&slot, call(client)).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::NotDone(error)) => error,
+                Err(Failure::ReadOnly(error) | Failure::NotDone(error)) => error,
                 Err(Failure::Unknown(error)) if twice == Twice::IsOnce => error,
                 Err(Failure::Unknown(error) | Failure::Final(error)) => return Err(error),
             };
@@ -120,21 +131,17 @@ impl Server {
     async fn attempt<T>(
         &self,
         slot: &Slot,
-        call: impl Future<Output = std::result::Result<T, fred::error::Error>>,
+        call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        match timeout(self.command_timeout, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                if error.details().starts_with("READONLY") {
-                    slot.doubt();
-                }
-                Err(Failure::of(error))
-            }
-            Err(_) => {
-                let reason = format!("no answer within {:?}", self.command_timeout);
-                Err(Failure::Unknown(Error::RedisUnavailable(reason)))
-            }
+        // On the heap: fred's futures are large, and callers' would be with them.
+        let Ok(answer) = timeout(self.command_timeout, Box::pin(call)).await else {
+            let reason = format!("no answer within {:?}", self.command_timeout);
+            return Err(Failure::Unknown(Error::RedisUnavailable(reason)));
+        };
+        if let Err(Failure::ReadOnly(_)) = answer {
+            slot.doubt();
         }
+        answer
     }
 
     /// The shared clock: Unix milliseconds by Redis' `TIME`.
@@ -166,7 +173,8 @@ impl Server {
                 return Ok(connection);
             }
             let last_up = self.pool.iter().map(|it| it.last_up()).max();
-            let patience_ends = last_up.map_or(deadline, |it| deadline.min(it + self.failover_wait));
+            let patience_ends =
+                last_up.map_or(deadline, |it| deadline.min(it + self.failover_wait));
             if Instant::now() + PAUSE >= patience_ends {
                 return Err(Error::RedisUnavailable("not connected".to_owned()));
             }
@@ -182,12 +190,15 @@ impl Server {
     }
 }
 
-impl Failure {
-    fn of(error: fred::error::Error) -> Self {
+impl From<fred::error::Error> for Failure {
+    fn from(error: fred::error::Error) -> Self {
         use fred::error::ErrorKind;
 
         // What a server says instead of doing anything; a script says so at its first write.
-        const REFUSED: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN"];
+        const REFUSED: [&str; 4] = ["LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN"];
+        if error.details().starts_with("READONLY") {
+            return Self::ReadOnly(error.into());
+        }
         if REFUSED.iter().any(|it| error.details().starts_with(it)) {
             return Self::NotDone(error.into());
         }
@@ -196,10 +207,15 @@ impl Failure {
             _ => Self::Final(error.into()),
         }
     }
+}
 
+impl Failure {
     fn into_error(self) -> Error {
         match self {
-            Self::NotDone(error) | Self::Unknown(error) | Self::Final(error) => error,
+            Self::ReadOnly(error)
+            | Self::NotDone(error)
+            | Self::Unknown(error)
+            | Self::Final(error) => error,
         }
     }
 }

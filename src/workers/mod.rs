@@ -35,8 +35,7 @@ use crate::{
     tasks::Tasks,
 };
 
-static HOLD: Script =
-    Script::new(include_str!("../../migrations-lua/locks/hold.lua")).repeatable();
+static HOLD: Script = Script::new(include_str!("../../migrations-lua/locks/hold.lua")).repeatable();
 
 /// Looks after Celery. Cheap to clone.
 #[derive(Clone)]

@@ -1,9 +1,10 @@
 //! A primary, replicas and sentinels of a test's own: real processes on free ports, gone with the test.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     net::TcpListener,
-    path::Path,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -53,7 +54,7 @@ pub(crate) struct SentinelSetup {
 /// A redis-server, as a server or as a sentinel.
 pub(crate) struct Process {
     pub(crate) port: u16,
-    config: std::path::PathBuf,
+    config: PathBuf,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -75,7 +76,7 @@ impl SentinelSetup {
         let primary = server_ports[0];
         let n_replicas = setup.topology.n_replicas;
         until("the replicas are in touch", async || {
-            let info = setup.cli(primary, &["info", "replication"]);
+            let info = setup.cli(primary, &["info", "replication"]).await;
             info.matches("state=online").count() == n_replicas
         })
         .await;
@@ -83,10 +84,13 @@ impl SentinelSetup {
             setup.add_sentinel(index, server_ports, sentinel_ports);
         }
         until("every sentinel knows all", async || {
-            setup.sentinels.iter().all(|it| {
-                let said = setup.ask_sentinel(it.port, &["sentinel", "ckquorum", "mymaster"]);
-                said.starts_with("OK")
-            })
+            for it in &setup.sentinels {
+                let said = setup.ask_sentinel(it.port, &["sentinel", "ckquorum", "mymaster"]).await;
+                if !said.starts_with("OK") {
+                    return false;
+                }
+            }
+            true
         })
         .await;
         setup
@@ -102,7 +106,7 @@ impl SentinelSetup {
             dir.display()
         );
         if port != primary {
-            text += &format!("replicaof 127.0.0.1 {primary}\n");
+            writeln!(text, "replicaof 127.0.0.1 {primary}").unwrap();
         }
         text += &self.topology.server_lines;
         self.servers.push(Process::start(port, dir.join("redis.conf"), &text, &[]));
@@ -129,10 +133,11 @@ impl SentinelSetup {
         text += &self.topology.sentinel_lines;
         // Known from the start, they need no seconds to find each other.
         for replica in &servers[1..] {
-            text += &format!("sentinel known-replica mymaster 127.0.0.1 {replica}\n");
+            writeln!(text, "sentinel known-replica mymaster 127.0.0.1 {replica}").unwrap();
         }
         for (other, port) in sentinels.iter().enumerate().filter(|it| it.0 != index) {
-            text += &format!("sentinel known-sentinel mymaster 127.0.0.1 {port} {}\n", id(other));
+            let id = id(other);
+            writeln!(text, "sentinel known-sentinel mymaster 127.0.0.1 {port} {id}").unwrap();
         }
         let process = Process::start(port, dir.join("sentinel.conf"), &text, &["--sentinel"]);
         self.sentinels.push(process);
@@ -145,35 +150,38 @@ impl SentinelSetup {
         all.join(",")
     }
 
-
-    /// Which server the sentinels that answer name as the primary.
-    pub(crate) fn primary(&self) -> usize {
-        let asked = self.sentinels.iter().filter(|it| it.child.is_some()).map(|it| {
+    /// Which server the last sentinel that answers names as the primary.
+    pub(crate) async fn primary(&self) -> usize {
+        for it in self.sentinels.iter().rev().filter(|it| it.child.is_some()) {
             let question = ["sentinel", "get-master-addr-by-name", "mymaster"];
-            self.ask_sentinel(it.port, &question).lines().nth(1).unwrap_or_default().to_owned()
-        });
-        let port = asked.filter_map(|it| it.parse::<u16>().ok()).next_back().unwrap();
-        self.servers.iter().position(|it| it.port == port).unwrap()
+            let said = self.ask_sentinel(it.port, &question).await;
+            let port = said.lines().nth(1).and_then(|it| it.parse::<u16>().ok());
+            if let Some(index) = self.servers.iter().position(|it| Some(it.port) == port) {
+                return index;
+            }
+        }
+        panic!("no sentinel answers");
     }
 
     /// Runs a command at a server as redis-cli does.
-    pub(crate) fn cli(&self, port: u16, command: &[&str]) -> String {
-        redis_cli(port, &self.topology.cli, command)
+    pub(crate) async fn cli(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.cli, command).await
     }
 
-    fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
-        redis_cli(port, &self.topology.sentinel_cli, command)
+    async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.sentinel_cli, command).await
     }
 
     /// Asks for a failover as an operator does.
     pub(crate) async fn fail_over(&self) {
-        let before = self.primary();
+        let before = self.primary().await;
         until("a failover is begun", async || {
             let port = self.sentinels[0].port;
-            self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).starts_with("OK")
+            let said = self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).await;
+            said.starts_with("OK")
         })
         .await;
-        until("there is another primary", async || self.primary() != before).await;
+        until("there is another primary", async || self.primary().await != before).await;
     }
 
     /// A Redis that is never started, for what a [`super::TestApp`] keeps in its folder.
@@ -183,7 +191,7 @@ impl SentinelSetup {
 }
 
 impl Process {
-    fn start(port: u16, config: std::path::PathBuf, text: &str, arguments: &[&str]) -> Self {
+    fn start(port: u16, config: PathBuf, text: &str, arguments: &[&str]) -> Self {
         fs::write(&config, text).unwrap();
         let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
         let mut process = Self { port, config, arguments, child: None };
@@ -230,13 +238,15 @@ impl Drop for Process {
     }
 }
 
-fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
+/// Not blocking: the service under test may run on the same thread.
+async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
     // A server that hangs must not hang the test with it.
-    let output = Command::new("timeout")
+    let output = tokio::process::Command::new("timeout")
         .args(["2", "redis-cli", "-p", &port.to_string(), "--no-auth-warning"])
         .args(options)
         .args(command)
         .output()
+        .await
         .expect("redis-cli is installed");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
