@@ -8,15 +8,20 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench-sse soak image clean
+.PHONY: help run run-sentinel demo test test-chaos check bench-sse soak image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis
 	@cargo build --release --locked
 	@exec $(gateway) --config config/development.toml
+
+run-sentinel: ## The same with a primary, replicas and sentinels
+	@scripts/setup rust redis
+	@cargo build --release --locked
+	@exec scripts/run-sentinel $(gateway) --config config/development.toml
 
 demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@scripts/setup rust redis
@@ -30,8 +35,12 @@ test: ## Run every test
 	@echo "== documentation tests"
 	@cargo test --doc --locked
 
+test-chaos: ## Break Redis, the network and the service under traffic, for minutes; writes docs/CHAOS.md
+	@scripts/setup rust nextest redis faketime
+	@cargo nextest run --locked --test it --run-ignored only --no-capture -E 'test(/^chaos::/)'
+
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust deny
+	@scripts/setup rust deny kubernetes
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
@@ -40,6 +49,8 @@ check: ## Check format, lints, documentation and dependencies
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@echo "== dependencies"
 	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@echo "== Kubernetes"
+	@.cache/kubernetes-venv/bin/python scripts/check-kubernetes
 	@echo "== advisories"
 	@if GIT_TERMINAL_PROMPT=0 git ls-remote --quiet $(advisories) HEAD >/dev/null 2>&1; then \
 		cargo deny --locked check advisories; \
