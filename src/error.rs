@@ -61,8 +61,12 @@ impl From<fred::error::Error> for Error {
     fn from(error: fred::error::Error) -> Self {
         use fred::error::ErrorKind;
 
-        // What a server says of its own state, by the first word of its error reply.
-        const PASSING: [&str; 10] = [
+        // What a server says of its own state, by the first word of its error reply; and what fred says under no
+        // kind of its own of a command whose connection went away before it was sent.
+        const PASSING: [&str; 13] = [
+            "Failed to route command",
+            "Too many failed write attempts",
+            "Missing expected connection",
             "LOADING",
             "READONLY",
             "MASTERDOWN",

@@ -63,7 +63,11 @@ impl Health {
             .await;
         let ping = ping.map(|_| started.elapsed());
         let info = if ping.is_ok() { self.info().await } else { Ok(String::new()) };
-        Report::new(&ping, &info, self.is_draining(), self.0.since)
+        let mut report = Report::new(&ping, &info, self.is_draining(), self.0.since);
+        if let Some(replicas) = self.0.redis.replica_reports() {
+            report.add("replicas", &replicas);
+        }
+        report
     }
 
     async fn info(&self) -> Result<String> {

@@ -61,6 +61,11 @@ pub struct Config {
     /// With [`Durability::Wait`]: how long they may take.
     #[serde(with = "humantime_serde")]
     pub wait_timeout: Duration,
+    /// Whether replicas are read where an old answer does no harm.
+    pub replica_reads: bool,
+    /// How old such an answer may be.
+    #[serde(with = "humantime_serde")]
+    pub max_staleness: Duration,
     /// Commands that may wait on one connection.
     pub max_pending_commands: usize,
     /// First wait between attempts to connect.
@@ -152,6 +157,7 @@ impl Config {
         if !(1..=16).contains(&self.min_replicas) {
             bail!("min_replicas is {}; it has to be between 1 and 16", self.min_replicas);
         }
+        check_between("max_staleness", self.max_staleness, ms(500), ms(60_000))?;
         check_between("failover_wait", self.failover_wait, ms(0), ms(60_000))?;
         match self.effective_mode() {
             Mode::Standalone if self.url.is_empty() => {

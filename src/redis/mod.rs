@@ -7,6 +7,7 @@ mod config;
 mod durable;
 mod embedded;
 mod keys;
+mod replicas;
 mod script;
 mod sentinel;
 mod server;
@@ -27,11 +28,12 @@ pub(crate) use self::{
         job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
         stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
     },
+    replicas::ReplicaReport,
     script::{Retention, Script, Target},
     server::Server,
     subscriber::{Signal, Subscriber},
 };
-use self::{durable::Durable, embedded::Embedded};
+use self::{durable::Durable, embedded::Embedded, replicas::Replicas};
 use crate::{error::Result, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
@@ -57,6 +59,8 @@ struct Inner {
     databases: [Server; 5],
     /// Where the settings ask for it: how jobs are created.
     durable: Option<Durable>,
+    /// Where sentinels name replicas, and the settings let them be read.
+    replicas: Option<Replicas>,
     address: Address,
     subscriber: Subscriber,
 }
@@ -69,7 +73,7 @@ impl Redis {
     /// If the settings make no sense to the client, or the embedded server does not start.
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let no_replicas = watch::channel(Vec::new()).1;
-        let (address, replicas) = match config.effective_mode() {
+        let (address, nodes) = match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
                 let socket = Embedded::start(&config.embedded, tasks).await?;
                 (Address::fixed(Config::socket(socket)), no_replicas)
@@ -87,10 +91,14 @@ impl Redis {
         ];
         let durable = match config.durability {
             Durability::Async => None,
-            Durability::Wait => Some(Durable::start(config, &address, replicas, tasks)?),
+            Durability::Wait => Some(Durable::start(config, &address, nodes.clone(), tasks)?),
         };
+        let reads_replicas = config.replica_reads && address.is_followed();
+        let jobs = &databases[Database::Jobs as usize];
+        let replicas =
+            reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
         let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
-        Ok(Self(Arc::new(Inner { databases, durable, address, subscriber })))
+        Ok(Self(Arc::new(Inner { databases, durable, replicas, address, subscriber })))
     }
 
     /// The process's one connection that subscribes to channels of jobs.
@@ -110,6 +118,16 @@ impl Redis {
     /// How writes wait for replicas, where they do.
     fn durable(&self) -> Option<&Durable> {
         self.0.durable.as_ref()
+    }
+
+    /// The replicas, as far as they may be read.
+    fn replicas(&self) -> Option<&Replicas> {
+        self.0.replicas.as_ref()
+    }
+
+    /// How the replicas stand; `None` where none are read.
+    pub(crate) fn replica_reports(&self) -> Option<Vec<ReplicaReport>> {
+        self.0.replicas.as_ref().map(Replicas::report)
     }
 
     /// Runs `call` on a connection to `database`; see [`Server::call`].

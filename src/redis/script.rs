@@ -81,6 +81,31 @@ impl Script {
         parse(answer)
     }
 
+    /// [`Script::run`] in the jobs database of a replica, whose answer may be as old as the settings allow. `None` if no
+    /// replica is fresh, or the script wants to write.
+    pub(crate) async fn run_on_replica<T: FromValue>(
+        &self,
+        redis: &Redis,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Option<T> {
+        let script = self.loaded();
+        let replicas = redis.replicas()?;
+        let answer = replicas.read(|client| async move {
+            script.evalsha_with_reload::<Value, _, _>(&client, keys, args).await
+        });
+        parse(answer.await?).ok()
+    }
+
+    /// [`Script::run_on_job`] on a replica; see [`Script::run_on_replica`].
+    pub(crate) async fn run_on_job_on_replica<T: FromValue>(
+        &self,
+        target: &Target<'_>,
+        args: Vec<Value>,
+    ) -> Option<T> {
+        self.run_on_replica(target.redis, job_keys(target.job), target.args(args).ok()?).await
+    }
+
     /// Runs a script of [`Script::about_job`] on the keys of `job`; what all of these take first is added to
     /// `args` here.
     ///

@@ -194,13 +194,18 @@ impl From<fred::error::Error> for Failure {
     fn from(error: fred::error::Error) -> Self {
         use fred::error::ErrorKind;
 
-        // What a server says instead of doing anything; a script says so at its first write.
-        const REFUSED: [&str; 4] = ["LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN"];
+        // What a server says instead of doing anything, a script at its first write; and fred, without a connection.
+        const REFUSED: [&str; 5] =
+            ["LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "Failed to route command"];
+        const LOST: [&str; 2] = ["Too many failed write attempts", "Missing expected connection"];
         if error.details().starts_with("READONLY") {
             return Self::ReadOnly(error.into());
         }
         if REFUSED.iter().any(|it| error.details().starts_with(it)) {
             return Self::NotDone(error.into());
+        }
+        if LOST.iter().any(|it| error.details().starts_with(it)) {
+            return Self::Unknown(error.into());
         }
         match error.kind() {
             ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Canceled => Self::Unknown(error.into()),
