@@ -6,6 +6,7 @@ mod harness;
 
 mod browser;
 mod celery;
+mod chaos;
 mod cli;
 mod config;
 mod connection;

@@ -3,6 +3,7 @@
 mod answer;
 mod celery;
 mod child;
+mod proxy;
 mod redis;
 mod sentinel;
 mod sse;
@@ -18,6 +19,7 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
+    proxy::{Proxy, Weather},
     redis::TestRedis,
     sentinel::{SentinelSetup, Topology},
     sse::{Event, EventSource},

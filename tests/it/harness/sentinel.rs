@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, TestRedis, until};
+use super::{PATIENCE, Proxy, TestRedis, until};
 
 /// What a topology is made of.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Topology {
     pub(crate) n_sentinels: usize,
     /// The sentinels' patience with a silent primary.
     pub(crate) down_after_ms: u32,
+    /// Whether a [`Proxy`] stands before every server.
+    pub(crate) is_proxied: bool,
     /// Further lines for the servers, and for the sentinels.
     pub(crate) server_lines: String,
     pub(crate) sentinel_lines: String,
@@ -35,6 +37,7 @@ impl Default for Topology {
             n_replicas: 2,
             n_sentinels: 3,
             down_after_ms: 1000,
+            is_proxied: false,
             server_lines: String::new(),
             sentinel_lines: String::new(),
             port_word: "port",
@@ -48,6 +51,9 @@ pub(crate) struct SentinelSetup {
     pub(crate) topology: Topology,
     dir: TempDir,
     pub(crate) servers: Vec<Process>,
+    /// Where each server is known to be.
+    announced: Vec<u16>,
+    pub(crate) proxies: Vec<Proxy>,
     pub(crate) sentinels: Vec<Process>,
 }
 
@@ -67,11 +73,24 @@ impl SentinelSetup {
     /// Starts all of it and waits until the sentinels are ready to fail over.
     pub(crate) async fn start_with(topology: Topology) -> Self {
         let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
-        let ports = free_ports(1 + topology.n_replicas + topology.n_sentinels);
-        let (server_ports, sentinel_ports) = ports.split_at(1 + topology.n_replicas);
-        let mut setup = Self { topology, dir, servers: Vec::new(), sentinels: Vec::new() };
-        for port in server_ports {
-            setup.add_server(*port, server_ports[0]);
+        let n_servers = 1 + topology.n_replicas;
+        let ports = free_ports(2 * n_servers + topology.n_sentinels);
+        let (server_ports, others) = ports.split_at(n_servers);
+        let (proxy_ports, sentinel_ports) = others.split_at(n_servers);
+        let announced = if topology.is_proxied { proxy_ports } else { server_ports };
+        let mut setup = Self {
+            topology,
+            dir,
+            servers: Vec::new(),
+            announced: announced.to_vec(),
+            proxies: Vec::new(),
+            sentinels: Vec::new(),
+        };
+        for (port, announced) in server_ports.iter().zip(announced) {
+            setup.add_server(*port, *announced);
+            if port != announced {
+                setup.proxies.push(Proxy::start(*announced, *port).await);
+            }
         }
         let primary = server_ports[0];
         let n_replicas = setup.topology.n_replicas;
@@ -81,7 +100,7 @@ impl SentinelSetup {
         })
         .await;
         for index in 0..sentinel_ports.len() {
-            setup.add_sentinel(index, server_ports, sentinel_ports);
+            setup.add_sentinel(index, announced, sentinel_ports);
         }
         until("every sentinel knows all", async || {
             for it in &setup.sentinels {
@@ -96,16 +115,18 @@ impl SentinelSetup {
         setup
     }
 
-    fn add_server(&mut self, port: u16, primary: u16) {
+    fn add_server(&mut self, port: u16, announced: u16) {
         let dir = self.dir.path().join(format!("server-{port}"));
         fs::create_dir(&dir).unwrap();
         let mut text = format!(
             "{} {port}\nbind 127.0.0.1\ndir {}\nsave \"\"\nlogfile redis.log\n\
-             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nreplica-announce-ip 127.0.0.1\n",
+             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nreplica-announce-ip 127.0.0.1\n\
+             replica-announce-port {announced}\n",
             self.topology.port_word,
             dir.display()
         );
-        if port != primary {
+        let primary = self.announced[0];
+        if announced != primary {
             writeln!(text, "replicaof 127.0.0.1 {primary}").unwrap();
         }
         text += &self.topology.server_lines;
@@ -156,7 +177,7 @@ impl SentinelSetup {
             let question = ["sentinel", "get-master-addr-by-name", "mymaster"];
             let said = self.ask_sentinel(it.port, &question).await;
             let port = said.lines().nth(1).and_then(|it| it.parse::<u16>().ok());
-            if let Some(index) = self.servers.iter().position(|it| Some(it.port) == port) {
+            if let Some(index) = self.announced.iter().position(|it| Some(*it) == port) {
                 return index;
             }
         }
