@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel demo test test-chaos check bench-sse soak image clean
+.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench-sse soak image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,18 @@ test-chaos: ## Break Redis, the network and the service under traffic, for minut
 	@scripts/setup rust nextest redis faketime
 	@cargo nextest run --locked --test it --run-ignored only --no-capture -E 'test(/^chaos::/)'
 
+test-upgrade: ## Run this version and the one of FROM (a git ref) on one Redis
+	@scripts/setup rust nextest redis
+	@test -n "$(FROM)" || { echo "usage: make test-upgrade FROM=main" >&2; exit 2; }
+	@rm -rf .cache/other-version && git worktree prune
+	@git worktree add --quiet --detach .cache/other-version $(FROM)
+	@cd .cache/other-version && cargo build --locked --target-dir ../other-target
+	@git worktree remove --force .cache/other-version
+	@I2M_OTHER_VERSION=$(CURDIR)/.cache/other-target/debug/image2model-gateway \
+		cargo nextest run --locked --test it --run-ignored only -E 'test(/^upgrade::/)'
+
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust deny kubernetes
+	@scripts/setup rust deny kubernetes prometheus
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
@@ -51,6 +61,8 @@ check: ## Check format, lints, documentation and dependencies
 	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	@echo "== Kubernetes"
 	@.cache/kubernetes-venv/bin/python scripts/check-kubernetes
+	@echo "== alerts"
+	@scripts/check-prometheus
 	@echo "== advisories"
 	@if GIT_TERMINAL_PROMPT=0 git ls-remote --quiet $(advisories) HEAD >/dev/null 2>&1; then \
 		cargo deny --locked check advisories; \

@@ -16,12 +16,13 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 6] = [
     "cors.origins",
     "auth.ticket_secrets",
     "rate_limit.allow",
     "rate_limit.trusted_proxies",
     "redis.sentinels",
+    "redis.eviction_policies",
 ];
 
 /// All settings; each section belongs to the feature of its name. See `config/default.toml`.

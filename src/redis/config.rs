@@ -16,7 +16,10 @@ use fred::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::address::{Address, Node};
+use super::{
+    address::{Address, Node},
+    eviction::OnOtherPolicy,
+};
 use crate::config::{Secret, check_between};
 
 /// How Redis is reached.
@@ -66,6 +69,10 @@ pub struct Config {
     /// How old such an answer may be.
     #[serde(with = "humantime_serde")]
     pub max_staleness: Duration,
+    /// Values of Redis' `maxmemory-policy` that lose no job.
+    pub eviction_policies: Vec<String>,
+    /// What is done about another one.
+    pub on_other_policy: OnOtherPolicy,
     /// Commands that may wait on one connection.
     pub max_pending_commands: usize,
     /// First wait between attempts to connect.

@@ -6,6 +6,7 @@ mod address;
 mod config;
 mod durable;
 mod embedded;
+mod eviction;
 mod keys;
 mod replicas;
 mod script;
@@ -97,6 +98,7 @@ impl Redis {
         let jobs = &databases[Database::Jobs as usize];
         let replicas =
             reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
+        eviction::watch(config, jobs.clone(), tasks);
         let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
         Ok(Self(Arc::new(Inner { databases, durable, replicas, address, subscriber })))
     }

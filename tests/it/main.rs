@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod backup;
 mod browser;
 mod celery;
 mod chaos;
@@ -22,8 +23,10 @@ mod python;
 mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
+mod replicas;
 mod sentinel;
 mod shutdown;
 mod stream;
 mod stream_cuts;
 mod stream_kinds;
+mod upgrade;

@@ -100,7 +100,7 @@ impl Fault {
                 world.setup.cli(port, &["config", "set", "key-load-delay", "300"]).await;
                 world.setup.cli(port, &["debug", "reload"]).await;
             }
-            Self::ClockJump => world.jump(Duration::from_secs(3600)).await,
+            Self::ClockJump => world.jump(Duration::from_hours(1)).await,
         }
         if !matches!(self, Self::PrimaryKilled | Self::PrimaryHung | Self::Failover) {
             return None;

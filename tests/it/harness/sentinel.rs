@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, Proxy, TestRedis, until};
+use super::{PATIENCE, Proxy, TestApp, TestRedis, config_for, until};
 
 /// What a topology is made of.
 #[derive(Clone, Debug)]
@@ -205,9 +205,17 @@ impl SentinelSetup {
         until("there is another primary", async || self.primary().await != before).await;
     }
 
-    /// A Redis that is never started, for what a [`super::TestApp`] keeps in its folder.
-    pub(crate) fn no_redis() -> TestRedis {
-        TestRedis::prepare(&[])
+    /// A service behind the sentinels.
+    pub(crate) async fn serve(&self, settings: &[(&str, &str)]) -> TestApp {
+        let addresses = self.addresses();
+        let mut all = vec![("redis.mode", "sentinel"), ("redis.sentinels", addresses.as_str())];
+        all.extend(settings);
+        // Never started; the service keeps things in its folder.
+        let redis = TestRedis::prepare(&[]);
+        let config = config_for(&redis, &all);
+        let app = TestApp::start_on(redis, config).await;
+        app.until_ready().await;
+        app
     }
 }
 
