@@ -9,11 +9,14 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{self, ApiKeys, Tickets},
+    cache::Cache,
     celery::Celery,
     config::{Config, Deployment},
     health::Health,
     http::Server,
     jobs::Jobs,
+    locks::Locks,
+    models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     redis::{Redis, Retention},
@@ -72,8 +75,10 @@ impl App {
         let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
+        let cache = Cache::new(redis.clone(), config.cache.clone(), tasks.clone());
+        let locks = Self::locks(config, redis, tasks);
         let workers = celery
-            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), redis.clone(), tasks));
+            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
         let drain_spread = config.server.drain_spread;
         Ok(AppState {
             keys: ApiKeys::new(&config.auth),
@@ -89,7 +94,19 @@ impl App {
                 redis.clone(),
             ),
             jobs,
+            locks,
+            models: Models::new(cache.clone(), config.models.clone()),
+            cache,
         })
+    }
+
+    fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {
+        let mut of_callers = config.locks.clone();
+        // Who waits has to be answered before the request's time is up.
+        let answered_by =
+            config.server.request_timeout.saturating_sub(config.redis.command_timeout);
+        of_callers.max_wait = of_callers.max_wait.min(answered_by);
+        Locks::new(redis.clone(), of_callers, tasks.clone())
     }
 
     /// Where the service listens, with the port that port 0 became.
@@ -123,6 +140,8 @@ impl App {
         state.health.drain();
         let leave = async {
             tokio::time::sleep(shutdown_delay).await;
+            // While Redis is still there to be told.
+            state.locks.drain().await;
             state.hub.drain();
             stop_accepting.cancel();
         };

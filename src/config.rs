@@ -47,6 +47,12 @@ pub struct Config {
     pub sse: crate::progress::SseConfig,
     /// How often callers may call.
     pub rate_limit: crate::rate_limit::Config,
+    /// What callers may ask of locks.
+    pub locks: crate::locks::Config,
+    /// How values are cached.
+    pub cache: crate::cache::Config,
+    /// What is cached of models.
+    pub models: crate::models::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
     /// What is logged.
@@ -111,6 +117,9 @@ impl Config {
         self.progress.check().context("progress")?;
         self.sse.check().context("sse")?;
         self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
+        self.locks.check().context("locks")?;
+        self.cache.check().context("cache")?;
+        self.models.check().context("models")?;
         self.telemetry_check()
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{FileId, JobId};
+use crate::ids::{FileId, JobId, ModelId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +37,15 @@ pub(crate) enum Error {
     WrongStatus { job: JobId, present: String, wanted: &'static str },
     #[error("file {file} is at attempt {present}; this report is from an older one")]
     StaleAttempt { file: FileId, present: u64 },
+    #[error("there is no model {0}")]
+    ModelNotFound(ModelId),
+    /// Another service that we ask failed, or was too slow.
+    #[error("the origin did not answer as it should: {0}")]
+    Origin(String),
+    #[error("{resource} is locked by another holder")]
+    LockUnavailable { resource: Resource, expires_in: Option<Duration> },
+    #[error("{resource} is not locked by this token, or no longer")]
+    LockLost { resource: Resource },
     #[error("too many requests by the limit {policy:?}")]
     RateLimited { policy: String, retry_after: Duration },
     /// As many streams are open as may be, or the service is about to stop.

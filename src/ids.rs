@@ -1,6 +1,6 @@
 //! The names that callers and Redis keys use, each checked once and then a type.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -184,6 +184,96 @@ impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
     }
+}
+
+/// What a lock is for, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resource(Arc<str>);
+
+impl Resource {
+    /// One of the service's own, which no caller can name.
+    pub(crate) fn internal(name: &str) -> Self {
+        Self(Arc::from(format!("i2m:{name}")))
+    }
+}
+
+impl FromStr for Resource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        const MAX_BYTES: usize = 200;
+        let is_plain = !text.chars().any(|it| it.is_control() || it.is_whitespace());
+        if (1..=MAX_BYTES).contains(&text.len()) && is_plain && !text.starts_with("i2m:") {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(Error::Invalid(format!(
+            "a resource has 1 to {MAX_BYTES} bytes, no spaces, and does not begin with i2m:; got {}",
+            quoted(text)
+        )))
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A model's name, in `cache:model:{model_id}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ModelId(Arc<str>);
+
+impl ModelId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        plain_name(text, 128).map(Self).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a model id has 1 to 128 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(Arc<str>);
+
+impl FromStr for Tag {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        plain_name(text, 100).map(Self).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a tag has 1 to 100 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn plain_name(text: &str, max_bytes: usize) -> Option<Arc<str>> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    ((1..=max_bytes).contains(&text.len()) && is_plain).then(|| Arc::from(text))
 }
 
 /// `text` for a message to its sender: escaped, and cut so that it cannot flood a log.

@@ -9,10 +9,13 @@ mod router;
 mod state;
 
 mod auth;
+mod cache;
 mod celery;
 mod demo;
 mod health;
 mod jobs;
+mod locks;
+mod models;
 mod openapi;
 mod progress;
 mod rate_limit;

@@ -19,13 +19,14 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
+    cache,
     config::Config,
     health,
     http::{
         BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, openapi, progress, rate_limit,
+    jobs, locks, models, openapi, progress, rate_limit,
     state::AppState,
     web, workers,
 };
@@ -61,6 +62,9 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
         .merge(workers::routes::router())
+        .merge(locks::routes::router())
+        .merge(models::routes::router())
+        .merge(cache::routes::router())
 }
 
 /// What is never refused.

@@ -4,8 +4,11 @@ use axum::extract::FromRef;
 
 use crate::{
     auth::{ApiKeys, Tickets},
+    cache::Cache,
     health::Health,
     jobs::Jobs,
+    locks::Locks,
+    models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     workers::Workers,
@@ -21,6 +24,9 @@ pub(crate) struct AppState {
     pub(crate) hub: Hub,
     pub(crate) health: Health,
     pub(crate) limiter: RateLimiter,
+    pub(crate) locks: Locks,
+    pub(crate) cache: Cache,
+    pub(crate) models: Models,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

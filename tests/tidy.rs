@@ -18,11 +18,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "app",
         &[
             "auth",
+            "cache",
             "celery",
             "config",
             "health",
             "http",
             "jobs",
+            "locks",
+            "models",
             "progress",
             "rate_limit",
             "redis",
@@ -35,11 +38,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "router",
         &[
+            "cache",
             "config",
             "health",
             "http",
             "jobs",
             "openapi",
+            "locks",
+            "models",
             "progress",
             "rate_limit",
             "state",
@@ -47,14 +53,30 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
-    ("state", &["auth", "health", "jobs", "progress", "rate_limit", "workers"]),
+    (
+        "state",
+        &[
+            "auth",
+            "cache",
+            "health",
+            "jobs",
+            "locks",
+            "models",
+            "progress",
+            "rate_limit",
+            "workers",
+        ],
+    ),
     (
         "config",
         &[
             "auth",
+            "cache",
             "celery",
             "http",
             "jobs",
+            "locks",
+            "models",
             "progress",
             "rate_limit",
             "redis",
@@ -68,8 +90,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("health", &["error", "http", "redis", "state"]),
     (
         "workers",
-        &["auth", "celery", "error", "http", "ids", "jobs", "progress", "redis", "state", "tasks"],
+        &[
+            "auth", "celery", "error", "http", "ids", "jobs", "locks", "progress", "redis",
+            "state", "tasks",
+        ],
     ),
+    ("models", &["auth", "cache", "config", "error", "http", "ids", "redis", "state"]),
+    ("cache", &["auth", "config", "error", "http", "ids", "redis", "state", "tasks"]),
+    ("locks", &["auth", "config", "error", "http", "ids", "redis", "state", "tasks"]),
     ("rate_limit", &["auth", "config", "error", "http", "ids", "progress", "redis", "state"]),
     ("progress", &["auth", "config", "error", "http", "ids", "jobs", "redis", "state", "tasks"]),
     ("jobs", &["auth", "celery", "config", "error", "http", "ids", "redis", "state"]),
@@ -93,7 +121,6 @@ const FRED: &[&str] = &[
     "health/mod.rs",
     "jobs/list.rs",
     "jobs/status_cache.rs",
-    "workers/mod.rs",
 ];
 /// Who may name `axum`: what speaks HTTP.
 const AXUM: &[&str] = &[

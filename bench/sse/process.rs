@@ -71,6 +71,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {

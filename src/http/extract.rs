@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Problem;
-use crate::ids::{FileId, JobId};
+use crate::ids::{FileId, JobId, ModelId, Resource};
 
 /// The largest body of a request, left in its extensions by the router.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +128,18 @@ impl FromPath for JobId {
 impl FromPath for (JobId, FileId) {
     fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
         Ok((segment(segments, 0).parse()?, segment(segments, 1).parse()?))
+    }
+}
+
+impl FromPath for Resource {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok(segment(segments, 0).parse()?)
+    }
+}
+
+impl FromPath for ModelId {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok(segment(segments, 0).parse()?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What routes are made of; knows no feature: extractors, problems, request ids, the listener.
 
 mod alias;
+mod cached;
 mod connection;
 mod extract;
 mod problem;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     alias::{ALIAS_TAG, also_at},
+    cached::{X_CACHE, cached_json},
     extract::{BodyLimit, Json, Path, Query, read_body},
     problem::{Problem, ProblemBody, Unsaid, method_not_allowed, not_found, render_panic},
     request::{CallerLabel, Deadline, log_request, render_problems},

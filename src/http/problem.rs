@@ -11,7 +11,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::{error::Error, ids::quoted};
+use crate::{
+    error::Error,
+    ids::{Resource, quoted},
+};
 
 /// An error response. `code` is part of the API; `detail` is for humans and may change.
 ///
@@ -100,26 +103,21 @@ impl From<Error> for Problem {
                     .with("max_files", *max)
                     .with("got", *got)
             }
-            Error::Unauthenticated => {
-                Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string())
+            Error::Unauthenticated
+            | Error::InvalidKey
+            | Error::InvalidTicket
+            | Error::Forbidden { .. } => Self::of_caller(&error),
+            Error::JobNotFound(job) => Self::missing(&error, "JOB_NOT_FOUND", "job_id", job),
+            Error::ModelNotFound(model) => {
+                Self::missing(&error, "MODEL_NOT_FOUND", "model_id", model)
             }
-            Error::InvalidKey | Error::InvalidTicket => {
-                Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
-            }
-            Error::Forbidden { needed } => {
-                Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string())
-                    .with("needed_role", *needed)
-            }
-            Error::JobNotFound(job) => Self::new(S::NOT_FOUND, "JOB_NOT_FOUND", error.to_string())
-                .with("job_id", job.to_string()),
             Error::IdempotencyConflict => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_CONFLICT", error.to_string())
             }
             Error::JobExists(job) => Self::new(S::CONFLICT, "JOB_EXISTS", error.to_string())
                 .with("job_id", job.to_string()),
             Error::FileNotFound { file, .. } => {
-                Self::new(S::NOT_FOUND, "FILE_NOT_FOUND", error.to_string())
-                    .with("file_id", file.to_string())
+                Self::missing(&error, "FILE_NOT_FOUND", "file_id", file)
             }
             Error::WrongStatus { present, wanted, .. } => {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
@@ -130,16 +128,19 @@ impl From<Error> for Problem {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
                     .with("attempt", *present)
             }
+            Error::LockUnavailable { resource, expires_in } => {
+                Self::locked(error.to_string(), resource, *expires_in)
+            }
+            Error::LockLost { resource } => Self::new(S::CONFLICT, "LOCK_LOST", error.to_string())
+                .with("resource", resource.to_string()),
             Error::RateLimited { policy, retry_after } => Self::too_many(policy, *retry_after),
-            Error::TooSlow(_) => Self::new(
-                S::GATEWAY_TIMEOUT,
-                "TIMEOUT",
-                "the service took too long; please try again",
-            ),
-            Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
-            Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(&error),
-            // Callers read about their mistakes, and nothing about our failures.
-            Error::Redis(_) | Error::Corrupt { .. } => Self::internal(),
+            Error::TooSlow(_)
+            | Error::Busy(_)
+            | Error::RedisUnavailable(_)
+            | Error::NotReplicated { .. }
+            | Error::Redis(_)
+            | Error::Origin(_)
+            | Error::Corrupt { .. } => Self::of_failure(&error),
         };
         if problem.status.is_server_error() {
             problem.retry_after =
@@ -151,6 +152,58 @@ impl From<Error> for Problem {
 }
 
 impl Problem {
+    /// Callers read about their mistakes, and nothing about our failures.
+    fn of_failure(error: &Error) -> Self {
+        use StatusCode as S;
+
+        match error {
+            Error::TooSlow(_) => Self::new(
+                S::GATEWAY_TIMEOUT,
+                "TIMEOUT",
+                "the service took too long; please try again",
+            ),
+            Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
+            Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(error),
+            Error::Origin(_) => Self::new(
+                S::BAD_GATEWAY,
+                "ORIGIN_FAILED",
+                "the service that knows this did not answer as it should; please try again",
+            ),
+            _ => Self::internal(),
+        }
+    }
+
+    fn of_caller(error: &Error) -> Self {
+        use StatusCode as S;
+
+        match error {
+            Error::Unauthenticated => {
+                Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string())
+            }
+            Error::InvalidKey | Error::InvalidTicket => {
+                Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
+            }
+            Error::Forbidden { needed } => {
+                Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string())
+                    .with("needed_role", *needed)
+            }
+            _ => Self::internal(),
+        }
+    }
+
+    fn missing(error: &Error, code: &'static str, name: &str, id: &impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, error.to_string()).with(name, id.to_string())
+    }
+
+    fn locked(detail: String, resource: &Resource, expires_in: Option<Duration>) -> Self {
+        let problem = Self::new(StatusCode::CONFLICT, "LOCK_UNAVAILABLE", detail)
+            .with("resource", resource.to_string());
+        match expires_in.and_then(|it| u64::try_from(it.as_millis()).ok()) {
+            Some(ms) => problem.with("expires_in_ms", ms),
+            None => problem,
+        }
+    }
+
     fn too_many(policy: &str, retry_after: Duration) -> Self {
         let secs = retry_after.as_secs();
         let detail = format!("too many requests by the limit {policy:?}; try again in {secs} s");

@@ -1,10 +1,6 @@
 //! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, Utc};
 use fred::types::Value;
 use utoipa::ToSchema;
@@ -14,7 +10,7 @@ use super::Jobs;
 use crate::{
     auth::{Caller, Reader},
     error::{Error, Result},
-    http::{Path, Problem, also_at},
+    http::{Path, Problem, also_at, cached_json},
     ids::{JobId, Sha256Hex},
     redis::{Script, Target},
     state::AppState,
@@ -106,24 +102,7 @@ async fn status(
     Path(id): Path<JobId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
     let found = jobs.cached_status(&caller, id).await?;
-    let etag = format!("\"{}\"", Sha256Hex::of(&found.json).short());
-    let known =
-        headers.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let is_known = known.split(',').any(|it| it.trim().trim_start_matches("W/") == etag);
-    let mut response = if is_known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ([(header::CONTENT_TYPE, "application/json")], found.json).into_response()
-    };
-    let cache = HeaderValue::from_static(if found.is_hit { "hit" } else { "miss" });
-    response.headers_mut().insert(X_CACHE, cache);
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    let x_cache = if found.is_hit { "hit" } else { "miss" };
+    Ok(cached_json(&headers, found.json.into(), x_cache, "private, no-cache"))
 }

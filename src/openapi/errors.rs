@@ -33,10 +33,13 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     (403, "INSUFFICIENT_PERMISSIONS", Of::Key, "The key lacks the role."),
     (404, "JOB_NOT_FOUND", Of::Path("job_id"), "There is no such job, or it is not the caller's."),
     (404, "FILE_NOT_FOUND", Of::Path("file_id"), "The job has no such file."),
+    (404, "MODEL_NOT_FOUND", Of::Named, "There is no such model."),
     (404, "NOT_FOUND", Of::Nothing, "There is nothing at this path."),
     (405, "METHOD_NOT_ALLOWED", Of::Nothing, "The path does not take this method."),
     (409, "INVALID_TRANSITION", Of::Named, "The job's status does not allow it."),
     (409, "JOB_EXISTS", Of::Named, "There is a job of this id already."),
+    (409, "LOCK_UNAVAILABLE", Of::Named, "Another holds the lock; `expires_in_ms` in `details`."),
+    (409, "LOCK_LOST", Of::Named, "The lock is not this token's, or no longer."),
     (413, "PAYLOAD_TOO_LARGE", Of::Body, "The body is larger than `server.body_limit`."),
     (415, "UNSUPPORTED_MEDIA_TYPE", Of::Body, "`Content-Type` is not `application/json`."),
     (
@@ -47,6 +50,8 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     ),
     (422, "VALIDATION_ERROR", Of::Query, "A query parameter is not valid; `detail` says which."),
     (422, "VALIDATION_ERROR", Of::Path("file_id"), "The file id is not like `file_000`."),
+    (422, "VALIDATION_ERROR", Of::Path("resource"), "The resource is no name of a lock."),
+    (422, "VALIDATION_ERROR", Of::Path("model_id"), "The model id is not valid."),
     (422, "TOO_MANY_FILES", Of::Named, "The job has more files than `jobs.max_files`."),
     (422, "IDEMPOTENCY_CONFLICT", Of::Named, "The `Idempotency-Key` was used for another request."),
     (
@@ -56,6 +61,12 @@ const CODES: &[(u16, &str, Of, &str)] = &[
         "Too many requests; `Retry-After` says when to come back.",
     ),
     (500, "INTERNAL", Of::Api, "The service failed; `request_id` helps to find out why."),
+    (
+        502,
+        "ORIGIN_FAILED",
+        Of::Named,
+        "The origin of models failed; try again after `Retry-After`.",
+    ),
     (503, "REDIS_UNAVAILABLE", Of::Api, "Redis is away; try again after `Retry-After`."),
     (
         503,

@@ -13,6 +13,14 @@ pub(super) fn of_path(name: &str) -> Option<Value> {
             "The file: `file_` and its place in the job, from `file_000`.",
             json!({"type": "string", "pattern": "^file_([0-9]{3}|[1-9][0-9]{3,5})$", "examples": ["file_000"]}),
         ),
+        "resource" => (
+            "What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`.",
+            json!({"type": "string", "minLength": 1, "maxLength": 200, "examples": ["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]}),
+        ),
+        "model_id" => (
+            "The model: letters, digits and `-_.:`.",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$", "examples": ["chair-1"]}),
+        ),
         _ => return None,
     };
     Some(json!({

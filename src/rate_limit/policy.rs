@@ -71,7 +71,7 @@ pub enum RouteGroup {
     Read,
     /// Other changes that clients make: cancel, retry, delete, tickets.
     Write,
-    /// What workers say: progress, results, states.
+    /// What workers say and do: progress, results, states, locks.
     Report,
     /// Event streams.
     Stream,
@@ -88,6 +88,7 @@ impl RouteGroup {
         let is_stream = || route.ends_with("/stream") || route.ends_with("/events");
         match method {
             _ if route.starts_with("/api/v1/admin/") => Self::Admin,
+            _ if route.starts_with("/api/v1/locks/") => Self::Report,
             "GET" | "HEAD" if is_stream() => Self::Stream,
             "GET" | "HEAD" => Self::Read,
             "POST" if route == "/api/v1/jobs" => Self::CreateJob,

@@ -1,10 +1,10 @@
 //! The names of keys and channels, the seed's byte for byte. Nothing else in the service spells one.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use fred::types::Key;
 
-use crate::ids::{FileId, JobId, Sha256Hex};
+use crate::ids::{FileId, JobId, ModelId, Resource, Sha256Hex, Tag};
 
 /// Celery task ids by their last sign of life, in the jobs database.
 pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
@@ -14,8 +14,35 @@ pub(crate) const OUTBOX: &str = "i2m:outbox";
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
 /// With a Celery task id: which job it works on, in the jobs database.
 pub(crate) const TASK_PREFIX: &str = "i2m:task:";
-/// Who looks after Celery for all processes, in the jobs database.
-pub(crate) const KEEPER: &str = "lock:i2m:celery-keeper";
+
+/// What the keys of all cached values begin with, in the cache database.
+pub(crate) const CACHED: &str = "cache:";
+/// What `migrations-lua/shared/cache.lua` calls RECORD, CLAIM, TAG and INDEX, in its order; in the cache database.
+pub(super) const CACHE_PREFIXES: [&str; 4] = ["i2m:cache:", "i2m:claim:", "tag:", "i2m:tag:"];
+
+/// The seed's key of a cached value, in the cache database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CacheKey(Arc<str>);
+
+impl CacheKey {
+    pub(crate) fn of_model(model: &ModelId) -> Self {
+        Self(Arc::from(format!("{CACHED}model:{model}")))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where it is said that nobody computes the value any more.
+    pub(crate) fn ready_channel(&self) -> String {
+        format!("{}:ready", self.0)
+    }
+}
+
+/// The keys of values that have a tag: the seed's set, and beside it the same by when they are gone.
+pub(crate) fn tag_keys(tag: &Tag) -> [String; 2] {
+    [format!("tag:{tag}"), format!("i2m:tag:{tag}")]
+}
 
 /// A job's Celery tasks, in the jobs database.
 pub(crate) fn job_tasks_key(job: JobId) -> String {
@@ -95,6 +122,26 @@ pub(super) fn beat_key(process: uuid::Uuid) -> String {
 /// What a policy counts of a caller, in the rate limits database; the seed's for `key:{api_key_hash}` and `ip:{ip}`.
 pub(crate) fn rate_limit_key(of: fmt::Arguments<'_>) -> String {
     format!("rl:{of}")
+}
+
+/// The seed's key of a lock, in the jobs database.
+pub(crate) fn lock_key(resource: &Resource) -> String {
+    format!("lock:{resource}")
+}
+
+/// Who of this service's callers took a lock last, and its fence, in the jobs database.
+pub(crate) fn lock_record_key(resource: &Resource) -> String {
+    format!("i2m:lock:{resource}")
+}
+
+/// Where the service says that it released a lock.
+pub(crate) fn lock_released_channel(resource: &Resource) -> String {
+    format!("lock:{resource}:released")
+}
+
+/// Keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock: heard when any program releases it.
+pub(crate) fn lock_changes_channel(resource: &Resource) -> String {
+    format!("__keyspace@1__:{}", lock_key(resource))
 }
 
 /// Keyspace events (`K` and `t` of `notify-keyspace-events`) of a job's stream: heard when any program adds

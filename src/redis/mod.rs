@@ -3,6 +3,7 @@
 //! Every call is bounded; see `server`. A call given up may still have been applied; see `docs/REDIS.md`.
 
 mod address;
+mod bell;
 mod config;
 mod durable;
 mod embedded;
@@ -23,18 +24,20 @@ use tokio::sync::watch;
 
 pub(crate) use self::{
     address::Address,
+    bell::Bell,
     config::{Config, Durability, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CANCELLING, KEEPER, OUTBOX, TASK_PREFIX, idempotency_key, job_events_channel,
-        job_key, job_tasks_key, progress_channel, rate_limit_key, result_key,
-        stream_changes_channel, stream_key, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, OUTBOX, TASK_PREFIX, idempotency_key,
+        job_events_channel, job_key, job_tasks_key, lock_changes_channel, lock_key,
+        lock_record_key, lock_released_channel, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
     replicas::ReplicaReport,
     script::{Retention, Script, Target},
     server::Server,
     subscriber::{Signal, Subscriber},
 };
-use self::{durable::Durable, embedded::Embedded, replicas::Replicas};
+use self::{bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
 use crate::{error::Result, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
@@ -64,6 +67,7 @@ struct Inner {
     replicas: Option<Replicas>,
     address: Address,
     subscriber: Subscriber,
+    bells: Bells,
 }
 
 impl Redis {
@@ -100,7 +104,13 @@ impl Redis {
             reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
         eviction::watch(config, jobs.clone(), tasks);
         let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
-        Ok(Self(Arc::new(Inner { databases, durable, replicas, address, subscriber })))
+        let bells = Bells::start(subscriber.clone(), tasks);
+        Ok(Self(Arc::new(Inner { databases, durable, replicas, address, subscriber, bells })))
+    }
+
+    /// A bell that rings when something is said on one of `channels`, from the return of this on.
+    pub(crate) async fn bell(&self, channels: Vec<String>) -> Bell {
+        self.0.bells.hang(channels).await
     }
 
     /// The process's one connection that subscribes to channels of jobs.

@@ -4,14 +4,20 @@ use std::sync::OnceLock;
 
 use fred::types::{FromValue, Key, Value, scripts::Script as Loaded};
 
-use super::{Database, Redis, Server, keys::job_keys, server::Twice};
+use super::{
+    Database, Redis, Server,
+    keys::{CACHE_PREFIXES, job_keys},
+    server::Twice,
+};
 use crate::{
     error::{Error, Result},
     ids::JobId,
 };
 
 /// What `shared/job.lua` gives every script about a job.
-const SHARED: &str = include_str!("../../migrations-lua/shared/job.lua");
+const ABOUT_JOB: &str = include_str!("../../migrations-lua/shared/job.lua");
+/// What `shared/cache.lua` gives every script about cached values.
+const ABOUT_CACHE: &str = include_str!("../../migrations-lua/shared/cache.lua");
 
 /// How long a job's keys live, and how long its stream is.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +51,12 @@ impl Script {
 
     /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
     pub(crate) const fn about_job(text: &'static str) -> Self {
-        Self { shared: SHARED, text, twice: Twice::Differs, loaded: OnceLock::new() }
+        Self { shared: ABOUT_JOB, text, twice: Twice::Differs, loaded: OnceLock::new() }
+    }
+
+    /// `text` is a file below `migrations-lua` that stands on `shared/cache.lua`.
+    pub(crate) const fn about_cache(text: &'static str) -> Self {
+        Self { shared: ABOUT_CACHE, text, twice: Twice::Differs, loaded: OnceLock::new() }
     }
 
     /// The same, declared to have no other effect when it is run twice than when it is run once.
@@ -121,6 +132,23 @@ impl Script {
     ) -> Result<T> {
         let args = Target { redis, job, retention }.args(args)?;
         self.run(redis.database(Database::Jobs), job_keys(job), args).await
+    }
+
+    /// Runs a script of [`Script::about_cache`]; what all of these take first is added to `args` here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::run`].
+    pub(crate) async fn run_on_cache<T: FromValue>(
+        &self,
+        redis: &Redis,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Result<T> {
+        let mut all: Vec<Value> =
+            CACHE_PREFIXES.iter().map(|it| Value::from_static_str(it)).collect();
+        all.extend(args);
+        self.run(redis.database(Database::Cache), keys, all).await
     }
 
     /// [`Script::run_on_job`] with one key more, until as many replicas as the settings ask for have what it wrote.

@@ -15,27 +15,26 @@ use std::{
     time::Duration,
 };
 
-use fred::types::{Key, Value};
 use serde::Serialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::heartbeat::Heartbeats;
 use crate::{
     celery::{Celery, OnStalled, QueueReport},
     error::Result,
+    ids::Resource,
     jobs::Jobs,
+    locks::{Locks, Wanted},
     progress::Progress,
-    redis::{Database, KEEPER, Redis, Script, Signal},
+    redis::Signal,
     tasks::Tasks,
 };
-
-static HOLD: Script = Script::new(include_str!("../../migrations-lua/locks/hold.lua")).repeatable();
 
 /// Looks after Celery. Cheap to clone.
 #[derive(Clone)]
@@ -45,11 +44,9 @@ struct Inner {
     celery: Celery,
     jobs: Jobs,
     progress: Progress,
-    redis: Redis,
+    locks: Locks,
     heartbeats: Heartbeats,
     counts: Counts,
-    /// Of this process, in the lock.
-    token: String,
     /// Stalled tasks that were logged.
     known_stalled: Mutex<HashSet<Uuid>>,
 }
@@ -69,17 +66,16 @@ impl Workers {
         celery: Celery,
         jobs: Jobs,
         progress: Progress,
-        redis: Redis,
+        locks: Locks,
         tasks: &Tasks,
     ) -> Self {
         let workers = Self(Arc::new(Inner {
             celery,
             jobs,
             progress,
-            redis,
+            locks,
             heartbeats: Heartbeats::default(),
             counts: Counts::default(),
-            token: Uuid::new_v4().to_string(),
             known_stalled: Mutex::default(),
         }));
         tasks.spawn("celery keeper", workers.clone().run(tasks.shutdown()));
@@ -91,19 +87,55 @@ impl Workers {
         let mut messages = self.0.celery.messages().signals();
         let mut ticks = interval(self.0.celery.config().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_keeper = false;
         let work = async {
             loop {
-                tokio::select! {
-                    message = messages.recv() => self.hear(message, &mut messages, is_keeper).await,
-                    _ = ticks.tick() => is_keeper = self.tick(is_keeper).await.unwrap_or_else(|_| {
-                        ticks.reset_after(SOON);
-                        false
-                    }),
+                self.wait_for_tick(&mut messages, &mut ticks, false).await;
+                let wanted = self.leadership();
+                let heard = &mut messages;
+                let kept = self.0.locks.exclusively(&wanted, |fence| self.keep(fence, heard));
+                if let Err(error) = Box::pin(kept).await {
+                    debug!(%error, "cannot look after Celery now");
+                    ticks.reset_after(SOON);
                 }
             }
         };
         _ = shutdown.run_until_cancelled(Box::pin(work)).await;
+    }
+
+    fn leadership(&self) -> Wanted {
+        const MISSED_TICKS: u32 = 5;
+        const AT_LEAST: Duration = Duration::from_millis(500);
+        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(AT_LEAST);
+        Wanted { resource: Resource::internal("celery-keeper"), ttl, wait: Duration::ZERO }
+    }
+
+    /// What only one process of all does, as long as it holds the lock.
+    async fn keep(&self, fencing_token: u64, messages: &mut Receiver<Signal>) {
+        info!(fencing_token, "this process looks after Celery");
+        self.catch_up().await;
+        let mut ticks = interval(self.0.celery.config().tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.wait_for_tick(messages, &mut ticks, true).await;
+            if let Err(error) = self.do_what_is_due().await {
+                warn!(%error, "could not look after Celery; trying again soon");
+            }
+        }
+    }
+
+    /// Hears messages until the next tick.
+    async fn wait_for_tick(
+        &self,
+        messages: &mut Receiver<Signal>,
+        ticks: &mut Interval,
+        is_keeper: bool,
+    ) {
+        loop {
+            tokio::select! {
+                message = messages.recv() => self.hear(message, messages, is_keeper).await,
+                _ = ticks.tick() => return,
+            }
+        }
     }
 
     async fn hear(
@@ -129,35 +161,6 @@ impl Workers {
             }
             Err(RecvError::Closed) => (),
         }
-    }
-
-    /// Does what is due, if this process holds the lock. Returns whether it does.
-    ///
-    /// # Errors
-    ///
-    /// If Redis does not say, so that this should be asked again soon.
-    async fn tick(&self, was_keeper: bool) -> Result<bool> {
-        if !self.hold_lock().await? {
-            return Ok(false);
-        }
-        if !was_keeper {
-            info!("this process looks after Celery");
-            self.catch_up().await;
-        }
-        if let Err(error) = self.do_what_is_due().await {
-            warn!(%error, "could not look after Celery; trying again soon");
-        }
-        Ok(true)
-    }
-
-    async fn hold_lock(&self) -> Result<bool> {
-        const MISSED_TICKS: u32 = 5;
-        const AT_LEAST: Duration = Duration::from_millis(500);
-        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(AT_LEAST);
-        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        let args = vec![Value::from(self.0.token.as_str()), Value::from(ttl_ms)];
-        HOLD.run(self.0.redis.database(Database::Jobs), vec![Key::from_static_str(KEEPER)], args)
-            .await
     }
 
     async fn do_what_is_due(&self) -> Result<()> {

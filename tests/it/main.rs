@@ -6,6 +6,7 @@ mod harness;
 
 mod backup;
 mod browser;
+mod cache;
 mod celery;
 mod chaos;
 mod cli;
@@ -16,6 +17,10 @@ mod embedded;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod lock_guard;
+mod locks;
+mod model_origin;
+mod models;
 mod openapi;
 mod outage;
 mod property;

@@ -18,6 +18,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/streams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what this process streams */
+        get: operations["admin_streams"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/download/{job_id}/all": {
         parameters: {
             query?: never;
@@ -1100,6 +1117,11 @@ export interface components {
         StreamResult: {
             job_id: components["schemas"]["JobId"];
         };
+        /** @description What this process streams, the most watched jobs first. */
+        Streams: {
+            jobs: components["schemas"]["WatchedJob"][];
+            open: number;
+        };
         StreamSummary: {
             failed_files: number;
             successful_files: number;
@@ -1123,6 +1145,10 @@ export interface components {
          * @enum {string}
          */
         Verdict: "healthy" | "degraded" | "unhealthy";
+        WatchedJob: {
+            job_id: components["schemas"]["JobId"];
+            subscribers: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1148,6 +1174,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Queues"];
+                };
+            };
+        };
+    };
+    admin_streams: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Streams"];
                 };
             };
         };

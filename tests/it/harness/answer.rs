@@ -35,6 +35,12 @@ impl Answer {
         self.json()
     }
 
+    /// An answer with this status, whatever its body.
+    #[track_caller]
+    pub(crate) fn ok_status(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.text);
+    }
+
     /// A problem with this status and code, in the shape that every problem has.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, code: &str) -> Value {

@@ -3,6 +3,7 @@
 mod answer;
 mod celery;
 mod child;
+mod origin;
 mod proxy;
 mod redis;
 mod sentinel;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
+    origin::Origin,
     proxy::{Proxy, Weather},
     redis::TestRedis,
     sentinel::{SentinelSetup, Topology},

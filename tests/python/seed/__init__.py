@@ -9,9 +9,20 @@ from redis.asyncio import Redis
 from seed.event_publisher import EventPublisher
 from seed.job_store import JobStore
 from seed.progress_tracker import ProgressTracker
+from seed.redis_cache import RedisCache
 from seed.redis_keys import RedisKeys
+from seed.redis_lock import LockAcquisitionError, RedisLock
 
-__all__ = ["EventPublisher", "JobStore", "ProgressTracker", "RedisKeys", "connect"]
+__all__ = [
+    "EventPublisher",
+    "JobStore",
+    "LockAcquisitionError",
+    "ProgressTracker",
+    "RedisCache",
+    "RedisKeys",
+    "RedisLock",
+    "connect",
+]
 
 
 def connect(socket: str, database: int) -> Redis:

@@ -1,0 +1,227 @@
+//! Cached values in Redis: one function, one round trip. What stands where says `migrations-lua/shared/cache.lua`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use fred::{
+    interfaces::ClientLike as _,
+    types::{ClusterHash, CustomCommand, Key, Value},
+};
+use serde::de::IgnoredAny;
+use uuid::Uuid;
+
+use super::Terms;
+use crate::{
+    error::{Error, Result},
+    ids::Tag,
+    redis::{CACHED, CacheKey, Database, Redis, Script, tag_keys},
+};
+
+static OPEN: Script = Script::about_cache(include_str!("../../migrations-lua/cache/open.lua"));
+static PUT: Script = Script::about_cache(include_str!("../../migrations-lua/cache/put.lua"));
+static ABANDON: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua"));
+static DROP: Script = Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua"));
+static DISCARD: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua"));
+static INVALIDATE_TAG: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua"));
+
+/// The longest that hits may keep a value fresh.
+const LONGEST_SLIDE: Duration = Duration::from_hours(24);
+
+/// What there is at a key, and who computes.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Value {
+        json: Bytes,
+        is_stale: bool,
+        fresh_for: Duration,
+        is_claimed: bool,
+    },
+    /// What is there is no JSON text.
+    Unreadable(Bytes),
+    Negative,
+    /// Missing, and the claim is ours.
+    Claimed,
+    /// Missing, and another computes it, for `left` at the most.
+    Waiting {
+        by: Option<Uuid>,
+        left: Duration,
+    },
+    Missing,
+}
+
+/// A wish to compute what is missing or due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) token: Uuid,
+    pub(super) lasts: Duration,
+    /// How many times its cost before its end a value is due.
+    pub(super) early: f64,
+}
+
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn open(redis: &Redis, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
+    let token = claim.map(|it| it.token.to_string()).unwrap_or_default();
+    let lasts = claim.map_or(Duration::ZERO, |it| it.lasts);
+    let early = claim.map_or(0.0, |it| it.early);
+    let args = vec![token.into(), millis(lasts), early.to_string().into(), millis(LONGEST_SLIDE)];
+    // A value of another program may be no text.
+    let (outcome, value, ms, is_claimed): (String, Value, i64, i64) =
+        OPEN.run_on_cache(redis, keys(key), args).await?;
+    let for_ms = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+    Ok(match outcome.as_str() {
+        "negative" => Opened::Negative,
+        "compute" => Opened::Claimed,
+        "wait" => {
+            let by = value.as_str().and_then(|it| Uuid::try_parse(&it).ok());
+            Opened::Waiting { by, left: for_ms }
+        }
+        "miss" => Opened::Missing,
+        _ => {
+            let json = value.into_bytes().unwrap_or_default();
+            if !is_json(&json) {
+                return Ok(Opened::Unreadable(json));
+            }
+            let is_stale = outcome == "stale";
+            Opened::Value { json, is_stale, fresh_for: for_ms, is_claimed: is_claimed == 1 }
+        }
+    })
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// JSON text; nothing says that there is no value.
+    pub(super) json: Option<Bytes>,
+    /// The claim that it was computed under; without, it is stored in any case.
+    pub(super) claim: Option<Uuid>,
+    /// How long it took.
+    pub(super) cost: Duration,
+}
+
+/// Stores a value. Returns until when it is fresh and when it is gone, or nothing if its claim is no longer good.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn put(
+    redis: &Redis,
+    key: &CacheKey,
+    fresh: Fresh,
+    terms: &Terms,
+) -> Result<Option<[DateTime<Utc>; 2]>> {
+    let slide = if terms.slides { terms.ttl } else { Duration::ZERO };
+    let mut args = vec![
+        Value::from(fresh.claim.map(|it| it.to_string()).unwrap_or_default()),
+        Value::from_static_str(if fresh.json.is_some() { "value" } else { "negative" }),
+        Value::Bytes(fresh.json.unwrap_or_default()),
+        millis(terms.ttl),
+        millis(terms.ttl + terms.stale_for),
+        millis(fresh.cost),
+        millis(slide),
+    ];
+    args.extend(terms.tags.iter().map(|it| Value::from(it.to_string())));
+    let answer: Value = PUT.run_on_cache(redis, keys(key), args).await?;
+    let mut parts = answer.into_array().into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Null);
+    if next().as_str().as_deref() != Some("stored") {
+        return Ok(None);
+    }
+    Ok(Some([instant(&next())?, instant(&next())?]))
+}
+
+/// Gives up a claim.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`]; then it ends of itself.
+pub(super) async fn abandon(
+    redis: &Redis,
+    key: &CacheKey,
+    claim: Uuid,
+    pause: Duration,
+) -> Result<()> {
+    let args = vec![claim.to_string().into(), millis(pause)];
+    let _: Value = ABANDON.run_on_cache(redis, keys(key), args).await?;
+    Ok(())
+}
+
+/// Removes `unreadable`, unless it was replaced since it was read.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn discard(redis: &Redis, key: &CacheKey, unreadable: Bytes) -> Result<()> {
+    let args = vec![Value::Bytes(unreadable)];
+    let _: Value = DISCARD.run_on_cache(redis, keys(key), args).await?;
+    Ok(())
+}
+
+/// Removes values; returns how many there were.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn remove<K: Into<Key>>(redis: &Redis, keys: Vec<K>) -> Result<u64> {
+    let keys = keys.into_iter().map(Into::into).collect();
+    let (_, n): (String, u64) = DROP.run_on_cache(redis, keys, Vec::new()).await?;
+    Ok(n)
+}
+
+/// Removes every value that has `tag`; returns how many there were.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn invalidate_tag(redis: &Redis, tag: &Tag) -> Result<u64> {
+    let keys = tag_keys(tag).into_iter().map(Key::from).collect();
+    let args = vec![tag.to_string().into(), CACHED.into()];
+    let (_, n): (String, u64) = INVALIDATE_TAG.run_on_cache(redis, keys, args).await?;
+    Ok(n)
+}
+
+/// One step of a walk over the keys that match. Returns where to go on, which is "0" at the end.
+///
+/// # Errors
+///
+/// [`Error::RedisUnavailable`].
+pub(super) async fn scan(
+    redis: &Redis,
+    cursor: u64,
+    pattern: &str,
+    about: u32,
+) -> Result<(u64, Vec<Key>)> {
+    let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
+    let args = vec![
+        cursor.to_string(),
+        "MATCH".to_owned(),
+        pattern.to_owned(),
+        "COUNT".to_owned(),
+        about.to_string(),
+    ];
+    redis.call(Database::Cache, |client| async move { client.custom(scan, args).await }).await
+}
+
+fn keys(key: &CacheKey) -> Vec<Key> {
+    vec![Key::from(key.as_str())]
+}
+
+fn millis(duration: Duration) -> Value {
+    Value::from(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn instant(unix_ms: &Value) -> Result<DateTime<Utc>> {
+    unix_ms.as_i64().and_then(DateTime::from_timestamp_millis).ok_or_else(|| Error::Corrupt {
+        what: "end of a cached value",
+        reason: format!("{unix_ms:?}"),
+    })
+}

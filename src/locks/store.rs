@@ -1,0 +1,107 @@
+//! Locks in Redis: one function, one round trip.
+//!
+//! * `lock:{resource}`: the holder's token, a UUID; expires with the lock. The seed's, byte for byte.
+//! * `i2m:lock:{resource}`: hash of `token`, the holder that this service let in, and `fence`, the last fencing
+//!   token; expires [`FENCE_OUTLIVES_LOCK`] after the lock.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use fred::types::{Key, Value};
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, Result},
+    ids::Resource,
+    redis::{Database, Redis, Script, lock_key, lock_record_key, lock_released_channel},
+};
+
+static ACQUIRE: Script = Script::new(include_str!("../../migrations-lua/locks/acquire.lua"));
+static EXTEND: Script = Script::new(include_str!("../../migrations-lua/locks/extend.lua"));
+static RELEASE: Script = Script::new(include_str!("../../migrations-lua/locks/release.lua"));
+
+/// A fence is made from the clock, so it matters only while the clock could be set back further than this.
+const FENCE_OUTLIVES_LOCK: Duration = Duration::from_hours(24);
+
+/// What became of one attempt.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    Granted {
+        fencing_token: u64,
+        expires_at: DateTime<Utc>,
+    },
+    Held {
+        /// Absent for a lock that never expires, which no program should make.
+        expires_in: Option<Duration>,
+        /// Whether its holder came to it through this service, and so will be heard when it releases.
+        is_heard: bool,
+    },
+}
+
+/// # Errors
+///
+/// [`Error::RedisUnavailable`]; the lock may have been taken all the same.
+pub(super) async fn acquire(
+    redis: &Redis,
+    resource: &Resource,
+    token: Uuid,
+    ttl: Duration,
+) -> Result<Attempt> {
+    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
+    let (outcome, first, second): (String, i64, i64) =
+        ACQUIRE.run(redis.database(Database::Jobs), keys(resource), args).await?;
+    if outcome == "granted" {
+        let fencing_token = u64::try_from(first).unwrap_or_default();
+        return Ok(Attempt::Granted { fencing_token, expires_at: instant(second)? });
+    }
+    let expires_in = u64::try_from(first).ok().map(Duration::from_millis);
+    Ok(Attempt::Held { expires_in, is_heard: second == 1 })
+}
+
+/// Sets the remaining time. Returns the fencing token, which a lock of another program does not have, and the end.
+///
+/// # Errors
+///
+/// [`Error::LockLost`]; [`Error::RedisUnavailable`].
+pub(super) async fn extend(
+    redis: &Redis,
+    resource: &Resource,
+    token: Uuid,
+    ttl: Duration,
+) -> Result<(Option<u64>, DateTime<Utc>)> {
+    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
+    let answer: Value = EXTEND.run(redis.database(Database::Jobs), keys(resource), args).await?;
+    let mut parts = answer.into_array().into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Null);
+    if next().as_str().as_deref() != Some("extended") {
+        return Err(Error::LockLost { resource: resource.clone() });
+    }
+    let fencing_token = next().as_u64().filter(|it| *it > 0);
+    Ok((fencing_token, instant(next().as_i64().unwrap_or_default())?))
+}
+
+/// # Errors
+///
+/// [`Error::LockLost`]; [`Error::RedisUnavailable`].
+pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> Result<()> {
+    let args = vec![token.to_string().into(), lock_released_channel(resource).into()];
+    let outcome: Vec<String> =
+        RELEASE.run(redis.database(Database::Jobs), keys(resource), args).await?;
+    match outcome.first().map(String::as_str) {
+        Some("released") => Ok(()),
+        _ => Err(Error::LockLost { resource: resource.clone() }),
+    }
+}
+
+fn keys(resource: &Resource) -> Vec<Key> {
+    vec![Key::from(lock_key(resource)), Key::from(lock_record_key(resource))]
+}
+
+fn millis(duration: Duration) -> Value {
+    Value::from(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn instant(unix_ms: i64) -> Result<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(unix_ms)
+        .ok_or_else(|| Error::Corrupt { what: "end of a lock", reason: unix_ms.to_string() })
+}

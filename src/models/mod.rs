@@ -1,0 +1,121 @@
+//! Cached model data: stored by workers, read by clients, and fetched from an origin when it is missing.
+
+mod origin;
+pub(crate) mod routes;
+
+use std::time::Duration;
+
+use anyhow::{Result as AnyResult, bail};
+use bytes::Bytes;
+use bytesize::ByteSize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use self::origin::Origin;
+use crate::{
+    cache::{Cache, Found, Terms},
+    config::{Secret, check_between},
+    error::Result,
+    ids::ModelId,
+    redis::CacheKey,
+};
+
+/// What is cached of models.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How long a model is fresh that does not say so itself.
+    #[serde(with = "humantime_serde")]
+    pub ttl: Duration,
+    /// The longest that a worker may say.
+    #[serde(with = "humantime_serde")]
+    pub max_ttl: Duration,
+    /// The largest model, as JSON text.
+    pub max_size: ByteSize,
+    /// How long clients may keep a model without asking again.
+    #[serde(with = "humantime_serde")]
+    pub client_max_age: Duration,
+    /// Whom to ask for what is missing; empty asks nobody.
+    pub origin: String,
+    /// The key to show there.
+    pub origin_key: Secret,
+    /// How long after its time a model of the origin is served stale while it is fetched anew.
+    #[serde(with = "humantime_serde")]
+    pub stale_for: Duration,
+    /// How long it is believed that the origin has no such model.
+    #[serde(with = "humantime_serde")]
+    pub negative_ttl: Duration,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> AnyResult<()> {
+        let (second, day) = (Duration::from_secs(1), Duration::from_hours(24));
+        check_between("max_ttl", self.max_ttl, second, 30 * day)?;
+        check_between("ttl", self.ttl, second, self.max_ttl)?;
+        check_between("stale_for", self.stale_for, Duration::ZERO, 30 * day)?;
+        check_between("negative_ttl", self.negative_ttl, Duration::from_millis(1), day)?;
+        if !self.origin.is_empty() && Origin::new(self).is_none() {
+            bail!("origin has to be an http or https URL such as https://models.example.com/v1/");
+        }
+        Ok(())
+    }
+}
+
+/// The models. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Models {
+    cache: Cache,
+    config: Config,
+    origin: Option<Origin>,
+}
+
+impl Models {
+    pub(crate) fn new(cache: Cache, config: Config) -> Self {
+        Self { cache, origin: Origin::new(&config), config }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is cached of a model, or fetched from the origin if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Error::RedisUnavailable`]; [`crate::error::Error::Origin`].
+    pub(crate) async fn get(&self, model: &ModelId) -> Result<Found> {
+        let key = CacheKey::of_model(model);
+        let Some(origin) = &self.origin else { return self.cache.get(&key).await };
+        let terms = Terms {
+            ttl: self.config.ttl,
+            stale_for: self.config.stale_for,
+            slides: false,
+            tags: Vec::new(),
+        };
+        let fetch = Box::pin(origin.clone().fetch(model.clone()));
+        self.cache.get_or_set(&key, terms, self.config.negative_ttl, fetch).await
+    }
+
+    /// Stores a model. Returns until when it is fresh and when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Error::RedisUnavailable`].
+    pub(crate) async fn put(
+        &self,
+        model: &ModelId,
+        json: Bytes,
+        terms: &Terms,
+    ) -> Result<[DateTime<Utc>; 2]> {
+        self.cache.put(&CacheKey::of_model(model), json, terms).await
+    }
+
+    /// Removes a model; says whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Error::RedisUnavailable`].
+    pub(crate) async fn remove(&self, model: &ModelId) -> Result<bool> {
+        self.cache.remove(&CacheKey::of_model(model)).await
+    }
+}

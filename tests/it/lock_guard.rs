@@ -1,0 +1,77 @@
+//! Work under a lock inside the service, shown on who looks after Celery.
+
+use std::time::Duration;
+
+use crate::harness::{ServiceProcess, TestApp, TestRedis, until};
+
+const KEY: &str = "lock:i2m:celery-keeper";
+/// The lock lasts half a second then.
+const SETTINGS: [(&str, &str); 2] = [("celery.enabled", "true"), ("celery.tick", "50ms")];
+
+async fn holder(redis: &TestRedis) -> Option<String> {
+    redis.run(1, &["GET", KEY]).await.as_string()
+}
+
+async fn until_held(redis: &TestRedis, by_another_than: Option<&str>) -> String {
+    until("somebody holds the lock", async || {
+        holder(redis).await.is_some_and(|it| Some(it.as_str()) != by_another_than)
+    })
+    .await;
+    holder(redis).await.unwrap()
+}
+
+/// How often work under the lock has looked into the outbox.
+async fn looks(redis: &TestRedis) -> String {
+    let info: String = redis.run(1, &["INFO", "commandstats"]).await.convert().unwrap();
+    let lines = info.lines().filter(|it| it.starts_with("cmdstat_zrange"));
+    lines.filter_map(|it| it.split(',').next()).collect()
+}
+
+#[tokio::test]
+async fn a_lock_is_kept_for_longer_than_its_ttl_and_given_back_at_the_end() {
+    let app = TestApp::start_with(&SETTINGS).await;
+    let token = until_held(&app.redis, None).await;
+    for _ in 0..15 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(holder(&app.redis).await.as_ref(), Some(&token));
+    }
+    let redis = app.stop_keeping_redis().await;
+    assert_eq!(holder(&redis).await, None);
+}
+
+#[tokio::test]
+async fn who_lost_its_lock_stops_what_it_guards() {
+    let app = TestApp::start_with(&SETTINGS).await;
+    until_held(&app.redis, None).await;
+    app.redis.run(1, &["SET", KEY, "a thief", "EX", "60"]).await;
+    until("the work rests", async || {
+        let before = looks(&app.redis).await;
+        // Six ticks.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        before == looks(&app.redis).await
+    })
+    .await;
+    assert_eq!(holder(&app.redis).await.as_deref(), Some("a thief"));
+
+    app.redis.run(1, &["DEL", KEY]).await;
+    until_held(&app.redis, None).await;
+    let before = looks(&app.redis).await;
+    until("the work goes on", async || before != looks(&app.redis).await).await;
+}
+
+#[tokio::test]
+async fn the_lock_of_a_process_that_died_goes_to_another() {
+    let redis = TestRedis::start();
+    let url = redis.url();
+    let environment = [
+        ("I2M__REDIS__URL", url.as_str()),
+        ("I2M__CELERY__ENABLED", "true"),
+        ("I2M__CELERY__TICK", "50ms"),
+    ];
+    let mut first = ServiceProcess::start(redis.dir(), &environment);
+    let token = until_held(&redis, None).await;
+    let _second = ServiceProcess::start(redis.dir(), &environment);
+    first.signal("KILL");
+    first.wait();
+    until_held(&redis, Some(&token)).await;
+}
