@@ -12,6 +12,7 @@ use crate::{
     cache::Cache,
     celery::Celery,
     config::{Config, Deployment},
+    counters::Counters,
     health::Health,
     http::Server,
     jobs::Jobs,
@@ -23,6 +24,7 @@ use crate::{
     router::router,
     state::AppState,
     tasks::Tasks,
+    webhooks::Webhooks,
     workers::Workers,
 };
 
@@ -86,7 +88,10 @@ impl App {
             progress,
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
-            health: Health::new(redis.clone()),
+            webhooks: Webhooks::start(redis.clone(), config.webhooks.clone(), retention, tasks)?,
+            counters: Counters::start(redis.clone(), config.metrics.clone(), tasks),
+            metrics: redis.metrics().clone(),
+            health: Health::new(redis.clone(), config.health.clone()),
             limiter: RateLimiter::new(
                 &config.rate_limit,
                 config.jobs.max_files,
@@ -146,6 +151,9 @@ impl App {
             stop_accepting.cancel();
         };
         let (all_finished, ()) = tokio::join!(serving, leave);
+        if let Err(error) = state.counters.flush().await {
+            warn!(%error, "shared metrics of the last moments are lost");
+        }
         let all_ended = tasks.drain(shutdown_timeout).await;
         if a_part_died {
             bail!("a part of the service ended unexpectedly; see the log");

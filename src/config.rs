@@ -16,13 +16,15 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 8] = [
     "cors.origins",
     "auth.ticket_secrets",
     "rate_limit.allow",
     "rate_limit.trusted_proxies",
     "redis.sentinels",
     "redis.eviction_policies",
+    "webhooks.secrets",
+    "webhooks.allowed_networks",
 ];
 
 /// All settings; each section belongs to the feature of its name. See `config/default.toml`.
@@ -53,8 +55,16 @@ pub struct Config {
     pub cache: crate::cache::Config,
     /// What is cached of models.
     pub models: crate::models::Config,
+    /// How ends of jobs are told to their owners' URLs.
+    pub webhooks: crate::webhooks::Config,
+    /// When Redis is well.
+    pub health: crate::health::Config,
+    /// What all processes count together, and `/metrics`.
+    pub metrics: crate::counters::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
+    /// Where traces go.
+    pub traces: crate::traces::Config,
     /// What is logged.
     pub log: crate::telemetry::Config,
 }
@@ -120,6 +130,10 @@ impl Config {
         self.locks.check().context("locks")?;
         self.cache.check().context("cache")?;
         self.models.check().context("models")?;
+        self.traces.check().context("traces")?;
+        self.webhooks.check().context("webhooks")?;
+        self.health.check().context("health")?;
+        self.metrics.check().context("metrics")?;
         self.telemetry_check()
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{FileId, JobId, ModelId, Resource};
+use crate::ids::{FileId, JobId, MetricName, ModelId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,6 +27,8 @@ pub(crate) enum Error {
     Forbidden { needed: &'static str },
     #[error("job {0} does not exist")]
     JobNotFound(JobId),
+    #[error("there is no metric {0}")]
+    NoMetric(MetricName),
     #[error("this Idempotency-Key was used for another request")]
     IdempotencyConflict,
     #[error("job {0} exists already")]

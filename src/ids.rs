@@ -101,6 +101,35 @@ impl<'de> Deserialize<'de> for FileId {
     }
 }
 
+/// The name of a shared metric.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub(crate) struct MetricName(String);
+
+impl FromStr for MetricName {
+    type Err = Error;
+
+    /// Takes no colon, which stands between the parts of a key, and nothing that would have to be escaped.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        const MAX_BYTES: usize = 100;
+        let is_name = (1..=MAX_BYTES).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if is_name {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Error::Invalid(format!(
+            "a metric's name is 1 to {MAX_BYTES} letters, digits, dots, hyphens and underscores; got {}",
+            quoted(text)
+        )))
+    }
+}
+
+impl fmt::Display for MetricName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Lower-case hex SHA-256: of an API key, which itself is never kept and so is who owns a job; of a request.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Sha256Hex(String);

@@ -11,6 +11,7 @@ mod state;
 mod auth;
 mod cache;
 mod celery;
+mod counters;
 mod demo;
 mod health;
 mod jobs;
@@ -20,15 +21,18 @@ mod openapi;
 mod progress;
 mod rate_limit;
 mod web;
+mod webhooks;
 mod workers;
 
 mod http;
+mod metrics;
 mod redis;
 
 mod error;
 mod ids;
 mod tasks;
 mod telemetry;
+mod traces;
 
 pub use app::App;
 pub use config::{Config, Deployment, Secret};

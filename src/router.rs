@@ -21,14 +21,14 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     cache,
     config::Config,
-    health,
+    counters, health,
     http::{
         BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, locks, models, openapi, progress, rate_limit,
+    jobs, locks, metrics, models, openapi, progress, rate_limit,
     state::AppState,
-    web, workers,
+    traces, web, workers,
 };
 
 /// Which browsers may call.
@@ -48,12 +48,20 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         // Not around paths that do not exist: refusing those costs less than counting them.
         limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
     }
+    let measured = state.metrics.clone();
     let (routes, collected) = limited.merge(other_routes()).split_for_parts();
     let routes = routes
         .merge(openapi::routes::router(&openapi::complete(collected, config)?))
         .merge(web::router(config.environment))
         .with_state(state);
-    layered(routes, config)
+    let routes = layered(routes, config)?;
+    // Without traces a request has no span to begin with.
+    let routes = if config.traces.is_enabled() {
+        routes.layer(from_fn(traces::trace_request))
+    } else {
+        routes
+    };
+    Ok(routes.layer(from_fn_with_state(measured, metrics::layer::measure)))
 }
 
 /// What stands behind the rate limits.
@@ -61,6 +69,8 @@ fn limited_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Shared::openapi())
         .merge(jobs::routes::router())
         .merge(progress::routes::router())
+        .merge(counters::routes::router())
+        .merge(health::routes::admin_router())
         .merge(workers::routes::router())
         .merge(locks::routes::router())
         .merge(models::routes::router())
@@ -69,7 +79,10 @@ fn limited_routes() -> OpenApiRouter<AppState> {
 
 /// What is never refused.
 fn other_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(rate_limit::routes::router()).merge(health::routes::router())
+    OpenApiRouter::new()
+        .merge(rate_limit::routes::router())
+        .merge(health::routes::router())
+        .merge(counters::routes::page())
 }
 
 /// The API document of this build.

@@ -1,16 +1,21 @@
 //! The handles that a handler may ask for, each by its own type.
 
+use std::sync::Arc;
+
 use axum::extract::FromRef;
 
 use crate::{
     auth::{ApiKeys, Tickets},
     cache::Cache,
+    counters::Counters,
     health::Health,
     jobs::Jobs,
     locks::Locks,
+    metrics::Metrics,
     models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
+    webhooks::Webhooks,
     workers::Workers,
 };
 
@@ -22,11 +27,14 @@ pub(crate) struct AppState {
     pub(crate) jobs: Jobs,
     pub(crate) progress: Progress,
     pub(crate) hub: Hub,
+    pub(crate) counters: Counters,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) limiter: RateLimiter,
     pub(crate) locks: Locks,
     pub(crate) cache: Cache,
     pub(crate) models: Models,
+    pub(crate) webhooks: Webhooks,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

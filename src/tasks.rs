@@ -32,7 +32,7 @@ impl Tasks {
         });
     }
 
-    /// Runs `work` on a thread of its own, in which tasks can be spawned; like [`Tasks::spawn`] otherwise.
+    /// Runs `work` on a thread of its own, in which tasks can be spawned. A panic stops the service; it may end before.
     ///
     /// # Errors
     ///
@@ -42,15 +42,20 @@ impl Tasks {
         name: &'static str,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let (running, ended) = oneshot::channel::<()>();
+        let (running, ended) = oneshot::channel();
         let runtime = Handle::current();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Dropped at the end, also by a panic.
-            let _running = running;
             let _runtime = runtime.enter();
             work();
+            // A panic drops it instead. Without anybody to hear it the service has stopped.
+            _ = running.send(());
         })?;
-        self.spawn(name, async move { _ = ended.await });
+        let shutdown = self.shutdown();
+        self.spawn(name, async move {
+            if ended.await.is_ok() {
+                shutdown.cancelled().await;
+            }
+        });
         Ok(())
     }
 

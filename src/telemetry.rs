@@ -4,7 +4,11 @@ use std::io::IsTerminal as _;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use crate::traces::{self, Traces};
 
 /// What is logged, and how.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,22 +39,28 @@ impl Config {
     }
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process, and traces if there are any.
 ///
 /// # Errors
 ///
 /// If the filter is not one, or logging has been started before.
-pub(crate) fn init(config: &Config) -> Result<()> {
+pub(crate) fn init(config: &Config, traces: Option<&Traces>) -> Result<()> {
     let pretty = match config.format {
         Format::Json => false,
         Format::Pretty => true,
         Format::Auto => std::io::stdout().is_terminal(),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(config.filter()?);
-    let started = if pretty {
-        log.with_target(false).compact().try_init()
+    let filter = config.filter()?.add_directive(format!("{}=off", traces::TARGET).parse()?);
+    let log = tracing_subscriber::fmt::layer();
+    let log = if pretty {
+        log.with_target(false).compact().with_filter(filter).boxed()
     } else {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let log = log.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        log.with_filter(filter).boxed()
     };
+    let spans = Targets::new().with_target(traces::TARGET, tracing::Level::TRACE);
+    let exported =
+        traces.map(|it| tracing_opentelemetry::layer().with_tracer(it.tracer()).with_filter(spans));
+    let started = tracing_subscriber::registry().with(log).with(exported).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }

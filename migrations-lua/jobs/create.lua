@@ -1,14 +1,15 @@
 -- Creates a job: record, status, file list, session, owner's set, and the progress of each file.
--- KEYS[16] i2m:idempotency:{owner}:{hash of the key}, or absent
+-- KEYS[18] i2m:idempotency:{owner}:{hash of the key}, or absent
 -- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request
--- ARGV[8] number of files, then one JSON object a file, then three arguments a Celery task (see add_tasks)
+-- ARGV[8] webhook URL or ''   ARGV[9] number of files, then one JSON object a file, then three arguments a Celery
+-- task (see add_tasks)
 -- Returns {'created', created_at, id of the first stream entry} | {'exists', status of the present job}
 --   | {'replay', job id}: the same request came before   | {'conflict'}: another one came with its key
 use(JOBS_DB)
 if redis.call('EXISTS', JOB) == 1 then return { 'exists', redis.call('HGET', JOB, 'status') } end
 
-local IDEMPOTENCY = KEYS[16]
-local owner, params, fingerprint, total = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local IDEMPOTENCY = KEYS[18]
+local owner, params, fingerprint, webhook_url, total = ARGV[5], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
 if IDEMPOTENCY then
   local seen_print, seen_job = string.match(redis.call('GET', IDEMPOTENCY) or '', '^(%S+) (%S+)$')
   -- Of a job that is gone, the key is free again.
@@ -28,16 +29,17 @@ end
 redis.call('HSET', JOB, 'job_id', job_id, 'api_key_hash', owner, 'status', 'pending', 'total_files', total,
   'completed_files', 0, 'failed_files', 0, 'created_at', now, 'updated_at', now, 'attempt', 1)
 if params ~= '' then redis.call('HSET', JOB, 'params', params) end
+if webhook_url ~= '' then redis.call('HSET', JOB, 'webhook_url', webhook_url) end
 redis.call('EXPIRE', JOB, ttl)
 redis.call('SET', STATUS, 'pending', 'EX', ttl)
-redis.call('RPUSH', FILES, unpack(ARGV, 9, 8 + total))
+redis.call('RPUSH', FILES, unpack(ARGV, 10, 9 + total))
 redis.call('EXPIRE', FILES, ttl)
 redis.call('SET', SESSION, owner, 'EX', ttl)
 if IDEMPOTENCY then
   redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl)
   redis.call('HSET', JOB, 'idempotency', IDEMPOTENCY)
 end
-add_tasks(9 + total, 1)
+add_tasks(10 + total, 1)
 
 use(PROGRESS_DB)
 for i = 0, total - 1 do redis.call('SET', PERCENT .. file_name(i), '0', 'EX', ttl) end

@@ -3,6 +3,7 @@
 local job = load_job()
 if not job then return { 'missing' } end
 forget_tasks()
+forget_webhooks(job)
 local owner = redis.call('GET', SESSION) or job.owner
 local idempotency = redis.call('HGET', JOB, 'idempotency')
 local doomed = { JOB, STATUS, FILES, SESSION, STATES, TASKS }

@@ -1,7 +1,7 @@
 -- Stores the result of a file, counts it once, and ends the job with its last file.
 -- ARGV[5] file_id   ARGV[6] 'completed' | 'failed'   ARGV[7] attempt ('0': the present one)
 -- ARGV[8] result JSON   ARGV[9] error text or ''
--- Returns {'stored', job status} | {'duplicate', job status} | {'stale', file's attempt}
+-- Returns {'stored', job status, milestones} | {'duplicate', job status} | {'stale', file's attempt}
 --   | {'missing'} | {'refused', job status} | {'unknown_file', file_id}
 local job = load_job()
 if not job then return { 'missing' } end
@@ -40,4 +40,4 @@ if job.completed + job.failed >= job.total then
   end_job(job, states, job.status == 'cancelling' and 'cancelled' or 'completed', '')
 end
 renew(job)
-return { 'stored', job.status }
+return { 'stored', job.status, milestones }

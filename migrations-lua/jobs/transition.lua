@@ -1,6 +1,6 @@
 -- Moves a job to a new status, if its present one allows it.
 -- ARGV[5] new status   ARGV[6] error text or ''   ARGV[7..] statuses it may come from
--- Returns {'moved', new status} | {'refused', present status} | {'missing'}
+-- Returns {'moved', new status, milestones} | {'refused', present status} | {'missing'}
 -- Asking for the present status changes nothing and is 'moved': the same request may come twice.
 local job = load_job()
 if not job then return { 'missing' } end
@@ -26,4 +26,4 @@ else
   publish_job_event('job_' .. wanted, { status = wanted })
 end
 renew(job)
-return { 'moved', job.status }
+return { 'moved', job.status, milestones }

@@ -1,6 +1,6 @@
 -- Records progress of a job as a whole, from a worker that says nothing of files.
 -- ARGV[5] percent   ARGV[6] message ('' none, 'm' + text)
--- Returns {'recorded', 0 or 1} | {'missing'} | {'refused', status}
+-- Returns {'recorded', 0 or 1, milestones} | {'missing'} | {'refused', status}
 local job = load_job()
 if not job then return { 'missing' } end
 if ENDED[job.status] or job.status == 'cancelling' then return { 'refused', job.status } end
@@ -19,4 +19,4 @@ if message then fields[#fields + 1] = 'message'; fields[#fields + 1] = message e
 add_entry('', percent, unpack(fields))
 publish_progress('', percent, message)
 renew(job)
-return { 'recorded', 1 }
+return { 'recorded', 1, milestones }

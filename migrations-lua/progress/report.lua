@@ -1,6 +1,6 @@
 -- Records progress of one or more files of a job: percents, states and stream entries together.
 -- ARGV[5..] four a file: file_id, percent, attempt ('0': the present one), message ('' none, 'm' + text)
--- Returns {'recorded', n recorded, n ignored} | {'missing'} | {'refused', status} | {'unknown_file', file_id}
+-- Returns {'recorded', n recorded, n ignored, milestones} | {'missing'} | {'refused', status} | {'unknown_file', file_id}
 -- Ignored: an older attempt, a file that is finished, what changes nothing.
 local job = load_job()
 if not job then return { 'missing' } end
@@ -51,4 +51,4 @@ for _, it in ipairs(recorded) do
   publish_progress(it[1], it[2], it[3])
 end
 renew(job)
-return { 'recorded', #recorded, ignored }
+return { 'recorded', #recorded, ignored, milestones }

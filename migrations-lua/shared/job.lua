@@ -11,6 +11,7 @@
 -- KEYS[10] user_jobs: + owner, set; absent in a cluster, where an owner's set has a slot of its own
 -- KEYS[11] job:{id}:tasks hash                                  KEYS[12] i2m:task: + Celery task id
 -- KEYS[13] i2m:active sorted set    KEYS[14] i2m:outbox sorted set    KEYS[15] i2m:cancelling sorted set
+-- KEYS[16] i2m:webhooks sorted set  KEYS[17] i2m:webhook: + job id:attempt hash, and + :log list
 -- ARGV[1] 'numbered' | 'single' databases    ARGV[2] job id    ARGV[3] TTL in seconds
 -- ARGV[4] entries that the stream keeps      ARGV[5..] the script's own
 --
@@ -23,6 +24,7 @@
 local JOB, STATUS, FILES, RESULT, SESSION = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local PERCENT, STREAM, CACHED, STATES, OWNED = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local TASKS, TASK, ACTIVE, OUTBOX, CANCELLING = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local WEBHOOKS, WEBHOOK = KEYS[16], KEYS[17]
 local numbered, job_id, ttl, keep = ARGV[1] == 'numbered', ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local JOBS_DB, PROGRESS_DB, CACHE_DB = 1, 2, 4
@@ -57,6 +59,10 @@ end
 
 local now, now_ms = read_clock()
 
+-- What began and ended in this script, for metrics; a line each: 'began {since} {now}', 'ended {since} {now} {status}',
+-- of which {since} is the job's creation and the begin of its work, or '-' where that is not known.
+local milestones = ''
+
 local function file_name(index)
   return string.format('file_%03d', index)
 end
@@ -66,13 +72,13 @@ end
 local function load_job()
   use(JOBS_DB)
   local v = redis.call('HMGET', JOB, 'total_files', 'completed_files', 'failed_files', 'status', 'overall',
-    'ended_at', 'api_key_hash', 'attempt')
+    'ended_at', 'api_key_hash', 'attempt', 'created_at', 'started_at', 'webhook_url')
   local total = tonumber(v[1])
   if not total then return nil end
   return {
     total = total, completed = tonumber(v[2]) or 0, failed = tonumber(v[3]) or 0,
     status = v[4] or 'pending', overall = tonumber(v[5]) or 0, ended_at = v[6], owner = v[7],
-    attempt = tonumber(v[8]) or 1,
+    attempt = tonumber(v[8]) or 1, created_at = v[9], started_at = v[10], webhook_url = v[11],
   }
 end
 
@@ -174,6 +180,8 @@ local function begin_work(job)
   job.status = 'processing'
   set_status('processing')
   redis.call('HSETNX', JOB, 'started_at', now)
+  job.started_at = job.started_at or now
+  milestones = 'began ' .. (job.attempt == 1 and job.created_at or '-') .. ' ' .. now .. '\n'
   publish_job_event('job_processing', { status = 'processing' })
 end
 
@@ -218,6 +226,29 @@ local function forget_tasks()
   redis.call('ZREM', CANCELLING, job_id)
 end
 
+-- Queues the webhook that the job asks for at its end. What it says is settled here: a retry changes the job.
+-- i2m:webhooks has 'job id:attempt' by when it is due, i2m:webhook:{job id:attempt} what is sent, and how it went.
+local function queue_webhook(job, status, err)
+  if not job.webhook_url then return end
+  local of = job_id .. ':' .. job.attempt
+  local data = { job_id = job_id, status = status, attempt = job.attempt, total_files = job.total,
+    completed_files = job.completed, failed_files = job.failed, error = err ~= '' and err or nil }
+  local payload = cjson.encode({ type = 'job.' .. status, timestamp = now .. 'Z', data = data })
+  redis.call('HSET', WEBHOOK .. of, 'url', job.webhook_url, 'type', 'job.' .. status, 'payload', payload,
+    'state', 'pending', 'tries', 0, 'created_at', now)
+  redis.call('EXPIRE', WEBHOOK .. of, ttl)
+  redis.call('ZADD', WEBHOOKS, now_ms, of)
+  redis.call('EXPIRE', WEBHOOKS, ttl)
+end
+
+local function forget_webhooks(job)
+  for attempt = 1, job.attempt do
+    local of = job_id .. ':' .. attempt
+    redis.call('ZREM', WEBHOOKS, of)
+    redis.call('UNLINK', WEBHOOK .. of, WEBHOOK .. of .. ':log')
+  end
+end
+
 -- Ends the job: record, open files, and the terminal entries that close every stream. `err` may be ''.
 -- One or more failed files make a 'completed' job 'partial', and all of them make it 'failed'.
 local function end_job(job, states, status, err)
@@ -240,7 +271,9 @@ local function end_job(job, states, status, err)
   publish_job_event('job_' .. status, {
     status = status, total_files = job.total, completed_files = job.completed, failed_files = job.failed,
   })
+  queue_webhook(job, status, err)
   job.status = status
+  milestones = milestones .. 'ended ' .. (job.started_at or '-') .. ' ' .. now .. ' ' .. status .. '\n'
   renew(job, true)
 end
 

@@ -24,7 +24,7 @@ pub(crate) use self::{
 use crate::{
     error::Result,
     ids::{FileId, JobId},
-    redis::{Config as RedisConfig, Database, Redis, Server, Subscriber},
+    redis::{Config as RedisConfig, Database, Measured, Redis, Server, Subscriber},
     tasks::Tasks,
 };
 
@@ -67,9 +67,10 @@ impl Celery {
         if !config.enabled {
             return Ok(None);
         }
-        let connect = |url: &str| -> AnyResult<_> {
+        let connect = |url: &str, name| -> AnyResult<_> {
             let (address, database) = redis_config.server_and_database(url)?;
-            let server = Server::start(redis_config, &address, database, tasks)?;
+            let measured = Measured { metrics: &redis.metrics().redis, name };
+            let server = Server::start(redis_config, &address, database, tasks, measured)?;
             Ok((server, address, database))
         };
         let (broker, address, broker_database) = if config.broker_url.is_empty() {
@@ -79,13 +80,13 @@ impl Celery {
                 Database::Queue as u8,
             )
         } else {
-            connect(config.broker_url.expose()).context("celery.broker_url")?
+            connect(config.broker_url.expose(), "broker").context("celery.broker_url")?
         };
         let (results, result_address) = if config.result_url.is_empty() {
             (broker.clone(), address)
         } else {
             let (server, address, _) =
-                connect(config.result_url.expose()).context("celery.result_url")?;
+                connect(config.result_url.expose(), "results").context("celery.result_url")?;
             (server, address)
         };
         let patterns = vec!["celery-task-meta-*".to_owned(), heartbeat_channel(broker_database)];
@@ -96,7 +97,13 @@ impl Celery {
             results,
             args: serde_json::from_str(&config.args)?,
             kwargs: serde_json::from_str(&config.kwargs)?,
-            messages: Subscriber::start(redis_config, &result_address, patterns, tasks)?,
+            messages: Subscriber::start(
+                redis_config,
+                &result_address,
+                patterns,
+                tasks,
+                redis.metrics().redis.subscriber_gaps.clone(),
+            )?,
             config: config.clone(),
         }))))
     }
@@ -154,6 +161,7 @@ impl Celery {
     /// Hands over what a script has noted in the outbox. What fails now is done by [`Celery::send_outbox`].
     pub(crate) async fn send(&self, parcels: &[Parcel]) {
         if let Err(error) = self.try_send(parcels).await {
+            self.0.redis.metrics().celery.send_failures.inc();
             warn!(%error, n_tasks = parcels.len(), "could not hand over tasks yet; trying again soon");
         }
     }
@@ -163,6 +171,7 @@ impl Celery {
             return Ok(());
         }
         store::send(&self.0.broker, parcels).await?;
+        self.0.redis.metrics().celery.sent.inc_by(parcels.len() as u64);
         store::clear_outbox(&self.0.redis, parcels.iter().map(|it| it.task)).await
     }
 

@@ -19,16 +19,16 @@ use crate::{error::Result, ids::JobId, redis::Server};
 #[schema(as = Queue)]
 pub(crate) struct QueueReport {
     #[schema(example = "batch_processing")]
-    queue: String,
+    pub(crate) queue: String,
     /// Messages in all its priority lists.
     depth: u64,
     /// By priority step.
-    depth_by_priority: [u64; 4],
+    pub(crate) depth_by_priority: [u64; 4],
     /// Seconds since the job that waits longest was created or retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_age_seconds: Option<u64>,
     /// Messages of all queues that workers have taken and not acknowledged.
-    in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Seconds since the oldest of these was delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_in_flight_seconds: Option<u64>,

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, demo, telemetry};
+use crate::{App, Config, demo, telemetry, traces::Traces};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -113,7 +113,8 @@ impl Cli {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    telemetry::init(&config.log)?;
+    let traces = config.traces.is_enabled().then(|| Traces::start(&config.traces)).transpose()?;
+    telemetry::init(&config.log, traces.as_ref())?;
     let is_development = config.environment == crate::Deployment::Development;
     let stop = stop_signal()?;
     let app = App::bind(config).await?;
@@ -122,7 +123,11 @@ async fn serve(config: Config) -> Result<()> {
     if is_development {
         std::io::stdout().write_all(demo::welcome(address).as_bytes())?;
     }
-    app.run(stop).await
+    let ended = app.run(stop).await;
+    if let Some(traces) = traces {
+        traces.finish();
+    }
+    ended
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>> {

@@ -1,22 +1,62 @@
 //! Probes for Kubernetes, and the report on Redis for people.
 
+mod info;
 mod report;
 pub(crate) mod routes;
+mod slow;
+mod store;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
+use anyhow::{Result as AnyResult, bail};
 use chrono::{DateTime, Utc};
-use fred::interfaces::ClientLike as _;
-use fred::types::InfoKind;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Mutex, time::timeout};
 
 pub(crate) use self::report::Report;
+use self::{
+    info::Info,
+    report::{DatabaseCheck, Findings},
+};
 use crate::{
-    error::Result,
+    config::check_between,
+    error::{Error, Result},
     redis::{Database, Redis},
 };
+
+/// When Redis is well.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The longest that the report waits for Redis.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// The part of `maxmemory` above which memory is short.
+    pub memory_warning: f64,
+    /// How far replicas may be behind.
+    #[serde(with = "humantime_serde")]
+    pub max_replication_lag: Duration,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> AnyResult<()> {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        check_between("deadline", self.deadline, ms(10), ms(60_000))?;
+        check_between("max_replication_lag", self.max_replication_lag, secs(1), secs(86_400))?;
+        if !(0.0..=1.0).contains(&self.memory_warning) {
+            bail!("memory_warning is {}; it has to be between 0 and 1", self.memory_warning);
+        }
+        Ok(())
+    }
+}
 
 /// What probes ask. Cheap to clone.
 #[derive(Clone)]
@@ -24,15 +64,24 @@ pub(crate) struct Health(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
+    config: Config,
     has_started: AtomicBool,
     is_draining: AtomicBool,
     since: DateTime<Utc>,
+    /// The last findings; who asks at the same time shares them, so that asking often costs Redis little.
+    last: Mutex<Option<(Instant, Arc<Findings>)>>,
 }
 
 impl Health {
-    pub(crate) fn new(redis: Redis) -> Self {
-        let (has_started, is_draining) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Inner { redis, has_started, is_draining, since: Utc::now() }))
+    pub(crate) fn new(redis: Redis, config: Config) -> Self {
+        Self(Arc::new(Inner {
+            redis,
+            config,
+            has_started: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            since: Utc::now(),
+            last: Mutex::default(),
+        }))
     }
 
     /// From now on the service is not ready: it is about to stop.
@@ -53,30 +102,56 @@ impl Health {
         started
     }
 
-    /// Asks Redis how it is, within the command timeout.
+    /// How Redis is, as of a moment ago at most.
     pub(crate) async fn report(&self) -> Report {
-        let started = std::time::Instant::now();
-        let ping = self
-            .0
-            .redis
-            .call(Database::Jobs, |client| async move { client.ping::<String>(None).await })
-            .await;
-        let ping = ping.map(|_| started.elapsed());
-        let info = if ping.is_ok() { self.info().await } else { Ok(String::new()) };
-        let mut report = Report::new(&ping, &info, self.is_draining(), self.0.since);
+        const FRESH: Duration = Duration::from_millis(100);
+        let mut last = self.0.last.lock().await;
+        let findings = match &*last {
+            Some((at, findings)) if at.elapsed() < FRESH => findings.clone(),
+            _ => {
+                let findings = Arc::new(self.find_out().await);
+                *last = Some((Instant::now(), findings.clone()));
+                findings
+            }
+        };
+        drop(last);
+        let mut report = Report::new(&findings, &self.0.config, self.is_draining(), self.0.since);
         if let Some(replicas) = self.0.redis.replica_reports() {
             report.add("replicas", &replicas);
         }
         report
     }
 
-    async fn info(&self) -> Result<String> {
-        self.0
-            .redis
-            .call(
-                Database::Jobs,
-                |client| async move { client.info(Some(InfoKind::Default)).await },
-            )
-            .await
+    /// Asks every database whether it answers and takes writes, and Redis how it is.
+    async fn find_out(&self) -> Findings {
+        let redis = &self.0.redis;
+        let deadline = Instant::now() + self.0.config.deadline;
+        let pings = join_all(Database::ALL.map(|it| async move {
+            let started = Instant::now();
+            within(deadline, store::ping(redis, it)).await.map(|()| started.elapsed())
+        }));
+        let (pings, info) = tokio::join!(pings, within(deadline, store::info(redis)));
+        // A replica refuses writes, and being told so would make the client look for another server.
+        let is_replica = info.as_ref().is_ok_and(|it| Info::parse(it).is_replica());
+        let writes =
+            join_all(Database::ALL.iter().zip(&pings).map(|(database, ping)| async move {
+                match ping {
+                    Ok(_) if !is_replica => within(deadline, store::write(redis, *database)).await,
+                    Ok(_) => Err(Error::RedisUnavailable("READONLY".to_owned())),
+                    Err(_) => Err(Error::RedisUnavailable("not connected".to_owned())),
+                }
+            }))
+            .await;
+        let checks = Database::ALL.into_iter().zip(pings.into_iter().zip(writes));
+        let databases =
+            checks.map(|(database, (ping, write))| DatabaseCheck { database, ping, write });
+        Findings { databases: databases.collect(), info }
     }
+}
+
+async fn within<T>(deadline: Instant, asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    timeout(left, asking)
+        .await
+        .unwrap_or_else(|_| Err(Error::RedisUnavailable("no answer in time".to_owned())))
 }

@@ -1,25 +1,37 @@
-//! The seed's health report: ping, memory, clients, persistence, replication.
+//! The seed's health report: what was found, and in one word what that means.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::error::Result;
-
-const MIB: f64 = 1024.0 * 1024.0;
+use super::{Config, info::Info};
+use crate::{error::Result, redis::Database};
 
 /// The worst that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Healthy,
-    /// Works, and someone should look.
+    /// Answers, and someone should look: `problems` says at what.
     Degraded,
     /// Cannot serve.
     Unhealthy,
+}
+
+/// What Redis answered.
+pub(super) struct Findings {
+    pub(super) databases: Vec<DatabaseCheck>,
+    pub(super) info: Result<String>,
+}
+
+pub(super) struct DatabaseCheck {
+    pub(super) database: Database,
+    /// How long an answer took.
+    pub(super) ping: Result<Duration>,
+    pub(super) write: Result<()>,
 }
 
 /// The body of `/health`.
@@ -33,53 +45,59 @@ pub(crate) struct Report {
     version: &'static str,
     timestamp: DateTime<Utc>,
     uptime_seconds: i64,
+    /// In words, for people; empty when all is well.
+    #[schema(example = json!([]))]
+    problems: Vec<String>,
     #[schema(example = json!({"ping": {"status": "ok", "response_time_ms": 0.2}}))]
     checks: Map<String, Value>,
 }
 
 impl Report {
     pub(super) fn new(
-        ping: &Result<Duration>,
-        info: &Result<String>,
+        findings: &Findings,
+        config: &Config,
         is_draining: bool,
         since: DateTime<Utc>,
     ) -> Self {
-        let mut checks = Map::new();
-        let mut status = if is_draining { Verdict::Degraded } else { Verdict::Healthy };
-        if let Ok(took) = ping {
-            checks.insert(
-                "ping".into(),
-                json!({"status": "ok", "response_time_ms": took.as_secs_f64() * 1000.0}),
-            );
-        } else {
-            checks.insert(
-                "ping".into(),
-                json!({"status": "error", "error": "Redis does not answer"}),
-            );
-            status = Verdict::Unhealthy;
+        let mut problems: Vec<String> = Vec::new();
+        if is_draining {
+            problems.push("the service is about to stop".to_owned());
         }
-        match info {
-            Ok(info) if !info.is_empty() => {
-                let info = Info::parse(info);
-                if let Some(reason) = info.refuses_writes() {
-                    checks.insert("writes".into(), json!({"status": "error", "error": reason}));
-                    status = Verdict::Unhealthy;
-                }
-                checks.extend(info.sections());
-            }
-            Ok(_) => (),
-            Err(_) => {
-                checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
-                status = if status == Verdict::Unhealthy { status } else { Verdict::Degraded };
-            }
+        let is_down = findings.databases.iter().any(|it| it.ping.is_err());
+        if is_down {
+            problems.push("Redis does not answer".to_owned());
+        }
+        let refusal = findings.databases.iter().find_map(DatabaseCheck::refusal);
+        problems.extend(refusal.map(|it| format!("writes are refused: {it}")));
+        let mut checks = Map::new();
+        checks.insert("ping".to_owned(), findings.ping());
+        let writes = match refusal {
+            _ if is_down => json!({"status": "error", "error": "Redis does not answer"}),
+            Some(reason) => json!({"status": "error", "error": reason}),
+            None => json!({"status": "ok"}),
+        };
+        checks.insert("writes".to_owned(), writes);
+        let info = findings.info.as_deref().ok().map(Info::parse);
+        checks.insert("databases".to_owned(), findings.databases(info.as_ref()));
+        if let Some(info) = &info {
+            problems.extend(info.problems(config));
+            checks.extend(info.sections(config));
+        } else {
+            problems.push("INFO failed".to_owned());
+            checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
         }
         let now = Utc::now();
         Self {
-            status,
+            status: match (is_down, problems.is_empty()) {
+                (true, _) => Verdict::Unhealthy,
+                (false, false) => Verdict::Degraded,
+                (false, true) => Verdict::Healthy,
+            },
             service: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             timestamp: now,
             uptime_seconds: (now - since).num_seconds(),
+            problems,
             checks,
         }
     }
@@ -92,71 +110,54 @@ impl Report {
     }
 }
 
-/// The answer of INFO, by field.
-struct Info<'a>(HashMap<&'a str, &'a str>);
-
-impl<'a> Info<'a> {
-    fn parse(text: &'a str) -> Self {
-        Self(text.lines().filter_map(|it| it.trim_end().split_once(':')).collect())
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-
-    fn count(&self, name: &str) -> u64 {
-        self.text(name).parse().unwrap_or(0)
-    }
-
-    fn number(&self, name: &str) -> f64 {
-        self.text(name).parse().unwrap_or(0.0)
-    }
-
-    /// Why a write would fail now, if it would.
-    fn refuses_writes(&self) -> Option<&'static str> {
-        let limit = self.number("maxmemory");
-        if self.text("role") == "slave" {
-            Some("this Redis is a replica")
-        } else if limit > 0.0
-            && self.text("maxmemory_policy") == "noeviction"
-            && self.number("used_memory") >= limit
-        {
-            Some("Redis is out of memory")
-        } else {
-            None
+impl Findings {
+    /// The seed's one ping: the slowest.
+    fn ping(&self) -> Value {
+        let pings: Result<Vec<_>, _> = self.databases.iter().map(|it| it.ping.as_ref()).collect();
+        match pings.ok().and_then(|it| it.into_iter().max().copied()) {
+            Some(took) => json!({"status": "ok", "response_time_ms": millis(took)}),
+            None => json!({"status": "error", "error": "Redis does not answer"}),
         }
     }
 
-    fn sections(&self) -> Map<String, Value> {
-        let sections = json!({
-            "memory": {
-                "used_memory_mb": self.number("used_memory") / MIB,
-                "used_memory_peak_mb": self.number("used_memory_peak") / MIB,
-                "used_memory_rss_mb": self.number("used_memory_rss") / MIB,
-                "mem_fragmentation_ratio": self.number("mem_fragmentation_ratio"),
-                "maxmemory_policy": self.text("maxmemory_policy"),
-            },
-            "clients": {
-                "connected_clients": self.count("connected_clients"),
-                "blocked_clients": self.count("blocked_clients"),
-            },
-            "persistence": {
-                "rdb_last_save_time": self.count("rdb_last_save_time"),
-                "aof_enabled": self.text("aof_enabled") == "1",
-                "loading": self.text("loading") == "1",
-            },
-            "replication": {
-                "role": self.text("role"),
-                "connected_slaves": self.count("connected_slaves"),
-            },
-            "server": {
-                "redis_version": self.text("redis_version"),
-                "uptime_in_seconds": self.count("uptime_in_seconds"),
-            },
-        });
-        match sections {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        }
+    fn databases(&self, info: Option<&Info<'_>>) -> Value {
+        let check = |it: &DatabaseCheck| {
+            let number = it.database as u8;
+            let mut found = match &it.ping {
+                Ok(took) => json!({"status": "ok", "response_time_ms": millis(*took)}),
+                Err(_) => json!({"status": "error", "error": "it does not answer"}),
+            };
+            found["database"] = json!(number);
+            found["writes"] = json!(if it.write.is_ok() { "ok" } else { "error" });
+            if let Some((keys, with_ttl)) = info.map(|it| it.keys(number)) {
+                found["keys"] = json!(keys);
+                found["keys_with_ttl"] = json!(with_ttl);
+            }
+            (it.database.as_str().to_owned(), found)
+        };
+        Value::Object(self.databases.iter().map(check).collect())
     }
+}
+
+impl DatabaseCheck {
+    /// Why it answers and takes no writes, in words of ours.
+    fn refusal(&self) -> Option<&'static str> {
+        const KNOWN: [(&str, &str); 5] = [
+            ("OOM", "Redis is out of memory"),
+            ("READONLY", "this Redis is a replica"),
+            ("MISCONF", "Redis cannot save its data to disk"),
+            ("NOREPLICAS", "too few replicas are in sync"),
+            ("NOPERM", "the Redis user of this service may not write"),
+        ];
+        let error = match (&self.ping, &self.write) {
+            (Ok(_), Err(error)) => error.to_string(),
+            _ => return None,
+        };
+        let known = KNOWN.iter().find(|it| error.contains(it.0));
+        Some(known.map_or("a write failed", |it| it.1))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

@@ -1,20 +1,22 @@
-//! `/livez`, `/readyz`, `/startupz`, `/health`: for Kubernetes and for people, without a key.
+//! `/livez`, `/readyz`, `/startupz`, `/health`: for Kubernetes and for people, without a key; and the slow log.
 
 use axum::{
     extract::State,
     http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Health,
     report::{Report, Verdict},
+    slow, store,
 };
 use crate::{
-    http::{Json, also_at},
+    auth::Admin,
+    http::{Json, Problem, Query, also_at},
     state::AppState,
 };
 
@@ -31,6 +33,11 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         .routes(also_at("/api/v1/health/readiness", routes!(ready)))
 }
 
+/// What only operators may ask.
+pub(crate) fn admin_router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(slow_queries))
+}
+
 /// The answer of a probe.
 #[derive(Serialize, ToSchema)]
 struct Probe<'a> {
@@ -44,9 +51,15 @@ struct Probe<'a> {
 
 #[derive(Serialize, ToSchema)]
 struct Check {
-    #[schema(example = "redis")]
-    name: &'static str,
+    #[schema(example = "redis:jobs")]
+    name: String,
     ok: bool,
+}
+
+impl Check {
+    fn new(name: &str, ok: bool) -> Self {
+        Self { name: name.to_owned(), ok }
+    }
 }
 
 /// Read by hand: `?verbose` has no value.
@@ -63,29 +76,25 @@ struct ProbeQuery {
 /// Says nothing of Redis: a restart here would not mend it there.
 #[utoipa::path(get, path = "/livez", tag = "health", params(ProbeQuery), responses((status = 200, body = Probe)))]
 async fn live(uri: Uri) -> Response {
-    probe(&uri, &[Check { name: "process", ok: true }])
+    probe(&uri, &[Check::new("process", true)])
 }
 
 /// Whether requests can be served
 #[utoipa::path(get, path = "/readyz", tag = "health", params(ProbeQuery), responses(
     (status = 200, body = Probe), (status = 503, description = "Not now.", body = Probe)))]
 async fn ready(State(health): State<Health>, uri: Uri) -> Response {
-    let is_up = health.0.redis.is_up();
-    probe(
-        &uri,
-        &[
-            Check { name: "redis", ok: is_up },
-            Check { name: "started", ok: health.has_started() },
-            Check { name: "not_draining", ok: !health.is_draining() },
-        ],
-    )
+    let mut checks: Vec<Check> =
+        health.0.redis.parts().map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
+    checks.push(Check::new("started", health.has_started()));
+    checks.push(Check::new("not_draining", !health.is_draining()));
+    probe(&uri, &checks)
 }
 
 /// Whether Redis was reached once
 #[utoipa::path(get, path = "/startupz", tag = "health", params(ProbeQuery), responses(
     (status = 200, body = Probe), (status = 503, description = "Not yet.", body = Probe)))]
 async fn started(State(health): State<Health>, uri: Uri) -> Response {
-    probe(&uri, &[Check { name: "redis_reached", ok: health.has_started() }])
+    probe(&uri, &[Check::new("redis_reached", health.has_started())])
 }
 
 /// Report how the service and its Redis are
@@ -98,6 +107,50 @@ async fn health(State(health): State<Health>) -> Response {
         Verdict::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(report)).into_response()
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SlowQuery {
+    /// How many at most, 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 10)]
+    num: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct SlowQueries {
+    slow_queries: Vec<slow::SlowQuery>,
+}
+
+/// Read Redis' slow log
+///
+/// Commands with their keys; of values only their length is told.
+#[utoipa::path(get, path = "/api/v1/admin/slow-queries", tag = "admin", security(("key" = ["admin"])),
+    params(SlowQuery), responses((status = 200, body = SlowQueries),
+    (status = 501, description = "NOT_PERMITTED_BY_REDIS", body = crate::http::ProblemBody)))]
+async fn slow_queries(
+    State(health): State<Health>,
+    _: Admin,
+    Query(query): Query<SlowQuery>,
+) -> Result<Json<SlowQueries>, Problem> {
+    const MAX: u64 = 100;
+    let num = match query.num {
+        None => 10,
+        Some(num @ 1..=MAX) => num,
+        Some(num) => {
+            return Err(Problem::invalid(format!("num: {num} is not between 1 and {MAX}")));
+        }
+    };
+    let entries = store::slow_log(&health.0.redis, num).await.map_err(|error| {
+        if error.to_string().contains("NOPERM") {
+            let detail = "the Redis user of this service may not read the slow log; ACL SETUSER … +slowlog|get lets it";
+            return Problem::new(StatusCode::NOT_IMPLEMENTED, "NOT_PERMITTED_BY_REDIS", detail);
+        }
+        error.into()
+    })?;
+    let slow_queries = entries.into_array().into_iter().filter_map(slow::SlowQuery::parse);
+    Ok(Json(SlowQueries { slow_queries: slow_queries.collect() }))
 }
 
 /// `ok` or `not ok`; with `?verbose`, each check.

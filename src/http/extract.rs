@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Problem;
-use crate::ids::{FileId, JobId, ModelId, Resource};
+use crate::ids::{FileId, JobId, MetricName, ModelId, Resource};
 
 /// The largest body of a request, left in its extensions by the router.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +120,12 @@ pub(crate) trait FromPath: Sized {
 }
 
 impl FromPath for JobId {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok(segment(segments, 0).parse()?)
+    }
+}
+
+impl FromPath for MetricName {
     fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
         Ok(segment(segments, 0).parse()?)
     }

@@ -111,6 +111,7 @@ impl From<Error> for Problem {
             Error::ModelNotFound(model) => {
                 Self::missing(&error, "MODEL_NOT_FOUND", "model_id", model)
             }
+            Error::NoMetric(_) => Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string()),
             Error::IdempotencyConflict => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_CONFLICT", error.to_string())
             }

@@ -3,6 +3,7 @@
 mod body;
 mod download;
 mod list;
+mod milestones;
 mod model;
 mod new_job;
 mod result;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::new_job::Checked;
 pub(crate) use self::{
     list::{Cursor, Filter, Page, Summary},
+    milestones::count as count_milestones,
     model::{Job, JobFile, parse_percent},
     new_job::NewJob,
     result::FileResult,
@@ -31,6 +33,7 @@ use crate::{
     config::check_between,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex},
+    metrics::Metrics,
     redis::{Redis, Retention},
 };
 
@@ -91,6 +94,11 @@ impl Jobs {
         celery: Option<Celery>,
     ) -> Self {
         Self { redis, config, retention, celery }
+    }
+
+    /// What the process measures.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.redis.metrics()
     }
 
     /// Creates a job for `owner` and hands it to workers. The flag says that the same request had made it before.
@@ -199,16 +207,16 @@ impl Jobs {
         Ok(overdue.len())
     }
 
-    /// Begins a new attempt of the files that did not succeed, and of no others.
+    /// Begins a new attempt of the files that did not succeed, and of no others. `traceparent` is the request's.
     ///
     /// # Errors
     ///
     /// [`Error::WrongStatus`] for a job that is not over, or has nothing to retry.
-    pub(crate) async fn retry(&self, id: JobId) -> Result<Job> {
+    pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Job> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
             let job = self.get(id).await?;
-            let tasks = self.retry_tasks(&job)?;
+            let tasks = self.retry_tasks(&job, traceparent)?;
             if store::retry(&self.redis, self.retention, id, job.attempt, &tasks).await? {
                 if let Some(celery) = &self.celery {
                     celery.send(&tasks).await;
@@ -219,7 +227,7 @@ impl Jobs {
         self.get(id).await
     }
 
-    fn retry_tasks(&self, job: &Job) -> Result<Vec<Parcel>> {
+    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<Parcel>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let open = job.files.iter().filter(|it| it.status != FileStatus::Completed);
         let params = job.params.clone().unwrap_or_default();
@@ -228,7 +236,7 @@ impl Jobs {
             attempt: job.attempt + 1,
             files: open.map(|it| (it.file_id, it.to_order())).collect(),
             params: &params,
-            traceparent: None,
+            traceparent,
         })
     }
 

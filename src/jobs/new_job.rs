@@ -20,6 +20,8 @@ pub(crate) struct NewJob {
     /// What the worker shall do with the files; passed on as it is.
     #[serde(default)]
     params: Map<String, Value>,
+    /// Told when the job has ended.
+    webhook_url: Option<String>,
 }
 
 /// A name and no path, 1 to 255 bytes.
@@ -68,18 +70,25 @@ pub(super) struct Checked {
     pub(super) files: Vec<String>,
     /// A JSON object, or empty.
     pub(super) params: String,
+    /// A URL, or empty.
+    pub(super) webhook_url: String,
 }
 
 impl Checked {
     /// The same for requests that ask for the same.
     pub(super) fn fingerprint(&self) -> Sha256Hex {
-        Sha256Hex::of(&format!("{}\n{}", self.files.join("\n"), self.params))
+        Sha256Hex::of(&format!("{}\n{}\n{}", self.files.join("\n"), self.params, self.webhook_url))
     }
 }
 
 impl NewJob {
     pub(super) fn params(&self) -> &Map<String, Value> {
         &self.params
+    }
+
+    /// Where the job's end is to be told; not yet checked.
+    pub(super) fn webhook_url(&self) -> Option<&str> {
+        self.webhook_url.as_deref()
     }
 
     pub(super) fn check(&self, config: &Config) -> Result<Checked> {
@@ -94,7 +103,11 @@ impl NewJob {
                 .map_err(|reason| Error::Invalid(format!("files[{index}].{reason}")))?;
             file.to_json(FileId::from_index(index))
         });
-        Ok(Checked { files: files.collect::<Result<_>>()?, params: self.params_json(config)? })
+        Ok(Checked {
+            files: files.collect::<Result<_>>()?,
+            params: self.params_json(config)?,
+            webhook_url: self.webhook_url.clone().unwrap_or_default(),
+        })
     }
 
     fn params_json(&self, config: &Config) -> Result<String> {

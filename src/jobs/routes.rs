@@ -23,6 +23,8 @@ use crate::{
     http::{Json, Path, Problem, Query},
     ids::{FileId, JobId, Sha256Hex},
     state::AppState,
+    traces::traceparent,
+    webhooks::{Webhook, Webhooks},
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
@@ -34,6 +36,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(cancel))
         .routes(routes!(retry))
         .routes(routes!(ticket))
+        .routes(routes!(webhooks))
         .routes(routes!(files))
         .routes(routes!(file))
         .routes(routes!(finish, result))
@@ -52,18 +55,20 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         (status = 422, description = "TOO_MANY_FILES, IDEMPOTENCY_CONFLICT"),
     ))]
 async fn create(
-    State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(state): State<AppState>,
     Client(caller): Client,
     headers: HeaderMap,
     Json(new): Json<NewJob>,
 ) -> Result<Response, Problem> {
+    if let Some(url) = new.webhook_url() {
+        state.webhooks.check(url)?;
+    }
     let circumstances = Circumstances {
         idempotency: idempotency_key(&headers)?,
         traceparent: traceparent(&headers),
     };
-    let (job, is_replay) = jobs.create(&caller.hash, &new, &circumstances).await?;
-    let body = JobBody::of(job, &tickets).await?;
+    let (job, is_replay) = state.jobs.create(&caller.hash, &new, &circumstances).await?;
+    let body = JobBody::of(job, &state.tickets).await?;
     let location = HeaderValue::try_from(&body.links.itself).ok();
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
     if let Some(location) = location {
@@ -91,14 +96,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Sha256Hex>> {
         )));
     }
     Ok(Some(Sha256Hex::of(key)))
-}
-
-/// A `traceparent` of W3C Trace Context, if it looks like one.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    const LEN: usize = 55;
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let is_sane = text.len() == LEN && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    is_sane.then(|| text.to_owned())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -192,9 +189,10 @@ async fn retry(
     State(tickets): State<Tickets>,
     Client(caller): Client,
     Path(id): Path<JobId>,
+    headers: HeaderMap,
 ) -> Result<Json<JobBody>, Problem> {
     jobs.get_for(&caller, id).await?;
-    let job = jobs.retry(id).await?;
+    let job = jobs.retry(id, traceparent(&headers).as_deref()).await?;
     Ok(Json(JobBody::of(job, &tickets).await?))
 }
 
@@ -265,6 +263,28 @@ async fn ticket(
     let job = jobs.get_for(&caller, id).await?;
     let ticket = tickets.issue(job.id).await?.as_str().to_owned();
     Ok(Json(TicketBody { stream: body::stream_link(id, &ticket), ticket }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobWebhooks)]
+struct WebhooksBody {
+    job_id: JobId,
+    webhooks: Vec<Webhook>,
+}
+
+/// List the webhooks of a job, and what became of them
+///
+/// One for each attempt that ended; none, if the job was created without `webhook_url`.
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/webhooks", tag = "jobs", security(("key" = ["client"])),
+    responses((status = 200, body = WebhooksBody)))]
+async fn webhooks(
+    State(jobs): State<Jobs>,
+    State(webhooks): State<Webhooks>,
+    Client(caller): Client,
+    Path(job_id): Path<JobId>,
+) -> Result<Json<WebhooksBody>, Problem> {
+    jobs.get_for(&caller, job_id).await?;
+    Ok(Json(WebhooksBody { job_id, webhooks: webhooks.of_job(job_id).await? }))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -48,7 +48,13 @@ impl Jobs {
         if !caller.may_see(owner.as_ref()) {
             return Err(Error::JobNotFound(id));
         }
-        Ok(CachedStatus { json, is_hit: outcome == "hit" })
+        let (is_hit, cache) = (outcome == "hit", &self.redis.metrics().cache);
+        if is_hit {
+            cache.hit.inc()
+        } else {
+            cache.miss.inc()
+        };
+        Ok(CachedStatus { json, is_hit })
     }
 
     /// What the script says: on a replica if one has the status cached, else on the primary.

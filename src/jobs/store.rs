@@ -13,6 +13,7 @@ use fred::{
 };
 
 use super::{
+    milestones,
     model::{Job, JobFile, parse_percent, parse_time},
     new_job::Checked,
     status::Status,
@@ -73,6 +74,7 @@ pub(super) async fn create(
         Value::from(new.owner.as_str()),
         Value::from(new.checked.params.as_str()),
         Value::from(new.checked.fingerprint().as_str()),
+        Value::from(new.checked.webhook_url.as_str()),
         Value::from(new.checked.files.len().to_string()),
     ];
     args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
@@ -82,6 +84,7 @@ pub(super) async fn create(
         CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["created", created_at, first_event] => {
+            redis.metrics().jobs.created.inc();
             let mut job = Job::new(new.id, new.owner, new.checked);
             job.created_at = parse_time(created_at);
             job.updated_at = job.created_at;
@@ -193,7 +196,11 @@ pub(super) async fn finish_file(
     let answer: Vec<Option<String>> = FINISH_FILE.run_on_job(redis, job, retention, args).await?;
     let said = answer.get(1).cloned().flatten().unwrap_or_default();
     match answer.first().and_then(Option::as_deref) {
-        Some("stored" | "duplicate") => Ok(Status::from_stored(&said)),
+        Some("stored" | "duplicate") => {
+            let milestones = answer.get(2).cloned().flatten().unwrap_or_default();
+            milestones::count(&redis.metrics().jobs, &milestones);
+            Ok(Status::from_stored(&said))
+        }
         Some("missing") => Err(Error::JobNotFound(job)),
         Some("unknown_file") => Err(Error::FileNotFound { job, file }),
         Some("stale") => Err(Error::StaleAttempt { file, present: said.parse().unwrap_or(0) }),
@@ -216,7 +223,9 @@ pub(super) async fn transition(
 ) -> Result<Status> {
     let mut args = vec![Value::from(to.as_str()), Value::from(error)];
     args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
-    let (outcome, status) = tagged(TRANSITION.run_on_job(redis, job, retention, args).await?);
+    let answer: Vec<String> = TRANSITION.run_on_job(redis, job, retention, args).await?;
+    milestones::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    let (outcome, status) = tagged(answer);
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
         "missing" => Err(Error::JobNotFound(job)),
@@ -230,7 +239,9 @@ pub(super) async fn settle(
     retention: Retention,
     job: JobId,
 ) -> Result<Option<Status>> {
-    let (outcome, status) = tagged(SETTLE.run_on_job(redis, job, retention, Vec::new()).await?);
+    let answer: Vec<String> = SETTLE.run_on_job(redis, job, retention, Vec::new()).await?;
+    milestones::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    let (outcome, status) = tagged(answer);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
 }
 

@@ -14,7 +14,7 @@ use super::{report::Report, view::Entry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
-    jobs::Status,
+    jobs::{Status, count_milestones},
     redis::{Database, Redis, Retention, Script, job_key, stream_key},
 };
 
@@ -58,7 +58,10 @@ pub(super) async fn report(
     let number = |i: usize| answer.get(i).and_then(Value::as_u64).unwrap_or(0);
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
-        "recorded" => Ok(Recorded { recorded: number(1), ignored: number(2) }),
+        "recorded" => {
+            count_milestones(&redis.metrics().jobs, &text(3));
+            Ok(Recorded { recorded: number(1), ignored: number(2) })
+        }
         "missing" => Err(Error::JobNotFound(job)),
         "unknown_file" => {
             let file = text(1).parse::<FileId>()?;
@@ -81,7 +84,10 @@ pub(super) async fn report_overall(
     let answer: Vec<Value> = OVERALL.run_on_job(redis, job, retention, args).await?;
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
-        "recorded" => Ok(()),
+        "recorded" => {
+            count_milestones(&redis.metrics().jobs, &text(2));
+            Ok(())
+        }
         "missing" => Err(Error::JobNotFound(job)),
         _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
     }

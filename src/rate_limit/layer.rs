@@ -38,7 +38,9 @@ pub(crate) async fn enforce(
     let caller = Caller::from_request_parts(&mut parts, &state).await.ok();
     let address = address_of(limiter, &parts);
     let mut charges = limiter.charges(caller.as_ref(), address, group);
+    let metrics = &limiter.0.redis.metrics().limiter;
     if charges.is_empty() {
+        metrics.unlimited.inc();
         return next.run(rejoin(parts, body, caller)).await;
     }
     let body = match count_files(limiter, &mut charges, &parts, body, caller.is_some()).await {
@@ -46,7 +48,9 @@ pub(crate) async fn enforce(
         Err(problem) => return problem.into_response(),
     };
     let retry = limiter.0.stream_retry;
-    match limiter.charge(&charges).await {
+    let verdict = limiter.charge(&charges).await;
+    verdict.count_in(metrics);
+    match verdict {
         Verdict::Unlimited => next.run(rejoin(parts, body, caller)).await,
         Verdict::Admitted(standings) => {
             let response = next.run(rejoin(parts, body, caller)).await;

@@ -32,6 +32,7 @@ use crate::{
     auth::{Caller, Role},
     error::{Error, Result},
     ids::Sha256Hex,
+    metrics::Limiter as Metrics,
     redis::Redis,
 };
 
@@ -85,6 +86,17 @@ enum Verdict {
     Refused(Standings),
     /// Redis cannot say, and a policy lets nobody in without.
     Undecided(Error),
+}
+
+impl Verdict {
+    fn count_in(&self, metrics: &Metrics) {
+        match self {
+            Self::Unlimited => metrics.unlimited.inc(),
+            Self::Admitted(_) => metrics.admitted.inc(),
+            Self::Refused(_) => metrics.refused.inc(),
+            Self::Undecided(_) => metrics.undecided.inc(),
+        };
+    }
 }
 
 #[derive(Default)]
@@ -179,6 +191,9 @@ impl RateLimiter {
             Err(error) => return self.without_redis(charges, error),
         };
         if self.0.config.shadow {
+            if !answer.is_admitted {
+                self.0.redis.metrics().limiter.would_refuse.inc();
+            }
             if !answer.is_admitted
                 && let Some(times) = self.0.shadowed.due()
             {
@@ -226,6 +241,7 @@ impl RateLimiter {
 
     /// Decides by each policy's own rule for when Redis cannot.
     fn without_redis(&self, charges: &[Charge<'_>], error: Error) -> Verdict {
+        self.0.redis.metrics().limiter.degraded.inc();
         if let Some(times) = self.0.degraded.due() {
             warn!(times, %error, "limits are not counted in Redis");
         }

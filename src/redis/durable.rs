@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::{
     Address, Config, Database, Server,
     address::Node,
-    server::{Failure, Twice},
+    server::{Failure, Measured, Twice},
 };
 use crate::{error::Error, tasks::Tasks};
 
@@ -37,12 +37,13 @@ impl Durable {
         address: &Address,
         replicas: watch::Receiver<Vec<Node>>,
         tasks: &Tasks,
+        measured: Measured<'_>,
     ) -> anyhow::Result<Self> {
         // A connection waits for one write after the other: about a millisecond each.
         const CONNECTIONS: usize = 4;
         let config = Config { pool_size: config.pool_size.max(CONNECTIONS), ..config.clone() };
         Ok(Self {
-            server: Server::start(&config, address, Database::Jobs as u8, tasks)?,
+            server: Server::start(&config, address, Database::Jobs as u8, tasks, measured)?,
             min_replicas: config.min_replicas,
             replicas,
             wait_timeout: config.wait_timeout,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use fred::types::Key;
 
-use crate::ids::{FileId, JobId, ModelId, Resource, Sha256Hex, Tag};
+use crate::ids::{FileId, JobId, MetricName, ModelId, Resource, Sha256Hex, Tag};
 
 /// Celery task ids by their last sign of life, in the jobs database.
 pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
@@ -12,6 +12,10 @@ pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
 pub(crate) const OUTBOX: &str = "i2m:outbox";
 /// Jobs that are being cancelled, by when that ends, in the jobs database.
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
+/// Webhooks that wait, `job_id:attempt` by when they are due, in the jobs database.
+pub(crate) const WEBHOOKS: &str = "i2m:webhooks";
+/// With `job_id:attempt`: a webhook, in the jobs database.
+pub(crate) const WEBHOOK_PREFIX: &str = "i2m:webhook:";
 /// With a Celery task id: which job it works on, in the jobs database.
 pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 
@@ -42,6 +46,21 @@ impl CacheKey {
 /// The keys of values that have a tag: the seed's set, and beside it the same by when they are gone.
 pub(crate) fn tag_keys(tag: &Tag) -> [String; 2] {
     [format!("tag:{tag}"), format!("i2m:tag:{tag}")]
+}
+
+/// Written in every database to see whether it can be.
+pub(crate) const HEALTH_PROBE: &str = "i2m:health";
+/// Keys of the shared metrics by their last change, in the cache database.
+pub(crate) const METRIC_NAMES: &str = "i2m:metrics:names";
+
+/// The last batch of metrics that was applied of a writer, in the cache database.
+pub(crate) fn metric_batch_key(writer: uuid::Uuid) -> String {
+    format!("i2m:metrics:batch:{writer}")
+}
+
+/// The seed's counter and gauge of a name, in the cache database.
+pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
+    [format!("metric:{name}:count"), format!("metric:{name}:value")]
 }
 
 /// A job's Celery tasks, in the jobs database.
@@ -78,6 +97,8 @@ pub(super) fn job_keys(id: JobId) -> Vec<Key> {
         ACTIVE_TASKS.to_owned(),
         OUTBOX.to_owned(),
         CANCELLING.to_owned(),
+        WEBHOOKS.to_owned(),
+        WEBHOOK_PREFIX.to_owned(),
     ]
     .into_iter()
     .map(Key::from)

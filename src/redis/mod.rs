@@ -27,18 +27,20 @@ pub(crate) use self::{
     bell::Bell,
     config::{Config, Durability, EmbeddedConfig, Mode},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, OUTBOX, TASK_PREFIX, idempotency_key,
-        job_events_channel, job_key, job_tasks_key, lock_changes_channel, lock_key,
-        lock_record_key, lock_released_channel, progress_channel, rate_limit_key, result_key,
+        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX,
+        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
+        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
         stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
     replicas::ReplicaReport,
     script::{Retention, Script, Target},
-    server::Server,
+    server::{Measured, Server},
+    slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
 use self::{bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
-use crate::{error::Result, tasks::Tasks};
+use crate::{error::Result, metrics::Metrics, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,22 @@ pub(crate) enum Database {
     Cache = 4,
 }
 
+impl Database {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Jobs, Self::Progress, Self::RateLimits, Self::Cache];
+
+    /// Its name in metrics and reports.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Jobs => "jobs",
+            Self::Progress => "progress",
+            Self::RateLimits => "rate_limits",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// The shared handle. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Redis(Arc<Inner>);
@@ -68,6 +86,7 @@ struct Inner {
     address: Address,
     subscriber: Subscriber,
     bells: Bells,
+    metrics: Arc<Metrics>,
 }
 
 impl Redis {
@@ -86,7 +105,11 @@ impl Redis {
             Mode::Standalone => (Address::fixed(config.server(config.url.expose())?), no_replicas),
             Mode::Sentinel => sentinel::start(config, tasks)?,
         };
-        let database = |it: Database| Server::start(config, &address, it as u8, tasks);
+        let metrics = Arc::new(Metrics::new());
+        let database = |it: Database| {
+            let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
+            Server::start(config, &address, it as u8, tasks, measured)
+        };
         let databases = [
             database(Database::Queue)?,
             database(Database::Jobs)?,
@@ -96,21 +119,43 @@ impl Redis {
         ];
         let durable = match config.durability {
             Durability::Async => None,
-            Durability::Wait => Some(Durable::start(config, &address, nodes.clone(), tasks)?),
+            Durability::Wait => {
+                let measured = Measured { metrics: &metrics.redis, name: Database::Jobs.as_str() };
+                Some(Durable::start(config, &address, nodes.clone(), tasks, measured)?)
+            }
         };
         let reads_replicas = config.replica_reads && address.is_followed();
         let jobs = &databases[Database::Jobs as usize];
         let replicas =
             reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
         eviction::watch(config, jobs.clone(), tasks);
-        let subscriber = Subscriber::start(config, &address, Vec::new(), tasks)?;
+        let subscriber = Subscriber::start(
+            config,
+            &address,
+            Vec::new(),
+            tasks,
+            metrics.redis.subscriber_gaps.clone(),
+        )?;
         let bells = Bells::start(subscriber.clone(), tasks);
-        Ok(Self(Arc::new(Inner { databases, durable, replicas, address, subscriber, bells })))
+        Ok(Self(Arc::new(Inner {
+            databases,
+            durable,
+            replicas,
+            address,
+            subscriber,
+            bells,
+            metrics,
+        })))
     }
 
     /// A bell that rings when something is said on one of `channels`, from the return of this on.
     pub(crate) async fn bell(&self, channels: Vec<String>) -> Bell {
         self.0.bells.hang(channels).await
+    }
+
+    /// What the process measures, for every part that has this handle.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
     }
 
     /// The process's one connection that subscribes to channels of jobs.
@@ -168,6 +213,12 @@ impl Redis {
 
     /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
-        self.0.databases.iter().all(Server::is_up) && self.0.subscriber.is_up()
+        self.parts().all(|(_, is_up)| is_up)
+    }
+
+    /// What [`Redis::is_up`] is made of, by name.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let databases = Database::ALL.iter().map(|it| (it.as_str(), self.database(*it).is_up()));
+        databases.chain([("subscriptions", self.0.subscriber.is_up())])
     }
 }

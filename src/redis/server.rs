@@ -15,11 +15,14 @@ use std::{
 
 use fred::{clients::Client, interfaces::ClientLike as _, types::CustomCommand};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 use super::{Address, Config, slot::Slot};
 use crate::{
     error::{Error, Result},
+    metrics::{CallOutcome, RedisMetrics, ServerMetrics},
     tasks::Tasks,
+    traces::TARGET,
 };
 
 /// Time between looks for a new primary, and between attempts.
@@ -54,6 +57,17 @@ pub(crate) struct Server {
     command_timeout: Duration,
     /// How long a call waits for a new primary; zero where there never is one.
     failover_wait: Duration,
+    metrics: Arc<ServerMetrics>,
+    /// In metrics and traces.
+    name: &'static str,
+    database: u8,
+}
+
+/// Under which name calls to a server are measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) metrics: &'a RedisMetrics,
+    pub(crate) name: &'static str,
 }
 
 impl Server {
@@ -62,8 +76,12 @@ impl Server {
         address: &Address,
         database: u8,
         tasks: &Tasks,
+        measured: Measured<'_>,
     ) -> anyhow::Result<Self> {
-        let slots = (0..config.pool_size).map(|_| Slot::start(config, address, database, tasks));
+        let slots = (0..config.pool_size).map(|_| {
+            let metrics = measured.metrics.connection(measured.name);
+            Slot::start(config, address, database, tasks, metrics)
+        });
         Ok(Self {
             pool: slots.collect::<anyhow::Result<_>>()?,
             next: Arc::default(),
@@ -73,6 +91,9 @@ impl Server {
             } else {
                 Duration::ZERO
             },
+            metrics: Arc::new(measured.metrics.server(measured.name)),
+            name: measured.name,
+            database,
         })
     }
 
@@ -134,14 +155,39 @@ impl Server {
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         // On the heap: fred's futures are large, and callers' would be with them.
-        let Ok(answer) = timeout(self.command_timeout, Box::pin(call)).await else {
-            let reason = format!("no answer within {:?}", self.command_timeout);
-            return Err(Failure::Unknown(Error::RedisUnavailable(reason)));
+        let (started, _held) = self.metrics.begin();
+        let span = self.span();
+        let answer = timeout(self.command_timeout, Box::pin(call)).instrument(span.clone()).await;
+        let (outcome, answer) = match answer {
+            Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
+            Ok(Err(failure)) => (CallOutcome::Failed, Err(failure)),
+            Err(_) => {
+                let reason = format!("no answer within {:?}", self.command_timeout);
+                let failure = Failure::Unknown(Error::RedisUnavailable(reason));
+                (CallOutcome::TimedOut, Err(failure))
+            }
         };
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        self.metrics.end(started, outcome);
         if let Err(Failure::ReadOnly(_)) = answer {
             slot.doubt();
         }
         answer
+    }
+
+    /// A call's part of the trace that it belongs to.
+    fn span(&self) -> Span {
+        info_span!(
+            target: TARGET,
+            "redis",
+            otel.kind = "client",
+            otel.name = self.name,
+            db.system.name = "redis",
+            db.namespace = self.database,
+            otel.status_code = Empty,
+        )
     }
 
     /// The shared clock: Unix milliseconds by Redis' `TIME`.
@@ -168,6 +214,7 @@ impl Server {
     /// A connection as soon as there is one; not later than `deadline`, and not when there has been none for
     /// longer than a failover may take.
     async fn connection_by(&self, deadline: Instant) -> Result<(Arc<Slot>, Client)> {
+        let began = std::time::Instant::now();
         loop {
             if let Some(connection) = self.connection() {
                 return Ok(connection);
@@ -176,6 +223,7 @@ impl Server {
             let patience_ends =
                 last_up.map_or(deadline, |it| deadline.min(it + self.failover_wait));
             if Instant::now() + PAUSE >= patience_ends {
+                self.metrics.end(began, CallOutcome::NotConnected);
                 return Err(Error::RedisUnavailable("not connected".to_owned()));
             }
             sleep(PAUSE).await;

@@ -22,7 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Address, Config};
-use crate::tasks::Tasks;
+use crate::{metrics::ConnectionMetrics, tasks::Tasks};
+
+/// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
+/// all the same.
+pub(crate) fn is_answer(pong: &Result<Value, fred::error::Error>) -> bool {
+    pong.as_ref().map_or_else(|error| error.details().starts_with("MISCONF"), |_| true)
+}
 
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
@@ -33,6 +39,7 @@ pub(super) struct Slot {
     current: RwLock<Option<Client>>,
     standing: Mutex<Standing>,
     doubts: Notify,
+    metrics: ConnectionMetrics,
 }
 
 /// Whether the connection answers, and since when that is so.
@@ -59,6 +66,7 @@ impl Slot {
         address: &Address,
         database: u8,
         tasks: &Tasks,
+        metrics: ConnectionMetrics,
     ) -> anyhow::Result<Arc<Self>> {
         if let Some(server) = address.now() {
             // Settings that fred refuses should stop the start.
@@ -71,6 +79,7 @@ impl Slot {
             current: RwLock::new(None),
             standing: Mutex::new(Standing { is_up: false, since: Instant::now() }),
             doubts: Notify::new(),
+            metrics,
         });
         tasks.spawn("redis connection", slot.clone().supervise(tasks.shutdown()));
         Ok(slot)
@@ -106,6 +115,7 @@ impl Slot {
         let was_up = standing.is_up;
         if was_up != is_up {
             *standing = Standing { is_up, since: Instant::now() };
+            if is_up { self.metrics.came_up() } else { self.metrics.went_down() }
         }
         was_up
     }
@@ -190,7 +200,8 @@ impl Slot {
             ..Options::default()
         };
         let ping = client.with_options(&options);
-        matches!(timeout(self.config.probe_timeout, ping.ping::<Value>(None)).await, Ok(Ok(_)))
+        let pong = timeout(self.config.probe_timeout, ping.ping(None)).await;
+        pong.is_ok_and(|it| is_answer(&it))
     }
 
     fn open(&self, server: FredConfig) -> Option<Connection> {
@@ -207,6 +218,7 @@ impl Slot {
         let Some(fresh) = server.and_then(|it| self.open(it)) else { return };
         if let Some(old) = connection.replace(fresh) {
             old.handle.abort();
+            self.metrics.was_replaced();
             warn!(database = self.database, "made a new connection to Redis");
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
-    types::{ConnectHandle, KeyspaceEvent, Message, Value, config::Config as FredConfig},
+    types::{ConnectHandle, KeyspaceEvent, Message, config::Config as FredConfig},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -22,8 +22,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Address, Config, Database};
-use crate::tasks::Tasks;
+use super::{Address, Config, Database, slot::is_answer};
+use crate::{metrics::Counter, tasks::Tasks};
 
 /// What a listener hears.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ struct Inner {
     sending: tokio::sync::Mutex<()>,
     up: AtomicBool,
     signals: broadcast::Sender<Signal>,
+    gaps: Counter,
 }
 
 impl Subscriber {
@@ -58,6 +59,7 @@ impl Subscriber {
         address: &Address,
         patterns: Vec<String>,
         tasks: &Tasks,
+        gaps: Counter,
     ) -> anyhow::Result<Self> {
         const MAX_SIGNALS: usize = 8192;
         if let Some(server) = address.now() {
@@ -73,6 +75,7 @@ impl Subscriber {
             sending: tokio::sync::Mutex::default(),
             up: AtomicBool::new(false),
             signals: broadcast::channel(MAX_SIGNALS).0,
+            gaps,
         };
         let subscriber = Self(Arc::new(inner));
         tasks.spawn("redis subscriber", subscriber.clone().supervise(tasks.shutdown()));
@@ -196,6 +199,9 @@ impl Subscriber {
     }
 
     fn signal(&self, signal: Signal) {
+        if matches!(signal, Signal::Gap) {
+            self.0.gaps.inc();
+        }
         // Nobody listening is no error.
         _ = self.0.signals.send(signal);
     }
@@ -217,7 +223,7 @@ impl Subscriber {
         let patience = self.0.config.probe_timeout;
         let client = connection.client.clone();
         let alive = client.is_connected()
-            && matches!(timeout(patience, client.ping::<Value>(None)).await, Ok(Ok(_)));
+            && timeout(patience, client.ping(None)).await.is_ok_and(|it| is_answer(&it));
         if alive {
             connection.last_answer = Instant::now();
             connection.n_failures = 0;

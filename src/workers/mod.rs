@@ -11,7 +11,7 @@ mod update;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -46,19 +46,24 @@ struct Inner {
     progress: Progress,
     locks: Locks,
     heartbeats: Heartbeats,
-    counts: Counts,
     /// Stalled tasks that were logged.
     known_stalled: Mutex<HashSet<Uuid>>,
 }
 
 /// Result messages that this process has heard as the keeper.
-#[derive(Debug, Default, Serialize)]
-struct Counts {
-    observed: AtomicU64,
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct ResultMessages {
+    observed: u64,
     /// Of tasks that are not ours.
-    foreign: AtomicU64,
+    foreign: u64,
     /// That no Celery wrote.
-    malformed: AtomicU64,
+    malformed: u64,
+}
+
+/// How the queue stands, for metrics.
+pub(crate) struct QueueGauges {
+    pub(crate) report: QueueReport,
+    pub(crate) n_workers: usize,
 }
 
 impl Workers {
@@ -75,7 +80,6 @@ impl Workers {
             progress,
             locks,
             heartbeats: Heartbeats::default(),
-            counts: Counts::default(),
             known_stalled: Mutex::default(),
         }));
         tasks.spawn("celery keeper", workers.clone().run(tasks.shutdown()));
@@ -176,6 +180,25 @@ impl Workers {
         self.see_to_stalled().await
     }
 
+    /// How the queue stands.
+    ///
+    /// # Errors
+    ///
+    /// If the broker does not say.
+    pub(crate) async fn gauges(&self) -> Result<QueueGauges> {
+        let report = self.queue_report().await?;
+        Ok(QueueGauges { report, n_workers: self.0.heartbeats.alive().len() })
+    }
+
+    fn result_messages(&self) -> ResultMessages {
+        let celery = &self.0.jobs.metrics().celery;
+        ResultMessages {
+            observed: celery.observed.get(),
+            foreign: celery.foreign.get(),
+            malformed: celery.malformed.get(),
+        }
+    }
+
     async fn queue_report(&self) -> Result<QueueReport> {
         let mut report = self.0.celery.queue_report().await?;
         let mut ages = Vec::new();
@@ -209,6 +232,7 @@ impl Workers {
             let is_news =
                 self.0.known_stalled.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
             if is_news {
+                self.0.jobs.metrics().celery.stalled.inc();
                 warn!(task_id = %task, "a task has shown no sign of life for long");
             }
             match config.on_stalled {

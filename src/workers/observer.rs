@@ -1,7 +1,5 @@
 //! Makes what a task's result message says progress of its job.
 
-use std::sync::atomic::Ordering;
-
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -20,14 +18,14 @@ impl Workers {
     /// Takes in a result message as it was published or stored. One that makes no sense is logged and passed over.
     pub(super) async fn observe(&self, task: &str, payload: &[u8]) {
         let Ok(task) = Uuid::try_parse(task) else {
-            self.0.counts.foreign.fetch_add(1, Ordering::Relaxed);
+            self.0.jobs.metrics().celery.foreign.inc();
             debug!(task_id = quoted(task), "a result of a task that is not ours");
             return;
         };
         let assignment = match self.0.celery.assignment(task).await {
             Ok(Some(assignment)) => assignment,
             Ok(None) => {
-                self.0.counts.foreign.fetch_add(1, Ordering::Relaxed);
+                self.0.jobs.metrics().celery.foreign.inc();
                 debug!(task_id = %task, "a result of a task that is not ours");
                 return;
             }
@@ -38,11 +36,11 @@ impl Workers {
         };
         let update = match Update::parse(payload) {
             Ok(update) => {
-                self.0.counts.observed.fetch_add(1, Ordering::Relaxed);
+                self.0.jobs.metrics().celery.observed.inc();
                 update
             }
             Err(reason) => {
-                self.0.counts.malformed.fetch_add(1, Ordering::Relaxed);
+                self.0.jobs.metrics().celery.malformed.inc();
                 warn!(task_id = %task, job_id = %assignment.job, reason, "a worker's result message is malformed");
                 return;
             }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Workers, heartbeat::Worker};
+use super::{ResultMessages, Workers, heartbeat::Worker};
 use crate::{
     auth::Admin,
     celery::QueueReport,
@@ -29,8 +29,7 @@ struct Queues {
     stalled_tasks: Vec<String>,
     /// Result messages that this process has heard while it looked after Celery.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    result_messages: Option<serde_json::Value>,
+    result_messages: Option<ResultMessages>,
 }
 
 /// Read how the queue and its workers are
@@ -46,6 +45,6 @@ async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json
         workers_alive: alive.len(),
         workers: alive,
         stalled_tasks: workers.stalled().await?,
-        result_messages: serde_json::to_value(&workers.0.counts).ok(),
+        result_messages: Some(workers.result_messages()),
     }))
 }

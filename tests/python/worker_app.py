@@ -40,7 +40,7 @@ SLOW_SECS = 2.0
 
 @app.task(bind=True, name="app.workers.tasks.process_batch")
 def process_batch(self: Task, job_id: str, filenames: list[str]) -> dict[str, Any]:
-    """Treats each file as its name says: `fail`, `raise`, `hang`, `slow` or `retry`; else it is done."""
+    """Treats each file as its name says: `fail`, `raise`, `hang`, `slow`, `trace` or `retry`; else it is done."""
     with CeleryJob(self, job_id, filenames) as job:
         for file in job.files:
             process(self, job, file)
@@ -58,6 +58,10 @@ def process(task: Task, job: CeleryJob, file: JobFile) -> None:
         work(job, float("inf"))
     if "slow" in name:
         work(job, SLOW_SECS)
+    if "trace" in name:
+        # Which is all that a test sees of a worker's request.
+        file.fail(task.request.traceparent)
+        return
     if "fail" in name:
         file.fail(f"cannot make a model of {name}")
         return

@@ -29,6 +29,7 @@ use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
     jobs::Jobs,
+    metrics::Held,
     redis::{Redis, job_events_channel, progress_channel, stream_changes_channel},
     tasks::Tasks,
 };
@@ -52,7 +53,9 @@ struct Inner {
 }
 
 /// A connection's place; dropping it gives it back.
-pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(super) struct Place(
+    #[expect(dead_code, reason = "held, not read")] (OwnedSemaphorePermit, Held),
+);
 
 impl Hub {
     pub(crate) fn start(
@@ -112,7 +115,8 @@ impl Hub {
             return Err(Error::Busy("the service is about to stop"));
         }
         let place = self.0.places.clone().try_acquire_owned();
-        place.map(Place).map_err(|_| Error::Busy("too many streams are open"))
+        let open = Held::one_of(&self.0.redis.metrics().streams.open);
+        place.map(|it| Place((it, open))).map_err(|_| Error::Busy("too many streams are open"))
     }
 
     /// Streams that are open.

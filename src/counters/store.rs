@@ -1,0 +1,87 @@
+//! Shared metrics in Redis: one function, one round trip.
+//!
+//! * `metric:{name}:count` · `metric:{name}:value` strings: the seed's counters and gauges
+//! * `i2m:metrics:names` sorted set: their keys by the last change, so that they can be listed without a scan
+//! * `i2m:metrics:batch:{writer}` string: the last batch of a process that was applied
+
+use fred::types::{Key, Value};
+use uuid::Uuid;
+
+use super::{Changes, Config, Reading};
+use crate::{
+    error::Result,
+    ids::MetricName,
+    redis::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
+};
+
+static FLUSH: Script = Script::new(include_str!("../../migrations-lua/counters/flush.lua"));
+static LIST: Script = Script::new(include_str!("../../migrations-lua/counters/list.lua"));
+static READ: Script = Script::new(include_str!("../../migrations-lua/counters/read.lua"));
+
+/// Writes a batch, once however often it is tried. Returns how many names Redis refused, being of another type.
+pub(super) async fn flush(
+    redis: &Redis,
+    config: &Config,
+    (writer, batch): (Uuid, u64),
+    changes: &Changes,
+) -> Result<u64> {
+    let mut keys = vec![Key::from(metric_batch_key(writer)), Key::from_static_str(METRIC_NAMES)];
+    let mut args = vec![
+        Value::from(batch.to_string()),
+        Value::from(config.ttl.as_secs().to_string()),
+        Value::from(config.max_names.to_string()),
+    ];
+    let counts = changes.counts.iter().map(|(name, by)| {
+        let [key, _] = metric_keys(name);
+        (key, "count", by.to_string())
+    });
+    let values = changes.values.iter().map(|(name, value)| {
+        let [_, key] = metric_keys(name);
+        (key, "value", value.to_string())
+    });
+    for (key, kind, number) in counts.chain(values) {
+        keys.push(Key::from(key));
+        args.extend([Value::from(kind), Value::from(number)]);
+    }
+    let answer: Vec<Value> = FLUSH.run(redis.database(Database::Cache), keys, args).await?;
+    Ok(answer.get(1).and_then(Value::as_u64).unwrap_or(0))
+}
+
+/// The counter and the gauge of a name. What is no number is none.
+pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> Result<Reading> {
+    let [count, value] = metric_keys(name).map(Key::from);
+    let keys = vec![count, value, Key::from_static_str(METRIC_NAMES)];
+    let args = vec![Value::from(config.ttl.as_secs().to_string())];
+    let answer: Vec<Option<String>> = READ.run(redis.database(Database::Cache), keys, args).await?;
+    let number = |at: usize| answer.get(at)?.as_deref()?.parse().ok();
+    Ok(Reading { count: number(1), value: number(2) })
+}
+
+/// Names and numbers as text.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) counts: Vec<(String, String)>,
+    pub(super) values: Vec<(String, String)>,
+}
+
+/// The metrics that were changed last, as many as are listed.
+pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
+    let keys = vec![Key::from_static_str(METRIC_NAMES)];
+    let args = vec![Value::from(config.max_names.to_string())];
+    let (_, flat): (String, Vec<String>) =
+        LIST.run(redis.database(Database::Cache), keys, args).await?;
+    let mut listed = Listed::default();
+    for pair in flat.chunks_exact(2) {
+        let (Some(of), Ok(_)) = (pair[0].strip_prefix("metric:"), pair[1].parse::<f64>()) else {
+            continue;
+        };
+        if let Some(name) = of.strip_suffix(":count") {
+            listed.counts.push((name.to_owned(), pair[1].clone()));
+        } else if let Some(name) = of.strip_suffix(":value") {
+            listed.values.push((name.to_owned(), pair[1].clone()));
+        }
+    }
+    listed.counts.sort();
+    listed.values.sort();
+    Ok(listed)
+}

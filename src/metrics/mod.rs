@@ -1,0 +1,69 @@
+//! What the process measures of itself: named handles, made once, and their text for Prometheus.
+//!
+//! Recording is an atomic addition, or for a histogram a short lock; only [`layer`] looks a handle up. Every
+//! metric is listed in docs/METRICS.md, which a test compares with `/metrics`. [`Metrics`] travel with the
+//! handle of Redis, which every part that measures something has.
+
+mod features;
+mod held;
+pub(crate) mod layer;
+mod maker;
+mod process;
+mod redis;
+mod text;
+
+pub(crate) use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use self::{
+    features::{Cache, Celery, Locks, SharedMetrics, Streams, Webhooks},
+    layer::Requests,
+    maker::Maker,
+};
+pub(crate) use self::{
+    features::{Jobs as JobMetrics, Limiter},
+    held::Held,
+    redis::{CallOutcome, ConnectionMetrics, RedisMetrics, ServerMetrics},
+    text::{Asked, is_open_metrics, to_prometheus_text},
+};
+
+/// All handles, by what they measure.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) requests: Requests,
+    pub(crate) redis: RedisMetrics,
+    pub(crate) streams: Streams,
+    pub(crate) limiter: Limiter,
+    pub(crate) jobs: JobMetrics,
+    pub(crate) celery: Celery,
+    #[expect(dead_code, reason = "for the locks, which are on their way")]
+    pub(crate) locks: Locks,
+    pub(crate) cache: Cache,
+    pub(crate) webhooks: Webhooks,
+    pub(crate) shared: SharedMetrics,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut maker = Maker::new();
+        process::register(&mut maker);
+        Self {
+            requests: Requests::new(&mut maker),
+            redis: RedisMetrics::new(&mut maker),
+            streams: Streams::new(&mut maker),
+            limiter: Limiter::new(&mut maker),
+            jobs: JobMetrics::new(&mut maker),
+            celery: Celery::new(&mut maker),
+            locks: Locks::new(&mut maker),
+            cache: Cache::new(&mut maker),
+            webhooks: Webhooks::new(&mut maker),
+            shared: SharedMetrics::new(&mut maker),
+            registry: maker.registry,
+        }
+    }
+
+    /// All of it in the text format of `OpenMetrics`, without its last line.
+    pub(crate) fn to_text(&self) -> String {
+        text::of(&self.registry)
+    }
+}

@@ -1,0 +1,246 @@
+//! The health report on a real Redis in each kind of trouble; the slow log.
+
+use std::{net::TcpListener, time::Duration};
+
+use fred::{
+    interfaces::ClientLike as _,
+    types::{ClusterHash, CustomCommand},
+};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, As, TestApp, TestRedis, config, until};
+
+const WAITED_FOR: &[(&str, &str)] = &[("health.deadline", "700ms")];
+
+async fn report(app: &TestApp) -> Answer {
+    app.get(As::Nobody, "/health").await
+}
+
+/// Waits until the report says this, and returns it.
+async fn until_told(app: &TestApp, status: &str, problem: &str) -> Value {
+    let mut told = Value::Null;
+    until(problem, async || {
+        told = report(app).await.json();
+        told["status"] == status && told["problems"].to_string().contains(problem)
+    })
+    .await;
+    told
+}
+
+async fn set(redis: &TestRedis, name: &str, value: &str) {
+    redis.run(0, &["CONFIG", "SET", name, value]).await;
+}
+
+/// A Redis that can be reached over TCP too.
+fn with_port() -> (TestRedis, u16) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let redis = TestRedis::start_with(&[
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--repl-diskless-sync-delay",
+        "0",
+    ]);
+    (redis, port)
+}
+
+#[tokio::test]
+async fn a_healthy_redis_has_no_problems_and_every_database_is_looked_at() {
+    let app = TestApp::start().await;
+    app.create_job(1).await;
+    let told = report(&app).await.ok(200);
+    assert_eq!((&told["status"], &told["problems"]), (&json!("healthy"), &json!([])));
+    let databases = told["checks"]["databases"].as_object().unwrap();
+    assert_eq!(databases.len(), 5);
+    for (name, database) in databases {
+        assert_eq!(
+            (&database["status"], &database["writes"]),
+            (&json!("ok"), &json!("ok")),
+            "{name}"
+        );
+        assert!(database["response_time_ms"].as_f64().unwrap() > 0.0);
+    }
+    // Each key of the job expires, and the report's own.
+    assert_eq!(databases["jobs"]["keys"], databases["jobs"]["keys_with_ttl"]);
+    let members = told["checks"]["topology"]["members"].clone();
+    assert_eq!(members, json!([{"role": "primary", "status": "ok", "is_ours": true}]));
+    for database in 0..5 {
+        let ttl: i64 = app.redis.run(database, &["TTL", "i2m:health"]).await.convert().unwrap();
+        assert!(ttl > 0, "{ttl}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_down_or_hangs_is_unhealthy_within_the_deadline() {
+    let mut app = TestApp::start_with(WAITED_FOR).await;
+    app.redis.signal("STOP");
+    // At first nobody knows yet that it hangs, and then everybody.
+    for _ in 0..3 {
+        let answer = report(&app).await;
+        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+        let told = answer.ok(503);
+        assert_eq!(told["status"], "unhealthy");
+        assert_eq!(told["checks"]["ping"]["status"], "error");
+        assert_eq!(told["checks"]["databases"]["cache"]["status"], "error");
+        // It would be no help to start this process anew.
+        let alive = app.get(As::Nobody, "/livez").await;
+        assert!(alive.took < Duration::from_millis(500), "{:?}", alive.took);
+        alive.ok(200);
+    }
+    let mut verbose = Value::Null;
+    until("it is not ready, and says why", async || {
+        let answer = app.get(As::Nobody, "/readyz?verbose").await;
+        verbose = answer.json();
+        answer.status == 503 && verbose["checks"][1] == json!({"name": "redis:jobs", "ok": false})
+    })
+    .await;
+    let checks = verbose["checks"].as_array().unwrap();
+    let failed: Vec<&Value> =
+        checks.iter().filter(|it| it["ok"] == false).map(|it| &it["name"]).collect();
+    assert!(!failed.contains(&&json!("started")), "{failed:?}");
+    app.redis.signal("CONT");
+    app.until_ready().await;
+    until_told(&app, "healthy", "[]").await;
+
+    app.redis.kill();
+    until_told(&app, "unhealthy", "Redis does not answer").await;
+    app.get(As::Nobody, "/livez").await.ok(200);
+}
+
+#[tokio::test]
+async fn short_memory_and_evictions_are_told() {
+    let app = TestApp::start_with(&[("health.memory_warning", "0.5")]).await;
+    let info: String = app.redis.run(0, &["INFO", "memory"]).await.convert().unwrap();
+    let used = info.lines().find_map(|it| it.trim().strip_prefix("used_memory:")).unwrap();
+    let used: u64 = used.parse().unwrap();
+    set(&app.redis, "maxmemory", &(used + 100_000_000).to_string()).await;
+    until_told(&app, "healthy", "[]").await;
+
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        set(&app.redis, "maxmemory-policy", policy).await;
+        until_told(&app, "degraded", "drops jobs").await;
+    }
+    set(&app.redis, "maxmemory-policy", "noeviction").await;
+    until_told(&app, "healthy", "[]").await;
+    set(&app.redis, "maxmemory", &(used + used / 2).to_string()).await;
+    until_told(&app, "degraded", "% of its maxmemory").await;
+    set(&app.redis, "maxmemory", "1").await;
+    let told = until_told(&app, "degraded", "out of memory").await;
+    assert_eq!(told["checks"]["writes"]["status"], "error");
+    assert_eq!(told["checks"]["databases"]["jobs"]["writes"], "error");
+    assert_eq!(report(&app).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_save_is_told_and_still_read() {
+    let app = TestApp::start_with(&[("redis.replace_after", "500ms")]).await;
+    let job = app.create_job(1).await;
+    // Connected now: the test's client begins with a ping.
+    let client = app.redis.client(0).await;
+    let save = async || -> String {
+        let save = CustomCommand::new_static("BGSAVE", ClusterHash::FirstKey, false);
+        client.custom(save, Vec::<String>::new()).await.unwrap()
+    };
+    // A folder where the file should be: even root cannot write that.
+    std::fs::create_dir_all(app.redis.dir().join("dump.rdb/in-the-way")).unwrap();
+    set(&app.redis, "save", "3600 1").await;
+    app.redis.run(1, &["SET", "k", "v", "EX", "60"]).await;
+    save().await;
+    let told = until_told(&app, "degraded", "snapshot could not be saved").await;
+    // Which keeps writes from being taken, by Redis' own rule.
+    assert_eq!(told["checks"]["persistence"]["rdb_last_bgsave_status"], "err");
+    assert_eq!(told["checks"]["writes"]["error"], "Redis cannot save its data to disk");
+    let new = json!({"files": [{"filename": "a.png"}]});
+    app.post(As::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
+    // It refuses pings too, for longer than a lost connection would be kept.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        app.get(As::Alice, crate::harness::path_of(&job)).await.ok(200);
+        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+    }
+    std::fs::remove_dir_all(app.redis.dir().join("dump.rdb")).unwrap();
+    save().await;
+    until_told(&app, "healthy", "[]").await;
+    client.quit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_is_degraded_and_is_not_written_to() {
+    let (primary, port) = with_port();
+    let app = TestApp::start().await;
+    app.redis.run(0, &["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+    let told = until_told(&app, "degraded", "is a replica").await;
+    assert_eq!(told["checks"]["writes"]["error"], "this Redis is a replica");
+    assert_eq!(told["checks"]["topology"]["members"][0]["role"], "replica");
+    // Asking often costs no connection.
+    for _ in 0..5 {
+        report(&app).await.ok(200);
+        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+    }
+    drop(primary);
+    until_told(&app, "degraded", "lost its primary").await;
+}
+
+#[tokio::test]
+async fn replicas_that_fall_behind_are_told() {
+    let (primary, port) = with_port();
+    let settings = config(&primary, &[("health.max_replication_lag", "1s")]);
+    let app = TestApp::start_on(primary, settings).await;
+    app.until_ready().await;
+    let replica = TestRedis::start();
+    replica.run(0, &["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+    until("the replica is in sync", async || {
+        let told = report(&app).await.ok(200);
+        told["status"] == "healthy" && told["checks"]["topology"]["members"][1]["status"] == "ok"
+    })
+    .await;
+    let text = report(&app).await.text;
+    assert!(!text.contains("127.0.0.1") && !text.contains(&port.to_string()), "{text}");
+
+    replica.signal("STOP");
+    let told = until_told(&app, "degraded", "replica 0 is lagging").await;
+    assert_eq!(told["checks"]["topology"]["members"][1]["status"], "lagging");
+    // Whoever wants as many copies is told that writes are refused for want of them.
+    set(&app.redis, "min-replicas-to-write", "1").await;
+    set(&app.redis, "min-replicas-max-lag", "1").await;
+    until_told(&app, "degraded", "too few replicas are in sync").await;
+    replica.signal("CONT");
+    until_told(&app, "healthy", "[]").await;
+}
+
+#[tokio::test]
+async fn the_slow_log_is_for_operators_and_keeps_secrets() {
+    let app = TestApp::start().await;
+    set(&app.redis, "slowlog-log-slower-than", "0").await;
+    app.redis.run(4, &["SET", "cache:model:m", "hush-hush", "EX", "60"]).await;
+    app.redis.run(1, &["HSET", "job:x", "params", "hush-hush"]).await;
+    let job = app.create_job(1).await;
+    let path = "/api/v1/admin/slow-queries";
+    let told = app.get(As::Admin, &format!("{path}?num=100")).await.ok(200);
+    let queries = told["slow_queries"].as_array().unwrap();
+    let find = |command: &str| {
+        let found = queries.iter().find(|it| it["command"].as_str().unwrap().starts_with(command));
+        found.unwrap_or_else(|| panic!("no {command} in {told}"))
+    };
+    let set = find("SET cache:model:m");
+    assert_eq!(set["command"], "SET cache:model:m <9 bytes> <2 bytes> <2 bytes>");
+    assert!(set["duration_microseconds"].is_u64() && set["start_time"].is_string());
+    assert!(queries.iter().any(|it| it["command"].as_str().unwrap().starts_with("EVALSHA")));
+    let text = told.to_string();
+    assert!(text.contains(crate::harness::id_of(&job)));
+    for secret in ["hush", "picture-0.png", "quality"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    let two = app.get(As::Admin, &format!("{path}?num=2")).await.ok(200);
+    assert_eq!(two["slow_queries"].as_array().unwrap().len(), 2);
+    for num in ["0", "101", "-1", "x"] {
+        app.get(As::Admin, &format!("{path}?num={num}")).await.problem(422, "VALIDATION_ERROR");
+    }
+    for who in [As::Alice, As::Worker] {
+        app.get(who, path).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    }
+    app.get(As::Nobody, path).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.redis.run(0, &["ACL", "SETUSER", "default", "-slowlog"]).await;
+    app.get(As::Admin, path).await.problem(501, "NOT_PERMITTED_BY_REDIS");
+}

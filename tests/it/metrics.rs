@@ -1,0 +1,218 @@
+//! `/metrics`: what it says, that it says all that is documented, and that it does not need Redis.
+
+use std::{collections::BTreeSet, path::Path};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Answer, As, TestApp, path_of, until};
+
+/// The page as Prometheus reads it.
+async fn page(app: &TestApp) -> String {
+    let answer = app.get(As::Nobody, "/metrics").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.text
+}
+
+/// The values of a metric's samples that have all of `labels`, spelled `name="value"`.
+fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<Item = &'a str> {
+    page.lines().filter_map(move |line| {
+        let rest = line.strip_prefix(metric)?;
+        let is_it = rest.starts_with(['{', ' ']) && labels.iter().all(|label| line.contains(label));
+        is_it.then(|| line.rsplit_once(' ').unwrap().1)
+    })
+}
+
+/// The sum of samples that are whole numbers.
+fn sum(page: &str, metric: &str, labels: &[&str]) -> u64 {
+    samples(page, metric, labels).map(|it| it.parse::<u64>().unwrap()).sum()
+}
+
+/// The metrics' names as the page declares them.
+fn declared(page: &str) -> BTreeSet<&str> {
+    page.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+}
+
+#[tokio::test]
+async fn what_is_documented_is_there_and_nothing_else() {
+    let app = TestApp::start_with(&[("celery.enabled", "true")]).await;
+    app.get(As::Nobody, "/nothing").await;
+    for body in [json!({"increment": 1}), json!({"value": 1})] {
+        assert_eq!(app.post(As::Worker, "/api/v1/metrics/m", &body).await.status, 202);
+    }
+    app.get(As::Admin, "/api/v1/metrics/m").await.ok(200);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documented: BTreeSet<&str> =
+        text.lines().filter_map(|it| it.strip_prefix("| `")?.split('`').next()).collect();
+    let page = page(&app).await;
+    assert_eq!(declared(&page), documented);
+    for name in documented {
+        assert!(name.starts_with("i2m_") || name.starts_with("process_"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn both_text_formats_are_spoken() {
+    let app = TestApp::start().await;
+    let plain = app.get(As::Nobody, "/metrics").await;
+    assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(plain.text.contains("# TYPE i2m_jobs_created_total counter\n"));
+    assert!(!plain.text.contains("# EOF"));
+    let request = app.request(As::Nobody, Method::GET, "/metrics");
+    let open =
+        Answer::of(request.header("accept", "application/openmetrics-text;version=1.0.0")).await;
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(open.text.contains("# TYPE i2m_jobs_created counter\n"));
+    assert!(open.text.ends_with("# EOF\n"));
+    assert_eq!(app.get(As::Nobody, "/api/v1/health/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_are_measured_by_route_and_never_by_id() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    for _ in 0..3 {
+        app.get(As::Alice, path_of(&job)).await.ok(200);
+    }
+    app.get(As::Bob, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.get(As::Nobody, "/some/where").await.problem(404, "NOT_FOUND");
+    let odd = Method::from_bytes(b"BREW").unwrap();
+    app.send(As::Nobody, odd, "/coffee", &json!({})).await.problem(404, "NOT_FOUND");
+
+    let page = page(&app).await;
+    let count = "i2m_http_request_duration_seconds_count";
+    let route = "route=\"/api/v1/jobs/{job_id}\"";
+    assert_eq!(sum(&page, count, &[route, "method=\"GET\"", "status=\"2xx\""]), 3);
+    assert_eq!(sum(&page, count, &[route, "method=\"GET\"", "status=\"4xx\""]), 1);
+    assert_eq!(sum(&page, count, &["route=\"none\""]), 2);
+    assert_eq!(sum(&page, count, &["route=\"none\"", "method=\"other\""]), 1);
+    assert_eq!(sum(&page, "i2m_http_problems_total", &["code=\"JOB_NOT_FOUND\""]), 1);
+    // The one that asks.
+    assert_eq!(sum(&page, "i2m_http_requests_in_flight", &[]), 1);
+    for secret in [crate::harness::id_of(&job), "coffee", "BREW", "some/where"] {
+        assert!(!page.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn those_not_let_in_are_counted_by_why() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    app.get(As::Nobody, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
+    let wrong = app.http.get(format!("{}{}", app.base, path_of(&job))).bearer_auth("wrong");
+    Answer::of(wrong).await.problem(403, "INVALID_API_KEY");
+    let stream = format!("{}/progress/stream?ticket=wrong", path_of(&job));
+    app.get(As::Nobody, &stream).await.problem(403, "INVALID_API_KEY");
+    app.post(As::Worker, "/api/v1/jobs", &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    let page = page(&app).await;
+    for (reason, times) in [("no_key", 1), ("wrong_key_or_ticket", 2), ("wrong_role", 1)] {
+        let label = format!("reason=\"{reason}\"");
+        assert_eq!(sum(&page, "i2m_auth_failures_total", &[&label]), times, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_measured_where_they_begin_and_end() {
+    let app = TestApp::start().await;
+    let (done, failed, half, gone) = (
+        app.create_job(1).await,
+        app.create_job(1).await,
+        app.create_job(2).await,
+        app.create_job(1).await,
+    );
+    app.report(&done, 0, &json!({"progress": 10})).await.ok(200);
+    app.complete(&done, 0).await.ok(200);
+    app.complete(&done, 0).await.ok(200);
+    app.fail(&failed, 0, "no mesh").await.ok(200);
+    app.complete(&half, 0).await.ok(200);
+    app.fail(&half, 1, "no mesh").await.ok(200);
+    app.post(As::Alice, gone["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
+    let retry = format!("{}/retry", path_of(&failed));
+    app.post(As::Alice, &retry, &json!({})).await.ok(200);
+    app.complete(&failed, 0).await.ok(200);
+
+    let page = page(&app).await;
+    assert_eq!(sum(&page, "i2m_jobs_created_total", &[]), 4);
+    let ends = [("completed", 2), ("failed", 1), ("partial", 1), ("cancelled", 1)];
+    for (status, times) in ends {
+        let label = format!("status=\"{status}\"");
+        assert_eq!(sum(&page, "i2m_jobs_ended_total", &[&label]), times, "{status}");
+    }
+    // The second attempt waited since the retry, which is no wait for its first begin; a job that was cancelled
+    // before its begin did not run.
+    assert_eq!(sum(&page, "i2m_job_wait_seconds_count", &[]), 3);
+    assert_eq!(sum(&page, "i2m_job_run_seconds_count", &[]), 4);
+    for metric in ["i2m_job_wait_seconds_sum", "i2m_job_run_seconds_sum"] {
+        let secs: f64 = samples(&page, metric, &[]).next().unwrap().parse().unwrap();
+        assert!(secs > 0.0 && secs < 60.0, "{secs}");
+    }
+}
+
+#[tokio::test]
+async fn open_streams_are_counted() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = app.follow(&job, None).await;
+        stream.until("task_queued").await;
+        streams.push(stream);
+    }
+    assert_eq!(sum(&page(&app).await, "i2m_sse_streams_open", &[]), 3);
+    drop(streams);
+    until("they are gone", async || sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0).await;
+}
+
+#[tokio::test]
+async fn the_limiter_says_what_it_decides() {
+    let policy =
+        "[[rate_limit.policies]]\nname = \"key\"\nscope = \"key\"\nlimit = 2\nwindow = \"1h\"\n";
+    let redis = crate::harness::TestRedis::start();
+    let config = crate::harness::config_with(&redis, &[("rate_limit.deadline", "5s")], policy);
+    let app = TestApp::start_on(redis, config).await;
+    app.until_ready().await;
+    for _ in 0..5 {
+        app.get(As::Alice, "/api/v1/jobs").await;
+    }
+    app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    let page = page(&app).await;
+    for (verdict, times) in [("admitted", 2), ("refused", 3), ("unlimited", 1)] {
+        let label = format!("verdict=\"{verdict}\"");
+        assert_eq!(sum(&page, "i2m_rate_limit_verdicts_total", &[&label]), times, "{verdict}");
+    }
+    assert_eq!(sum(&page, "i2m_rate_limit_degraded_total", &[]), 0);
+}
+
+#[tokio::test]
+async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
+    let mut app = TestApp::start().await;
+    app.create_job(1).await;
+    let before = page(&app).await;
+    let (calls, jobs) = ("i2m_redis_call_duration_seconds_count", "database=\"jobs\"");
+    assert!(sum(&before, calls, &[jobs, "outcome=\"answered\""]) >= 1);
+    assert_eq!(sum(&before, calls, &[jobs, "outcome=\"not_connected\""]), 0);
+    let wanted = sum(&before, "i2m_redis_connections", &[jobs]);
+    assert!(wanted > 0);
+    until("all are up", async || {
+        sum(&page(&app).await, "i2m_redis_connections_up", &[jobs]) == wanted
+    })
+    .await;
+
+    app.redis.kill();
+    until("none is up", async || sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0)
+        .await;
+    app.get(As::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
+    let during = page(&app).await;
+    assert!(sum(&during, calls, &["outcome=\"not_connected\""]) >= 1);
+    assert!(sum(&during, "i2m_redis_connections_lost_total", &[jobs]) >= wanted);
+    assert!(sum(&during, "i2m_incomplete_scrapes_total", &[]) >= 1);
+    assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);
+    assert_eq!(sum(&during, "i2m_redis_calls_in_flight", &[]), 0);
+
+    app.redis.start_again();
+    until("all are up again", async || {
+        sum(&page(&app).await, "i2m_redis_connections_up", &[jobs]) == wanted
+    })
+    .await;
+}

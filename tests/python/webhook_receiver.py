@@ -1,0 +1,46 @@
+"""Receives webhooks over TLS, fails the first attempts of each, and verifies what it takes with standardwebhooks.
+
+Arguments: certificate, key, secret, attempts of each webhook that fail. Prints its URL, then one JSON line a
+webhook that it took.
+"""
+
+import collections
+import http.server
+import json
+import ssl
+import sys
+import time
+
+from standardwebhooks.webhooks import Webhook
+
+certificate, key, secret, n_failures = sys.argv[1:]
+seen = collections.Counter()
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        webhook_id = self.headers["webhook-id"]
+        seen[webhook_id] += 1
+        n = seen[webhook_id]
+        if n == int(n_failures):
+            # Whoever sends this is under way for a while.
+            time.sleep(0.2)
+        if n <= int(n_failures):
+            self.send_error(503)
+            return
+        told = Webhook(secret).verify(body, dict(self.headers))
+        print(json.dumps({"id": webhook_id, "told": told}), flush=True)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(f"https://localhost:{server.server_address[1]}/", flush=True)
+server.serve_forever()
