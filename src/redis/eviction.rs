@@ -53,15 +53,17 @@ async fn look(server: &Server, is_first: bool, shutdown: &CancellationToken) -> 
         shutdown.run_until_cancelled(sleep(LOOK_EVERY)).await?;
     }
     loop {
-        let memory = Some(InfoKind::Memory);
-        let ask = server.read(|client| {
-            let memory = memory.clone();
-            async move { client.info::<String>(memory).await }
-        });
-        let info = shutdown.run_until_cancelled(Box::pin(ask)).await?.unwrap_or_default();
-        let policy = info.lines().find_map(|it| it.trim_end().strip_prefix("maxmemory_policy:"));
-        if let Some(policy) = policy {
-            return Some(policy.to_owned());
+        if server.is_up() {
+            let memory = Some(InfoKind::Memory);
+            let ask = server.read(|client| {
+                let memory = memory.clone();
+                async move { client.info::<String>(memory).await }
+            });
+            let info = shutdown.run_until_cancelled(Box::pin(ask)).await?.unwrap_or_default();
+            let said = info.lines().find_map(|it| it.trim_end().strip_prefix("maxmemory_policy:"));
+            if let Some(policy) = said {
+                return Some(policy.to_owned());
+            }
         }
         shutdown.run_until_cancelled(sleep(FIRST_LOOKS)).await?;
     }

@@ -107,7 +107,8 @@ impl Server {
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
         let (slot, client) = self.connection_by(self.deadline()).await?;
-        let answer = call(client);
+        // On the heap, here and below: fred's futures are large, and callers' would be with them.
+        let answer = Box::pin(call(client));
         self.attempt(&slot, async move { Ok(answer.await?) }).await.map_err(Failure::into_error)
     }
 
@@ -121,7 +122,7 @@ impl Server {
         F: Future<Output = std::result::Result<T, fred::error::Error>>,
     {
         self.repeat(Twice::IsOnce, |client| {
-            let answer = call(client);
+            let answer = Box::pin(call(client));
             async move { Ok(answer.await?) }
         })
         .await
@@ -135,7 +136,7 @@ impl Server {
         let deadline = self.deadline();
         loop {
             let (slot, client) = self.connection_by(deadline).await?;
-            let error = match self.attempt(&slot, call(client)).await {
+            let error = match self.attempt(&slot, Box::pin(call(client))).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::ReadOnly(error) | Failure::NotDone(error)) => error,
                 Err(Failure::Unknown(error)) if twice == Twice::IsOnce => error,
@@ -154,10 +155,9 @@ impl Server {
         slot: &Slot,
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        // On the heap: fred's futures are large, and callers' would be with them.
         let (started, _held) = self.metrics.begin();
         let span = self.span();
-        let answer = timeout(self.command_timeout, Box::pin(call)).instrument(span.clone()).await;
+        let answer = timeout(self.command_timeout, call).instrument(span.clone()).await;
         let (outcome, answer) = match answer {
             Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
             Ok(Err(failure)) => (CallOutcome::Failed, Err(failure)),
