@@ -102,8 +102,9 @@ impl<'de> Deserialize<'de> for FileId {
 }
 
 /// The name of a shared metric.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(examples("models.rendered"))]
 pub(crate) struct MetricName(String);
 
 impl FromStr for MetricName {

@@ -37,7 +37,9 @@ if err ~= '' then fields[#fields + 1] = 'error'; fields[#fields + 1] = err end
 add_entry(file_id, percent, unpack(fields))
 publish_progress(file_id, percent, err ~= '' and err or nil)
 if job.completed + job.failed >= job.total then
-  end_job(job, states, job.status == 'cancelling' and 'cancelled' or 'completed', '')
+  -- Work that was done in full before it could be stopped has not been cancelled, and leaves nothing to retry.
+  local is_cancelled = job.status == 'cancelling' and job.completed < job.total
+  end_job(job, states, is_cancelled and 'cancelled' or 'completed', '')
 end
 renew(job)
 return { 'stored', job.status, milestones }

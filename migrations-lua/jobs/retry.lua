@@ -5,6 +5,8 @@ local job = load_job()
 if not job then return { 'missing' } end
 if job.attempt ~= tonumber(ARGV[5]) then return { 'changed' } end
 if job.status ~= 'failed' and job.status ~= 'partial' and job.status ~= 'cancelled' then return { 'refused', job.status } end
+-- Another program may have called a job failed whose files are all there.
+if job.completed >= job.total then return { 'refused', job.status } end
 
 for _, task_id in ipairs(redis.call('HKEYS', TASKS)) do redis.call('UNLINK', TASK .. task_id) end
 redis.call('UNLINK', TASKS)

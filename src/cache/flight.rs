@@ -237,7 +237,10 @@ impl Cache {
             .unwrap_or_else(|_| Err(Error::Origin(format!("no answer within {at_most:?}"))));
         let token = job.claim.token;
         let (value, cost) = match computed {
-            Ok(computed) => computed,
+            Ok(computed) => {
+                self.0.redis.metrics().cache.computed.inc();
+                computed
+            }
             Err(error) => {
                 // What cannot be given up ends of itself.
                 _ = store::abandon(&self.0.redis, &job.key, token, PAUSE).await;

@@ -47,6 +47,7 @@ impl Cache {
     /// [`Error::RedisUnavailable`].
     pub(crate) async fn invalidate_tag(&self, tag: &Tag) -> Result<u64> {
         let n = store::invalidate_tag(&self.0.redis, tag).await?;
+        self.0.redis.metrics().cache.invalidated.inc_by(n);
         info!(%tag, n_removed = n, "invalidated cached values by tag");
         Ok(n)
     }
@@ -63,6 +64,7 @@ impl Cache {
         let is_glob = pattern.0.contains(['*', '?', '[', '\\']);
         if !is_glob {
             let n = store::remove(&self.0.redis, vec![pattern.0.as_str()]).await?;
+            self.0.redis.metrics().cache.invalidated.inc_by(n);
             return Ok(Removed { n, cursor: None });
         }
         let deadline = Instant::now() + AT_MOST;
@@ -77,6 +79,7 @@ impl Cache {
                 break;
             }
         }
+        self.0.redis.metrics().cache.invalidated.inc_by(n);
         info!(pattern = quoted(&pattern.0), n_removed = n, "invalidated cached values by pattern");
         Ok(Removed { n, cursor: (cursor != 0).then_some(cursor) })
     }

@@ -230,6 +230,7 @@ impl Cache {
         for _ in 0..2 {
             match store::open(&self.0.redis, key, claim).await? {
                 Opened::Unreadable(bytes) => {
+                    self.0.redis.metrics().cache.corrupt.inc();
                     warn!(key = key.as_str(), "a cached value is no JSON; it is removed");
                     store::discard(&self.0.redis, key, bytes).await?;
                 }
@@ -257,8 +258,14 @@ impl Cache {
     }
 
     /// The one place that knows what looks into the cache found.
-    #[expect(clippy::unused_self, reason = "what counts these will be part of the cache")]
     fn note(&self, key: &CacheKey, outcome: Outcome) {
+        let metrics = &self.0.redis.metrics().cache;
+        match outcome {
+            Outcome::Hit => metrics.hit.inc(),
+            Outcome::Stale => metrics.stale.inc(),
+            Outcome::Miss => metrics.miss.inc(),
+            Outcome::Negative => metrics.negative.inc(),
+        };
         debug!(key = key.as_str(), outcome = outcome.as_str(), "cache");
     }
 }

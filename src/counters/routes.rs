@@ -67,10 +67,8 @@ impl ChangeBody {
 /// Change a shared counter or gauge
 ///
 /// Written within `metrics.flush_interval`, with all that came meanwhile.
-#[utoipa::path(post, path = "/api/v1/metrics/{name}", tag = "workers", security(("key" = ["worker"])),
-    params(("name" = String, Path, description = "1 to 100 letters, digits, dots, hyphens and underscores.",
-        min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.-]+$", example = "models.rendered")),
-    request_body = ChangeBody, responses((status = 202, description = "It will be written.")))]
+#[utoipa::path(post, path = "/api/v1/metrics/{name}", tag = "metrics", security(("key" = ["worker"])),
+    request_body = ChangeBody, responses((status = 202, description = "It will be written."), (status = 503, description = "SERVICE_BUSY")))]
 async fn write(
     State(counters): State<Counters>,
     _: Worker,
@@ -84,7 +82,6 @@ async fn write(
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Metric)]
 struct ReadingBody {
-    #[schema(value_type = String, example = "models.rendered")]
     name: MetricName,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<f64>,
@@ -93,11 +90,8 @@ struct ReadingBody {
 }
 
 /// Read a shared counter or gauge
-#[utoipa::path(get, path = "/api/v1/metrics/{name}", tag = "admin", security(("key" = ["admin"])),
-    params(("name" = String, Path, description = "1 to 100 letters, digits, dots, hyphens and underscores.",
-        min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.-]+$", example = "models.rendered")),
-    responses((status = 200, body = ReadingBody), (status = 404, description = "METRIC_NOT_FOUND",
-        body = crate::http::ProblemBody)))]
+#[utoipa::path(get, path = "/api/v1/metrics/{name}", tag = "metrics", security(("key" = ["admin"])),
+    responses((status = 200, body = ReadingBody), (status = 404, description = "METRIC_NOT_FOUND")))]
 async fn read(
     State(counters): State<Counters>,
     _: Admin,
@@ -115,7 +109,8 @@ async fn read(
 /// What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
 /// does not answer in time: then one needs the first the most.
 #[utoipa::path(get, path = "/metrics", tag = "health",
-    responses((status = 200, body = String, content_type = "text/plain")))]
+    responses((status = 200, body = String, content_type = "text/plain",
+        example = "# HELP i2m_jobs_created_total Jobs that were created.\n# TYPE i2m_jobs_created_total counter\ni2m_jobs_created_total 7\n")))]
 async fn metrics(
     State(counters): State<Counters>,
     State(metrics): State<Arc<Metrics>>,

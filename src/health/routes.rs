@@ -128,7 +128,7 @@ struct SlowQueries {
 /// Commands with their keys; of values only their length is told.
 #[utoipa::path(get, path = "/api/v1/admin/slow-queries", tag = "admin", security(("key" = ["admin"])),
     params(SlowQuery), responses((status = 200, body = SlowQueries),
-    (status = 501, description = "NOT_PERMITTED_BY_REDIS", body = crate::http::ProblemBody)))]
+    (status = 501, description = "NOT_PERMITTED_BY_REDIS")))]
 async fn slow_queries(
     State(health): State<Health>,
     _: Admin,

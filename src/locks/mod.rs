@@ -137,7 +137,9 @@ impl Locks {
     }
 
     async fn grant(&self, wanted: &Wanted) -> Result<Grant> {
+        let asked_at = Instant::now();
         let granted = self.grant_unnoted(wanted).await;
+        self.0.redis.metrics().locks.wait.observe(asked_at.elapsed().as_secs_f64());
         match &granted {
             Ok(_) => self.note(Event::Granted, &wanted.resource),
             Err(Error::LockUnavailable { .. }) => self.note(Event::Refused, &wanted.resource),
@@ -264,8 +266,15 @@ impl Locks {
     }
 
     /// The one place that knows what happens to locks.
-    #[expect(clippy::unused_self, reason = "what counts these will be part of the locks")]
     fn note(&self, event: Event, resource: &Resource) {
+        let metrics = &self.0.redis.metrics().locks;
+        match event {
+            Event::Granted => metrics.acquired.inc(),
+            Event::Refused => metrics.unavailable.inc(),
+            Event::Extended => metrics.extended.inc(),
+            Event::Released => metrics.released.inc(),
+            Event::Lost => metrics.lost.inc(),
+        };
         match event {
             Event::Lost => info!(%resource, "a lock was no longer its holder's"),
             event => debug!(%resource, ?event, "lock"),

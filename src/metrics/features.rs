@@ -168,35 +168,34 @@ impl Celery {
 }
 
 /// Locks taken over HTTP or inside the service.
-#[expect(dead_code, reason = "for the locks, which are on their way")]
 pub(crate) struct Locks {
     pub(crate) acquired: Counter,
     pub(crate) unavailable: Counter,
     /// Extended or released by who no longer owned it, or given up by the watchdog.
     pub(crate) lost: Counter,
     pub(crate) released: Counter,
+    pub(crate) extended: Counter,
     pub(crate) wait: Histogram,
 }
 
 impl Locks {
     pub(super) fn new(maker: &mut Maker) -> Self {
-        let [acquired, unavailable, lost, released] = maker.counters(
+        let [acquired, unavailable, lost, released, extended] = maker.counters(
             "lock_operations",
             "What came of asking for locks",
             "outcome",
-            ["acquired", "unavailable", "lost", "released"],
+            ["acquired", "unavailable", "lost", "released", "extended"],
         );
         let wait = maker.histogram(
             "lock_wait_seconds",
             "Time that callers waited for a lock, whether they got it or not",
             REQUEST_SECONDS,
         );
-        Self { acquired, unavailable, lost, released, wait }
+        Self { acquired, unavailable, lost, released, extended, wait }
     }
 }
 
 /// The cache of answers and models.
-#[expect(dead_code, reason = "for the cache, which is on its way")]
 pub(crate) struct Cache {
     pub(crate) hit: Counter,
     pub(crate) stale: Counter,

@@ -36,7 +36,6 @@ pub(crate) struct Metrics {
     pub(crate) limiter: Limiter,
     pub(crate) jobs: JobMetrics,
     pub(crate) celery: Celery,
-    #[expect(dead_code, reason = "for the locks, which are on their way")]
     pub(crate) locks: Locks,
     pub(crate) cache: Cache,
     pub(crate) webhooks: Webhooks,

@@ -30,7 +30,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 
 /// What a worker stored, as it is.
 #[derive(ToSchema)]
-#[schema(value_type = Object, example = json!({"vertices": 8123, "format": "glb"}))]
+#[schema(value_type = serde_json::Value, example = json!({"vertices": 8123, "format": "glb"}))]
 #[expect(dead_code, reason = "it is passed on as text; this describes it")]
 struct ModelData(serde_json::Value);
 
@@ -38,7 +38,7 @@ struct ModelData(serde_json::Value);
 #[serde(deny_unknown_fields)]
 struct NewModel {
     /// Any JSON, of at most `models.max_size`.
-    #[schema(value_type = Object, example = json!({"vertices": 8123, "format": "glb"}))]
+    #[schema(value_type = serde_json::Value, example = json!({"vertices": 8123, "format": "glb"}))]
     data: Box<RawValue>,
     /// How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
     #[schema(minimum = 1, example = 300)]

@@ -34,6 +34,7 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     (404, "JOB_NOT_FOUND", Of::Path("job_id"), "There is no such job, or it is not the caller's."),
     (404, "FILE_NOT_FOUND", Of::Path("file_id"), "The job has no such file."),
     (404, "MODEL_NOT_FOUND", Of::Named, "There is no such model."),
+    (404, "METRIC_NOT_FOUND", Of::Named, "There is no counter and no gauge of this name."),
     (404, "NOT_FOUND", Of::Nothing, "There is nothing at this path."),
     (405, "METHOD_NOT_ALLOWED", Of::Nothing, "The path does not take this method."),
     (409, "INVALID_TRANSITION", Of::Named, "The job's status does not allow it."),
@@ -52,6 +53,7 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     (422, "VALIDATION_ERROR", Of::Path("file_id"), "The file id is not like `file_000`."),
     (422, "VALIDATION_ERROR", Of::Path("resource"), "The resource is no name of a lock."),
     (422, "VALIDATION_ERROR", Of::Path("model_id"), "The model id is not valid."),
+    (422, "VALIDATION_ERROR", Of::Path("name"), "The name has characters that it may not have."),
     (422, "TOO_MANY_FILES", Of::Named, "The job has more files than `jobs.max_files`."),
     (422, "IDEMPOTENCY_CONFLICT", Of::Named, "The `Idempotency-Key` was used for another request."),
     (
@@ -67,6 +69,7 @@ const CODES: &[(u16, &str, Of, &str)] = &[
         Of::Named,
         "The origin of models failed; try again after `Retry-After`.",
     ),
+    (501, "NOT_PERMITTED_BY_REDIS", Of::Named, "The service's Redis user may not do this."),
     (503, "REDIS_UNAVAILABLE", Of::Api, "Redis is away; try again after `Retry-After`."),
     (
         503,

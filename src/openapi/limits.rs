@@ -9,6 +9,9 @@ pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
     let limits = [
         ("NewJob", "files", "maxItems", max_files.clone()),
         ("NewFile", "size", "maximum", json!(config.jobs.max_file_size.as_u64())),
+        ("NewLock", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
+        ("NewLock", "wait_secs", "maximum", json!(config.locks.max_wait.as_secs())),
+        ("LockExtension", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
         ("BatchReport", "files", "maxItems", max_files),
     ];
     for (schema, field, limit, value) in limits {

@@ -15,11 +15,15 @@ pub(super) fn of_path(name: &str) -> Option<Value> {
         ),
         "resource" => (
             "What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`.",
-            json!({"type": "string", "minLength": 1, "maxLength": 200, "examples": ["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]}),
+            json!({"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^(?!i2m:)[^\s\x00-\x1f\x7f-\x9f]+$", "examples": ["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]}),
         ),
         "model_id" => (
             "The model: letters, digits and `-_.:`.",
             json!({"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$", "examples": ["chair-1"]}),
+        ),
+        "name" => (
+            "The metric: letters, digits, dots, hyphens and underscores.",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$", "examples": ["models.rendered"]}),
         ),
         _ => return None,
     };

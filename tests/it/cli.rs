@@ -53,9 +53,9 @@ async fn health_says_whether_it_is_ready() {
             .await
             .unwrap()
     };
-    let (code, out, _) = ask.clone()(base.clone(), "0").await;
+    let (code, out, _) = ask(base.clone(), "0").await;
     assert_eq!(code, Some(0));
-    assert!(out.contains("\"name\":\"redis\",\"ok\":true"), "{out}");
+    assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
 
     app.redis.kill();
     crate::harness::until("it is not ready", async || {

@@ -221,3 +221,21 @@ async fn the_list_is_filtered_and_forgets_what_is_gone() {
         app.redis.run(1, &["SISMEMBER", &set, id_of(&gone)]).await.convert().unwrap();
     assert_eq!(is_member, 0);
 }
+
+#[tokio::test]
+async fn work_that_was_done_before_it_could_be_stopped_is_completed() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    app.complete(&job, 0).await.ok(200);
+    // As a cancellation leaves a job whose worker has not heard of it yet.
+    for command in [
+        ["SET", &format!("job:{}:status", id_of(&job)), "cancelling"].as_slice(),
+        &["HSET", &format!("job:{}", id_of(&job)), "status", "cancelling"],
+    ] {
+        app.redis.run(1, command).await;
+    }
+    app.complete(&job, 1).await.ok(200);
+    assert_eq!(app.get(As::Alice, path_of(&job)).await.ok(200)["status"], "completed");
+    let retry = app.post(As::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await;
+    retry.problem(409, "INVALID_TRANSITION");
+}

@@ -150,6 +150,31 @@ async fn jobs_are_measured_where_they_begin_and_end() {
 }
 
 #[tokio::test]
+async fn locks_and_the_cache_are_counted() {
+    let app = TestApp::start().await;
+    let lock = app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
+    app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
+        .await
+        .problem(409, "LOCK_UNAVAILABLE");
+    let release = format!("/api/v1/locks/a?token={}", lock["token"].as_str().unwrap());
+    for _ in 0..2 {
+        app.send(As::Worker, Method::DELETE, &release, &json!({})).await;
+    }
+    let job = app.create_job(1).await;
+    for _ in 0..3 {
+        app.get(As::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
+    }
+    let page = page(&app).await;
+    for outcome in ["acquired", "unavailable", "released", "lost"] {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(sum(&page, "i2m_lock_operations_total", &[&label]), 1, "{outcome}");
+    }
+    assert_eq!(sum(&page, "i2m_lock_wait_seconds_count", &[]), 2);
+    assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"miss\""]), 1);
+    assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"hit\""]), 2);
+}
+
+#[tokio::test]
 async fn open_streams_are_counted() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;

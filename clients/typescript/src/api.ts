@@ -1,6 +1,26 @@
 // Made by `npm run types` from the service's API document; not for editing.
 
 export interface paths {
+    "/api/v1/admin/cache/invalidate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove cached values by tag or by pattern
+         * @description By tag it is one step; by pattern it goes in batches, and may have to be asked again with the `cursor` it answers.
+         */
+        post: operations["admin_invalidate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/queues": {
         parameters: {
             query?: never;
@@ -10,6 +30,26 @@ export interface paths {
         };
         /** Read how the queue and its workers are */
         get: operations["admin_queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/slow-queries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Redis' slow log
+         * @description Commands with their keys; of values only their length is told.
+         */
+        get: operations["admin_slow_queries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -128,6 +168,28 @@ export interface paths {
          * @description Says nothing of Redis: a restart here would not mend it there.
          */
         get: operations["front_end_health_liveness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/health/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read metrics in Prometheus' text format
+         * @deprecated
+         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
+         *     does not answer in time: then one needs the first the most.
+         */
+        get: operations["front_end_health_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -407,6 +469,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{job_id}/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the webhooks of a job, and what became of them
+         * @description One for each attempt that ended; none, if the job was created without `webhook_url`.
+         */
+        get: operations["jobs_webhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/locks/{resource}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a lock
+         * @description It ends with its TTL, whatever its holder does; the `fencing_token` lets what is written to under it refuse an
+         *     earlier holder. Who waits is woken by the release.
+         */
+        post: operations["locks_acquire"];
+        /** Give a lock back */
+        delete: operations["locks_release"];
+        options?: never;
+        head?: never;
+        /** Set the remaining time of a lock */
+        patch: operations["locks_extend"];
+        trace?: never;
+    };
+    "/api/v1/metrics/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a shared counter or gauge */
+        get: operations["metrics_read"];
+        put?: never;
+        /**
+         * Change a shared counter or gauge
+         * @description Written within `metrics.flush_interval`, with all that came meanwhile.
+         */
+        post: operations["metrics_write"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a model
+         * @description What is missing is fetched from `models.origin`, if that is set, once for all who ask.
+         */
+        get: operations["models_show"];
+        /** Store a model */
+        put: operations["models_store"];
+        post?: never;
+        /** Remove a model */
+        delete: operations["models_remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/progress/stream": {
         parameters: {
             query?: never;
@@ -546,6 +694,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read metrics in Prometheus' text format
+         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
+         *     does not answer in time: then one needs the first the most.
+         */
+        get: operations["health_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -602,8 +771,35 @@ export interface components {
         BatchReport: {
             files: components["schemas"]["BatchItem"][];
         };
+        /**
+         * @example {
+         *       "complete": true,
+         *       "removed": 12
+         *     }
+         */
+        CacheInvalidated: {
+            /** @description Whether all keys were seen. */
+            complete: boolean;
+            /** @description With which to ask again for the rest. */
+            cursor?: string;
+            /** @description How many there were. */
+            removed: number;
+        };
+        /**
+         * @example {
+         *       "tag": "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+         *     }
+         */
+        CacheInvalidation: {
+            /** @description Of an answer that was not complete. */
+            cursor?: string | null;
+            /** @description Or every value whose key matches, a glob that begins with `cache:`. */
+            pattern?: string | null;
+            /** @description Every value that has it. */
+            tag?: string | null;
+        };
         Check: {
-            /** @example redis */
+            /** @example redis:jobs */
             name: string;
             ok: boolean;
         };
@@ -716,6 +912,11 @@ export interface components {
             checks: {
                 [key: string]: unknown;
             };
+            /**
+             * @description In words, for people; empty when all is well.
+             * @example []
+             */
+            problems: string[];
             /** @example image2model-gateway */
             service: string;
             status: components["schemas"]["Verdict"];
@@ -852,11 +1053,68 @@ export interface components {
             /** Format: date-time */
             updated_at?: string;
         };
+        JobWebhooks: {
+            job_id: components["schemas"]["JobId"];
+            webhooks: components["schemas"]["Webhook"][];
+        };
         /**
          * @description An absolute http(s), s3 or gs URL, or a path.
          * @example https://uploads.example/chair.png
          */
         Link: string;
+        Lock: {
+            /** Format: date-time */
+            expires_at: string;
+            /**
+             * @description Larger than that of every earlier holder.
+             *     Absent for a lock that another program took, by Redis itself.
+             * @example 1700000000000000
+             */
+            fencing_token?: number;
+            /** @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed */
+            resource: string;
+            /** Format: uuid */
+            token: string;
+        };
+        LockExtension: {
+            /**
+             * Format: uuid
+             * @example 5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11
+             */
+            token: string;
+            /**
+             * Format: int64
+             * @description The remaining time, from now on; at most `locks.max_ttl`.
+             * @example 30
+             */
+            ttl_secs: number;
+        };
+        Metric: {
+            /** Format: double */
+            count?: number;
+            name: components["schemas"]["MetricName"];
+            /** Format: double */
+            value?: number;
+        };
+        /** @description One of the two. */
+        MetricChange: {
+            /**
+             * @description Added to the counter.
+             * @example 1
+             */
+            increment?: number | null;
+            /**
+             * Format: double
+             * @description The gauge's new value.
+             * @example null
+             */
+            value?: number | null;
+        };
+        /**
+         * @description The name of a shared metric.
+         * @example models.rendered
+         */
+        MetricName: string;
         /**
          * @description The finished model. Fields beyond these are kept.
          * @example {
@@ -879,6 +1137,8 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description What a worker stored, as it is. */
+        ModelData: unknown;
         /** @description One picture. Its bytes are elsewhere; this says what they are. */
         NewFile: {
             /** @example image/png */
@@ -902,6 +1162,50 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
+            /** @description Told when the job has ended. */
+            webhook_url?: string | null;
+        };
+        NewLock: {
+            /**
+             * Format: int64
+             * @description At most `locks.max_ttl`.
+             * @example 30
+             */
+            ttl_secs: number;
+            /**
+             * Format: int64
+             * @description How long to wait for it; at most `locks.max_wait`.
+             * @example 0
+             */
+            wait_secs?: number;
+        };
+        NewModel: {
+            /** @description Any JSON, of at most `models.max_size`. */
+            data: unknown;
+            /**
+             * @description Whether reading it makes it fresh for as long again.
+             * @example false
+             */
+            refresh_on_hit?: boolean;
+            /**
+             * Format: int64
+             * @description How long after that it is still served, as stale.
+             * @example 60
+             */
+            stale_secs?: number;
+            /**
+             * @description With which it is invalidated.
+             * @example [
+             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+             *     ]
+             */
+            tags?: string[];
+            /**
+             * Format: int64
+             * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+             * @example 300
+             */
+            ttl_secs?: number | null;
         };
         /** @enum {string} */
         Outcome: "completed" | "failed";
@@ -929,7 +1233,7 @@ export interface components {
              * @description What is wrong, for programs; does not change.
              * @enum {string}
              */
-            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
             /** @description The answer's `X-Request-Id`. */
@@ -960,7 +1264,7 @@ export interface components {
             enabled: boolean;
             queues: components["schemas"]["Queue"][];
             /** @description Result messages that this process has heard while it looked after Celery. */
-            result_messages?: Record<string, never>;
+            result_messages?: components["schemas"]["ResultMessages"];
             /**
              * @description Tasks that have shown no sign of life for long.
              * @example []
@@ -1020,11 +1324,33 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description Result messages that this process has heard as the keeper. */
+        ResultMessages: {
+            /** @description Of tasks that are not ours. */
+            foreign: number;
+            /** @description That no Celery wrote. */
+            malformed: number;
+            observed: number;
+        };
         /**
          * @description Routes that are limited together.
          * @enum {string}
          */
         RouteGroup: "create_job" | "read" | "write" | "report" | "stream" | "admin";
+        /** @description A command that took long. */
+        SlowCommand: {
+            /** @description The address that the command came from. */
+            client: string;
+            client_name: string;
+            command: string;
+            duration_microseconds: number;
+            id: number;
+            /** Format: date-time */
+            start_time?: string;
+        };
+        SlowQueries: {
+            slow_queries: components["schemas"]["SlowCommand"][];
+        };
         /** @description What `status.lua` writes. */
         SmallStatus: {
             completed_files: number;
@@ -1057,6 +1383,20 @@ export interface components {
          */
         StatusChange: {
             status: components["schemas"]["Status"];
+        };
+        StoredModel: {
+            /** Format: date-time */
+            expires_at: string;
+            /** Format: date-time */
+            fresh_until: string;
+            /** @example chair-1 */
+            model_id: string;
+            /**
+             * @example [
+             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
+             *     ]
+             */
+            tags: string[];
         };
         /** @description What is stored of a file's result. Other programs may have written more. */
         StoredResult: {
@@ -1149,6 +1489,27 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             subscribers: number;
         };
+        /** @description A webhook as its owner sees it. */
+        Webhook: {
+            attempt: number;
+            log: components["schemas"]["WebhookAttempt"][];
+            /** Format: date-time */
+            next_try_at?: string;
+            /** @description `pending`, `delivered` or `given_up`. */
+            state: string;
+            tries: number;
+            type: string;
+            url: string;
+            webhook_id: string;
+        };
+        /** @description An attempt to deliver. */
+        WebhookAttempt: {
+            /** Format: date-time */
+            at?: string;
+            duration_ms: number;
+            outcome: string;
+            status?: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1158,6 +1519,30 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    admin_invalidate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CacheInvalidation"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CacheInvalidated"];
+                };
+            };
+        };
+    };
     admin_queues: {
         parameters: {
             query?: never;
@@ -1174,6 +1559,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Queues"];
+                };
+            };
+        };
+    };
+    admin_slow_queries: {
+        parameters: {
+            query?: {
+                /** @description How many at most, 1 to 100. */
+                num?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlowQueries"];
                 };
             };
         };
@@ -1300,6 +1708,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    front_end_health_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
         };
@@ -1829,6 +2257,243 @@ export interface operations {
             };
         };
     };
+    jobs_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job: a UUID with hyphens. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobWebhooks"];
+                };
+            };
+        };
+    };
+    locks_acquire: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewLock"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+        };
+    };
+    locks_release: {
+        parameters: {
+            query: {
+                /**
+                 * @description As the lock was granted with.
+                 * @example 5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11
+                 */
+                token: string;
+            };
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    locks_extend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                resource: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LockExtension"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lock"];
+                };
+            };
+        };
+    };
+    metrics_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Metric"];
+                };
+            };
+        };
+    };
+    metrics_write: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MetricChange"];
+            };
+        };
+        responses: {
+            /** @description It will be written. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    models_show: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `ETag` of the last answer. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Of this model. */
+                    ETag?: string;
+                    /** @description `hit`, `stale` or `miss`; with 404 `miss` or `negative`. */
+                    "X-Cache"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelData"];
+                };
+            };
+            /** @description Not changed since. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    models_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredModel"];
+                };
+            };
+        };
+    };
+    models_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model: letters, digits and `-_.:`. */
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     progress_follow_jobs: {
         parameters: {
             query: {
@@ -2030,6 +2695,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Probe"];
+                };
+            };
+        };
+    };
+    health_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
         };
