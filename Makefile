@@ -8,15 +8,20 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench-sse soak bench-cleanup image clean
+.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench-sse soak bench-cleanup image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis
 	@cargo build --release --locked
 	@exec $(gateway) --config config/development.toml
+
+run-sentinel: ## The same with a primary, replicas and sentinels
+	@scripts/setup rust redis
+	@cargo build --release --locked
+	@exec scripts/run-sentinel $(gateway) --config config/development.toml
 
 demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@scripts/setup rust redis
@@ -30,8 +35,22 @@ test: ## Run every test
 	@echo "== documentation tests"
 	@cargo test --doc --locked
 
+test-chaos: ## Break Redis, the network and the service under traffic, for minutes; writes docs/CHAOS.md
+	@scripts/setup rust nextest redis faketime
+	@cargo nextest run --locked --test it --run-ignored only --no-capture -E 'test(/^chaos::/)'
+
+test-upgrade: ## Run this version and the one of FROM (a git ref) on one Redis
+	@scripts/setup rust nextest redis
+	@test -n "$(FROM)" || { echo "usage: make test-upgrade FROM=main" >&2; exit 2; }
+	@rm -rf .cache/other-version && git worktree prune
+	@git worktree add --quiet --detach .cache/other-version $(FROM)
+	@cd .cache/other-version && cargo build --locked --target-dir ../other-target
+	@git worktree remove --force .cache/other-version
+	@I2M_OTHER_VERSION=$(CURDIR)/.cache/other-target/debug/image2model-gateway \
+		cargo nextest run --locked --test it --run-ignored only -E 'test(/^upgrade::/)'
+
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust deny
+	@scripts/setup rust deny kubernetes prometheus
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
@@ -40,6 +59,10 @@ check: ## Check format, lints, documentation and dependencies
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@echo "== dependencies"
 	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@echo "== Kubernetes"
+	@.cache/kubernetes-venv/bin/python scripts/check-kubernetes
+	@echo "== alerts"
+	@scripts/check-prometheus
 	@echo "== advisories"
 	@if GIT_TERMINAL_PROMPT=0 git ls-remote --quiet $(advisories) HEAD >/dev/null 2>&1; then \
 		cargo deny --locked check advisories; \

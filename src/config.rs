@@ -16,11 +16,13 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 8] = [
     "cors.origins",
     "auth.ticket_secrets",
     "rate_limit.allow",
     "rate_limit.trusted_proxies",
+    "redis.sentinels",
+    "redis.eviction_policies",
     "webhooks.secrets",
     "webhooks.allowed_networks",
 ];

@@ -65,6 +65,9 @@ pub(crate) enum Error {
     /// Redis is away, too slow, or cannot write now; the same call may work later.
     #[error("Redis is not available: {0}")]
     RedisUnavailable(String),
+    /// A new job is stored, and not yet on as many replicas as the settings ask for.
+    #[error("{n_replicas} of {wanted} replicas have the job")]
+    NotReplicated { wanted: u32, n_replicas: u32 },
     /// Redis refused what we sent: our fault, or data of a type that is not ours.
     #[error("Redis refused a command: {0}")]
     Redis(fred::error::Error),
@@ -76,8 +79,12 @@ impl From<fred::error::Error> for Error {
     fn from(error: fred::error::Error) -> Self {
         use fred::error::ErrorKind;
 
-        // What a server says of its own state, by the first word of its error reply.
-        const PASSING: [&str; 10] = [
+        // What a server says of its own state, by the first word of its error reply; and what fred says under no
+        // kind of its own of a command whose connection went away before it was sent.
+        const PASSING: [&str; 13] = [
+            "Failed to route command",
+            "Too many failed write attempts",
+            "Missing expected connection",
             "LOADING",
             "READONLY",
             "MASTERDOWN",

@@ -6,6 +6,8 @@ local job = load_job()
 if not job then return { 'missing' } end
 local wanted, err = ARGV[5], ARGV[6]
 if job.status == wanted then return { 'moved', wanted } end
+-- What a job with failed files became when it was completed.
+if wanted == 'completed' and job.status == 'partial' then return { 'moved', job.status } end
 local allowed = false
 for i = 7, #ARGV do allowed = allowed or ARGV[i] == job.status end
 if not allowed then return { 'refused', job.status } end

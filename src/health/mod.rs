@@ -115,7 +115,11 @@ impl Health {
             }
         };
         drop(last);
-        Report::new(&findings, &self.0.config, self.is_draining(), self.0.since)
+        let mut report = Report::new(&findings, &self.0.config, self.is_draining(), self.0.since);
+        if let Some(replicas) = self.0.redis.replica_reports() {
+            report.add("replicas", &replicas);
+        }
+        report
     }
 
     /// Asks every database whether it answers and takes writes, and Redis how it is.

@@ -139,6 +139,7 @@ impl From<Error> for Problem {
             Error::TooSlow(_)
             | Error::Busy(_)
             | Error::RedisUnavailable(_)
+            | Error::NotReplicated { .. }
             | Error::Redis(_)
             | Error::Origin(_)
             | Error::SchemaChanged(_)
@@ -165,11 +166,7 @@ impl Problem {
                 "the service took too long; please try again",
             ),
             Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
-            Error::RedisUnavailable(_) => Self::new(
-                S::SERVICE_UNAVAILABLE,
-                "REDIS_UNAVAILABLE",
-                "the service cannot reach its storage right now; please try again",
-            ),
+            Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(error),
             Error::Origin(_) => Self::new(
                 S::BAD_GATEWAY,
                 "ORIGIN_FAILED",
@@ -219,6 +216,16 @@ impl Problem {
             .with("retry_after_secs", secs);
         problem.retry_after = Some(retry_after);
         problem
+    }
+
+    fn unavailable(error: &Error) -> Self {
+        let detail = if matches!(error, Error::NotReplicated { .. }) {
+            "the job could not be stored as safely as it has to be; please try again with the same \
+             Idempotency-Key, which makes no second job"
+        } else {
+            "the service cannot reach its storage right now; please try again"
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "REDIS_UNAVAILABLE", detail)
     }
 
     fn internal() -> Self {

@@ -16,7 +16,7 @@ use crate::{
     redis::{Database, Redis, Script, user_jobs_keys},
 };
 
-static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua"));
+static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).repeatable();
 
 /// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
 const LOOK_AT: usize = 1000;
@@ -101,7 +101,15 @@ pub(super) async fn page(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> R
         Value::from(filter.status.map_or("", Status::as_str)),
         Value::from(LOOK_AT.to_string()),
     ];
-    let answer: Value = LIST.run(redis.database(Database::Jobs), keys, args).await?;
+    // The newest job stands on the first page, and its owner looks for it at once.
+    let from_replica = match filter.after {
+        Some(_) => LIST.run_on_replica(redis, keys.clone(), args.clone()).await,
+        None => None,
+    };
+    let answer: Value = match from_replica {
+        Some(answer) => answer,
+        None => LIST.run(redis.database(Database::Jobs), keys, args).await?,
+    };
     let mut parts = answer.into_array().into_iter().skip(1);
     let mut next = || parts.next().unwrap_or(Value::Null);
     let (score, job): (String, String) = (next().convert()?, next().convert()?);

@@ -137,8 +137,11 @@ impl Jobs {
                 }
                 Ok((*job, false))
             }
-            store::Created::Replayed(id) => {
-                Ok((self.first_answer(id, owner, &checked).await?, true))
+            store::Created::Replayed(made) => {
+                if let (true, Some(celery)) = (made == id, &self.celery) {
+                    celery.send(&tasks).await;
+                }
+                Ok((self.first_answer(made, owner, &checked).await?, made != id))
             }
         }
     }

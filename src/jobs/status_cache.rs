@@ -12,11 +12,12 @@ use crate::{
     error::{Error, Result},
     http::{Path, Problem, also_at, cached_json},
     ids::{JobId, Sha256Hex},
-    redis::Script,
+    redis::{Script, Target},
     state::AppState,
 };
 
-static STATUS: Script = Script::about_job(include_str!("../../migrations-lua/jobs/status.lua"));
+static STATUS: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -35,8 +36,7 @@ impl Jobs {
     async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
         let ttl_secs = self.config.status_cache_ttl.as_secs().max(1);
         let args = vec![Value::from(ttl_secs.to_string())];
-        let answer: Value = STATUS.run_on_job(&self.redis, id, self.retention, args).await?;
-        let mut parts = answer.into_array().into_iter();
+        let mut parts = self.status_parts(id, args).await?.into_iter();
         let mut next = || parts.next().unwrap_or(Value::Null);
         let outcome = next().as_string().unwrap_or_default();
         if outcome == "missing" {
@@ -55,6 +55,20 @@ impl Jobs {
             cache.miss.inc()
         };
         Ok(CachedStatus { json, is_hit })
+    }
+
+    /// What the script says: on a replica if one has the status cached, else on the primary.
+    async fn status_parts(&self, job: JobId, args: Vec<Value>) -> Result<Vec<Value>> {
+        let target = Target { redis: &self.redis, job, retention: self.retention };
+        if let Some(answer) = STATUS.run_on_job_on_replica::<Value>(&target, args.clone()).await {
+            let parts = answer.into_array();
+            // What a replica does not have may be new.
+            if parts.first().and_then(Value::as_str).is_some_and(|it| it == "hit") {
+                return Ok(parts);
+            }
+        }
+        let answer: Value = STATUS.run_on_job(&self.redis, job, self.retention, args).await?;
+        Ok(answer.into_array())
     }
 }
 

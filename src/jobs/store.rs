@@ -25,16 +25,22 @@ use crate::{
     redis::{CANCELLING, Database, Redis, Retention, Script, Target, idempotency_key, result_key},
 };
 
-static CREATE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/create.lua"));
-static READ: Script = Script::about_job(include_str!("../../migrations-lua/jobs/read.lua"));
+static CREATE: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/create.lua")).repeatable();
+static READ: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/read.lua")).repeatable();
 static FINISH_FILE: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/finish_file.lua"));
+    Script::about_job(include_str!("../../migrations-lua/jobs/finish_file.lua")).repeatable();
 static TRANSITION: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/transition.lua"));
-static CANCEL: Script = Script::about_job(include_str!("../../migrations-lua/jobs/cancel.lua"));
+    Script::about_job(include_str!("../../migrations-lua/jobs/transition.lua")).repeatable();
+static CANCEL: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/cancel.lua")).repeatable();
+// The second time it finds the attempt that it began, and cannot tell whose that is.
 static RETRY: Script = Script::about_job(include_str!("../../migrations-lua/jobs/retry.lua"));
-static DELETE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/delete.lua"));
-static SETTLE: Script = Script::about_job(include_str!("../../migrations-lua/jobs/settle.lua"));
+static DELETE: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/delete.lua")).repeatable();
+static SETTLE: Script =
+    Script::about_job(include_str!("../../migrations-lua/jobs/settle.lua")).repeatable();
 
 /// A job to be created.
 pub(super) struct NewRecord<'a> {
@@ -49,7 +55,7 @@ pub(super) struct NewRecord<'a> {
 /// What came of creating a job.
 pub(super) enum Created {
     Job(Box<Job>),
-    /// The same request came before, and made this job.
+    /// The same request came before, and made this job; or this one did, and its answer was lost.
     Replayed(JobId),
 }
 
@@ -57,7 +63,8 @@ pub(super) enum Created {
 ///
 /// # Errors
 ///
-/// [`Error::IdempotencyConflict`] if the key came with another request before.
+/// [`Error::IdempotencyConflict`] if the key came with another request before; [`Error::NotReplicated`] if it is
+/// created, and not yet as safe as the settings ask.
 pub(super) async fn create(
     redis: &Redis,
     retention: Retention,
@@ -74,7 +81,7 @@ pub(super) async fn create(
     args.extend(new.tasks.iter().flat_map(Parcel::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
     let answer: Vec<String> =
-        CREATE.run_with_key(&Target { redis, job: new.id, retention }, idempotency, args).await?;
+        CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["created", created_at, first_event] => {
             redis.metrics().jobs.created.inc();
@@ -86,6 +93,8 @@ pub(super) async fn create(
         }
         ["replay", job] => Ok(Created::Replayed(job.parse()?)),
         ["conflict"] => Err(Error::IdempotencyConflict),
+        // Ids are random: this is the job itself, made by an attempt whose answer was lost.
+        ["exists", _] => Ok(Created::Replayed(new.id)),
         _ => Err(Error::JobExists(new.id)),
     }
 }
@@ -239,7 +248,7 @@ pub(super) async fn settle(
 /// The stored result of a file, as it was written.
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
     redis
-        .call(Database::Jobs, |client| async move { client.get(result_key(job, file)).await })
+        .read(Database::Jobs, |client| async move { client.get(result_key(job, file)).await })
         .await
 }
 
@@ -316,7 +325,7 @@ pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
     let now = redis.database(Database::Jobs).now_ms().await?;
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let due: Vec<String> = redis
-        .call(Database::Jobs, |client| async move {
+        .read(Database::Jobs, |client| async move {
             client.zrangebyscore(CANCELLING, 0_i64, now, false, Some((0, AT_ONCE))).await
         })
         .await?;

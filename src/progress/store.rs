@@ -18,12 +18,14 @@ use crate::{
     redis::{Database, Redis, Retention, Script, job_key, stream_key},
 };
 
-static REPORT: Script = Script::about_job(include_str!("../../migrations-lua/progress/report.lua"));
+static REPORT: Script =
+    Script::about_job(include_str!("../../migrations-lua/progress/report.lua")).repeatable();
 
 static OVERALL: Script =
-    Script::about_job(include_str!("../../migrations-lua/progress/overall.lua"));
+    Script::about_job(include_str!("../../migrations-lua/progress/overall.lua")).repeatable();
 
-static CHECK: Script = Script::new(include_str!("../../migrations-lua/progress/check.lua"));
+static CHECK: Script =
+    Script::new(include_str!("../../migrations-lua/progress/check.lua")).repeatable();
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -100,8 +102,9 @@ pub(super) async fn read_new(
     let keys: Vec<String> = after.iter().map(|it| stream_key(it.0)).collect();
     let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
     let answer: Value = redis
-        .call(Database::Progress, |client| async move {
-            client.xread(Some(count), None, keys, ids).await
+        .read(Database::Progress, |client| {
+            let (keys, ids) = (keys.clone(), ids.clone());
+            async move { client.xread(Some(count), None, keys, ids).await }
         })
         .await?;
     if answer.is_null() {
@@ -149,10 +152,9 @@ pub(super) async fn read_range(
     from: StreamId,
     count: u64,
 ) -> Result<Vec<Entry>> {
-    let start = from.to_string();
     let answer: Value = redis
-        .call(Database::Progress, |client| async move {
-            client.xrange(stream_key(job), start, "+", Some(count)).await
+        .read(Database::Progress, |client| async move {
+            client.xrange(stream_key(job), from.to_string(), "+", Some(count)).await
         })
         .await?;
     Ok(parse_entries(answer))
@@ -161,7 +163,7 @@ pub(super) async fn read_range(
 /// Whether entries after `after` may have been trimmed away.
 pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let answer: Result<Value> = redis
-        .call(Database::Progress, |client| async move {
+        .read(Database::Progress, |client| async move {
             client.xinfo_stream(stream_key(job), false, None).await
         })
         .await;

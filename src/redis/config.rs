@@ -9,13 +9,17 @@ use fred::{
     types::{
         RespVersion,
         config::{
-            Config as FredConfig, ConnectionConfig, PerformanceConfig, ReconnectError,
-            ServerConfig, UnresponsiveConfig,
+            Config as FredConfig, ConnectionConfig, PerformanceConfig, ServerConfig, TlsConfig,
+            TlsConnector, UnresponsiveConfig,
         },
     },
 };
 use serde::{Deserialize, Serialize};
 
+use super::{
+    address::{Address, Node},
+    eviction::OnOtherPolicy,
+};
 use crate::config::{Secret, check_between};
 
 /// How Redis is reached.
@@ -30,7 +34,17 @@ pub struct Config {
     pub username: String,
     /// The password, when the URL has none.
     pub password: Secret,
-    /// Certificates to trust beside the system's, for `rediss://`: PEM text, or empty.
+    /// Sentinels as `host:port`.
+    pub sentinels: Vec<String>,
+    /// What the sentinels call the servers.
+    pub service_name: String,
+    /// The ACL user at the sentinels, if they have one.
+    pub sentinel_username: String,
+    /// The password of the sentinels, if they have one.
+    pub sentinel_password: Secret,
+    /// TLS to servers and sentinels that no URL tells of.
+    pub tls: bool,
+    /// Certificates to trust beside the system's, for TLS: PEM text, or empty.
     pub tls_ca: String,
     /// Connections per database.
     pub pool_size: usize,
@@ -40,6 +54,25 @@ pub struct Config {
     /// The longest that a request waits for Redis.
     #[serde(with = "humantime_serde")]
     pub command_timeout: Duration,
+    /// How long a request outlasts a failover.
+    #[serde(with = "humantime_serde")]
+    pub failover_wait: Duration,
+    /// When a new job counts as stored.
+    pub durability: Durability,
+    /// With [`Durability::Wait`]: replicas that have to have a new job.
+    pub min_replicas: u32,
+    /// With [`Durability::Wait`]: how long they may take.
+    #[serde(with = "humantime_serde")]
+    pub wait_timeout: Duration,
+    /// Whether replicas are read where an old answer does no harm.
+    pub replica_reads: bool,
+    /// How old such an answer may be.
+    #[serde(with = "humantime_serde")]
+    pub max_staleness: Duration,
+    /// Values of Redis' `maxmemory-policy` that lose no job.
+    pub eviction_policies: Vec<String>,
+    /// What is done about another one.
+    pub on_other_policy: OnOtherPolicy,
     /// Commands that may wait on one connection.
     pub max_pending_commands: usize,
     /// First wait between attempts to connect.
@@ -73,13 +106,25 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Standalone when there is a URL, else embedded.
+    /// Standalone when there is a URL, sentinel when there are sentinels, else embedded.
     #[serde(rename = "")]
     Auto,
     /// A private child process.
     Embedded,
     /// The server at `url`.
     Standalone,
+    /// The server that the sentinels name.
+    Sentinel,
+}
+
+/// When a new job counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// When the primary has it.
+    Async,
+    /// When `min_replicas` have it too.
+    Wait,
 }
 
 /// The private server of the embedded mode.
@@ -99,8 +144,9 @@ impl Config {
     /// The mode with `Auto` resolved.
     pub(crate) fn effective_mode(&self) -> Mode {
         match self.mode {
-            Mode::Auto if self.url.is_empty() => Mode::Embedded,
-            Mode::Auto => Mode::Standalone,
+            Mode::Auto if !self.url.is_empty() => Mode::Standalone,
+            Mode::Auto if !self.sentinels.is_empty() => Mode::Sentinel,
+            Mode::Auto => Mode::Embedded,
             mode => mode,
         }
     }
@@ -114,13 +160,73 @@ impl Config {
         if !(1..=64).contains(&self.pool_size) {
             bail!("pool_size is {}; it has to be between 1 and 64", self.pool_size);
         }
-        if self.effective_mode() == Mode::Standalone {
-            if self.url.is_empty() {
-                bail!("mode is \"standalone\", which needs a url such as redis://localhost:6379");
-            }
-            self.server(self.url.expose())?;
+        check_between("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
+        if !(1..=16).contains(&self.min_replicas) {
+            bail!("min_replicas is {}; it has to be between 1 and 16", self.min_replicas);
         }
-        Ok(())
+        check_between("max_staleness", self.max_staleness, ms(500), ms(60_000))?;
+        check_between("failover_wait", self.failover_wait, ms(0), ms(60_000))?;
+        match self.effective_mode() {
+            Mode::Standalone if self.url.is_empty() => {
+                bail!("mode is \"standalone\", which needs a url such as redis://localhost:6379")
+            }
+            Mode::Standalone => self.server(self.url.expose()).map(|_| ()),
+            Mode::Sentinel if !self.url.is_empty() => {
+                bail!("mode is \"sentinel\", so the sentinels name the server, and url has to go")
+            }
+            Mode::Sentinel => self.sentinel_nodes().map(|_| ()),
+            Mode::Auto | Mode::Embedded => Ok(()),
+        }
+    }
+
+    /// The sentinels of the settings.
+    pub(super) fn sentinel_nodes(&self) -> Result<Vec<Node>> {
+        if self.sentinels.is_empty() {
+            bail!(
+                "mode is \"sentinel\", which needs sentinels such as sentinel-1:26379,sentinel-2:26379"
+            );
+        }
+        if self.service_name.is_empty() || self.service_name.contains(char::is_whitespace) {
+            bail!("service_name is {:?}; it is one word, such as mymaster", self.service_name);
+        }
+        let parse = |text: &String| {
+            Node::parse(text).with_context(|| format!("sentinels: {text:?} is not host:port"))
+        };
+        self.sentinels.iter().map(parse).collect()
+    }
+
+    /// How the servers behind the sentinels are reached, wherever they are.
+    pub(super) fn server_without_place(&self) -> Result<FredConfig> {
+        let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        Ok(FredConfig {
+            username: filled(&self.username),
+            password: filled(self.password.expose()),
+            tls: if self.tls { Some(self.tls_config()?) } else { None },
+            ..FredConfig::default()
+        })
+    }
+
+    fn tls_config(&self) -> Result<TlsConfig> {
+        if self.tls_ca.is_empty() {
+            return Ok(TlsConnector::default_rustls()?.into());
+        }
+        super::tls::config(&self.tls_ca)
+    }
+
+    /// A builder of connections to the sentinel at `place`, which are never mended but made anew.
+    pub(super) fn sentinel_builder(&self, place: FredConfig) -> Builder {
+        let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        let config = FredConfig {
+            username: filled(&self.sentinel_username),
+            password: filled(self.sentinel_password.expose()),
+            version: RespVersion::RESP3,
+            ..place
+        };
+        let mut builder = self.builder(&config, 0);
+        builder.set_config(config);
+        builder.with_connection_config(|it| it.auto_client_setname = false);
+        builder.set_policy(ReconnectPolicy::new_constant(1, 0));
+        builder
     }
 
     /// The server that `url` names, with the credentials of the settings where the URL has none.
@@ -145,7 +251,7 @@ impl Config {
     }
 
     /// The server and the database that `url` names, in fred's spelling or in Celery's.
-    pub(crate) fn server_and_database(&self, url: &str) -> Result<(FredConfig, u8)> {
+    pub(crate) fn server_and_database(&self, url: &str) -> Result<(Address, u8)> {
         let (url, query) = url.split_once('?').unwrap_or((url, ""));
         let url = url.replacen("redis+socket://", "redis+unix://", 1);
         let is_socket = url.starts_with("redis+unix://");
@@ -156,7 +262,7 @@ impl Config {
             _ => (url.as_str(), query.strip_prefix("virtual_host=").unwrap_or("0")),
         };
         let database = database.parse().context("the number of a database is between 0 and 255")?;
-        Ok((self.server(server)?, database))
+        Ok((Address::fixed(self.server(server)?), database))
     }
 
     /// A private server listening on the unix socket `path`.
@@ -195,13 +301,6 @@ impl Config {
                 max_timeout: Some(self.command_timeout),
                 interval: self.command_timeout / 4,
             },
-            reconnect_errors: vec![
-                ReconnectError::ClusterDown,
-                ReconnectError::Loading,
-                ReconnectError::ReadOnly,
-                ReconnectError::MasterDown,
-                ReconnectError::NoReplicas,
-            ],
             ..ConnectionConfig::default()
         };
         connection.tcp.nodelay = Some(true);

@@ -146,6 +146,11 @@ pub(crate) fn ticket_secret_key() -> &'static str {
     "i2m:ticket_secret"
 }
 
+/// How far a process's writes have come to the replicas, in the jobs database.
+pub(super) fn beat_key(process: uuid::Uuid) -> String {
+    format!("i2m:beat:{process}")
+}
+
 /// What a policy counts of a caller, in the rate limits database; the seed's for `key:{api_key_hash}` and `ip:{ip}`.
 pub(crate) fn rate_limit_key(of: fmt::Arguments<'_>) -> String {
     format!("rl:{of}")

@@ -1,40 +1,33 @@
 //! The only way to Redis: supervised connections to its five databases, scripts, keys, subscriptions.
 //!
-//! Every call is bounded: it is refused at once while its connection is known to be down, and after
-//! `command_timeout` in any case. A call given up may still have been applied; see `docs/REDIS.md`.
+//! Every call is bounded; see `server`. A call given up may still have been applied; see `docs/REDIS.md`.
 
+mod address;
 mod bell;
 mod config;
+mod durable;
 mod embedded;
+mod eviction;
 mod family;
 mod keys;
 mod lease;
+mod replicas;
 mod script;
+mod sentinel;
+mod server;
 mod slot;
 mod subscriber;
 mod tls;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc};
 
-use fred::{
-    clients::Client,
-    interfaces::ClientLike as _,
-    types::{CustomCommand, config::Config as FredConfig},
-};
-
-use tokio::time::timeout;
-use tracing::{Instrument as _, Span, field::Empty, info_span};
+use fred::{clients::Client, types::config::Config as FredConfig};
+use tokio::sync::watch;
 
 pub(crate) use self::{
+    address::Address,
     bell::Bell,
-    config::{Config, EmbeddedConfig, Mode},
+    config::{Config, Durability, EmbeddedConfig, Mode},
     family::{Family, Lifetime},
     keys::{
         ACTIVE_TASKS, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
@@ -45,17 +38,14 @@ pub(crate) use self::{
         stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
     lease::Lease,
+    replicas::ReplicaReport,
     script::{Retention, Script, Target},
+    server::{Measured, Server},
     slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
-use self::{bell::Bells, embedded::Embedded, slot::Slot};
-use crate::{
-    error::{Error, Result},
-    metrics::{CallOutcome, Metrics, RedisMetrics, ServerMetrics},
-    tasks::Tasks,
-    traces::TARGET,
-};
+use self::{address::Node, bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
+use crate::{error::Result, metrics::Metrics, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +84,26 @@ pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
     databases: [Server; 5],
-    address: FredConfig,
+    /// Where the settings ask for it: how jobs are created.
+    durable: Option<Durable>,
+    /// Where sentinels name replicas, and the settings let them be read.
+    replicas: Option<Replicas>,
+    address: Address,
     subscriber: Subscriber,
     bells: Bells,
     metrics: Arc<Metrics>,
+}
+
+/// Where the primary is, and who else has its data.
+struct Place {
+    address: Address,
+    nodes: watch::Receiver<Vec<Node>>,
+}
+
+impl Place {
+    fn fixed(server: FredConfig) -> Self {
+        Self { address: Address::fixed(server), nodes: watch::channel(Vec::new()).1 }
+    }
 }
 
 impl Redis {
@@ -107,13 +113,19 @@ impl Redis {
     ///
     /// If the settings make no sense to the client, or the embedded server does not start.
     pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
-        let address = match config.effective_mode() {
+        match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
-                Config::socket(Embedded::start(&config.embedded, tasks).await?)
+                let socket = Embedded::start(&config.embedded, tasks).await?;
+                Self::connect(config, Place::fixed(Config::socket(socket)), tasks)
             }
-            Mode::Standalone => config.server(config.url.expose())?,
-        };
-        Self::connect(config, address, tasks)
+            Mode::Standalone => {
+                Self::connect(config, Place::fixed(config.server(config.url.expose())?), tasks)
+            }
+            Mode::Sentinel => {
+                let (address, nodes) = sentinel::start(config, tasks)?;
+                Self::connect(config, Place { address, nodes }, tasks)
+            }
+        }
     }
 
     /// As [`Redis::start`], but where a service runs with its embedded server, beside it on the same.
@@ -124,12 +136,13 @@ impl Redis {
     pub(crate) async fn join(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let is_embedded = matches!(config.effective_mode(), Mode::Embedded | Mode::Auto);
         match Embedded::running(&config.embedded).filter(|_| is_embedded) {
-            Some(socket) => Self::connect(config, Config::socket(socket), tasks),
+            Some(socket) => Self::connect(config, Place::fixed(Config::socket(socket)), tasks),
             None => Self::start(config, tasks).await,
         }
     }
 
-    fn connect(config: &Config, address: FredConfig, tasks: &Tasks) -> anyhow::Result<Self> {
+    fn connect(config: &Config, place: Place, tasks: &Tasks) -> anyhow::Result<Self> {
+        let Place { address, nodes } = place;
         let metrics = Arc::new(Metrics::new());
         let database = |it: Database| {
             let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
@@ -142,6 +155,18 @@ impl Redis {
             database(Database::RateLimits)?,
             database(Database::Cache)?,
         ];
+        let durable = match config.durability {
+            Durability::Async => None,
+            Durability::Wait => {
+                let measured = Measured { metrics: &metrics.redis, name: Database::Jobs.as_str() };
+                Some(Durable::start(config, &address, nodes.clone(), tasks, measured)?)
+            }
+        };
+        let reads_replicas = config.replica_reads && address.is_followed();
+        let jobs = &databases[Database::Jobs as usize];
+        let replicas =
+            reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
+        eviction::watch(config, jobs.clone(), tasks);
         let subscriber = Subscriber::start(
             config,
             &address,
@@ -150,7 +175,15 @@ impl Redis {
             metrics.redis.subscriber_gaps.clone(),
         )?;
         let bells = Bells::start(subscriber.clone(), tasks);
-        Ok(Self(Arc::new(Inner { databases, address, subscriber, bells, metrics })))
+        Ok(Self(Arc::new(Inner {
+            databases,
+            durable,
+            replicas,
+            address,
+            subscriber,
+            bells,
+            metrics,
+        })))
     }
 
     /// A bell that rings when something is said on one of `channels`, from the return of this on.
@@ -169,12 +202,27 @@ impl Redis {
     }
 
     /// Where Redis is, for connections of other kinds.
-    pub(crate) fn address(&self) -> &FredConfig {
+    pub(crate) fn address(&self) -> &Address {
         &self.0.address
     }
 
     pub(crate) fn database(&self, database: Database) -> &Server {
         &self.0.databases[database as usize]
+    }
+
+    /// How writes wait for replicas, where they do.
+    fn durable(&self) -> Option<&Durable> {
+        self.0.durable.as_ref()
+    }
+
+    /// The replicas, as far as they may be read.
+    fn replicas(&self) -> Option<&Replicas> {
+        self.0.replicas.as_ref()
+    }
+
+    /// How the replicas stand; `None` where none are read.
+    pub(crate) fn replica_reports(&self) -> Option<Vec<ReplicaReport>> {
+        self.0.replicas.as_ref().map(Replicas::report)
     }
 
     /// Runs `call` on a connection to `database`; see [`Server::call`].
@@ -189,6 +237,18 @@ impl Redis {
         self.database(database).call(call).await
     }
 
+    /// Runs `call`, which only reads, on a connection to `database`; see [`Server::read`].
+    pub(crate) async fn read<T, F>(
+        &self,
+        database: Database,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, fred::error::Error>>,
+    {
+        self.database(database).read(call).await
+    }
+
     /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
         self.parts().all(|(_, is_up)| is_up)
@@ -198,118 +258,5 @@ impl Redis {
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, bool)> {
         let databases = Database::ALL.iter().map(|it| (it.as_str(), self.database(*it).is_up()));
         databases.chain([("subscriptions", self.0.subscriber.is_up())])
-    }
-}
-
-/// Connections to one database of one server. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Server {
-    pool: Arc<[Arc<Slot>]>,
-    next: Arc<AtomicUsize>,
-    command_timeout: Duration,
-    metrics: Arc<ServerMetrics>,
-    /// In metrics and traces.
-    name: &'static str,
-    database: u8,
-}
-
-/// Under which name calls to a server are measured.
-#[derive(Clone, Copy)]
-pub(crate) struct Measured<'a> {
-    pub(crate) metrics: &'a RedisMetrics,
-    pub(crate) name: &'static str,
-}
-
-impl Server {
-    pub(crate) fn start(
-        config: &Config,
-        address: &FredConfig,
-        database: u8,
-        tasks: &Tasks,
-        measured: Measured<'_>,
-    ) -> anyhow::Result<Self> {
-        let slots = (0..config.pool_size).map(|_| {
-            let metrics = measured.metrics.connection(measured.name);
-            Slot::start(config, address, database, tasks, metrics)
-        });
-        Ok(Self {
-            pool: slots.collect::<anyhow::Result<_>>()?,
-            next: Arc::default(),
-            command_timeout: config.command_timeout,
-            metrics: Arc::new(measured.metrics.server(measured.name)),
-            name: measured.name,
-            database,
-        })
-    }
-
-    /// Runs `call` on a connection, within `command_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RedisUnavailable`] when no connection is up or none answered in time.
-    pub(crate) async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T>
-    where
-        F: Future<Output = std::result::Result<T, fred::error::Error>>,
-    {
-        let (started, _held) = self.metrics.begin();
-        let span = self.span();
-        let (outcome, answer) = match self.client() {
-            // fred's own timeout does not hold for scripts, so this one stands around everything.
-            Ok(client) => {
-                match timeout(self.command_timeout, call(client)).instrument(span.clone()).await {
-                    Ok(Ok(answer)) => (CallOutcome::Answered, Ok(answer)),
-                    Ok(Err(error)) => (CallOutcome::Failed, Err(Error::from(error))),
-                    Err(_) => (CallOutcome::TimedOut, Err(self.timed_out())),
-                }
-            }
-            Err(error) => (CallOutcome::NotConnected, Err(error)),
-        };
-        if answer.is_err() {
-            span.record("otel.status_code", "ERROR");
-        }
-        self.metrics.end(started, outcome);
-        answer
-    }
-
-    /// A call's part of the trace that it belongs to.
-    fn span(&self) -> Span {
-        info_span!(
-            target: TARGET,
-            "redis",
-            otel.kind = "client",
-            otel.name = self.name,
-            db.system.name = "redis",
-            db.namespace = self.database,
-            otel.status_code = Empty,
-        )
-    }
-
-    fn timed_out(&self) -> Error {
-        Error::RedisUnavailable(format!("no answer within {:?}", self.command_timeout))
-    }
-
-    /// The shared clock: Unix milliseconds by Redis' `TIME`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::call`].
-    pub(crate) async fn now_ms(&self) -> Result<u64> {
-        let time = CustomCommand::new_static("TIME", None, false);
-        let no_args = Vec::<String>::new();
-        let (secs, micros): (u64, u64) =
-            self.call(|client| async move { client.custom(time, no_args).await }).await?;
-        Ok(secs * 1000 + micros / 1000)
-    }
-
-    fn is_up(&self) -> bool {
-        self.client().is_ok()
-    }
-
-    fn client(&self) -> Result<Client> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..self.pool.len())
-            .map(|step| &self.pool[(first + step) % self.pool.len()])
-            .find_map(|slot| slot.client_if_up())
-            .ok_or_else(|| Error::RedisUnavailable("not connected".to_owned()))
     }
 }

@@ -1,33 +1,27 @@
-//! One connection under supervision: pinged all the time, reconnected when silent, replaced when lost.
+//! One connection under supervision: pinged all the time, reconnected when silent, replaced when lost or when the
+//! server it should lead to has become another one.
 //!
 //! fred alone never notices a hung server while writes go on (fred #307), and can get stuck in a
 //! reconnection for good; see docs/adr/0002.
 
-use std::{
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fred::{
     clients::Client,
     interfaces::{ClientLike as _, EventInterface as _},
-    prelude::Builder,
     types::{
         ConnectHandle, Value,
         config::{Config as FredConfig, Options, Server},
     },
 };
 use tokio::{
-    sync::broadcast::Receiver,
+    sync::{Notify, broadcast::Receiver},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Config;
+use super::{Address, Config};
 use crate::{metrics::ConnectionMetrics, tasks::Tasks};
 
 /// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
@@ -39,33 +33,52 @@ pub(crate) fn is_answer(pong: &Result<Value, fred::error::Error>) -> bool {
 /// A place in a pool; the client in it may be replaced.
 pub(super) struct Slot {
     database: u8,
-    builder: Builder,
-    current: RwLock<Client>,
-    up: AtomicBool,
-    probe_interval: Duration,
-    probe_timeout: Duration,
-    replace_after: Duration,
+    config: Config,
+    address: Address,
+    /// Absent until it is known where the server is.
+    current: RwLock<Option<Client>>,
+    standing: Mutex<Standing>,
+    doubts: Notify,
     metrics: ConnectionMetrics,
+}
+
+/// Whether the connection answers, and since when that is so.
+#[derive(Clone, Copy)]
+struct Standing {
+    is_up: bool,
+    since: Instant,
+}
+
+/// What its supervisor knows of a client.
+struct Connection {
+    client: Client,
+    handle: ConnectHandle,
+    connects: Receiver<Server>,
+    server: FredConfig,
+    n_failures: u32,
+    last_answer: Instant,
 }
 
 impl Slot {
     /// Begins to connect in the background and supervises until the service stops.
     pub(super) fn start(
         config: &Config,
-        server: &FredConfig,
+        address: &Address,
         database: u8,
         tasks: &Tasks,
         metrics: ConnectionMetrics,
     ) -> anyhow::Result<Arc<Self>> {
-        let builder = config.builder(server, database);
+        if let Some(server) = address.now() {
+            // Settings that fred refuses should stop the start.
+            config.builder(&server, database).build()?;
+        }
         let slot = Arc::new(Self {
             database,
-            current: RwLock::new(builder.build()?),
-            builder,
-            up: AtomicBool::new(false),
-            probe_interval: config.probe_interval,
-            probe_timeout: config.probe_timeout,
-            replace_after: config.replace_after,
+            config: config.clone(),
+            address: address.clone(),
+            current: RwLock::new(None),
+            standing: Mutex::new(Standing { is_up: false, since: Instant::now() }),
+            doubts: Notify::new(),
             metrics,
         });
         tasks.spawn("redis connection", slot.clone().supervise(tasks.shutdown()));
@@ -74,83 +87,139 @@ impl Slot {
 
     /// The client, if it answered its last ping and has not lost its connection since.
     pub(super) fn client_if_up(&self) -> Option<Client> {
-        if !self.up.load(Ordering::Relaxed) {
+        if !self.standing().is_up {
             return None;
         }
-        let client = self.current();
-        client.is_connected().then_some(client)
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|it| it.is_connected()).cloned()
     }
 
-    fn current(&self) -> Client {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// When the connection was last known to be up; now, if it is.
+    pub(super) fn last_up(&self) -> Instant {
+        let standing = self.standing();
+        if standing.is_up { Instant::now() } else { standing.since }
+    }
+
+    /// The server has said that it is not the one to write to: a new connection may lead to another.
+    pub(super) fn doubt(&self) {
+        self.doubts.notify_one();
+    }
+
+    fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether it was up before.
+    fn set_up(&self, is_up: bool) -> bool {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_up = standing.is_up;
+        if was_up != is_up {
+            *standing = Standing { is_up, since: Instant::now() };
+            if is_up { self.metrics.came_up() } else { self.metrics.went_down() }
+        }
+        was_up
     }
 
     async fn supervise(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut handle = self.current().connect();
-        let mut ticks = interval(self.probe_interval);
+        let mut address = self.address.clone();
+        let mut ticks = interval(self.config.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut n_failures = 0;
-        let mut last_answer = Instant::now();
-        let mut connects = self.current().reconnect_rx();
-        let next_probe = async |connects: &mut Receiver<Server>, ticks: &mut Interval| {
+        let mut connection = address.now().and_then(|it| self.open(it));
+        loop {
             tokio::select! {
-                _ = ticks.tick() => (),
-                Ok(_) = connects.recv() => (),
+                () = shutdown.cancelled() => break,
+                () = address.changed() => self.follow(address.now(), &mut connection),
+                () = self.step(connection.as_mut(), &mut ticks) => (),
             }
-        };
-        while shutdown.run_until_cancelled(next_probe(&mut connects, &mut ticks)).await.is_some() {
-            if self.answers().await {
-                n_failures = 0;
-                last_answer = Instant::now();
-                if !self.up.swap(true, Ordering::Relaxed) {
-                    self.metrics.came_up();
-                    info!(database = self.database, "connected to Redis");
-                }
-                continue;
-            }
-            n_failures += 1;
-            if n_failures < 2 {
-                continue;
-            }
-            if self.up.swap(false, Ordering::Relaxed) {
-                self.metrics.went_down();
-                warn!(database = self.database, "lost the connection to Redis");
-            }
-            if last_answer.elapsed() >= self.replace_after {
-                self.replace(&mut handle);
-                connects = self.current().reconnect_rx();
-                last_answer = Instant::now();
-            } else {
-                // Itself bounded: on a stuck client this call may never return.
-                _ = timeout(self.probe_timeout, self.current().force_reconnection()).await;
+            if connection.as_ref().is_some_and(|it| self.is_lost(it)) {
+                self.replace(address.now(), &mut connection);
             }
         }
-        _ = timeout(self.probe_timeout, self.current().quit()).await;
-        handle.abort();
+        if let Some(connection) = connection {
+            _ = timeout(self.config.probe_timeout, connection.client.quit()).await;
+            connection.handle.abort();
+        }
     }
 
-    async fn answers(&self) -> bool {
-        let client = self.current();
+    /// Goes where the server is now. While that is not known nothing new is sent, and what was sent may end.
+    fn follow(&self, server: Option<FredConfig>, connection: &mut Option<Connection>) {
+        match server {
+            None => _ = self.set_up(false),
+            Some(server) if connection.as_ref().is_none_or(|it| it.server != server) => {
+                self.replace(Some(server), connection);
+            }
+            Some(_) => (),
+        }
+    }
+
+    fn is_lost(&self, connection: &Connection) -> bool {
+        connection.n_failures >= 2 && connection.last_answer.elapsed() >= self.config.replace_after
+    }
+
+    /// Waits until there is a reason to look at the connection, and looks.
+    async fn step(&self, connection: Option<&mut Connection>, ticks: &mut Interval) {
+        let Some(connection) = connection else { return std::future::pending().await };
+        tokio::select! {
+            _ = ticks.tick() => (),
+            Ok(_) = connection.connects.recv() => (),
+            () = self.doubts.notified() => return self.reconnect(connection).await,
+        }
+        if self.answers(&connection.client).await {
+            connection.n_failures = 0;
+            connection.last_answer = Instant::now();
+            if self.address.now().is_some() && !self.set_up(true) {
+                info!(database = self.database, "connected to Redis");
+            }
+            return;
+        }
+        connection.n_failures += 1;
+        if connection.n_failures < 2 {
+            return;
+        }
+        if self.set_up(false) {
+            warn!(database = self.database, "lost the connection to Redis");
+        }
+        if !self.is_lost(connection) {
+            self.reconnect(connection).await;
+        }
+    }
+
+    /// Itself bounded: on a stuck client this call may never return.
+    async fn reconnect(&self, connection: &Connection) {
+        _ = timeout(self.config.probe_timeout, connection.client.force_reconnection()).await;
+    }
+
+    async fn answers(&self, client: &Client) -> bool {
         if !client.is_connected() {
             return false;
         }
         let options = Options {
-            timeout: Some(self.probe_timeout),
+            timeout: Some(self.config.probe_timeout),
             max_attempts: Some(1),
             fail_fast: true,
             ..Options::default()
         };
         let ping = client.with_options(&options);
-        matches!(timeout(self.probe_timeout, ping.ping(None)).await, Ok(pong) if is_answer(&pong))
+        let pong = timeout(self.config.probe_timeout, ping.ping(None)).await;
+        pong.is_ok_and(|it| is_answer(&it))
+    }
+
+    fn open(&self, server: FredConfig) -> Option<Connection> {
+        let client = self.config.builder(&server, self.database).build().ok()?;
+        let (connects, handle) = (client.reconnect_rx(), client.connect());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        let last_answer = Instant::now();
+        Some(Connection { client, handle, connects, server, n_failures: 0, last_answer })
     }
 
     /// Throws the client away, with its connection: a dropped client alone would leak it.
-    fn replace(&self, handle: &mut ConnectHandle) {
-        let Ok(fresh) = self.builder.build() else { return };
-        let connecting = fresh.connect();
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        std::mem::replace(handle, connecting).abort();
-        self.metrics.was_replaced();
-        warn!(database = self.database, "made a new connection to Redis");
+    fn replace(&self, server: Option<FredConfig>, connection: &mut Option<Connection>) {
+        self.set_up(false);
+        let Some(fresh) = server.and_then(|it| self.open(it)) else { return };
+        if let Some(old) = connection.replace(fresh) {
+            old.handle.abort();
+            self.metrics.was_replaced();
+            warn!(database = self.database, "made a new connection to Redis");
+        }
     }
 }

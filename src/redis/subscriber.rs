@@ -13,7 +13,6 @@ use bytes::Bytes;
 use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
-    prelude::Builder,
     types::{ConnectHandle, KeyspaceEvent, Message, config::Config as FredConfig},
 };
 use tokio::{
@@ -23,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Config, Database, slot::is_answer};
+use super::{Address, Config, Database, slot::is_answer};
 use crate::{metrics::Counter, tasks::Tasks};
 
 /// What a listener hears.
@@ -40,17 +39,16 @@ pub(crate) enum Signal {
 pub(crate) struct Subscriber(Arc<Inner>);
 
 struct Inner {
-    builder: Builder,
+    config: Config,
+    address: Address,
     patterns: Vec<String>,
-    client: RwLock<SubscriberClient>,
+    /// Absent until it is known where the server is.
+    client: RwLock<Option<SubscriberClient>>,
     wanted: Mutex<HashMap<String, usize>>,
     /// Held while a command goes out, so that the server sees them in the order of the counts.
     sending: tokio::sync::Mutex<()>,
     up: AtomicBool,
     signals: broadcast::Sender<Signal>,
-    probe_interval: Duration,
-    probe_timeout: Duration,
-    replace_after: Duration,
     gaps: Counter,
 }
 
@@ -58,24 +56,25 @@ impl Subscriber {
     /// `patterns` are subscribed to for good.
     pub(crate) fn start(
         config: &Config,
-        server: &FredConfig,
+        address: &Address,
         patterns: Vec<String>,
         tasks: &Tasks,
         gaps: Counter,
     ) -> anyhow::Result<Self> {
         const MAX_SIGNALS: usize = 8192;
-        let builder = config.builder(server, Database::Progress as u8);
+        if let Some(server) = address.now() {
+            // Settings that fred refuses should stop the start.
+            config.builder(&server, Database::Progress as u8).build_subscriber_client()?;
+        }
         let inner = Inner {
-            client: RwLock::new(builder.build_subscriber_client()?),
-            builder,
+            config: config.clone(),
+            address: address.clone(),
+            client: RwLock::new(None),
             patterns,
             wanted: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
             up: AtomicBool::new(false),
             signals: broadcast::channel(MAX_SIGNALS).0,
-            probe_interval: config.probe_interval,
-            probe_timeout: config.probe_timeout,
-            replace_after: config.replace_after,
             gaps,
         };
         let subscriber = Self(Arc::new(inner));
@@ -98,8 +97,8 @@ impl Subscriber {
     pub(crate) async fn subscribe(&self, channels: &[String]) {
         let _turn = self.0.sending.lock().await;
         let fresh = self.count(channels, true);
-        if !fresh.is_empty() && self.0.up.load(Ordering::Relaxed) {
-            _ = timeout(self.0.probe_timeout, self.client().subscribe(fresh)).await;
+        if let (false, Some(client)) = (fresh.is_empty(), self.client_if_up()) {
+            _ = timeout(self.0.config.probe_timeout, client.subscribe(fresh)).await;
         }
     }
 
@@ -107,8 +106,8 @@ impl Subscriber {
     pub(crate) async fn unsubscribe(&self, channels: &[String]) {
         let _turn = self.0.sending.lock().await;
         let unwanted = self.count(channels, false);
-        if !unwanted.is_empty() && self.0.up.load(Ordering::Relaxed) {
-            _ = timeout(self.0.probe_timeout, self.client().unsubscribe(unwanted)).await;
+        if let (false, Some(client)) = (unwanted.is_empty(), self.client_if_up()) {
+            _ = timeout(self.0.config.probe_timeout, client.unsubscribe(unwanted)).await;
         }
     }
 
@@ -131,21 +130,43 @@ impl Subscriber {
         changed
     }
 
-    fn client(&self) -> SubscriberClient {
-        self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn client_if_up(&self) -> Option<SubscriberClient> {
+        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        client.filter(|_| self.is_up())
     }
 
     async fn supervise(self, shutdown: CancellationToken) {
-        let mut connection = Connection::open(&self.client());
-        let mut ticks = interval(self.0.probe_interval);
+        let mut address = self.0.address.clone();
+        let mut ticks = interval(self.0.config.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(self.step(&mut connection, &mut ticks)).await.is_some() {
+        let mut connection = address.now().and_then(|it| self.open(it));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                // What this interrupted may have been a subscription.
+                () = address.changed() => self.0.up.store(false, Ordering::Relaxed),
+                () = self.step(connection.as_mut(), &mut ticks) => (),
+            }
+            // A server that is about to be replaced is listened to until its successor is known.
+            let Some(server) = address.now() else { continue };
+            let is_right = connection.as_ref().is_some_and(|it| it.server == server);
+            if !is_right || connection.as_ref().is_some_and(|it| self.is_lost(it)) {
+                self.replace(server, &mut connection);
+            }
         }
-        _ = timeout(self.0.probe_timeout, self.client().quit()).await;
-        connection.handle.abort();
+        if let Some(connection) = connection {
+            _ = timeout(self.0.config.probe_timeout, connection.client.quit()).await;
+            connection.handle.abort();
+        }
     }
 
-    async fn step(&self, connection: &mut Connection, ticks: &mut Interval) {
+    fn is_lost(&self, connection: &Connection) -> bool {
+        connection.n_failures >= 2
+            && connection.last_answer.elapsed() >= self.0.config.replace_after
+    }
+
+    async fn step(&self, connection: Option<&mut Connection>, ticks: &mut Interval) {
+        let Some(connection) = connection else { return std::future::pending().await };
         tokio::select! {
             message = connection.messages.recv() => match message {
                 Ok(message) => self.pass_on(&message),
@@ -185,11 +206,10 @@ impl Subscriber {
         _ = self.0.signals.send(signal);
     }
 
-    async fn subscribe_again(&self) {
+    async fn subscribe_again(&self, client: &SubscriberClient) {
         let channels: Vec<String> =
             self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        let patience = self.0.probe_timeout.max(Duration::from_secs(1));
-        let client = self.client();
+        let patience = self.0.config.probe_timeout.max(Duration::from_secs(1));
         if !channels.is_empty() {
             _ = timeout(patience, client.subscribe(channels)).await;
         }
@@ -200,55 +220,60 @@ impl Subscriber {
     }
 
     async fn probe(&self, connection: &mut Connection) {
-        let client = self.client();
+        let patience = self.0.config.probe_timeout;
+        let client = connection.client.clone();
         let alive = client.is_connected()
-            && matches!(timeout(self.0.probe_timeout, client.ping(None)).await, Ok(pong) if is_answer(&pong));
+            && timeout(patience, client.ping(None)).await.is_ok_and(|it| is_answer(&it));
         if alive {
             connection.last_answer = Instant::now();
             connection.n_failures = 0;
             if !self.0.up.swap(true, Ordering::Relaxed) {
-                self.subscribe_again().await;
+                self.subscribe_again(&client).await;
             }
             return;
         }
         connection.n_failures += 1;
         self.0.up.store(false, Ordering::Relaxed);
-        if connection.last_answer.elapsed() >= self.0.replace_after {
-            self.replace(connection);
-        } else if connection.n_failures >= 2 {
-            _ = timeout(self.0.probe_timeout, client.force_reconnection()).await;
+        if connection.n_failures >= 2 && !self.is_lost(connection) {
+            _ = timeout(patience, client.force_reconnection()).await;
         }
     }
 
-    fn replace(&self, connection: &mut Connection) {
-        let Ok(fresh) = self.0.builder.build_subscriber_client() else { return };
-        let replaced = std::mem::replace(connection, Connection::open(&fresh));
-        *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        replaced.handle.abort();
-        warn!("made a new subscribing connection to Redis");
+    fn open(&self, server: FredConfig) -> Option<Connection> {
+        let builder = self.0.config.builder(&server, Database::Progress as u8);
+        let client = builder.build_subscriber_client().ok()?;
+        *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
+        Some(Connection {
+            handle: client.connect(),
+            messages,
+            key_changes: client.keyspace_event_rx(),
+            reconnects,
+            server,
+            client,
+            last_answer: Instant::now(),
+            n_failures: 0,
+        })
+    }
+
+    fn replace(&self, server: FredConfig, connection: &mut Option<Connection>) {
+        self.0.up.store(false, Ordering::Relaxed);
+        let Some(fresh) = self.open(server) else { return };
+        if let Some(old) = connection.replace(fresh) {
+            old.handle.abort();
+            warn!("made a new subscribing connection to Redis");
+        }
     }
 }
 
 /// A client with what it reports.
 struct Connection {
+    client: SubscriberClient,
+    server: FredConfig,
     handle: ConnectHandle,
     messages: broadcast::Receiver<Message>,
     key_changes: broadcast::Receiver<KeyspaceEvent>,
     reconnects: broadcast::Receiver<fred::types::config::Server>,
     last_answer: Instant,
     n_failures: u32,
-}
-
-impl Connection {
-    fn open(client: &SubscriberClient) -> Self {
-        let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
-        Self {
-            handle: client.connect(),
-            messages,
-            key_changes: client.keyspace_event_rx(),
-            reconnects,
-            last_answer: Instant::now(),
-            n_failures: 0,
-        }
-    }
 }

@@ -14,6 +14,9 @@ use crate::harness::ServiceProcess;
 #[case::unknown("I2M__REDIS__HOST", "x", &["redis.host", "unknown field `host`", "`url`"])]
 #[case::unknown_section("I2M__NOPE", "x", &["nope", "unknown field"])]
 #[case::database_in_url("I2M__REDIS__URL", "redis://localhost/3", &["redis", "url", "0 to 4"])]
+#[case::sentinels_missing("I2M__REDIS__MODE", "sentinel", &["redis", "sentinels", "sentinel-1:26379"])]
+#[case::no_sentinel("I2M__REDIS__SENTINELS", "a:1,b", &["redis", "sentinels", "\"b\"", "host:port"])]
+#[case::cluster_not_yet("I2M__REDIS__MODE", "cluster", &["redis.mode", "cluster", "`sentinel`"])]
 #[case::unknown_scheme("I2M__REDIS__URL", "http://localhost", &["redis", "url", "redis://"])]
 #[case::open_in_production("I2M__ENVIRONMENT", "production", &["auth", "open", "keys"])]
 #[case::missing_secret_file("I2M__REDIS__PASSWORD_FILE", "/nonexistent", &["I2M__REDIS__PASSWORD_FILE", "/nonexistent"])]
@@ -26,6 +29,21 @@ fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case
     for part in said {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
+}
+
+#[rstest]
+#[case::container("config/production.toml")]
+#[case::kubernetes("deploy/kubernetes/gateway.toml")]
+#[case::laptop("config/development.toml")]
+fn the_settings_that_are_shipped_are_good(#[case] file: &str) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let arguments = ["--config", file.to_str().unwrap(), "--check-config"];
+    let environment = [
+        ("I2M__AUTH__TICKET_SECRETS", "0123456789abcdef0123456789abcdef"),
+        ("I2M__REDIS__URL", if file.ends_with("production.toml") { "redis://redis" } else { "" }),
+    ];
+    let output = ServiceProcess::output(&std::env::temp_dir(), &arguments, &environment);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -4,9 +4,11 @@
 
 mod harness;
 
+mod backup;
 mod browser;
 mod cache;
 mod celery;
+mod chaos;
 mod cleanup;
 mod cleanup_load;
 mod cli;
@@ -31,11 +33,14 @@ mod python;
 mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
+mod replicas;
 mod schema;
 mod seed_defects;
+mod sentinel;
 mod shutdown;
 mod stream;
 mod stream_cuts;
 mod stream_kinds;
 mod traces;
+mod upgrade;
 mod webhooks;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{As, TestApp, TestRedis, config, id_of, path_of, until};
+use crate::harness::{As, ServiceProcess, TestApp, TestRedis, config, id_of, path_of, until};
 
 /// What a request may take when Redis is away: the command timeout, and something for a busy machine.
 const BOUND: Duration = Duration::from_secs(3);
@@ -153,4 +153,26 @@ async fn a_key_of_a_wrong_type_fails_one_request_and_leaves_no_half_job() {
     let problem = app.post(As::Alice, "/api/v1/jobs", &new).await.problem(500, "INTERNAL");
     assert!(!problem.to_string().contains("WRONGTYPE"));
     assert_eq!(app.redis.keys(1).await, [format!("user_jobs:{owner}")]);
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_refused_where_the_settings_say_so() {
+    let redis = TestRedis::start();
+    redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    let url = redis.url();
+    let mut environment = vec![("I2M__REDIS__URL", url.as_str())];
+    let warned = ServiceProcess::start(redis.dir(), &environment);
+    until("it serves all the same", async || {
+        reqwest::get(format!("{}/readyz", warned.base)).await.unwrap().status() == 200
+    })
+    .await;
+    environment.push(("I2M__REDIS__ON_OTHER_POLICY", "refuse"));
+    let mut refused = ServiceProcess::start(redis.dir(), &environment);
+    assert!(!refused.wait().success());
+    environment.push(("I2M__REDIS__EVICTION_POLICIES", "noeviction,allkeys-lru"));
+    let allowed = ServiceProcess::start(redis.dir(), &environment);
+    until("it serves", async || {
+        reqwest::get(format!("{}/readyz", allowed.base)).await.unwrap().status() == 200
+    })
+    .await;
 }

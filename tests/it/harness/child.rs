@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::Instant,
 };
@@ -17,7 +17,16 @@ pub(crate) struct ServiceProcess {
 impl ServiceProcess {
     /// The program with nothing of the test's own environment, in `dir`.
     pub(crate) fn command(dir: &Path, environment: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_image2model-gateway"));
+        Self::command_of(&Self::program(), dir, environment)
+    }
+
+    /// The program under test.
+    pub(crate) fn program() -> PathBuf {
+        PathBuf::from(env!("CARGO_BIN_EXE_image2model-gateway"))
+    }
+
+    fn command_of(program: &Path, dir: &Path, environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -26,7 +35,12 @@ impl ServiceProcess {
 
     /// Starts the service on a free port and waits until it says where it listens.
     pub(crate) fn start(dir: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut command = Self::command(dir, environment);
+        Self::start_program(&Self::program(), dir, environment)
+    }
+
+    /// The same with a program of another version.
+    pub(crate) fn start_program(program: &Path, dir: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = Self::command_of(program, dir, environment);
         command.env("I2M__SERVER__LISTEN", "127.0.0.1:0").env("I2M__LOG__FORMAT", "json");
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

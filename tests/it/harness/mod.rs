@@ -4,7 +4,9 @@ mod answer;
 mod celery;
 mod child;
 mod origin;
+mod proxy;
 mod redis;
+mod sentinel;
 mod sse;
 
 use std::{net::SocketAddr, time::Duration};
@@ -19,7 +21,9 @@ pub(crate) use self::{
     celery::CeleryWorker,
     child::ServiceProcess,
     origin::Origin,
+    proxy::{Proxy, Weather},
     redis::TestRedis,
+    sentinel::{SentinelSetup, Topology},
     sse::{Event, EventSource},
 };
 
@@ -64,9 +68,18 @@ pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
 
 /// The same with what the environment cannot say, as TOML.
 pub(crate) fn config_with(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
+    let url = redis.url();
+    config_at(redis, &[&[("redis.url", url.as_str())], settings].concat(), toml)
+}
+
+/// Settings that say where Redis is; `redis` lends its folder.
+pub(crate) fn config_for(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
+    config_at(redis, settings, "")
+}
+
+fn config_at(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
     let mut environment = vec![
         ("I2M__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
-        ("I2M__REDIS__URL".to_owned(), redis.url()),
         ("I2M__SSE__RETRY".to_owned(), "20ms".to_owned()),
         ("I2M__SERVER__DRAIN_SPREAD".to_owned(), "100ms".to_owned()),
         ("I2M__AUTH__MODE".to_owned(), "keys".to_owned()),

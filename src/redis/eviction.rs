@@ -1,0 +1,70 @@
+//! Whether Redis would throw keys away to make room: jobs that nobody has deleted would be gone.
+
+use std::time::Duration;
+
+use fred::{interfaces::ClientLike as _, types::InfoKind};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{Config, Server};
+use crate::tasks::Tasks;
+
+/// Time between looks: after a failover it is another server.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// The same until Redis has answered once.
+const FIRST_LOOKS: Duration = Duration::from_millis(250);
+
+/// What is done about a `maxmemory-policy` that is not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOtherPolicy {
+    /// It is logged.
+    Warn,
+    /// The service does not start.
+    Refuse,
+}
+
+/// Looks at the policy at the start, and now and then.
+pub(super) fn watch(config: &Config, server: Server, tasks: &Tasks) {
+    let (allowed, reaction) = (config.eviction_policies.clone(), config.on_other_policy);
+    let shutdown = tasks.shutdown();
+    // A task that ends by itself stops the service.
+    tasks.spawn("redis eviction policy", async move {
+        let mut known = None;
+        while let Some(policy) = look(&server, known.is_none(), &shutdown).await {
+            if !allowed.contains(&policy) && known.as_ref() != Some(&policy) {
+                if known.is_none() && reaction == OnOtherPolicy::Refuse {
+                    let allowed = allowed.join(", ");
+                    error!(%policy, allowed, "Redis' maxmemory-policy is not one of redis.eviction_policies");
+                    return;
+                }
+                warn!(%policy, "Redis may throw jobs away when its memory is full (maxmemory-policy)");
+            }
+            known = Some(policy);
+        }
+    });
+}
+
+/// Waits until it is time, and asks until there is an answer. `None` when the service stops.
+async fn look(server: &Server, is_first: bool, shutdown: &CancellationToken) -> Option<String> {
+    if !is_first {
+        shutdown.run_until_cancelled(sleep(LOOK_EVERY)).await?;
+    }
+    loop {
+        if server.is_up() {
+            let memory = Some(InfoKind::Memory);
+            let ask = server.read(|client| {
+                let memory = memory.clone();
+                async move { client.info::<String>(memory).await }
+            });
+            let info = shutdown.run_until_cancelled(Box::pin(ask)).await?.unwrap_or_default();
+            let said = info.lines().find_map(|it| it.trim_end().strip_prefix("maxmemory_policy:"));
+            if let Some(policy) = said {
+                return Some(policy.to_owned());
+            }
+        }
+        shutdown.run_until_cancelled(sleep(FIRST_LOOKS)).await?;
+    }
+}

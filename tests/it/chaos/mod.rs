@@ -1,0 +1,59 @@
+//! `make test-chaos`: two services under traffic, one fault after the other, and what it cost written to
+//! `docs/CHAOS.md`. Not part of `make test`, which has the same faults one by one and shorter in `sentinel.rs`.
+
+mod balancer;
+mod fault;
+mod ledger;
+mod report;
+mod traffic;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use tokio::time::sleep_until;
+
+use self::{
+    fault::Fault,
+    report::Row,
+    traffic::Traffic,
+    world::{Durability, World},
+};
+
+/// Traffic before the fault, and from the fault on.
+const BEFORE: Duration = Duration::from_millis(1500);
+const AFTER: Duration = Duration::from_secs(7);
+
+/// One fault under traffic. Returns what it cost.
+async fn suffer(fault: Fault, durability: Durability) -> Row {
+    let mut world = World::start(fault, durability).await;
+    let traffic = Traffic::begin(world.balancer.clone(), world.ledger.clone()).await;
+    tokio::time::sleep(BEFORE).await;
+    let began = Instant::now();
+    let sentinels_took = fault.strike(&mut world).await;
+    sleep_until((began + AFTER).into()).await;
+    traffic.end().await;
+    fault.undo(&mut world).await;
+    Row::of(fault, durability, &world, began, sentinels_took).await
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes and measures; `make test-chaos` runs it"]
+async fn every_fault_under_traffic() {
+    let wanted = std::env::var_os("CHAOS").unwrap_or_default();
+    let wanted = wanted.to_str().unwrap();
+    let mut rows = Vec::new();
+    for (fault, durability) in fault::plan() {
+        if wanted.is_empty() || format!("{fault:?}").contains(wanted) {
+            let row = suffer(fault, durability).await;
+            report::say(&row);
+            rows.push(row);
+        }
+    }
+    if wanted.is_empty() {
+        report::write(&rows);
+    }
+    let broken: Vec<String> = rows.iter().flat_map(Row::broken_promises).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}

@@ -1,0 +1,121 @@
+//! Redis with sentinels, two services, and a load balancer before them.
+
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::{JoinSet, block_in_place};
+
+use super::{balancer::Balancer, fault::Fault, ledger::Ledger};
+use crate::harness::{SentinelSetup, ServiceProcess, Topology, until};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Durability {
+    Async,
+    Wait,
+}
+
+pub(super) struct World {
+    pub(super) setup: SentinelSetup,
+    pub(super) services: Vec<ServiceProcess>,
+    pub(super) balancer: Arc<Balancer>,
+    pub(super) ledger: Ledger,
+    environment: Vec<(&'static str, String)>,
+    dir: TempDir,
+    _looking: JoinSet<()>,
+}
+
+impl World {
+    pub(super) async fn start(fault: Fault, durability: Durability) -> Self {
+        let topology = Topology {
+            is_proxied: fault.is_of_the_network(),
+            server_lines: "enable-debug-command yes\nloading-process-events-interval-bytes 1024\n"
+                .to_owned(),
+            ..Topology::default()
+        };
+        let setup = SentinelSetup::start_with(topology).await;
+        let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
+        let mut environment = vec![
+            ("I2M__REDIS__MODE", "sentinel".to_owned()),
+            ("I2M__REDIS__SENTINELS", setup.addresses()),
+            ("I2M__REDIS__DURABILITY", format!("{durability:?}").to_lowercase()),
+            ("I2M__AUTH__TICKET_SECRETS", "the same for both services".to_owned()),
+            ("I2M__RATE_LIMIT__ENABLED", "false".to_owned()),
+            ("I2M__SERVER__SHUTDOWN_DELAY", "500ms".to_owned()),
+            ("I2M__SERVER__DRAIN_SPREAD", "500ms".to_owned()),
+            ("I2M__SSE__RETRY", "100ms".to_owned()),
+        ];
+        if fault == Fault::ClockJump {
+            std::fs::write(dir.path().join("clock"), "+0\n").unwrap();
+            environment.extend([
+                ("LD_PRELOAD", libfaketime().display().to_string()),
+                ("FAKETIME_TIMESTAMP_FILE", dir.path().join("clock").display().to_string()),
+                ("FAKETIME_NO_CACHE", "1".to_owned()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ]);
+        }
+        let balancer = Arc::new(Balancer::default());
+        let mut looking = JoinSet::new();
+        let looks = balancer.clone();
+        looking.spawn(async move { looks.look().await });
+        let mut world = Self {
+            setup,
+            services: Vec::new(),
+            balancer,
+            ledger: Ledger::default(),
+            environment,
+            dir,
+            _looking: looking,
+        };
+        for place in 0..2 {
+            world.start_service(place).await;
+        }
+        world
+    }
+
+    /// Starts a service in place of the one that was there, and waits until it is ready.
+    pub(super) async fn start_service(&mut self, place: usize) {
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|it| (it.0, it.1.as_str())).collect();
+        let fresh = block_in_place(|| ServiceProcess::start(self.dir.path(), &environment));
+        let ready = format!("{}/readyz", fresh.base);
+        until("the service is ready", async || {
+            reqwest::get(&ready).await.is_ok_and(|it| it.status().is_success())
+        })
+        .await;
+        self.balancer.set(place, &fresh.base);
+        if place < self.services.len() {
+            self.services[place] = fresh;
+        } else {
+            self.services.push(fresh);
+        }
+    }
+
+    /// Sets the services' clock ahead, and waits until they say so.
+    pub(super) async fn jump(&self, ahead: Duration) {
+        let text = format!("+{}\n", ahead.as_secs());
+        std::fs::write(self.dir.path().join("clock"), text).unwrap();
+        for service in &self.services {
+            let url = format!("{}/health", service.base);
+            until("the service takes it for later", async || {
+                let health: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+                let said: DateTime<Utc> = health["timestamp"].as_str().unwrap().parse().unwrap();
+                (said - Utc::now()).to_std().is_ok_and(|it| it > ahead / 2)
+            })
+            .await;
+        }
+    }
+}
+
+fn libfaketime() -> PathBuf {
+    let found = Command::new("sh")
+        .args([
+            "-c",
+            "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib64/faketime/libfaketimeMT.so.1",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(found.stdout).unwrap();
+    PathBuf::from(said.lines().next().expect("make test-chaos has set up libfaketime"))
+}

@@ -1,0 +1,288 @@
+//! A primary, replicas and sentinels of a test's own: real processes on free ports, gone with the test.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, Proxy, TestApp, TestRedis, config_for, until};
+
+/// What a topology is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) n_replicas: usize,
+    pub(crate) n_sentinels: usize,
+    /// The sentinels' patience with a silent primary.
+    pub(crate) down_after_ms: u32,
+    /// Whether a [`Proxy`] stands before every server.
+    pub(crate) is_proxied: bool,
+    /// Further lines for the servers, and for the sentinels.
+    pub(crate) server_lines: String,
+    pub(crate) sentinel_lines: String,
+    /// `port`, or what takes its place for TLS.
+    pub(crate) port_word: &'static str,
+    /// Credentials and TLS for redis-cli at the servers, and at the sentinels.
+    pub(crate) cli: Vec<String>,
+    pub(crate) sentinel_cli: Vec<String>,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            n_replicas: 2,
+            n_sentinels: 3,
+            down_after_ms: 1000,
+            is_proxied: false,
+            server_lines: String::new(),
+            sentinel_lines: String::new(),
+            port_word: "port",
+            cli: Vec::new(),
+            sentinel_cli: Vec::new(),
+        }
+    }
+}
+
+pub(crate) struct SentinelSetup {
+    pub(crate) topology: Topology,
+    dir: TempDir,
+    pub(crate) servers: Vec<Process>,
+    /// Where each server is known to be.
+    announced: Vec<u16>,
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) sentinels: Vec<Process>,
+}
+
+/// A redis-server, as a server or as a sentinel.
+pub(crate) struct Process {
+    pub(crate) port: u16,
+    config: PathBuf,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl SentinelSetup {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Topology::default()).await
+    }
+
+    /// Starts all of it and waits until the sentinels are ready to fail over.
+    pub(crate) async fn start_with(topology: Topology) -> Self {
+        let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
+        let n_servers = 1 + topology.n_replicas;
+        let ports = free_ports(2 * n_servers + topology.n_sentinels);
+        let (server_ports, others) = ports.split_at(n_servers);
+        let (proxy_ports, sentinel_ports) = others.split_at(n_servers);
+        let announced = if topology.is_proxied { proxy_ports } else { server_ports };
+        let mut setup = Self {
+            topology,
+            dir,
+            servers: Vec::new(),
+            announced: announced.to_vec(),
+            proxies: Vec::new(),
+            sentinels: Vec::new(),
+        };
+        for (port, announced) in server_ports.iter().zip(announced) {
+            setup.add_server(*port, *announced);
+            if port != announced {
+                setup.proxies.push(Proxy::start(*announced, *port).await);
+            }
+        }
+        let primary = server_ports[0];
+        let n_replicas = setup.topology.n_replicas;
+        until("the replicas are in touch", async || {
+            let info = setup.cli(primary, &["info", "replication"]).await;
+            info.matches("state=online").count() == n_replicas
+        })
+        .await;
+        for index in 0..sentinel_ports.len() {
+            setup.add_sentinel(index, announced, sentinel_ports);
+        }
+        until("every sentinel knows all", async || {
+            for it in &setup.sentinels {
+                let said = setup.ask_sentinel(it.port, &["sentinel", "ckquorum", "mymaster"]).await;
+                if !said.starts_with("OK") {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        setup
+    }
+
+    fn add_server(&mut self, port: u16, announced: u16) {
+        let dir = self.dir.path().join(format!("server-{port}"));
+        fs::create_dir(&dir).unwrap();
+        let mut text = format!(
+            "{} {port}\nbind 127.0.0.1\ndir {}\nsave \"\"\nlogfile redis.log\n\
+             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nreplica-announce-ip 127.0.0.1\n\
+             replica-announce-port {announced}\n",
+            self.topology.port_word,
+            dir.display()
+        );
+        let primary = self.announced[0];
+        if announced != primary {
+            writeln!(text, "replicaof 127.0.0.1 {primary}").unwrap();
+        }
+        text += &self.topology.server_lines;
+        self.servers.push(Process::start(port, dir.join("redis.conf"), &text, &[]));
+    }
+
+    fn add_sentinel(&mut self, index: usize, servers: &[u16], sentinels: &[u16]) {
+        let port = sentinels[index];
+        let dir = self.dir.path().join(format!("sentinel-{port}"));
+        fs::create_dir(&dir).unwrap();
+        let id = |index: usize| format!("{index:040x}");
+        let quorum = sentinels.len() / 2 + 1;
+        let mut text = format!(
+            "{} {port}\nbind 127.0.0.1\ndir {}\nlogfile sentinel.log\nsentinel myid {}\n\
+             sentinel announce-ip 127.0.0.1\n\
+             sentinel monitor mymaster 127.0.0.1 {} {quorum}\n\
+             sentinel down-after-milliseconds mymaster {}\n\
+             sentinel failover-timeout mymaster 6000\n",
+            self.topology.port_word,
+            dir.display(),
+            id(index),
+            servers[0],
+            self.topology.down_after_ms,
+        );
+        text += &self.topology.sentinel_lines;
+        // Known from the start, they need no seconds to find each other.
+        for replica in &servers[1..] {
+            writeln!(text, "sentinel known-replica mymaster 127.0.0.1 {replica}").unwrap();
+        }
+        for (other, port) in sentinels.iter().enumerate().filter(|it| it.0 != index) {
+            let id = id(other);
+            writeln!(text, "sentinel known-sentinel mymaster 127.0.0.1 {port} {id}").unwrap();
+        }
+        let process = Process::start(port, dir.join("sentinel.conf"), &text, &["--sentinel"]);
+        self.sentinels.push(process);
+    }
+
+    /// For `I2M__REDIS__SENTINELS`.
+    pub(crate) fn addresses(&self) -> String {
+        let all: Vec<String> =
+            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        all.join(",")
+    }
+
+    /// Which server the last sentinel that answers names as the primary.
+    pub(crate) async fn primary(&self) -> usize {
+        for it in self.sentinels.iter().rev().filter(|it| it.child.is_some()) {
+            let question = ["sentinel", "get-master-addr-by-name", "mymaster"];
+            let said = self.ask_sentinel(it.port, &question).await;
+            let port = said.lines().nth(1).and_then(|it| it.parse::<u16>().ok());
+            if let Some(index) = self.announced.iter().position(|it| Some(*it) == port) {
+                return index;
+            }
+        }
+        panic!("no sentinel answers");
+    }
+
+    /// Runs a command at a server as redis-cli does.
+    pub(crate) async fn cli(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.cli, command).await
+    }
+
+    async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+        redis_cli(port, &self.topology.sentinel_cli, command).await
+    }
+
+    /// Asks for a failover as an operator does.
+    pub(crate) async fn fail_over(&self) {
+        let before = self.primary().await;
+        until("a failover is begun", async || {
+            let port = self.sentinels[0].port;
+            let said = self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).await;
+            said.starts_with("OK")
+        })
+        .await;
+        until("there is another primary", async || self.primary().await != before).await;
+    }
+
+    /// A service behind the sentinels.
+    pub(crate) async fn serve(&self, settings: &[(&str, &str)]) -> TestApp {
+        let addresses = self.addresses();
+        let mut all = vec![("redis.mode", "sentinel"), ("redis.sentinels", addresses.as_str())];
+        all.extend(settings);
+        // Never started; the service keeps things in its folder.
+        let redis = TestRedis::prepare(&[]);
+        let config = config_for(&redis, &all);
+        let app = TestApp::start_on(redis, config).await;
+        app.until_ready().await;
+        app
+    }
+}
+
+impl Process {
+    fn start(port: u16, config: PathBuf, text: &str, arguments: &[&str]) -> Self {
+        fs::write(&config, text).unwrap();
+        let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let mut process = Self { port, config, arguments, child: None };
+        process.start_again();
+        process
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let output = File::create(self.config.with_extension("out")).unwrap();
+        let child = Command::new("redis-server")
+            .arg(&self.config)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .expect("redis-server is installed");
+        self.child = Some(child);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "{} does not answer", self.port);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it without a goodbye.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// `STOP` makes it hang, `CONT` lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Not blocking: the service under test may run on the same thread.
+async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
+    // A server that hangs must not hang the test with it.
+    let output = tokio::process::Command::new("timeout")
+        .args(["2", "redis-cli", "-p", &port.to_string(), "--no-auth-warning"])
+        .args(options)
+        .args(command)
+        .output()
+        .await
+        .expect("redis-cli is installed");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Ports that were free a moment ago, all different.
+fn free_ports(n: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|it| it.local_addr().unwrap().port()).collect()
+}

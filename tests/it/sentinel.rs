@@ -1,0 +1,290 @@
+//! Sentinels name the server: primaries die, hang, and are replaced, and callers do not notice.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use reqwest::Method;
+use rstest::rstest;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::{Answer, As, SentinelSetup, TestApp, Topology, id_of, path_of, until};
+
+/// What callers met while something happened.
+#[derive(Debug, Default)]
+struct Met {
+    created: Vec<String>,
+    refused: Vec<String>,
+    slowest: Duration,
+}
+
+/// Callers who create jobs and read them, until told to stop. Each repeats nothing.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    callers: JoinSet<Met>,
+}
+
+impl Traffic {
+    fn begin(app: &TestApp) -> Self {
+        const CALLERS: usize = 4;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let (stop, http, base) = (stop.clone(), app.http.clone(), app.base.clone());
+            callers.spawn(async move {
+                let mut met = Met::default();
+                let url = format!("{base}/api/v1/jobs");
+                let new = json!({"files": [{"filename": "a.png"}]});
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let create = http.post(&url).bearer_auth(As::Alice.key().unwrap()).json(&new);
+                    let key = format!("{caller}-{n}");
+                    let answer = Answer::of(create.header("idempotency-key", key)).await;
+                    met.note(&answer);
+                    if answer.status != 201 {
+                        continue;
+                    }
+                    let id = id_of(&answer.json()).to_owned();
+                    let read =
+                        http.get(format!("{url}/{id}")).bearer_auth(As::Alice.key().unwrap());
+                    met.created.push(id);
+                    met.note(&Answer::of(read).await);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                met
+            });
+        }
+        Self { stop, callers }
+    }
+
+    async fn end(mut self) -> Met {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Met::default();
+        while let Some(met) = self.callers.join_next().await {
+            let met = met.unwrap();
+            all.created.extend(met.created);
+            all.refused.extend(met.refused);
+            all.slowest = all.slowest.max(met.slowest);
+        }
+        all
+    }
+}
+
+impl Met {
+    fn note(&mut self, answer: &Answer) {
+        self.slowest = self.slowest.max(answer.took);
+        if answer.status >= 400 {
+            self.refused.push(format!("{} {}", answer.status, answer.text));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Killed,
+    Hung,
+    Replaced,
+}
+
+#[rstest]
+#[case::killed(Fault::Killed)]
+#[case::hung(Fault::Hung)]
+#[case::replaced_by_an_operator(Fault::Replaced)]
+#[tokio::test]
+async fn requests_that_may_be_repeated_outlast_a_failover(#[case] fault: Fault) {
+    let mut setup = SentinelSetup::start().await;
+    let app = setup.serve(&[("redis.durability", "wait")]).await;
+    let job = app.create_job(1).await;
+    let mut stream = app.follow(&job, None).await;
+    stream.until("task_queued").await;
+    let first = setup.primary().await;
+    let traffic = Traffic::begin(&app);
+    match fault {
+        Fault::Killed => setup.servers[first].kill(),
+        Fault::Hung => setup.servers[first].signal("STOP"),
+        Fault::Replaced => setup.fail_over().await,
+    }
+    until("there is another primary", async || setup.primary().await != first).await;
+    app.report(&job, 0, &json!({"progress": 50})).await.ok(200);
+    assert_eq!(stream.until("file_update").await.data["file_progress"], 50);
+    app.complete(&job, 0).await.ok(200);
+    stream.until("task_completed").await;
+    let met = traffic.end().await;
+    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
+    // No job that was acknowledged is lost.
+    for id in &met.created {
+        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    }
+    // In the databases of before.
+    let now = setup.servers[setup.primary().await].port;
+    assert_eq!(
+        setup.cli(now, &["-n", "1", "exists", &format!("job:{}", id_of(&job))]).await,
+        "1\n"
+    );
+    if matches!(fault, Fault::Hung) {
+        setup.servers[first].signal("CONT");
+    }
+}
+
+#[tokio::test]
+async fn a_result_repeated_by_a_failover_counts_once() {
+    let mut setup = SentinelSetup::start().await;
+    let app = setup.serve(&[]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..20 {
+        jobs.push(app.create_job(2).await);
+    }
+    let first = setup.primary().await;
+    let port = setup.servers[first].port;
+    until("the replicas have the jobs", async || {
+        setup.cli(port, &["wait", "2", "100"]).await.starts_with('2')
+    })
+    .await;
+    // Sent to a server that hangs and is then replaced: each of these is repeated.
+    setup.servers[first].signal("STOP");
+    let results = jobs.iter().map(|job| app.complete(job, 0));
+    for answer in futures_util::future::join_all(results).await {
+        answer.ok(200);
+    }
+    setup.servers[first].kill();
+    for job in &jobs {
+        let job = app.get(As::Alice, path_of(job)).await.ok(200);
+        assert_eq!((&job["completed_files"], &job["status"]), (&json!(1), &json!("processing")));
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_reported_and_not_repeated() {
+    let mut setup = SentinelSetup::start().await;
+    let app = setup.serve(&[]).await;
+    let job = app.create_job(1).await;
+    app.fail(&job, 0, "no luck").await.ok(200);
+    let first = setup.primary().await;
+    setup.servers[first].signal("STOP");
+    // A retry begins an attempt; a second one would begin another.
+    let path = format!("{}/retry", path_of(&job));
+    let answer = Answer::of(app.request(As::Alice, Method::POST, &path)).await;
+    assert!([200, 503].contains(&answer.status), "{}", answer.text);
+    setup.servers[first].kill();
+    until("the primary is another", async || setup.primary().await != first).await;
+    until("the job is served", async || app.get(As::Alice, path_of(&job)).await.status == 200)
+        .await;
+    let job = app.get(As::Alice, path_of(&job)).await.ok(200);
+    assert!(job["attempt"].as_u64().unwrap() <= 2, "{job}");
+}
+
+#[tokio::test]
+async fn a_sentinel_that_hangs_delays_nothing() {
+    let mut setup = SentinelSetup::start().await;
+    setup.sentinels[0].signal("STOP");
+    let app = setup.serve(&[]).await;
+    let job = app.create_job(1).await;
+    setup.sentinels[0].signal("CONT");
+    setup.sentinels[0].kill();
+    let first = setup.primary().await;
+    setup.servers[first].kill();
+    app.get(As::Alice, path_of(&job)).await.ok(200);
+    app.create_job(1).await;
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_a_failover_is_refused_at_once() {
+    let mut setup = SentinelSetup::start_with(Topology {
+        n_replicas: 0,
+        n_sentinels: 1,
+        ..Topology::default()
+    })
+    .await;
+    let app = setup.serve(&[("redis.failover_wait", "300ms")]).await;
+    let job = app.create_job(1).await;
+    setup.servers[0].kill();
+    until("calls are refused at once", async || {
+        let answer = app.get(As::Alice, path_of(&job)).await;
+        answer.status == 503 && answer.took < Duration::from_millis(20)
+    })
+    .await;
+    setup.servers[0].start_again();
+    app.until_ready().await;
+    app.create_job(1).await;
+}
+
+#[rstest]
+#[case::passwords(
+    "default",
+    "requirepass sesame\nmasterauth sesame\n",
+    "default",
+    "requirepass open\n"
+)]
+#[case::users(
+    "gateway",
+    "requirepass sesame\nmasterauth sesame\nuser gateway on >own ~* &* +@all -@admin -@dangerous +info\n",
+    "asker",
+    "requirepass open\nuser asker on >own &* -@all +sentinel +ping +hello +subscribe +info +client\n"
+)]
+#[tokio::test]
+async fn guarded_servers_and_sentinels_are_reached(
+    #[case] user: &str,
+    #[case] server_lines: &str,
+    #[case] sentinel_user: &str,
+    #[case] sentinel_lines: &str,
+) {
+    let password =
+        |user: &str, of_default: &'static str| if user == "default" { of_default } else { "own" };
+    let setup = SentinelSetup::start_with(Topology {
+        n_replicas: 1,
+        n_sentinels: 1,
+        server_lines: server_lines.to_owned(),
+        sentinel_lines: format!("{sentinel_lines}sentinel auth-pass mymaster sesame\n"),
+        cli: ["-a", "sesame"].map(str::to_owned).to_vec(),
+        sentinel_cli: ["-a", "open"].map(str::to_owned).to_vec(),
+        ..Topology::default()
+    })
+    .await;
+    let app = setup
+        .serve(&[
+            ("redis.username", user),
+            ("redis.password", password(user, "sesame")),
+            ("redis.sentinel_username", sentinel_user),
+            ("redis.sentinel_password", password(sentinel_user, "open")),
+        ])
+        .await;
+    let job = app.create_job(1).await;
+    app.get(As::Alice, path_of(&job)).await.ok(200);
+}
+
+#[tokio::test]
+async fn servers_and_sentinels_are_reached_by_tls() {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = rcgen::generate_simple_self_signed(names).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("cert.pem"), certificate.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+    let cert = path("cert.pem");
+    let lines = format!(
+        "tls-cert-file {cert}\ntls-key-file {}\ntls-ca-cert-file {cert}\ntls-auth-clients no\n\
+         tls-replication yes\n",
+        path("key.pem")
+    );
+    let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
+    let setup = SentinelSetup::start_with(Topology {
+        n_replicas: 1,
+        n_sentinels: 1,
+        port_word: "port 0\ntls-port",
+        server_lines: lines.clone(),
+        sentinel_lines: lines,
+        cli: cli.clone(),
+        sentinel_cli: cli,
+        ..Topology::default()
+    })
+    .await;
+    let app = setup.serve(&[("redis.tls", "true"), ("redis.tls_ca_file", &cert)]).await;
+    app.create_job(1).await;
+}
