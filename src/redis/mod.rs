@@ -37,7 +37,7 @@ pub(crate) use self::{
     config::{Config, EmbeddedConfig, Mode},
     family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
+        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
         METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
         WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
         lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
@@ -127,6 +127,22 @@ impl Redis {
             Some(socket) => Self::connect(config, Config::socket(socket), tasks),
             None => Self::start(config, tasks).await,
         }
+    }
+
+    /// Waits until Redis is up, for at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`].
+    pub(crate) async fn until_up(&self, patience: Duration) -> Result<()> {
+        const LOOK: Duration = Duration::from_millis(10);
+        let up = async {
+            while !self.is_up() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let waited = tokio::time::timeout(patience, up).await;
+        waited.map_err(|_| Error::RedisUnavailable(format!("no answer within {patience:?}")))
     }
 
     fn connect(config: &Config, address: FredConfig, tasks: &Tasks) -> anyhow::Result<Self> {

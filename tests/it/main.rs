@@ -4,6 +4,8 @@
 
 mod harness;
 
+mod access_keys;
+mod attacks;
 mod browser;
 mod cache;
 mod celery;
@@ -15,6 +17,7 @@ mod connection;
 mod counters;
 mod edges;
 mod embedded;
+mod hardening;
 mod health;
 mod jobs;
 mod keys;
