@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench-sse soak bench-cleanup image clean
+.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ check: ## Check format, lints, documentation and dependencies
 	else \
 		echo "WARNING: ADVISORIES NOT CHECKED: $(advisories) is out of reach" >&2; \
 	fi
+
+bench: bench-http bench-sse ## Measure everything beside its peers
+
+bench-http: ## Measure requests and limits beside Redis and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
+	@scripts/setup rust redis wrk bench-python
+	@cargo bench --locked --bench http -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 
 bench-sse: ## Measure streams beside nchan and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
 	@scripts/setup rust redis nchan bench-python

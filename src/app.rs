@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,10 +14,10 @@ use crate::{
     config::{Config, Deployment},
     counters::Counters,
     health::Health,
-    http::Server,
+    http::{Server, Tls},
     jobs::Jobs,
     locks::Locks,
-    maintenance::{Lifetimes, Maintenance},
+    maintenance::Maintenance,
     models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
@@ -40,6 +40,29 @@ pub struct App {
     shutdown_timeout: Duration,
 }
 
+/// Takes over what may change without a restart: keys, ticket secrets, the certificate.
+pub struct Reloader {
+    keys: ApiKeys,
+    tickets: Tickets,
+    tls: Option<Tls>,
+}
+
+impl Reloader {
+    /// Takes over the keys and secrets of `config`; connections stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If it makes no sense; then all stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        if let Some(tls) = &self.tls {
+            tls.reload(&config.server)?;
+        }
+        self.keys.reload(&config.auth);
+        self.tickets.reload(&config.auth);
+        Ok(())
+    }
+}
+
 impl App {
     /// Takes the port, begins to connect to Redis, and builds the rest.
     ///
@@ -47,9 +70,8 @@ impl App {
     ///
     /// If the port is taken, the embedded Redis does not start, or a setting makes no sense.
     pub async fn bind(config: Config) -> Result<Self> {
-        let server = Server::bind(&config.server).await.with_context(|| {
-            format!("cannot listen on {} (server.listen)", config.server.listen)
-        })?;
+        let proxies = config.rate_limit.trusted_proxies.iter().map(|it| it.net()).collect();
+        let server = Server::bind(&config.server, proxies)?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
         let state = Self::build(&config, &redis, &tasks)?;
@@ -88,18 +110,24 @@ impl App {
         let maintenance = Maintenance::new(
             redis.clone(),
             &config.maintenance,
-            Lifetimes {
-                jobs: retention,
-                cached_status: config.jobs.status_cache_ttl,
-                metrics: config.metrics.ttl,
-            },
+            retention,
+            config.jobs.status_cache_ttl,
             tasks,
         );
         maintenance.start();
         let drain_spread = config.server.drain_spread;
+        let keys = ApiKeys::new(&config.auth, redis.clone());
+        let tickets = Tickets::new(&config.auth, redis.clone());
+        let watch = auth::watch(
+            keys.clone(),
+            tickets.clone(),
+            redis.subscriber().clone(),
+            tasks.shutdown(),
+        );
+        tasks.spawn("keys", watch);
         Ok(AppState {
-            keys: ApiKeys::new(&config.auth),
-            tickets: Tickets::new(&config.auth, redis.clone()),
+            keys,
+            tickets,
             progress,
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
@@ -129,6 +157,15 @@ impl App {
             config.server.request_timeout.saturating_sub(config.redis.command_timeout);
         of_callers.max_wait = of_callers.max_wait.min(answered_by);
         Locks::new(redis.clone(), of_callers, tasks.clone())
+    }
+
+    /// What can take over other settings while the service runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            keys: self.state.keys.clone(),
+            tickets: self.state.tickets.clone(),
+            tls: self.server.tls(),
+        }
     }
 
     /// Where the service listens, with the port that port 0 became.

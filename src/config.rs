@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use config::{Environment, File, FileFormat};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -122,8 +123,9 @@ impl Config {
 
     /// What no single setting can say of itself.
     fn check(&self) -> Result<()> {
+        self.server.check().context("server")?;
         self.redis.check().context("redis")?;
-        self.auth.check(self.environment).context("auth")?;
+        self.auth.check(self.environment, self.jobs.ttl).context("auth")?;
         self.jobs.check().context("jobs")?;
         self.celery.check().context("celery")?;
         self.progress.check().context("progress")?;
@@ -137,6 +139,10 @@ impl Config {
         self.health.check().context("health")?;
         self.metrics.check().context("metrics")?;
         self.maintenance.check().context("maintenance")?;
+        for key in &self.auth.keys {
+            let checked = self.rate_limit.check_limits(&key.limits, self.jobs.max_files);
+            checked.with_context(|| format!("auth.keys: limits of {:?}", key.name))?;
+        }
         self.telemetry_check()
     }
 
@@ -198,22 +204,28 @@ fn resolve_files(
     Ok(variables)
 }
 
-/// A value that is never shown: not in logs, not by `check-config`.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+/// A value that is never shown, not in logs, not by `check-config`, and wiped from memory when it is dropped.
+#[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(SecretString);
 
 impl Secret {
     pub(crate) fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expose().is_empty()
     }
 
     fn masked(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "********" }
+        if self.is_empty() { "" } else { "********" }
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(SecretString::from(text))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{FileId, JobId, MetricName, ModelId, Resource};
+use crate::ids::{FileId, JobId, KeyId, MetricName, ModelId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -23,6 +23,11 @@ pub(crate) enum Error {
     InvalidKey,
     #[error("Invalid or expired stream ticket")]
     InvalidTicket,
+    #[error("there is no key {0}")]
+    KeyNotFound(KeyId),
+    /// As many keys as there may be, of a name or in all.
+    #[error("{0}")]
+    TooManyKeys(String),
     #[error("this needs a key with the role {needed}")]
     Forbidden { needed: &'static str },
     #[error("job {0} does not exist")]

@@ -19,12 +19,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    cache,
+    auth, cache,
     config::Config,
     counters, health,
     http::{
-        BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
-        render_problems,
+        BodyLimit, Deadline, HasTls, ProblemBody, log_request, method_not_allowed, not_found,
+        render_panic, render_problems, secure_headers,
     },
     jobs, locks, maintenance, metrics, models, openapi, progress, rate_limit,
     state::AppState,
@@ -45,11 +45,14 @@ pub struct CorsConfig {
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
     let mut limited = limited_routes();
     if config.rate_limit.enabled {
-        // Not around paths that do not exist: refusing those costs less than counting them.
         limited = limited.route_layer(from_fn_with_state(state.clone(), rate_limit::enforce));
     }
     let measured = state.metrics.clone();
-    let (routes, collected) = limited.merge(other_routes()).split_for_parts();
+    let keyed = limited
+        .merge(rate_limit::routes::router())
+        // Not around paths that do not exist: refusing those costs less than counting them.
+        .route_layer(from_fn_with_state(state.clone(), rate_limit::know_caller));
+    let (routes, collected) = keyed.merge(open_routes()).split_for_parts();
     let routes = routes
         .merge(openapi::routes::router(&openapi::complete(collected, config)?))
         .merge(web::router(config.environment))
@@ -76,14 +79,12 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(models::routes::router())
         .merge(cache::routes::router())
         .merge(maintenance::routes::router())
+        .merge(auth::routes::router())
 }
 
-/// What is never refused.
-fn other_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .merge(rate_limit::routes::router())
-        .merge(health::routes::router())
-        .merge(counters::routes::page())
+/// What asks for no key and is never refused.
+fn open_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(health::routes::router()).merge(counters::routes::page())
 }
 
 /// The API document of this build.
@@ -92,7 +93,10 @@ fn other_routes() -> OpenApiRouter<AppState> {
 ///
 /// If it cannot be written as JSON, which does not happen.
 pub(crate) fn document(config: &Config) -> Result<serde_json::Value> {
-    Ok(openapi::complete(limited_routes().merge(other_routes()).into_openapi(), config)?)
+    Ok(openapi::complete(
+        limited_routes().merge(rate_limit::routes::router()).merge(open_routes()).into_openapi(),
+        config,
+    )?)
 }
 
 /// What no operation names and all may answer with.
@@ -102,10 +106,13 @@ struct Shared;
 
 /// What every request meets, whatever its route.
 fn layered(routes: Router, config: &Config) -> Result<Router> {
-    let body_limit =
-        BodyLimit(usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX));
+    let body_limit = BodyLimit {
+        bytes: usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX),
+        within: config.server.body_timeout,
+    };
     let layers = ServiceBuilder::new()
         .layer(from_fn(log_request))
+        .layer(from_fn_with_state(HasTls(config.server.has_tls()), secure_headers))
         .layer(cors(&config.cors)?)
         // Leaves event streams alone: a compressor would hold events back.
         .layer(CompressionLayer::new().br(true).gzip(true))

@@ -13,7 +13,10 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &["app", "config"]),
-    ("cli", &["app", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"]),
+    (
+        "cli",
+        &["app", "auth", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"],
+    ),
     ("offline", &["config", "error", "maintenance", "redis", "schema", "tasks"]),
     (
         "app",
@@ -43,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "router",
         &[
+            "auth",
             "cache",
             "config",
             "counters",
@@ -146,10 +150,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("webhooks", &["config", "error", "ids", "metrics", "redis", "tasks"]),
     ("celery", &["config", "error", "ids", "redis", "tasks"]),
-    ("auth", &["config", "error", "http", "ids", "redis"]),
+    ("auth", &["config", "error", "http", "ids", "redis", "state", "tasks"]),
     ("redis", &["config", "error", "ids", "metrics", "tasks", "traces"]),
     ("metrics", &["http"]),
-    ("http", &["error", "ids", "tasks"]),
+    ("http", &["config", "error", "ids", "tasks"]),
     ("telemetry", &["traces"]),
     ("traces", &["config"]),
     ("tasks", &[]),

@@ -111,8 +111,11 @@ fn start_gateway(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Re
     let env = [
         ("I2M__SERVER__LISTEN", addr.to_string()),
         ("I2M__SERVER__MAX_CONNECTIONS", "60000".to_owned()),
+        ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", "60000".to_owned()),
         ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
         ("I2M__SSE__MAX_STREAMS", "60000".to_owned()),
+        ("I2M__SSE__MAX_STREAMS_PER_IP", "60000".to_owned()),
+        ("I2M__SSE__MAX_STREAMS_PER_CALLER", "60000".to_owned()),
         // One address asks for everything: it is counted, and let in.
         ("I2M__RATE_LIMIT__SHADOW", "true".to_owned()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::{ApiKeys, Role};
+use super::{ApiKeys, Limits, Role};
 use crate::{
     error::{Error, Result},
     http::{CallerLabel, Problem},
@@ -19,7 +19,9 @@ use crate::{
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
     pub(crate) hash: Sha256Hex,
-    pub(super) roles: Vec<Role>,
+    pub(super) roles: Arc<[Role]>,
+    /// Other limits than those of the policies.
+    pub(crate) limits: Arc<Limits>,
 }
 
 impl Caller {

@@ -4,7 +4,10 @@
 //! of `job id`, a zero byte and the expiry, as unpadded base64url (RFC 4648). It is good for one job, for
 //! any number of reconnections until it expires, and on every node that has the secret.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Utc;
@@ -14,6 +17,7 @@ use sha2::Sha256;
 
 use super::Config;
 use crate::{
+    config::Secret,
     error::{Error, Result},
     ids::JobId,
     redis::{Database, Redis, ticket_secret_key},
@@ -33,18 +37,37 @@ impl Ticket {
 pub(crate) struct Tickets(Arc<Inner>);
 
 struct Inner {
-    secrets: Vec<Vec<u8>>,
-    shared: tokio::sync::OnceCell<Vec<u8>>,
     redis: Redis,
+    secrets: RwLock<Arc<Secrets>>,
     ttl: Duration,
+}
+
+/// The first signs, all are accepted.
+#[derive(Default)]
+struct Secrets {
+    configured: Vec<Secret>,
+    /// Where none is configured: the one that all processes at this Redis share, and before it the one that was
+    /// lost with Redis' data.
+    shared: Vec<Secret>,
+}
+
+impl Secrets {
+    fn all(&self) -> &[Secret] {
+        if self.configured.is_empty() { &self.shared } else { &self.configured }
+    }
 }
 
 impl Tickets {
     pub(crate) fn new(config: &Config, redis: Redis) -> Self {
-        let secrets =
-            config.ticket_secrets.iter().map(|it| it.expose().as_bytes().to_vec()).collect();
-        let shared = tokio::sync::OnceCell::new();
-        Self(Arc::new(Inner { secrets, shared, redis, ttl: config.ticket_ttl }))
+        let secrets = Secrets { configured: config.ticket_secrets.clone(), shared: Vec::new() };
+        let secrets = RwLock::new(Arc::new(secrets));
+        Self(Arc::new(Inner { redis, secrets, ttl: config.ticket_ttl }))
+    }
+
+    /// Takes over the secrets of other settings.
+    pub(crate) fn reload(&self, config: &Config) {
+        let shared = self.known().shared.clone();
+        self.set(Secrets { configured: config.ticket_secrets.clone(), shared });
     }
 
     /// A ticket for `job`.
@@ -55,7 +78,9 @@ impl Tickets {
     pub(crate) async fn issue(&self, job: JobId) -> Result<Ticket> {
         let ttl_secs = i64::try_from(self.0.ttl.as_secs()).unwrap_or(i64::MAX / 2);
         let expiry = format!("{:x}", Utc::now().timestamp() + ttl_secs);
-        let signature = mac(self.signing_secret().await?, job, &expiry).finalize().into_bytes();
+        let secrets = self.secrets().await?;
+        let secret = secrets.all().first().ok_or_else(no_secret)?;
+        let signature = mac(secret, job, &expiry).finalize().into_bytes();
         Ok(Ticket(format!("{expiry}.{}", URL_SAFE_NO_PAD.encode(signature))))
     }
 
@@ -67,25 +92,59 @@ impl Tickets {
     pub(crate) async fn check(&self, job: JobId, ticket: &str) -> Result<()> {
         let (expiry, signature) = ticket.split_once('.').ok_or(Error::InvalidTicket)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::InvalidTicket)?;
-        let signing = self.signing_secret().await?;
-        let mut secrets =
-            std::iter::once(signing).chain(self.0.secrets.iter().skip(1).map(Vec::as_slice));
+        let secrets = self.secrets().await?;
         // verify_slice compares in constant time.
-        let signed =
-            secrets.any(|secret| mac(secret, job, expiry).verify_slice(&signature).is_ok());
+        let is_signed = |it: &Secret| mac(it, job, expiry).verify_slice(&signature).is_ok();
+        let signed = secrets.all().iter().any(is_signed);
         let alive = i64::from_str_radix(expiry, 16).is_ok_and(|it| it >= Utc::now().timestamp());
         if signed && alive { Ok(()) } else { Err(Error::InvalidTicket) }
     }
 
-    async fn signing_secret(&self) -> Result<&[u8]> {
-        match self.0.secrets.first() {
-            Some(secret) => Ok(secret),
-            None => self.0.shared.get_or_try_init(|| self.shared_secret()).await.map(Vec::as_slice),
+    /// Keeps the shared secret from expiring, if it is in use, and takes over another one, should Redis have lost its
+    /// data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`].
+    pub(super) async fn renew(&self) -> Result<()> {
+        let known = self.known();
+        if known.all().is_empty() || !known.configured.is_empty() {
+            return Ok(());
         }
+        self.read_shared().await
     }
 
-    /// The secret that all processes at this Redis share: made by the first, renewed at each start.
-    async fn shared_secret(&self) -> Result<Vec<u8>> {
+    async fn secrets(&self) -> Result<Arc<Secrets>> {
+        if self.known().all().is_empty() {
+            self.read_shared().await?;
+        }
+        Ok(self.known())
+    }
+
+    async fn read_shared(&self) -> Result<()> {
+        const REMEMBERED: usize = 2;
+        let known = self.known();
+        let present = self.shared_secret().await?;
+        if known.shared.first().is_some_and(|it| it.expose() == present.expose()) {
+            return Ok(());
+        }
+        let mut shared = known.shared.clone();
+        shared.insert(0, present);
+        shared.truncate(REMEMBERED);
+        self.set(Secrets { configured: Vec::new(), shared });
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Secrets> {
+        self.0.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, secrets: Secrets) {
+        *self.0.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
+    }
+
+    /// The secret that all processes at this Redis share: made by the first.
+    async fn shared_secret(&self) -> Result<Secret> {
         const RENEWED_SECS: i64 = 30 * 24 * 3600;
         let fresh = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let made: Option<String> = self
@@ -101,13 +160,17 @@ impl Tickets {
                 client.get(key).await
             })
             .await?;
-        made.map(String::into_bytes)
-            .ok_or_else(|| Error::RedisUnavailable("no ticket secret".to_owned()))
+        made.map(Secret::from).ok_or_else(no_secret)
     }
 }
 
-fn mac(secret: &[u8], job: JobId, expiry: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+fn no_secret() -> Error {
+    Error::RedisUnavailable("no ticket secret".to_owned())
+}
+
+fn mac(secret: &Secret, job: JobId, expiry: &str) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes());
+    let mut mac = mac.expect("HMAC takes a key of any length");
     mac.update(job.to_string().as_bytes());
     mac.update(&[0]);
     mac.update(expiry.as_bytes());

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, demo, offline, telemetry, traces::Traces};
+use crate::{App, Config, auth::command as keys, demo, offline, telemetry, traces::Traces};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -66,6 +66,7 @@ enum Command {
         #[arg(long)]
         status: bool,
     },
+    Keys(keys::Arguments),
     /// Check the settings and print those in force, secrets masked.
     CheckConfig,
     /// List what the service answers to: method, path, the roles that may call, and what it does.
@@ -115,7 +116,8 @@ impl Cli {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match command {
-            Command::Serve => runtime.block_on(serve(config)),
+            Command::Serve => runtime.block_on(serve(config, self.config)),
+            Command::Keys(arguments) => runtime.block_on(keys::run(arguments, &config)),
             Command::Demo(args) => runtime.block_on(demo::run(args, &local_url(&config))),
             Command::Health(args) => runtime.block_on(health::run(args, local_url(&config))),
             Command::Routes { openapi } => routes::print(&config, openapi),
@@ -126,9 +128,10 @@ impl Cli {
     }
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
     let traces = config.traces.is_enabled().then(|| Traces::start(&config.traces)).transpose()?;
     telemetry::init(&config.log, traces.as_ref())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let is_development = config.environment == crate::Deployment::Development;
     let stop = stop_signal()?;
     let app = App::bind(config).await?;
@@ -137,7 +140,26 @@ async fn serve(config: Config) -> Result<()> {
     if is_development {
         std::io::stdout().write_all(demo::welcome(address).as_bytes())?;
     }
-    let ended = app.run(stop).await;
+    let reloader = app.reloader();
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            // A bad file must not stop what runs.
+            match Config::load(file.as_deref(), std::env::vars())
+                .and_then(|it| reloader.reload(&it))
+            {
+                Ok(()) => tracing::info!("keys, ticket secrets and certificates loaded again"),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "not loaded again; what was goes on");
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        ended = app.run(stop) => ended,
+        () = reload => Ok(()),
+    };
     if let Some(traces) = traces {
         traces.finish();
     }

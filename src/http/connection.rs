@@ -30,28 +30,41 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::debug;
 
-use super::takeover::{Taken, Takeover, head_of};
+use super::{
+    Tls,
+    connections::ConnectionPlace,
+    patience::Patient,
+    takeover::{Taken, Takeover, head_of},
+};
 
 /// How connections are spoken with. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Protocols {
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
+    pub(super) tls: Option<Tls>,
     /// The longest wait for the first bytes.
     pub(super) header_timeout: Duration,
+    /// The longest wait for a client that takes nothing.
+    pub(super) write_timeout: Duration,
+}
+
+impl Protocols {
+    fn patient<S>(&self, stream: S) -> Patient<S> {
+        Patient::new(stream, self.header_timeout, self.write_timeout)
+    }
 }
 
 /// An accepted connection.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: ConnectionPlace,
 }
 
 /// Serves a connection until it ends, or after its present request once `stop` is cancelled.
@@ -61,12 +74,18 @@ pub(super) async fn serve(
     protocols: Protocols,
     stop: CancellationToken,
 ) {
+    if let Some(tls) = &protocols.tls {
+        return serve_tls(tls, accepted, router, &protocols, stop).await;
+    }
     let protocol = stop.run_until_cancelled(tokio::time::timeout(
         protocols.header_timeout,
         is_http2(&accepted.stream),
     ));
     match protocol.await {
-        Some(Ok(Ok(true))) => serve_http2(accepted, router, &protocols, stop).await,
+        Some(Ok(Ok(true))) => {
+            let _place = accepted.place;
+            serve_http2(accepted.stream, accepted.peer, router, &protocols, stop).await;
+        }
         Some(Ok(Ok(false))) => serve_http1(accepted, router, &protocols, stop).await,
         Some(Ok(Err(error))) => debug!(%error, "connection ended before a request"),
         // It said nothing, or is not wanted any more.
@@ -92,15 +111,51 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn serve_http2(
+/// Both protocols over TLS, by what client and service agree on; sockets are not handed over.
+async fn serve_tls(
+    tls: &Tls,
     accepted: Accepted,
     router: Router,
     protocols: &Protocols,
     stop: CancellationToken,
 ) {
-    let peer = accepted.peer;
+    let Accepted { stream, peer, place: _place } = accepted;
+    let handshake = tokio::time::timeout(protocols.header_timeout, tls.acceptor().accept(stream));
+    let stream = match stop.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => stream,
+        Some(Ok(Err(error))) => return debug!(%error, "no TLS"),
+        Some(Err(_)) | None => return,
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return serve_http2(stream, peer, router, protocols, stop).await;
+    }
     let service = service_fn(move |request| answer(router.clone(), peer, request));
-    let connection = protocols.http2.serve_connection(TokioIo::new(accepted.stream), service);
+    let stream = TokioIo::new(protocols.patient(stream));
+    let mut connection = pin!(protocols.http1.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
+}
+
+async fn serve_http2<S>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    protocols: &Protocols,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let stream = TokioIo::new(protocols.patient(stream));
+    let connection = protocols.http2.serve_connection(stream, service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -141,7 +196,8 @@ async fn serve_http1(
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = protocols.http1.serve_connection(TokioIo::new(socket), service);
+    let stream = TokioIo::new(protocols.patient(socket));
+    let mut connection = protocols.http1.serve_connection(stream, service);
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
     let outcome = poll_fn(|cx| {
@@ -159,7 +215,7 @@ async fn serve_http1(
     });
     match outcome.await {
         Ok(wished) => {
-            let socket = connection.into_parts().io.into_inner();
+            let socket = connection.into_parts().io.into_inner().into_inner();
             hand_over(wished, socket, accepted.place);
         }
         Err(Err(error)) => debug!(%error, "connection ended"),
@@ -167,7 +223,7 @@ async fn serve_http1(
     }
 }
 
-fn hand_over((takeover, head): (Takeover, Bytes), socket: Socket, place: OwnedSemaphorePermit) {
+fn hand_over((takeover, head): (Takeover, Bytes), socket: Socket, place: ConnectionPlace) {
     match socket.stream.into_std() {
         Ok(socket) => takeover.hand_over(Taken { socket, head, place }),
         Err(error) => debug!(%error, "could not hand over a connection"),

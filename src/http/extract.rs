@@ -1,5 +1,7 @@
 //! Extractors whose refusals are problems that say what is wrong and where.
 
+use std::time::Duration;
+
 use axum::{
     RequestExt as _,
     body::Bytes,
@@ -11,11 +13,14 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Problem;
-use crate::ids::{FileId, JobId, MetricName, ModelId, Resource};
+use crate::ids::{FileId, JobId, KeyId, MetricName, ModelId, Resource};
 
-/// The largest body of a request, left in its extensions by the router.
+/// How large the body of a request may be and how long it may take, left in its extensions by the router.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BodyLimit(pub(crate) usize);
+pub(crate) struct BodyLimit {
+    pub(crate) bytes: usize,
+    pub(crate) within: Duration,
+}
 
 /// A JSON body, in or out.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +38,6 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             ));
         }
         let body = read_body(request).await?;
-        // Serde would take a list for an object whose fields come in order.
-        if body.trim_ascii_start().starts_with(b"[") {
-            return Err(Problem::invalid("the body has to be a JSON object, and is a list"));
-        }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -64,9 +65,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// The body, if it is no larger than it may be.
+/// The body, if it is no larger than it may be, and comes in time.
 pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
-    let limit = request.extensions().get::<BodyLimit>().map_or(1 << 20, |it| it.0);
+    const WITHOUT: BodyLimit = BodyLimit { bytes: 1 << 20, within: Duration::from_secs(10) };
+    let BodyLimit { bytes: limit, within } =
+        request.extensions().get::<BodyLimit>().copied().unwrap_or(WITHOUT);
     let too_large = || {
         let detail = format!("the body is larger than {limit} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", detail)
@@ -78,7 +81,12 @@ pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
     if announced.is_some_and(|it| it > limit as u64) {
         return Err(too_large());
     }
-    match Limited::new(request.into_limited_body(), limit).collect().await {
+    let body = Limited::new(request.into_limited_body(), limit).collect();
+    let Ok(body) = tokio::time::timeout(within, body).await else {
+        let detail = format!("the body did not arrive within {within:?}");
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", detail));
+    };
+    match body {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Problem::new(
@@ -130,6 +138,12 @@ impl FromPath for JobId {
 }
 
 impl FromPath for MetricName {
+    fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
+        Ok(segment(segments, 0).parse()?)
+    }
+}
+
+impl FromPath for KeyId {
     fn from_path(segments: &[(String, String)]) -> Result<Self, Problem> {
         Ok(segment(segments, 0).parse()?)
     }

@@ -3,28 +3,40 @@
 mod alias;
 mod cached;
 mod connection;
+mod connections;
 mod extract;
+mod patience;
 mod problem;
 mod request;
+mod security;
+mod seldom;
 mod server;
 mod takeover;
+mod tls;
 mod whole;
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::{Result, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     alias::{ALIAS_TAG, also_at},
     cached::{X_CACHE, cached_json},
+    connections::ConnectionPlace,
     extract::{BodyLimit, Json, Path, Query, read_body},
     problem::{Problem, ProblemBody, Unsaid, method_not_allowed, not_found, render_panic},
-    request::{CallerLabel, Deadline, log_request, render_problems},
+    request::{CallerLabel, ClientAddress, Deadline, log_request, render_problems},
+    security::{HasTls, secure_headers},
+    seldom::Seldom,
     server::Server,
     takeover::{Taken, Takeover},
+    tls::Tls,
     whole::{maybe_whole, whole},
 };
+
+use crate::config::{Secret, check_between};
 
 /// The listener and its limits.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -42,8 +54,20 @@ pub struct Config {
     pub header_limit: ByteSize,
     /// The largest request body.
     pub body_limit: ByteSize,
+    /// The longest that a request body may take to arrive.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// The longest that a client may take nothing of what it is sent.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// Connections kept at once.
     pub max_connections: usize,
+    /// Of those, from one address that is no proxy of ours.
+    pub max_connections_per_ip: usize,
+    /// The certificate and its chain, as PEM text; plain HTTP without.
+    pub tls_cert: String,
+    /// Its private key, as PEM text.
+    pub tls_key: Secret,
     /// Time between turning not ready and closing anything.
     #[serde(with = "humantime_serde")]
     pub shutdown_delay: Duration,
@@ -53,4 +77,24 @@ pub struct Config {
     /// What is not finished by then is cut.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<()> {
+        let (ms, hour) = (Duration::from_millis, Duration::from_hours(1));
+        check_between("header_timeout", self.header_timeout, ms(10), hour)?;
+        check_between("body_timeout", self.body_timeout, ms(10), hour)?;
+        check_between("write_timeout", self.write_timeout, ms(10), hour)?;
+        if self.max_connections == 0 || self.max_connections_per_ip == 0 {
+            bail!("max_connections and max_connections_per_ip have to be at least 1");
+        }
+        if self.tls_cert.is_empty() != self.tls_key.is_empty() {
+            bail!("tls_cert and tls_key belong together; one of them is empty");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        !self.tls_cert.is_empty()
+    }
 }

@@ -112,6 +112,8 @@ impl From<Error> for Problem {
                 Self::missing(&error, "MODEL_NOT_FOUND", "model_id", model)
             }
             Error::NoMetric(_) => Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string()),
+            Error::KeyNotFound(_) => Self::new(S::NOT_FOUND, "KEY_NOT_FOUND", error.to_string()),
+            Error::TooManyKeys(_) => Self::new(S::CONFLICT, "TOO_MANY_KEYS", error.to_string()),
             Error::IdempotencyConflict => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_CONFLICT", error.to_string())
             }

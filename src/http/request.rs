@@ -46,6 +46,10 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// Where a request comes from, as far as it is to be believed: an address, or the network that is counted as one.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientAddress(pub(crate) Arc<str>);
+
 /// Who is calling, for the log; said by what authenticates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallerLabel(Arc<OnceLock<Arc<str>>>);

@@ -1,17 +1,20 @@
-//! The listener: HTTP/1.1 and HTTP/2 (h2c too) on one port, bounded in number, head and time.
+//! The listener: HTTP/1.1 and HTTP/2 on one port, plain or with TLS, bounded in number, head and time.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
+use anyhow::{Context as _, Result};
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use super::{
-    Config,
+    Config, Tls,
     connection::{self, Accepted, Protocols},
+    connections::Connections,
 };
 use crate::tasks::Tasks;
 
@@ -19,17 +22,25 @@ use crate::tasks::Tasks;
 pub(crate) struct Server {
     listener: TcpListener,
     protocols: Protocols,
-    places: Arc<Semaphore>,
+    connections: Connections,
 }
 
 impl Server {
+    /// `proxies` are not limited in their connections, since many callers are behind each.
+    ///
     /// # Errors
     ///
-    /// If the address cannot be had.
-    pub(crate) async fn bind(config: &Config) -> io::Result<Self> {
-        let places = Arc::new(Semaphore::new(config.max_connections));
-        let listener = TcpListener::bind(config.listen).await?;
-        Ok(Self { listener, protocols: protocols(config), places })
+    /// If the address cannot be had, or the certificate is none.
+    pub(crate) fn bind(config: &Config, proxies: Vec<IpNet>) -> Result<Self> {
+        let listener = listen(config.listen)
+            .with_context(|| format!("cannot listen on {} (server.listen)", config.listen))?;
+        let connections = Connections::new(config, proxies);
+        Ok(Self { listener, protocols: protocols(config, Tls::new(config)?), connections })
+    }
+
+    /// The certificate in use, if there is one.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.protocols.tls.clone()
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -57,9 +68,9 @@ impl Server {
     }
 
     async fn accept(&self) -> Option<Accepted> {
-        let place = self.places.clone().acquire_owned().await.ok()?;
         match self.listener.accept().await {
             Ok((stream, peer)) => {
+                let (stream, place) = self.connections.enter(stream, peer.ip())?;
                 _ = stream.set_nodelay(true);
                 Some(Accepted { stream, peer, place })
             }
@@ -73,7 +84,17 @@ impl Server {
     }
 }
 
-fn protocols(config: &Config) -> Protocols {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // Of connections that the system keeps until they are accepted: room for many that come at once.
+    const BACKLOG: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for what is left of old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn protocols(config: &Config, tls: Option<Tls>) -> Protocols {
     const MAX_H2_STREAMS: u32 = 1000;
     let header_limit =
         usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
@@ -89,5 +110,6 @@ fn protocols(config: &Config) -> Protocols {
         .max_concurrent_streams(MAX_H2_STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
-    Protocols { http1, http2, header_timeout: config.header_timeout }
+    let Config { header_timeout, write_timeout, .. } = *config;
+    Protocols { http1, http2, tls, header_timeout, write_timeout }
 }

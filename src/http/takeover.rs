@@ -14,7 +14,8 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::Utc;
-use tokio::sync::OwnedSemaphorePermit;
+
+use super::connections::ConnectionPlace;
 
 /// A socket that is to be written by whoever made the response.
 pub(crate) struct Taken {
@@ -23,7 +24,7 @@ pub(crate) struct Taken {
     /// The head of the response, to be written first. The body ends with the connection.
     pub(crate) head: Bytes,
     /// The connection's place among those that may be open.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: ConnectionPlace,
 }
 
 type Take = Box<dyn FnOnce(Taken) + Send>;

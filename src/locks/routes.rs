@@ -13,7 +13,7 @@ use super::{Locks, Wanted};
 use crate::{
     auth::Worker,
     error::{Error, Result},
-    http::{Json, Path, Problem, Query, whole},
+    http::{Json, Path, Problem, Query},
     ids::{Resource, quoted},
     state::AppState,
 };
@@ -27,10 +27,9 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 struct NewLock {
     /// At most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
-    #[serde(deserialize_with = "whole")]
     ttl_secs: i64,
     /// How long to wait for it; at most `locks.max_wait`.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default)]
     #[schema(minimum = 0, example = 0)]
     wait_secs: i64,
 }
@@ -43,7 +42,6 @@ struct Extension {
     token: String,
     /// The remaining time, from now on; at most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
-    #[serde(deserialize_with = "whole")]
     ttl_secs: i64,
 }
 

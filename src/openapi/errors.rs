@@ -38,6 +38,9 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     (404, "CLEANUP_NOT_FOUND", Of::Named, "There was no cleanup yet, or its report has ended."),
     (404, "NOT_FOUND", Of::Nothing, "There is nothing at this path."),
     (405, "METHOD_NOT_ALLOWED", Of::Nothing, "The path does not take this method."),
+    (404, "KEY_NOT_FOUND", Of::Path("key_id"), "There is no such key."),
+    (408, "BODY_TIMEOUT", Of::Body, "The body did not arrive within `server.body_timeout`."),
+    (409, "TOO_MANY_KEYS", Of::Named, "The name has two live keys, or there are too many in all."),
     (409, "INVALID_TRANSITION", Of::Named, "The job's status does not allow it."),
     (409, "JOB_EXISTS", Of::Named, "There is a job of this id already."),
     (409, "CLEANUP_RUNNING", Of::Named, "A cleanup is running, here or in another process."),
@@ -56,6 +59,7 @@ const CODES: &[(u16, &str, Of, &str)] = &[
     (422, "VALIDATION_ERROR", Of::Path("resource"), "The resource is no name of a lock."),
     (422, "VALIDATION_ERROR", Of::Path("model_id"), "The model id is not valid."),
     (422, "VALIDATION_ERROR", Of::Path("name"), "The name has characters that it may not have."),
+    (422, "VALIDATION_ERROR", Of::Path("key_id"), "The key id is not like `i2m_Ab12Cd34`."),
     (422, "TOO_MANY_FILES", Of::Named, "The job has more files than `jobs.max_files`."),
     (422, "IDEMPOTENCY_CONFLICT", Of::Named, "The `Idempotency-Key` was used for another request."),
     (

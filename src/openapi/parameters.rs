@@ -25,6 +25,10 @@ pub(super) fn of_path(name: &str) -> Option<Value> {
             "The metric: letters, digits, dots, hyphens and underscores.",
             json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$", "examples": ["models.rendered"]}),
         ),
+        "key_id" => (
+            "The key: its first twelve characters.",
+            json!({"type": "string", "pattern": "^i2m_[A-Za-z0-9_-]{8}$", "examples": ["i2m_Ab12Cd34"]}),
+        ),
         _ => return None,
     };
     Some(json!({

@@ -12,11 +12,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Access, Hub, cursor, follower::Following, frame::StreamEvent, stream};
+use super::{
+    Access, Hub, cursor, follower::Following, frame::StreamEvent, hub::Place, places::Who, stream,
+};
 use crate::{
     auth::Reader,
     error::{Error, Result},
-    http::{Path, Problem, Query, Unsaid, also_at},
+    http::{ClientAddress, Path, Problem, Query, Unsaid, also_at},
     ids::{JobId, StreamId},
     state::AppState,
 };
@@ -94,8 +96,7 @@ async fn follow_job(
     let after: Option<StreamId> =
         query.last_event_id(&parts.headers).and_then(|it| it.parse().ok());
     let answer = async {
-        admit(&state, &[job], &query, &mut parts).await?;
-        let place = hub.enter()?;
+        let place = admit(&state, &[job], &query, &mut parts).await?;
         let subscription = hub.subscribe(job, after).await?;
         Ok(match (after, subscription.channel.terminal_id()) {
             (Some(after), Some(terminal)) if after >= terminal => stream::nothing_more(),
@@ -133,8 +134,7 @@ async fn follow_jobs(
     let seen = query.last_event_id(&parts.headers).and_then(|it| cursor::decode(it, jobs.len()));
     let seen = seen.unwrap_or_else(|| vec![None; jobs.len()]);
     let answer = async {
-        admit(&state, &jobs, &query, &mut parts).await?;
-        let place = hub.enter()?;
+        let place = admit(&state, &jobs, &query, &mut parts).await?;
         let joins = jobs.iter().zip(&seen).map(|(job, after)| hub.subscribe(*job, *after));
         let subscriptions: Vec<_> =
             try_join_all(joins).await?.into_iter().zip(seen.clone()).collect();
@@ -163,8 +163,7 @@ async fn follow_events(
 ) -> Result<Response, Problem> {
     let hub = &state.hub;
     let answer = async {
-        admit(&state, &[job], &query, &mut parts).await?;
-        let place = hub.enter()?;
+        let place = admit(&state, &[job], &query, &mut parts).await?;
         let subscription = hub.subscribe(job, None).await?;
         if subscription.channel.is_over() {
             return Ok(stream::nothing_more());
@@ -187,13 +186,26 @@ fn or_come_back(answer: Result<Response, Problem>, hub: &Hub) -> Result<Response
     }
 }
 
-/// Lets in who shows a ticket for each job, or a key that may see them, or anybody, as configured.
+/// Lets in who shows a ticket for each job, or a key that may see them, or anybody, as configured; if there is a
+/// place.
 async fn admit(
     state: &AppState,
     jobs: &[JobId],
     query: &FollowQuery,
     parts: &mut Parts,
-) -> Result<(), Problem> {
+) -> Result<Place, Problem> {
+    let caller = caller(state, jobs, query, parts).await?;
+    let address = parts.extensions.get::<ClientAddress>().map_or("", |it| &it.0);
+    Ok(state.hub.enter(Who { address, caller: caller.as_deref() })?)
+}
+
+/// By whom a stream is counted: a key, or whoever has tickets for the same job.
+async fn caller(
+    state: &AppState,
+    jobs: &[JobId],
+    query: &FollowQuery,
+    parts: &mut Parts,
+) -> Result<Option<String>, Problem> {
     if let Some(tickets) = &query.ticket {
         let tickets: Vec<&str> = tickets.split(',').collect();
         if tickets.len() != jobs.len() {
@@ -201,12 +213,14 @@ async fn admit(
         }
         let checks =
             jobs.iter().zip(tickets).map(|(job, ticket)| state.tickets.check(*job, ticket));
-        return Ok(try_join_all(checks).await.map(|_| ())?);
+        try_join_all(checks).await?;
+        return Ok(jobs.first().map(JobId::to_string));
     }
     if state.hub.config().access == Access::JobId {
-        return Ok(());
+        return Ok(jobs.first().map(JobId::to_string));
     }
     let Reader(caller) = Reader::from_request_parts(parts, state).await?;
     let lookups = jobs.iter().map(|it| state.jobs.get_for(&caller, *it));
-    Ok(try_join_all(lookups).await.map(|_| ())?)
+    try_join_all(lookups).await?;
+    Ok(Some(caller.hash.as_str().to_owned()))
 }

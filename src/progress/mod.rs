@@ -5,6 +5,7 @@ mod follow;
 mod follower;
 mod frame;
 mod hub;
+mod places;
 mod report;
 pub(crate) mod routes;
 mod store;
@@ -69,6 +70,10 @@ pub struct SseConfig {
     pub max_streams: usize,
     /// Threads that write events; 0 is one a core.
     pub writers: usize,
+    /// Of those, from one address.
+    pub max_streams_per_ip: usize,
+    /// Of those, with one key, or with tickets for one job.
+    pub max_streams_per_caller: usize,
     /// Events kept in memory per watched job.
     pub ring_length: usize,
     /// Time between looks for changes that came without a signal.
@@ -93,6 +98,14 @@ impl SseConfig {
     /// When a browser comes back: between `retry` and twice that, so that not all come back at once.
     pub(crate) fn jittered_retry(&self) -> Duration {
         self.retry + self.retry.mul_f64(fastrand::f64())
+    }
+
+    fn most_streams(&self) -> places::Most {
+        places::Most {
+            in_all: self.max_streams,
+            of_an_address: self.max_streams_per_ip,
+            of_a_caller: self.max_streams_per_caller,
+        }
     }
 
     pub(crate) fn check(&self) -> AnyResult<()> {

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{address::ProxyHeader, policy::Policy};
-use crate::{config::check_between, ids::Sha256Hex};
+use super::{address::ProxyHeader, guessing, policy::Policy};
+use crate::{auth::Limits, config::check_between, ids::Sha256Hex};
 
 /// How often callers may call.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -38,6 +38,11 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// The header in which they say it.
     pub proxy_header: ProxyHeader,
+    /// Wrong keys and tickets that one address may show within `failed_keys_window`.
+    pub failed_keys_limit: NonZeroU32,
+    /// How long they are counted.
+    #[serde(with = "humantime_serde")]
+    pub failed_keys_window: Duration,
     /// IPv6 addresses that agree in this many bits are one caller.
     pub ipv6_prefix: u8,
     /// What is limited.
@@ -64,6 +69,11 @@ pub struct Override {
 pub struct Network(IpNet);
 
 impl Network {
+    /// For whoever compares it with addresses by itself.
+    pub(crate) fn net(self) -> IpNet {
+        self.0
+    }
+
     pub(super) fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
@@ -139,27 +149,37 @@ impl Config {
         if !(32..=128).contains(&self.ipv6_prefix) {
             bail!("ipv6_prefix is {}; it has to be between 32 and 128", self.ipv6_prefix);
         }
-        let mut names = HashSet::new();
+        check_between("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
+        let mut names = HashSet::from([guessing::NAME]);
         for policy in &self.policies {
             policy.check(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
             if !names.insert(policy.name.as_str()) {
-                bail!("policies: there are two of the name {:?}", policy.name);
+                bail!("policies: the name {:?} is taken", policy.name);
             }
         }
         for it in &self.overrides {
             if let Err(reason) = Sha256Hex::try_from(it.sha256.clone()) {
                 bail!("overrides: sha256: {reason}");
             }
-            let Some(policy) = self.policies.iter().find(|policy| policy.name == it.policy) else {
-                bail!("overrides: there is no policy {:?}", it.policy);
-            };
-            let other = Policy { limit: it.limit, ..policy.clone() };
-            other.check(max_files).with_context(|| format!("overrides: {:?}", it.policy))?;
-            if !policy.scope.is_of_keys() {
-                bail!("overrides: the policy {:?} does not count keys", it.policy);
-            }
+            self.check_limit(&it.policy, it.limit, max_files).context("overrides")?;
         }
         Ok(())
+    }
+
+    /// Whether a key can have these limits instead of the policies'.
+    pub(crate) fn check_limits(&self, limits: &Limits, max_files: usize) -> Result<()> {
+        limits.iter().try_for_each(|(policy, limit)| self.check_limit(policy, *limit, max_files))
+    }
+
+    fn check_limit(&self, policy: &str, limit: NonZeroU32, max_files: usize) -> Result<()> {
+        let Some(policy) = self.policies.iter().find(|it| it.name == policy) else {
+            bail!("there is no policy {policy:?}");
+        };
+        if !policy.scope.is_of_keys() {
+            bail!("the policy {:?} does not count keys", policy.name);
+        }
+        let other = Policy { limit, ..policy.clone() };
+        other.check(max_files).with_context(|| format!("{:?}", policy.name))
     }
 }
 

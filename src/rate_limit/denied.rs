@@ -31,17 +31,19 @@ pub(super) struct Refusal {
     pub(super) reset_at: u64,
     /// What was refused; less may pass.
     pub(super) cost: u64,
+    /// By which limit; a higher one may let it pass.
+    pub(super) limit: u64,
     /// What was left.
     pub(super) remaining: u64,
     /// When this is forgotten.
-    forgotten: Instant,
+    pub(super) forgotten: Instant,
 }
 
 impl Refusal {
-    pub(super) fn new(wait: Duration, reset_at: u64, cost: u64, remaining: u64) -> Self {
+    pub(super) fn new(wait: Duration, reset_at: u64, cost: u64, limit: u64) -> Self {
         let now = Instant::now();
         let (until, forgotten) = (now + wait, now + wait.min(REMEMBERED));
-        Self { until, reset_at, cost, remaining, forgotten }
+        Self { until, reset_at, cost, limit, remaining: 0, forgotten }
     }
 }
 
@@ -51,11 +53,12 @@ impl DenyTable {
         Self { size: size.get(), inner: Mutex::new(inner) }
     }
 
-    /// Why `cost` would be refused by the count in `key`, if that is known.
-    pub(super) fn find(&self, key: &str, cost: u64) -> Option<Refusal> {
+    /// Why `cost` would be refused by the count in `key` and by `limit`, if that is known.
+    pub(super) fn find(&self, key: &str, cost: u64, limit: u64) -> Option<Refusal> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let found = inner.entries.get(key).copied();
-        found.filter(|it| it.forgotten > Instant::now() && cost >= it.cost)
+        let is_still_refused = |it: &Refusal| cost >= it.cost && limit <= it.limit;
+        found.filter(|it| it.forgotten > Instant::now() && is_still_refused(it))
     }
 
     pub(super) fn remember(&self, key: &str, refusal: Refusal) {
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     fn refusal(wait: Duration) -> Refusal {
-        Refusal::new(wait, 0, 2, 1)
+        Refusal::new(wait, 0, 2, 5)
     }
 
     #[test]
@@ -88,10 +91,11 @@ mod tests {
         let table = DenyTable::new(NonZeroUsize::new(10).unwrap());
         table.remember("a", refusal(Duration::from_secs(9)));
         table.remember("over", refusal(Duration::ZERO));
-        assert!(table.find("a", 2).is_some() && table.find("a", 3).is_some());
-        assert_eq!(table.find("a", 1), None, "one is left");
-        assert_eq!(table.find("over", 2), None);
-        assert_eq!(table.find("b", 2), None);
+        assert!(table.find("a", 2, 5).is_some() && table.find("a", 3, 5).is_some());
+        assert_eq!(table.find("a", 1, 5), None, "one is left");
+        assert_eq!(table.find("a", 2, 6), None, "the limit was raised");
+        assert_eq!(table.find("over", 2, 5), None);
+        assert_eq!(table.find("b", 2, 5), None);
     }
 
     #[test]
@@ -101,7 +105,7 @@ mod tests {
         table.remember("a", refusal(Duration::from_secs(9)));
         table.remember("b", refusal(Duration::from_secs(9)));
         table.remember("c", refusal(Duration::from_secs(9)));
-        let known = ["over", "a", "b", "c"].map(|it| table.find(it, 2).is_some());
+        let known = ["over", "a", "b", "c"].map(|it| table.find(it, 2, 5).is_some());
         assert_eq!(known, [false, true, true, false]);
         assert_eq!(table.inner.lock().unwrap().entries.len(), 2);
     }

@@ -14,34 +14,78 @@ use axum::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Charge, Cost, RateLimiter, RouteGroup, Standings, Verdict, ceil_secs, headers};
+use super::{
+    Charge, Cost, Origin, RateLimiter, RouteGroup, Standings, Verdict, ceil_secs, guessing::Shown,
+    headers,
+};
 use crate::{
     auth::Caller,
     error::{Error, Result},
-    http::{Problem, Unsaid, read_body},
+    http::{ClientAddress, Problem, Unsaid, read_body},
     progress::come_back_after,
     state::AppState,
 };
 
-/// Charges a request before it reaches its handler, in one round trip to Redis. While Redis is away each policy has
-/// its own rule; the request waits for `rate_limit.deadline` at the most.
-pub(crate) async fn enforce(
+/// The code of the answer to a wrong key or ticket.
+const WRONG: &str = "INVALID_API_KEY";
+
+/// Finds out who calls and from where, for all that follow, and stops who tries keys. Stands before every route that
+/// takes a key; whether limits are enabled makes no difference.
+pub(crate) async fn know_caller(
     State(state): State<AppState>,
     request: Request,
     next: Next,
 ) -> Response {
     let limiter = &state.limiter;
     let (mut parts, body) = request.into_parts();
-    let route = parts.extensions.get::<MatchedPath>().map_or("", |it| it.as_str());
-    let group = RouteGroup::of(parts.method.as_str(), route);
+    let group = group_of(&parts);
+    let origin = origin_of(limiter, &parts);
     // The handler refuses a key that is not known, and finds the caller of one that is.
-    let caller = Caller::from_request_parts(&mut parts, &state).await.ok();
-    let address = address_of(limiter, &parts);
-    let mut charges = limiter.charges(caller.as_ref(), address, group);
+    let caller = Caller::from_request_parts(&mut parts, &state).await;
+    let shown = match &caller {
+        Ok(caller) => Some(Shown::Good(&caller.hash)),
+        Err(problem) if problem.code == WRONG => Some(Shown::Unknown),
+        Err(_) => shows_ticket(&parts).then_some(Shown::Unknown),
+    };
+    let retry = limiter.0.stream_retry;
+    let failure = limiter.failure(&origin.counted_as);
+    let refuse_guesser = |standings: &Standings| {
+        let problem = Problem::from(refusal(standings));
+        with_headers(refuse(group, problem, retry), std::slice::from_ref(&failure), standings)
+    };
+    if let Some(standings) = shown.and_then(|it| limiter.known_guesser(&origin.counted_as, it)) {
+        return refuse_guesser(&standings);
+    }
+    parts.extensions.insert(ClientAddress(origin.counted_as.clone()));
+    parts.extensions.insert(origin);
+    if let Ok(caller) = caller {
+        parts.extensions.insert(caller);
+    }
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if response.extensions().get::<Problem>().is_some_and(|it| it.code == WRONG)
+        && let Some(standings) = limiter.note_failure(&failure).await
+    {
+        return refuse_guesser(&standings);
+    }
+    response
+}
+
+/// Charges a request before it reaches its handler, in one round trip to Redis. While Redis is away each policy has
+/// its own rule; the request waits for `rate_limit.deadline` at the most. Stands behind [`know_caller`].
+pub(crate) async fn enforce(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limiter = &state.limiter;
+    let (parts, body) = request.into_parts();
+    let group = group_of(&parts);
+    let caller = parts.extensions.get::<Caller>();
+    let mut charges = limiter.charges(caller, &origin_of(limiter, &parts), group);
     let metrics = &limiter.0.redis.metrics().limiter;
     if charges.is_empty() {
         metrics.unlimited.inc();
-        return next.run(rejoin(parts, body, caller)).await;
+        return next.run(Request::from_parts(parts, body)).await;
     }
     let body = match count_files(limiter, &mut charges, &parts, body, caller.is_some()).await {
         Ok(body) => body,
@@ -51,9 +95,9 @@ pub(crate) async fn enforce(
     let verdict = limiter.charge(&charges).await;
     verdict.count_in(metrics);
     match verdict {
-        Verdict::Unlimited => next.run(rejoin(parts, body, caller)).await,
+        Verdict::Unlimited => next.run(Request::from_parts(parts, body)).await,
         Verdict::Admitted(standings) => {
-            let response = next.run(rejoin(parts, body, caller)).await;
+            let response = next.run(Request::from_parts(parts, body)).await;
             with_headers(response, &charges, &standings)
         }
         Verdict::Refused(standings) => {
@@ -68,8 +112,21 @@ pub(crate) async fn enforce(
     }
 }
 
-/// Who calls, as far as it is to be believed.
-pub(super) fn address_of(limiter: &RateLimiter, parts: &Parts) -> IpAddr {
+fn group_of(parts: &Parts) -> RouteGroup {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", |it| it.as_str());
+    RouteGroup::of(parts.method.as_str(), route)
+}
+
+fn shows_ticket(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
+    query.split('&').any(|it| it.starts_with("ticket="))
+}
+
+/// Where a request comes from, as far as it is to be believed.
+pub(super) fn origin_of(limiter: &RateLimiter, parts: &Parts) -> Origin {
+    if let Some(origin) = parts.extensions.get::<Origin>() {
+        return origin.clone();
+    }
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.0.ip());
     let said = |headers: &'_ HeaderMap, name| -> Vec<String> {
@@ -79,14 +136,6 @@ pub(super) fn address_of(limiter: &RateLimiter, parts: &Parts) -> IpAddr {
     };
     let lines = said(&parts.headers, limiter.0.proxies.header.name());
     limiter.address(peer, lines.iter().map(String::as_str))
-}
-
-/// The request, with its caller for the handler, so that a key is hashed once.
-fn rejoin(mut parts: Parts, body: Body, caller: Option<Caller>) -> Request {
-    if let Some(caller) = caller {
-        parts.extensions.insert(caller);
-    }
-    Request::from_parts(parts, body)
 }
 
 /// Gives what is charged by the file its cost: this alone needs the body, which is read for callers with a key only,

@@ -3,12 +3,12 @@
 mod address;
 mod config;
 mod denied;
+mod guessing;
 mod headers;
 mod layer;
 mod local;
 mod policy;
 pub(crate) mod routes;
-mod seldom;
 mod store;
 
 use std::{
@@ -23,14 +23,18 @@ use tracing::warn;
 use self::{
     address::{Proxies, counted_as},
     denied::{DenyTable, Refusal},
+    guessing::Guessing,
     local::{LocalCounts, Spending},
     policy::{Cost, OnRedisFailure, Policy, RouteGroup},
-    seldom::Seldom,
 };
-pub(crate) use self::{config::Config, layer::enforce};
+pub(crate) use self::{
+    config::Config,
+    layer::{enforce, know_caller},
+};
 use crate::{
-    auth::{Caller, Role},
+    auth::{Caller, Limits, Role},
     error::{Error, Result},
+    http::Seldom,
     ids::Sha256Hex,
     metrics::Limiter as Metrics,
     redis::Redis,
@@ -49,11 +53,20 @@ struct Inner {
     redis: Redis,
     proxies: Proxies,
     denied: DenyTable,
+    guessing: Guessing,
     local: LocalCounts,
     waiting: Semaphore,
     degraded: Seldom,
     shadowed: Seldom,
     unbelieved: Seldom,
+}
+
+/// Where a request comes from.
+#[derive(Clone)]
+struct Origin {
+    address: IpAddr,
+    /// The address, or the network that is counted as one.
+    counted_as: Arc<str>,
 }
 
 /// What a request may spend in one policy.
@@ -128,6 +141,7 @@ impl RateLimiter {
             redis,
             proxies: Proxies::new(config),
             denied: DenyTable::new(config.deny_table_size),
+            guessing: Guessing::new(config.failed_keys_limit, config.failed_keys_window),
             local: LocalCounts::new(config.deny_table_size),
             waiting: Semaphore::new(config.max_waiting),
             degraded: Seldom::default(),
@@ -143,25 +157,26 @@ impl RateLimiter {
     fn charges(
         &self,
         caller: Option<&Caller>,
-        address: IpAddr,
+        origin: &Origin,
         group: RouteGroup,
     ) -> Vec<Charge<'_>> {
         let config = &self.0.config;
         let hash = caller.map(|it| &it.hash);
         let is_work = caller.is_some_and(|it| is_work(it, group));
-        if config.allow.iter().any(|it| it.is(hash, address)) {
+        if config.allow.iter().any(|it| it.is(hash, origin.address)) {
             return Vec::new();
         }
-        let by_address = counted_as(address, config.ipv6_prefix);
         let charge = |policy: &'_ Policy| -> Option<(String, u64)> {
             let limit = u64::from(policy.limit.get());
             match (policy.scope.is_of_keys(), hash) {
                 (true, None) => None,
                 (true, Some(hash)) => {
-                    let limit = self.limit_of(hash, policy).unwrap_or(limit);
+                    let own = caller.and_then(|it| it.limits.get(&policy.name));
+                    let own = own.map(|it| u64::from(it.get()));
+                    let limit = own.or_else(|| self.limit_of(hash, policy)).unwrap_or(limit);
                     Some((policy.key(group, hash.as_str()), limit))
                 }
-                (false, _) => Some((policy.key(group, &by_address), limit)),
+                (false, _) => Some((policy.key(group, &origin.counted_as), limit)),
             }
         };
         let counting = config.policies.iter().filter(|it| it.counts(group, is_work));
@@ -170,6 +185,11 @@ impl RateLimiter {
             Some(Charge { policy, key, limit, cost: 1 })
         });
         charges.collect()
+    }
+
+    /// Whether a key can have these limits instead of the policies'.
+    pub(crate) fn check_limits(&self, limits: &Limits) -> anyhow::Result<()> {
+        self.0.config.check_limits(limits, self.0.max_files)
     }
 
     /// The limit of a single key.
@@ -181,34 +201,35 @@ impl RateLimiter {
 
     /// Charges all of `charges`, or none. Never waits longer than `deadline`.
     async fn charge(&self, charges: &[Charge<'_>]) -> Verdict {
-        if !self.0.config.shadow
-            && let Some(standings) = self.known_refusal(charges)
-        {
+        let verdict = self.decide(charges).await;
+        if !self.0.config.shadow {
+            return verdict;
+        }
+        if let Verdict::Refused(_) = verdict {
+            self.0.redis.metrics().limiter.would_refuse.inc();
+            if let Some(times) = self.0.shadowed.due() {
+                warn!(times, "rate_limit.shadow: would have refused");
+            }
+        }
+        Verdict::Unlimited
+    }
+
+    async fn decide(&self, charges: &[Charge<'_>]) -> Verdict {
+        if let Some(standings) = self.known_refusal(charges) {
             return Verdict::Refused(standings);
         }
         let answer = match self.ask(charges).await {
             Ok(answer) => answer,
             Err(error) => return self.without_redis(charges, error),
         };
-        if self.0.config.shadow {
-            if !answer.is_admitted {
-                self.0.redis.metrics().limiter.would_refuse.inc();
-            }
-            if !answer.is_admitted
-                && let Some(times) = self.0.shadowed.due()
-            {
-                warn!(times, "rate_limit.shadow: would have refused");
-            }
-            return Verdict::Unlimited;
-        }
         let standings = standings(charges, &answer);
         if answer.is_admitted {
             return Verdict::Admitted(standings);
         }
         for (charge, standing) in charges.iter().zip(&standings.of).filter(|it| it.1.is_refused) {
             let Standing { wait, reset_at, remaining, .. } = *standing;
-            let refusal = Refusal::new(wait, reset_at, charge.cost, remaining);
-            self.0.denied.remember(&charge.key, refusal);
+            let refusal = Refusal::new(wait, reset_at, charge.cost, charge.limit);
+            self.0.denied.remember(&charge.key, Refusal { remaining, ..refusal });
         }
         Verdict::Refused(standings)
     }
@@ -216,7 +237,7 @@ impl RateLimiter {
     /// The refusal of a caller that is known to be over a limit, without asking Redis.
     fn known_refusal(&self, charges: &[Charge<'_>]) -> Option<Standings> {
         let known = charges.iter().filter_map(|charge| {
-            let refusal = self.0.denied.find(&charge.key, charge.cost)?;
+            let refusal = self.0.denied.find(&charge.key, charge.cost, charge.limit)?;
             Some(Standing {
                 remaining: refusal.remaining,
                 wait: refusal.until.saturating_duration_since(Instant::now()),
@@ -244,9 +265,6 @@ impl RateLimiter {
         self.0.redis.metrics().limiter.degraded.inc();
         if let Some(times) = self.0.degraded.due() {
             warn!(times, %error, "limits are not counted in Redis");
-        }
-        if self.0.config.shadow {
-            return Verdict::Unlimited;
         }
         let by = |mode| charges.iter().filter(move |it| it.policy.on_redis_failure == mode);
         if by(OnRedisFailure::Closed).next().is_some() {
@@ -290,11 +308,11 @@ impl RateLimiter {
     async fn peek(
         &self,
         caller: &Caller,
-        address: IpAddr,
+        origin: &Origin,
     ) -> Result<Vec<(Option<RouteGroup>, Standing)>> {
         let mut charges: Vec<(Option<RouteGroup>, Charge<'_>)> = Vec::new();
         for group in RouteGroup::ALL {
-            for charge in self.charges(Some(caller), address, group) {
+            for charge in self.charges(Some(caller), origin, group) {
                 if charges.iter().all(|it| it.1.key != charge.key) {
                     let of_group = charge.policy.scope.is_of_routes().then_some(group);
                     charges.push((of_group, charge));
@@ -317,7 +335,7 @@ impl RateLimiter {
         &self,
         peer: IpAddr,
         said: impl DoubleEndedIterator<Item = &'a str> + Clone,
-    ) -> IpAddr {
+    ) -> Origin {
         let proxies = &self.0.proxies;
         if !proxies.trusts(peer.to_canonical())
             && said.clone().next().is_some()
@@ -326,7 +344,8 @@ impl RateLimiter {
             let header = proxies.header.name();
             warn!(times, %peer, header, "not in rate_limit.trusted_proxies, so all behind it are one caller");
         }
-        proxies.caller(peer, said)
+        let address = proxies.caller(peer, said);
+        Origin { address, counted_as: counted_as(address, self.0.config.ipv6_prefix).into() }
     }
 }
 

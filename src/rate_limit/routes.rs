@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     RouteGroup, ceil_secs,
-    layer::address_of,
+    layer::origin_of,
     policy::{Algorithm, Cost, Scope},
 };
 use crate::{
@@ -56,7 +56,7 @@ async fn show(State(state): State<AppState>, request: Request) -> Result<Json<Li
     let (mut parts, _) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, &state).await?;
     let config = &limiter.0.config;
-    let standings = limiter.peek(&caller, address_of(limiter, &parts)).await?;
+    let standings = limiter.peek(&caller, &origin_of(limiter, &parts)).await?;
     let policies = standings.into_iter().filter_map(|(route, standing)| {
         let policy = config.policies.iter().find(|it| it.name == standing.policy)?;
         Some(PolicyBody {

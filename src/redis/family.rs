@@ -44,8 +44,6 @@ pub(crate) enum Rule {
 pub(crate) enum Lifetime {
     /// `jobs.ttl`.
     Jobs,
-    /// `metrics.ttl`.
-    Metrics,
     /// `jobs.status_cache_ttl`.
     CachedStatus,
     Secs(u64),
@@ -108,7 +106,7 @@ impl Family {
 }
 
 /// Of two that fit the first counts.
-static FAMILIES: [Family; 46] = {
+static FAMILIES: [Family; 39] = {
     use Database as D;
     use Rule::{Alone, Job, Kept, OfJob};
     use Shape::{Around, Begins, Exact, Sha256, Uuid, UuidThenFile};
@@ -141,6 +139,15 @@ static FAMILIES: [Family; 46] = {
         family("ticket_secret", D::Jobs, Exact("i2m:ticket_secret"))
             .of("|string|", Kept)
             .living(Lifetime::Secs(30 * DAY)),
+        family("api_keys", D::Jobs, Exact(super::API_KEYS[0]))
+            .of("|hash|", Kept)
+            .living(Lifetime::Secs(366 * DAY)),
+        family("api_keys_version", D::Jobs, Exact(super::API_KEYS[1]))
+            .of("|string|", Kept)
+            .living(Lifetime::Secs(366 * DAY)),
+        family("api_keys_used", D::Jobs, Exact(super::API_KEYS[2]))
+            .of("|hash|", Kept)
+            .living(Lifetime::Secs(366 * DAY)),
         family("schema", D::Jobs, Exact(super::SCHEMA))
             .of("|hash|", Kept)
             .living(Lifetime::Secs(super::SCHEMA_TTL_SECS)),
@@ -148,14 +155,6 @@ static FAMILIES: [Family; 46] = {
         // Whoever forgot to say when it ends has had it for long enough.
         family("lock", D::Jobs, Begins("lock:")).living(Lifetime::Secs(3600)),
         family("lock_record", D::Jobs, Begins("i2m:lock:")).of("|hash|", Alone),
-        family("webhooks", D::Jobs, Exact(super::WEBHOOKS)).of("|zset|", Alone),
-        family("webhook", D::Jobs, UuidThenFile(super::WEBHOOK_PREFIX, ":")).of("|hash|", OfJob),
-        family("webhook_log", D::Jobs, Begins(super::WEBHOOK_PREFIX)).of("|list|", OfJob),
-        family("health", D::Queue, Exact(super::HEALTH_PROBE)),
-        family("health", D::Jobs, Exact(super::HEALTH_PROBE)),
-        family("health", D::Progress, Exact(super::HEALTH_PROBE)),
-        family("health", D::RateLimits, Exact(super::HEALTH_PROBE)),
-        family("health", D::Cache, Exact(super::HEALTH_PROBE)),
         family("progress", D::Progress, UuidThenFile("progress:", ":")).of("|string|", OfJob),
         family("stream", D::Progress, Uuid("stream:progress:", "")).of("|stream|", OfJob),
         // A count without an end counts as none, to us and to the seed's limiter; so it must not begin to block.
@@ -173,16 +172,11 @@ static FAMILIES: [Family; 46] = {
             .of("|zset|", Alone)
             .naming(Members::Keys),
         family("tag", D::Cache, Begins("tag:")).of("|set|", Alone).naming(Members::Keys),
-        family("counter", D::Cache, Around("metric:", ":count")).living(Lifetime::Metrics),
-        family("gauge", D::Cache, Around("metric:", ":value")).living(Lifetime::Metrics),
-        family("metric_names", D::Cache, Exact(super::METRIC_NAMES))
-            .of("|zset|", Alone)
-            .naming(Members::Keys)
-            .living(Lifetime::Metrics),
-        family("metric_batch", D::Cache, Begins("i2m:metrics:batch:")).living(Lifetime::Metrics),
+        family("counter", D::Cache, Around("metric:", ":count")),
+        family("gauge", D::Cache, Around("metric:", ":value")),
         // The seed names no database for these, so its users put them where they liked.
-        family("counter", D::Jobs, Around("metric:", ":count")).living(Lifetime::Metrics),
-        family("gauge", D::Jobs, Around("metric:", ":value")).living(Lifetime::Metrics),
+        family("counter", D::Jobs, Around("metric:", ":count")),
+        family("gauge", D::Jobs, Around("metric:", ":value")),
         family("lock", D::Cache, Begins("lock:")).living(Lifetime::Secs(3600)),
     ]
 };

@@ -73,6 +73,10 @@ pub(crate) const SCHEMA_LOCK: &str = "lock:i2m:schema";
 pub(crate) const SCHEMA: &str = "i2m:schema";
 /// Renewed by every start and every cleanup; it must outlive the data that it is about.
 pub(crate) const SCHEMA_TTL_SECS: u64 = 366 * 24 * 3600;
+/// API keys, the version of that list, and when each was last used, in the jobs database; in one slot of a cluster.
+pub(crate) const API_KEYS: [&str; 3] = ["i2m:{keys}", "i2m:{keys}:version", "i2m:{keys}:used"];
+/// Tells every process that API keys have changed.
+pub(crate) const API_KEYS_CHANNEL: &str = "i2m:keys";
 
 /// A job's Celery tasks, in the jobs database.
 pub(crate) fn job_tasks_key(job: JobId) -> String {

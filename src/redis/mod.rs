@@ -19,7 +19,7 @@ mod slot;
 mod subscriber;
 mod tls;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use fred::{clients::Client, types::config::Config as FredConfig};
 use tokio::sync::watch;
@@ -30,12 +30,12 @@ pub(crate) use self::{
     config::{Config, Durability, EmbeddedConfig, Mode},
     family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
-        METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
-        WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
-        lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
-        metric_keys, progress_channel, rate_limit_key, result_key, stream_changes_channel,
-        stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT,
+        CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS,
+        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
+        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
     lease::Lease,
     replicas::ReplicaReport,
@@ -45,7 +45,11 @@ pub(crate) use self::{
     subscriber::{Signal, Subscriber},
 };
 use self::{address::Node, bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
-use crate::{error::Result, metrics::Metrics, tasks::Tasks};
+use crate::{
+    error::{Error, Result},
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// The databases of the seed, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +143,22 @@ impl Redis {
             Some(socket) => Self::connect(config, Place::fixed(Config::socket(socket)), tasks),
             None => Self::start(config, tasks).await,
         }
+    }
+
+    /// Waits until Redis is up, for at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`].
+    pub(crate) async fn until_up(&self, patience: Duration) -> Result<()> {
+        const LOOK: Duration = Duration::from_millis(10);
+        let up = async {
+            while !self.is_up() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let waited = tokio::time::timeout(patience, up).await;
+        waited.map_err(|_| Error::RedisUnavailable(format!("no answer within {patience:?}")))
     }
 
     fn connect(config: &Config, place: Place, tasks: &Tasks) -> anyhow::Result<Self> {

@@ -1,8 +1,9 @@
 //! Settings: where they come from, and what a bad one is told.
 
+use image2model_gateway::Config;
 use rstest::rstest;
 
-use crate::harness::ServiceProcess;
+use crate::harness::{ServiceProcess, TestRedis};
 
 #[rstest]
 #[case::not_a_number("I2M__REDIS__POOL_SIZE", "abc", &["redis.pool_size", "abc", "integer"])]
@@ -19,6 +20,11 @@ use crate::harness::ServiceProcess;
 #[case::cluster_not_yet("I2M__REDIS__MODE", "cluster", &["redis.mode", "cluster", "`sentinel`"])]
 #[case::unknown_scheme("I2M__REDIS__URL", "http://localhost", &["redis", "url", "redis://"])]
 #[case::open_in_production("I2M__ENVIRONMENT", "production", &["auth", "open", "keys"])]
+#[case::ticket_shorter_than_job("I2M__AUTH__TICKET_TTL", "1h", &["auth", "ticket_ttl", "jobs.ttl"])]
+#[case::keys_no_json("I2M__AUTH__KEYS", "[{", &["auth.keys"])]
+#[case::key_without_hash("I2M__AUTH__KEYS", r#"[{"name":"a","sha256":"1","roles":["client"]}]"#, &["auth", "sha256 of \"a\""])]
+#[case::certificate_without_key("I2M__SERVER__TLS_CERT", "x", &["server", "tls_cert and tls_key"])]
+#[case::no_connections("I2M__SERVER__MAX_CONNECTIONS", "0", &["server", "max_connections"])]
 #[case::missing_secret_file("I2M__REDIS__PASSWORD_FILE", "/nonexistent", &["I2M__REDIS__PASSWORD_FILE", "/nonexistent"])]
 #[case::bad_filter("I2M__LOG__LEVEL", "a=b=c", &["log.level"])]
 fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case] said: &[&str]) {
@@ -77,4 +83,30 @@ fn later_sources_win_and_secrets_are_masked() {
     for secret in ["hunter2", "123456", "0123456789abcdef"] {
         assert!(!text.contains(secret), "{secret} is shown");
     }
+}
+
+#[test]
+fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
+    let secrets = [
+        ("I2M__REDIS__URL", "redis://u:hunter2@localhost"),
+        ("I2M__REDIS__PASSWORD", "hunter3"),
+        ("I2M__AUTH__TICKET_SECRETS", "0123456789abcdef,fedcba9876543210"),
+        ("I2M__CELERY__BROKER_URL", "redis://:hunter4@localhost/0"),
+        ("I2M__SERVER__TLS_CERT", "a certificate"),
+        ("I2M__SERVER__TLS_KEY", "hunter5"),
+    ];
+    let environment = secrets.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let printed = format!("{:?}", Config::load(None, environment).unwrap());
+    assert!(printed.contains("********"));
+    for secret in ["hunter", "0123456789abcdef", "fedcba9876543210"] {
+        assert!(!printed.contains(secret), "{secret} is in {printed}");
+    }
+}
+
+#[test]
+fn letting_anybody_in_is_said_at_every_start() {
+    let redis = TestRedis::start();
+    let url = redis.url();
+    let service = ServiceProcess::start(redis.dir(), &[("I2M__REDIS__URL", &url)]);
+    assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }

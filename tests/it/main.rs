@@ -4,6 +4,8 @@
 
 mod harness;
 
+mod access_keys;
+mod attacks;
 mod backup;
 mod browser;
 mod cache;
@@ -17,6 +19,7 @@ mod connection;
 mod counters;
 mod edges;
 mod embedded;
+mod hardening;
 mod health;
 mod jobs;
 mod keys;

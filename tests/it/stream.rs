@@ -322,17 +322,6 @@ async fn a_ticket_is_good_for_its_job_only() {
 }
 
 #[tokio::test]
-async fn an_expired_ticket_is_refused() {
-    let app = TestApp::start_with(&[("auth.ticket_ttl", "0s")]).await;
-    let job = app.create_job(1).await;
-    until("the ticket has expired", async || {
-        let path = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
-        app.get(As::Nobody, &path).await.status == 403
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn too_many_streams_are_told_to_come_back() {
     let app = TestApp::start_with(&[("sse.max_streams", "1")]).await;
     let job = app.create_job(1).await;

@@ -20,7 +20,7 @@ impl Version {
             ("I2M__REDIS__URL", url.as_str()),
             ("I2M__AUTH__TICKET_SECRETS", "the same for both versions"),
         ];
-        let process = ServiceProcess::start_program(program, redis.dir(), &environment);
+        let process = ServiceProcess::start_program(program, redis.dir(), &[], &environment);
         let version =
             Self { base: process.base.clone(), _process: process, http: reqwest::Client::new() };
         until("it is ready", async || {

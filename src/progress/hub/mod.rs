@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::channel::Past;
@@ -24,7 +24,14 @@ pub(super) use self::{
     channel::{Channel, Cursor, Delivery},
     subscription::Subscription,
 };
-use super::{SseConfig, frame::Frame, store, view::View, writer::Writers};
+use super::{
+    SseConfig,
+    frame::Frame,
+    places::{self, Places, Who},
+    store,
+    view::View,
+    writer::Writers,
+};
 use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
@@ -43,8 +50,7 @@ struct Inner {
     jobs: Jobs,
     config: SseConfig,
     channels: Mutex<HashMap<JobId, Arc<Channel>>>,
-    /// One for each stream that may be open.
-    places: Arc<Semaphore>,
+    places: Places,
     /// Reads of the past that may be under way at once.
     replays: Semaphore,
     draining: CancellationToken,
@@ -53,9 +59,7 @@ struct Inner {
 }
 
 /// A connection's place; dropping it gives it back.
-pub(super) struct Place(
-    #[expect(dead_code, reason = "held, not read")] (OwnedSemaphorePermit, Held),
-);
+pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] (places::Place, Held));
 
 impl Hub {
     pub(crate) fn start(
@@ -70,7 +74,7 @@ impl Hub {
         let hub = Self(Arc::new(Inner {
             redis,
             jobs,
-            places: Arc::new(Semaphore::new(config.max_streams)),
+            places: Places::new(config.most_streams()),
             config,
             channels: Mutex::default(),
             replays: Semaphore::new(MAX_REPLAYS),
@@ -114,18 +118,17 @@ impl Hub {
     /// # Errors
     ///
     /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop.
-    pub(super) fn enter(&self) -> Result<Place> {
+    pub(super) fn enter(&self, who: Who<'_>) -> Result<Place> {
         if self.0.draining.is_cancelled() {
             return Err(Error::Busy("the service is about to stop"));
         }
-        let place = self.0.places.clone().try_acquire_owned();
-        let open = Held::one_of(&self.metrics().open);
-        place.map(|it| Place((it, open))).map_err(|_| Error::Busy("too many streams are open"))
+        let place = self.0.places.enter(who)?;
+        Ok(Place((place, Held::one_of(&self.metrics().open))))
     }
 
     /// Streams that are open.
     pub(super) fn n_open(&self) -> usize {
-        self.0.config.max_streams.saturating_sub(self.0.places.available_permits())
+        self.0.places.n_open()
     }
 
     /// At most `n` jobs with how many watch each, the most watched first.

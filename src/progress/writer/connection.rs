@@ -10,12 +10,12 @@ use std::{
 use bytes::Buf as _;
 use mio::net::TcpStream;
 use socket2::SockRef;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use super::Frame;
 use crate::{
     error::Result,
-    http::Taken,
+    http::{ConnectionPlace, Taken},
     progress::{
         follower::{Follower, Missing},
         hub::Channel,
@@ -37,7 +37,7 @@ const MAX_SLICES: usize = 64;
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) follower: Follower,
-    _place: OwnedSemaphorePermit,
+    _place: ConnectionPlace,
     /// Of the jobs that it followed when it came.
     pub(super) channels: Box<[Arc<Channel>]>,
     pub(super) serial: u64,

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -12,6 +13,8 @@ use super::PATIENCE;
 pub(crate) struct ServiceProcess {
     pub(crate) child: Child,
     pub(crate) base: String,
+    /// What it has logged.
+    pub(crate) log: Arc<Mutex<String>>,
 }
 
 impl ServiceProcess {
@@ -35,15 +38,27 @@ impl ServiceProcess {
 
     /// Starts the service on a free port and waits until it says where it listens.
     pub(crate) fn start(dir: &Path, environment: &[(&str, &str)]) -> Self {
-        Self::start_program(&Self::program(), dir, environment)
+        Self::start_program(&Self::program(), dir, &[], environment)
+    }
+
+    /// The same with arguments.
+    pub(crate) fn start_with(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_program(&Self::program(), dir, arguments, environment)
     }
 
     /// The same with a program of another version.
-    pub(crate) fn start_program(program: &Path, dir: &Path, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_program(
+        program: &Path,
+        dir: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Self::command_of(program, dir, environment);
+        command.args(arguments);
         command.env("I2M__SERVER__LISTEN", "127.0.0.1:0").env("I2M__LOG__FORMAT", "json");
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut log = String::new();
         let address = loop {
             let Some(Ok(line)) = lines.next() else {
                 let mut said = String::new();
@@ -51,13 +66,23 @@ impl ServiceProcess {
                 panic!("the service ended: {said}");
             };
             let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            log += &line;
+            log.push('\n');
             if said["message"] == "listening" {
                 break said["address"].as_str().unwrap().to_owned();
             }
         };
         // Somebody has to read on, or the service would wait for room in the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, base: format!("http://{address}") }
+        let log = Arc::new(Mutex::new(log));
+        let logged = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = logged.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child, base: format!("http://{address}"), log }
     }
 
     /// Runs a command that ends by itself.

@@ -8,7 +8,7 @@ use std::{
 const BETWEEN: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(super) struct Seldom(Mutex<State>);
+pub(crate) struct Seldom(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
 
 impl Seldom {
     /// If it is time to say it again: how often it happened since it was last said, this time included.
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.unsaid += 1;
         if state.last.is_some_and(|it| it.elapsed() < BETWEEN) {

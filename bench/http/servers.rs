@@ -1,0 +1,191 @@
+//! The servers that are compared: the gateway with several limits, and `FastAPI`.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{SERVER_CORE, load::What, process::Process, redis::Redis};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Gateway,
+    FastApi,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::FastApi => "FastAPI",
+        }
+    }
+}
+
+/// How callers are limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Limits {
+    Off,
+    /// By key and by address, and nobody comes to the limit.
+    On,
+    /// The caller is over its limit, and is refused from memory.
+    Over,
+    /// The same, and Redis is asked each time.
+    OverWithoutTable,
+}
+
+impl Limits {
+    pub(crate) fn of(kind: Kind) -> &'static [Self] {
+        match kind {
+            Kind::Gateway => &[Self::Off, Self::On, Self::Over, Self::OverWithoutTable],
+            Kind::FastApi => &[Self::Off, Self::On, Self::OverWithoutTable],
+        }
+    }
+
+    pub(crate) fn requests(self) -> &'static [What] {
+        match self {
+            Self::Off | Self::On => &[What::GetJob, What::PostJob],
+            Self::Over | Self::OverWithoutTable => &[What::Refused],
+        }
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::Over | Self::OverWithoutTable)
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) process: Process,
+}
+
+impl Server {
+    pub(crate) async fn start(
+        kind: Kind,
+        limits: Limits,
+        redis: &Redis,
+        dir: &Path,
+    ) -> Result<Self> {
+        redis.run(&["FLUSHALL"])?;
+        let addr = free_addr()?;
+        let process = match kind {
+            Kind::Gateway => start_gateway(addr, limits, redis, dir)?,
+            Kind::FastApi => start_fastapi(addr, limits, redis, dir)?,
+        };
+        wait_for(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
+        // Connections to Redis are made, and what start-up costs is over.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        Ok(Self { addr, process })
+    }
+
+    /// Makes a job and, where that is what is measured, a caller that is over its limit. Returns the job's path.
+    pub(crate) async fn prepare(&self, limits: Limits) -> Result<String> {
+        let client = reqwest::Client::new();
+        let url = format!("http://{}/api/v1/jobs", self.addr);
+        let body: Value = serde_json::from_str(JOB)?;
+        if limits == Limits::OverWithoutTable {
+            // Its refusal takes the one place of the table.
+            for _ in 0..2 {
+                client.post(&url).bearer_auth("other").json(&body).send().await?;
+            }
+        }
+        let post = client.post(&url).bearer_auth(KEY).json(&body);
+        let job: Value = post.send().await?.error_for_status()?.json().await?;
+        let id = job["job_id"].as_str().with_context(|| format!("what job is this: {job}"))?;
+        if limits.is_over() {
+            let refused = client.post(&url).bearer_auth(KEY).json(&body).send().await?;
+            ensure!(refused.status() == 429, "not refused: {}", refused.status());
+        }
+        Ok(format!("/api/v1/jobs/{id}"))
+    }
+}
+
+pub(crate) const KEY: &str = "benchmark";
+pub(crate) const JOB: &str =
+    r#"{"files":[{"filename":"chair.png","size":48213,"content_type":"image/png"}]}"#;
+
+fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
+    let limit = if limits.is_over() { 1 } else { 1_000_000_000 };
+    let table = if limits == Limits::OverWithoutTable { 1 } else { 10_000 };
+    let policies = json!([
+        { "name": "key", "scope": "key", "limit": limit, "window": "1h" },
+        { "name": "ip", "scope": "ip", "limit": 1_000_000_000, "window": "1h" },
+    ]);
+    let settings = json!({ "rate_limit": {
+        "enabled": limits != Limits::Off,
+        "deny_table_size": table,
+        "deadline": "1s",
+        "policies": policies,
+    }});
+    let file = dir.join("gateway.toml");
+    fs::write(&file, toml::to_string(&settings)?)?;
+    let env = [
+        ("I2M__SERVER__LISTEN", addr.to_string()),
+        ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
+        ("I2M__AUTH__MODE", "keys".to_owned()),
+        ("I2M__AUTH__KEYS", json!([key(KEY), key("other")]).to_string()),
+        ("I2M__LOG__LEVEL", "warn".to_owned()),
+    ];
+    let args = ["--config".to_owned(), file.display().to_string()];
+    Process::start(SERVER_CORE, env!("CARGO_BIN_EXE_image2model-gateway"), &args, &env, dir)
+}
+
+/// A key as the settings have it.
+fn key(key: &str) -> Value {
+    let digest = Sha256::digest(key.as_bytes());
+    let hex = digest.iter().fold(String::new(), |mut hex, byte| {
+        _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    json!({ "name": key, "sha256": hex, "roles": ["client"] })
+}
+
+fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(".cache/bench-venv/bin/python").display().to_string();
+    let (app_dir, port) = (root.join("bench/peers").display().to_string(), addr.port().to_string());
+    let args = [
+        ["-m", "uvicorn"],
+        ["--app-dir", &app_dir],
+        ["--port", &port],
+        ["--loop", "uvloop"],
+        ["--http", "httptools"],
+        ["--log-level", "warning"],
+        ["--no-access-log", "fastapi_http:app"],
+    ];
+    let args: Vec<String> = args.into_iter().flatten().map(str::to_owned).collect();
+    let limit = match limits {
+        Limits::Off => "0",
+        Limits::On => "1000000000",
+        Limits::Over | Limits::OverWithoutTable => "1",
+    };
+    let env = [
+        ("REDIS_URL", format!("redis://{}", redis.addr)),
+        ("LIMIT", limit.to_owned()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+    ];
+    Process::start(SERVER_CORE, &python, &args, &env, dir)
+}
+
+pub(crate) fn free_addr() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+pub(crate) fn wait_for(addr: SocketAddr) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let begin = Instant::now();
+    while TcpStream::connect(addr).is_err() {
+        ensure!(begin.elapsed() < PATIENCE, "nothing came to listen on {addr}");
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Headers that tell browsers what not to do with an answer.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+
+/// For answers that no browser should show as a page; the dashboard has its own policy.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    // Answers are about somebody's jobs, and may hold tickets.
+    (header::CACHE_CONTROL, "no-store"),
+];
+const HSTS: &str = "max-age=31536000";
+
+/// Whether this process ends TLS itself; a proxy that does says so itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HasTls(pub(crate) bool);
+
+/// Adds to every answer what it does not say otherwise.
+pub(crate) async fn secure_headers(
+    State(HasTls(has_tls)): State<HasTls>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if has_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
+    response
+}

@@ -1,0 +1,370 @@
+//! Clients that are slow, many, large or crooked: refused or closed, and nobody else has to wait.
+
+use std::{
+    io::ErrorKind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use reqwest::{Client, Method};
+use rstest::rstest;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        self, RootCertStore,
+        pki_types::{CertificateDer, pem::PemObject as _},
+    },
+};
+
+use crate::{
+    harness::{Answer, As, PATIENCE, ServiceProcess, TestApp, TestRedis, path_of, until},
+    rate_limit::LIST,
+};
+
+fn address(base: &str) -> &str {
+    base.split_once("://").unwrap().1
+}
+
+/// Sends bytes as they are, and returns all that comes back until the service closes.
+async fn raw(app: &TestApp, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
+    // A service that has heard enough may close before all is sent.
+    _ = socket.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let reading = socket.read_to_end(&mut answer);
+    _ = tokio::time::timeout(PATIENCE, reading).await.expect("it closes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const FAST: [(&str, &str); 2] =
+    [("server.header_timeout", "300ms"), ("server.body_timeout", "300ms")];
+
+#[tokio::test]
+async fn every_answer_tells_browsers_what_not_to_do() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let link = job["links"]["stream"].as_str().unwrap();
+    for (who, path) in [
+        (As::Alice, path_of(&job)),
+        (As::Nobody, "/livez"),
+        (As::Nobody, "/nothing"),
+        (As::Nobody, LIST),
+        (As::Nobody, "/"),
+        (As::Nobody, &format!("{link}&timeout=1")),
+    ] {
+        let answer = app.get(who, path).await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert!(answer.header("content-security-policy").contains("default-src"), "{path}");
+        assert!(!answer.header("cache-control").is_empty(), "{path}");
+        assert_eq!(answer.header("strict-transport-security"), "", "{path}");
+        assert_eq!(answer.header("server"), "", "{path}");
+    }
+    let preflight = app
+        .request(As::Nobody, Method::OPTIONS, LIST)
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "POST");
+    assert_eq!(Answer::of(preflight).await.header("x-content-type-options"), "nosniff");
+}
+
+#[rstest]
+#[case::nothing(b"")]
+#[case::half_a_word(b"GE")]
+#[case::half_a_preface(b"PRI * HTTP/2.0\r\n")]
+#[case::half_a_head(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: ")]
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for(#[case] said: &[u8]) {
+    let app = TestApp::start_with(&FAST).await;
+    let started = Instant::now();
+    let answer = raw(&app, said).await;
+    assert!(started.elapsed() >= Duration::from_millis(250), "{answer}");
+    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn slowloris_takes_nobodys_place() {
+    let app = TestApp::start_with(&FAST).await;
+    let drip = async || {
+        let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        let started = Instant::now();
+        // Byte by byte, for as long as the service bears it.
+        while socket.write_all(b"x-a: b\r\n").await.is_ok() {
+            let mut byte = [0];
+            let read = tokio::time::timeout(Duration::from_millis(20), socket.read(&mut byte));
+            if matches!(read.await, Ok(Ok(0) | Err(_))) {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "it is still borne");
+        }
+    };
+    let attack = futures_util::future::join_all((0..200).map(|_| drip()));
+    let honest = async {
+        for _ in 0..20 {
+            let answer = app.get(As::Alice, LIST).await;
+            assert!(answer.status == 200 && answer.took < Duration::from_secs(5));
+        }
+    };
+    tokio::join!(attack, honest);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up() {
+    let app = TestApp::start_with(&FAST).await;
+    let head = "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer alice-key\r\n\
+        content-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"files\":";
+    let answer = raw(&app, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("BODY_TIMEOUT"), "{answer}");
+}
+
+/// From one address: what is over its share is told so at once, what is within it may be idle until its time is over,
+/// and other addresses notice nothing.
+#[tokio::test]
+async fn ten_thousand_idle_connections_are_nothing_to_others() {
+    const WANTED: usize = 10_000;
+    const SHARE: usize = 3000;
+    let spare = 500;
+    let files = rlimit::increase_nofile_limit((WANTED + spare) as u64).unwrap();
+    let n = WANTED.min(usize::try_from(files).unwrap().saturating_sub(spare));
+    let redis = TestRedis::start();
+    let (url, share) = (redis.url(), SHARE.to_string());
+    let environment = [
+        ("I2M__REDIS__URL", url.as_str()),
+        ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", &share),
+        ("I2M__SERVER__HEADER_TIMEOUT", "10s"),
+    ];
+    let service = ServiceProcess::start(redis.dir(), &environment);
+    let elsewhere = Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2]));
+    let elsewhere = elsewhere.timeout(PATIENCE).build().unwrap();
+    let ask = async || Answer::of(elsewhere.get(format!("{}/livez", service.base))).await;
+    assert_eq!(ask().await.status, 200);
+    let mut sockets = Vec::with_capacity(n);
+    while sockets.len() < n {
+        let more = (0..200).map(|_| async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.connect(address(&service.base).parse().unwrap()).await.unwrap()
+        });
+        sockets.extend(futures_util::future::join_all(more).await);
+    }
+    until("all that are over the share are refused", async || {
+        // Nothing has come to those that are held.
+        sockets.retain(|it| {
+            let mut answer = [0; 12];
+            let read = it.try_read(&mut answer);
+            assert!(!matches!(read, Ok(12)) || answer == *b"HTTP/1.1 503");
+            read.is_err_and(|it| it.kind() == ErrorKind::WouldBlock)
+        });
+        sockets.len() <= SHARE
+    })
+    .await;
+    assert_eq!(sockets.len(), SHARE.min(n));
+    let answer = ask().await;
+    assert!(answer.status == 200 && answer.took < Duration::from_secs(2), "{:?}", answer.took);
+    // Places come back.
+    drop(sockets);
+    let here = Client::new();
+    until("there is a place again", async || {
+        here.get(format!("{}/livez", service.base)).send().await.is_ok_and(|it| it.status() == 200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_house_answers_at_once() {
+    let app = TestApp::start_with(&[("server.max_connections", "3")]).await;
+    let mut open = Vec::new();
+    until("all places are taken", async || {
+        let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(Duration::from_millis(50), socket.read(&mut answer)).await;
+        open.push(socket);
+        matches!(read, Ok(Ok(12)) if answer == *b"HTTP/1.1 503")
+    })
+    .await;
+    assert!(open.len() <= 4, "{}", open.len());
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let app = TestApp::start().await;
+    let get = |rest: &str| format!("GET /livez{rest}\r\n\r\n");
+    let long = "x".repeat(100_000);
+    let many = "x-a: b\r\n".repeat(5000);
+    for (what, request) in [
+        ("path", get(&format!("/{long} HTTP/1.1\r\nhost: x"))),
+        ("query", get(&format!("?{long} HTTP/1.1\r\nhost: x"))),
+        ("header", get(&format!(" HTTP/1.1\r\nhost: x\r\nx-a: {long}"))),
+        ("key", get(&format!(" HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {long}"))),
+        ("headers", get(&format!(" HTTP/1.1\r\nhost: x\r\n{many}"))),
+        ("method", format!("{long} /livez HTTP/1.1\r\nhost: x\r\n\r\n")),
+    ] {
+        let answer = raw(&app, request.as_bytes()).await;
+        // Closed without an answer, or with a refusal: never served.
+        let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
+        assert!(
+            refused.iter().any(|it| answer.get(..12).unwrap_or_default() == *it),
+            "{what}: {answer}"
+        );
+    }
+    let jobs = vec!["00000000-0000-4000-8000-000000000000"; 101].join(",");
+    let many = app.get(As::Alice, &format!("/api/v1/progress/stream?jobs={jobs}")).await;
+    many.problem(422, "VALIDATION_ERROR");
+    assert_eq!(app.get(As::Nobody, "/livez").await.status, 200);
+}
+
+#[rstest]
+#[case::two_lengths(
+    "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"
+)]
+#[case::signed_length("POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: +1\r\n\r\na")]
+#[case::bare_line_feed_in_value(
+    "GET /livez HTTP/1.1\r\nhost: x\r\nx-request-id: a\rset-cookie: b\r\n\r\n"
+)]
+#[case::nul("GET /livez HTTP/1.1\r\nhost: x\r\nx-request-id: a\0b\r\n\r\n")]
+#[case::folded("GET /livez HTTP/1.1\r\nhost: x\r\nx-request-id: a\r\n set-cookie: b\r\n\r\n")]
+#[case::space_before_colon("GET /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding : chunked\r\n\r\n")]
+#[case::chunked_twice(
+    "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n"
+)]
+#[tokio::test]
+async fn a_crooked_head_is_refused(#[case] request: &str) {
+    let app = TestApp::start().await;
+    let answer = raw(&app, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(!answer.contains("set-cookie"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_does_not_become_a_header() {
+    let app = TestApp::start().await;
+    for path in
+        ["/a%0d%0aset-cookie:%20b=c", "/api/v1/jobs/%0d%0aset-cookie:b", "/?a=%0d%0aset-cookie:b"]
+    {
+        let answer = app.get(As::Alice, path).await;
+        assert!(answer.headers.get("set-cookie").is_none(), "{path}");
+    }
+}
+
+#[rstest]
+#[case::up("/api/v1/jobs/../admin/keys")]
+#[case::up_encoded("/api/v1/jobs/%2e%2e/admin/keys")]
+#[case::slash_encoded("/api/v1/admin%2fkeys")]
+#[case::two_slashes("//api/v1/admin/keys")]
+#[case::slash_within("/api/v1//admin/keys")]
+#[case::slash_behind("/api/v1/admin/keys/")]
+#[case::other_case("/API/V1/ADMIN/KEYS")]
+#[case::parameter("/api/v1/admin/keys;a=b")]
+#[case::nul("/api/v1/admin/keys%00")]
+#[case::dot("/api/v1/./admin/keys")]
+#[case::file("/web/../Cargo.toml")]
+#[case::file_encoded("/web/%2e%2e%2fCargo.toml")]
+#[case::etc("/web/....//....//etc/passwd")]
+#[tokio::test]
+async fn a_path_has_one_spelling(#[case] path: &str) {
+    let app = TestApp::start().await;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer alice-key\r\nconnection: close\r\n\r\n"
+    );
+    let answer = raw(&app, request.as_bytes()).await;
+    let refused = ["HTTP/1.1 404", "HTTP/1.1 400", "HTTP/1.1 422", "HTTP/1.1 403"];
+    assert!(refused.iter().any(|it| answer.starts_with(it)), "{answer}");
+    assert!(!answer.contains("[package]") && !answer.contains("root:"), "{answer}");
+}
+
+fn certificate(dir: &std::path::Path) -> String {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    cert.pem()
+}
+
+/// A request over TLS by whoever trusts nothing but the certificate `pem`.
+async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    let name = "localhost".try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, socket).await?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
+    let redis = TestRedis::start();
+    let first = certificate(redis.dir());
+    let (url, cert) = (redis.url(), redis.dir().join("cert.pem").display().to_string());
+    let key = redis.dir().join("key.pem").display().to_string();
+    let environment = [
+        ("I2M__REDIS__URL", url.as_str()),
+        ("I2M__SERVER__TLS_CERT_FILE", &cert),
+        ("I2M__SERVER__TLS_KEY_FILE", &key),
+        ("I2M__SERVER__HEADER_TIMEOUT", "300ms"),
+    ];
+    let service = ServiceProcess::start(redis.dir(), &environment);
+    let port = service.base.rsplit_once(':').unwrap().1;
+    let ask = async |pem: &str| over_tls(port.parse().unwrap(), pem).await.ok();
+    let answer = ask(&first).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
+    let second = certificate(redis.dir());
+    assert!(ask(&second).await.is_none());
+    until("the new certificate is shown", async || {
+        service.signal("HUP");
+        ask(&second).await.is_some()
+    })
+    .await;
+    assert!(ask(&first).await.is_none());
+    // A key that is none changes nothing; and who speaks no TLS is not waited for.
+    std::fs::write(redis.dir().join("key.pem"), "no key").unwrap();
+    service.signal("HUP");
+    until("it is refused", async || service.log.lock().unwrap().contains("what was goes on")).await;
+    assert!(ask(&second).await.is_some());
+    let mut silent = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).await.unwrap();
+    assert_eq!(silent.read(&mut [0; 10]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn streams_are_shared_out_by_address_and_by_caller() {
+    let app = TestApp::start_with(&[
+        ("sse.max_streams_per_ip", "3"),
+        ("sse.max_streams_per_caller", "2"),
+    ])
+    .await;
+    let (one, other) = (app.create_job(1).await, app.create_job(1).await);
+    let mut held = Vec::new();
+    for (job, is_let_in) in
+        [(&one, true), (&one, true), (&one, false), (&other, true), (&other, false)]
+    {
+        let mut stream = app.follow(job, None).await;
+        assert_eq!(stream.response.status(), 200);
+        if is_let_in {
+            stream.until("task_queued").await;
+            held.push(stream);
+        } else {
+            assert_eq!(stream.next().await, None);
+            assert!(stream.retry_ms.is_some());
+        }
+    }
+    drop(held);
+    until("places come back", async || {
+        let link = format!("{}&timeout=1", one["links"]["stream"].as_str().unwrap());
+        app.get(As::Nobody, &link).await.text.contains("task_queued")
+    })
+    .await;
+}
