@@ -21,6 +21,69 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/cleanup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the report of the last cleanup
+         * @description Or of the one that is running, whichever process runs it.
+         */
+        get: operations["admin_last"];
+        put?: never;
+        /**
+         * Begin a cleanup
+         * @description Answers at once: a cleanup takes its time. How it goes is at the same path.
+         */
+        post: operations["admin_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List all keys, those of the settings too */
+        get: operations["admin_list"];
+        put?: never;
+        /**
+         * Make a key
+         * @description Only its hash is kept, so this answer is the only one that shows it.
+         */
+        post: operations["admin_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/keys/{key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Shut a key out, on every node within a second */
+        delete: operations["admin_revoke"];
+        options?: never;
+        head?: never;
+        /** Give a key these limits in place of those that it has */
+        patch: operations["admin_limit"];
+        trace?: never;
+    };
     "/api/v1/admin/queues": {
         parameters: {
             query?: never;
@@ -803,12 +866,70 @@ export interface components {
             name: string;
             ok: boolean;
         };
+        /** @description What happened to keys, and to members of sets. */
+        CleanupCounts: {
+            /** @description Keys that had no TTL and got one. */
+            adopted: number;
+            /** @description Members that are gone from sets and sorted sets. */
+            pruned: number;
+            /** @description Keys that are gone. */
+            removed: number;
+            /** @description Keys that were looked at. */
+            scanned: number;
+        };
+        /** @description A cleanup, running or over. Kept in Redis, so that every process can show the last one. */
+        CleanupReport: {
+            dry_run: boolean;
+            /** Format: date-time */
+            ended_at?: string;
+            /** @description Why it did not finish. */
+            error?: string;
+            families: {
+                [key: string]: {
+                    [key: string]: components["schemas"]["CleanupCounts"];
+                };
+            };
+            /**
+             * Format: uuid
+             * @description Names the run; it stands in the lock while the run goes on.
+             */
+            id: string;
+            /** Format: double */
+            longest_step_ms: number;
+            /** Format: date-time */
+            started_at: string;
+            state: components["schemas"]["CleanupState"];
+            /** @description Calls to Redis, how long they took together, and the longest. */
+            steps: number;
+            totals: components["schemas"]["CleanupCounts"];
+            /** @description Keys that are not ours, by database. They are left alone. */
+            unknown: {
+                [key: string]: number;
+            };
+            unknown_examples: string[];
+            /** Format: double */
+            work_ms: number;
+        };
+        /** @enum {string} */
+        CleanupState: "running" | "finished" | "interrupted" | "failed";
         CompletedFileResult: {
             /** @description Which attempt this is from; without it, the present one. */
             attempt?: number | null;
             result: components["schemas"]["Model"];
             /** @enum {string} */
             status: "completed";
+        };
+        CreatedBody: {
+            /**
+             * @description The key's first characters, by which operators name it.
+             * @example i2m_Ab12Cd34
+             */
+            id: string;
+            /**
+             * @description Shown this once.
+             * @example i2m_Ab12Cd34Ef56Gh78Ij90Kl12Mn34Op56Qr78St90Uvw
+             */
+            key: string;
         };
         Download: {
             /** Format: date-time */
@@ -1057,6 +1178,58 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             webhooks: components["schemas"]["Webhook"][];
         };
+        KeyBody: {
+            /** @example 2026-11-23T00:58:58Z */
+            created_at?: string;
+            /**
+             * @description The key's first characters. A key of the settings has none that anybody knows.
+             * @example i2m_Ab12Cd34
+             */
+            id?: string;
+            /** @example 2026-11-23T00:58:58Z */
+            last_used_at?: string;
+            /**
+             * @example {
+             *       "key": 60000
+             *     }
+             */
+            limits: {
+                [key: string]: number;
+            };
+            name: string;
+            roles: components["schemas"]["Role"][];
+            /**
+             * @description `stored` or `configured`.
+             * @example stored
+             */
+            source: string;
+        };
+        KeysBody: {
+            keys: components["schemas"]["KeyBody"][];
+        };
+        LimitedBody: {
+            /** @example i2m_Ab12Cd34 */
+            id: string;
+            /**
+             * @example {
+             *       "key": 60000
+             *     }
+             */
+            limits: {
+                [key: string]: number;
+            };
+        };
+        LimitsBody: {
+            /**
+             * @description By policy; what is left out has the policy's.
+             * @example {
+             *       "key": 60000
+             *     }
+             */
+            limits: {
+                [key: string]: number;
+            };
+        };
         /**
          * @description An absolute http(s), s3 or gs URL, or a path.
          * @example https://uploads.example/chair.png
@@ -1165,6 +1338,26 @@ export interface components {
             /** @description Told when the job has ended. */
             webhook_url?: string | null;
         };
+        /**
+         * @example {
+         *       "limits": {
+         *         "key": 60000
+         *       },
+         *       "name": "upload-api",
+         *       "roles": [
+         *         "client"
+         *       ]
+         *     }
+         */
+        NewKeyBody: {
+            /** @description Other limits than those of the policies, by their names. */
+            limits?: {
+                [key: string]: number;
+            };
+            /** @description Who gets it; two keys may have one name, so that they can be rotated. */
+            name: string;
+            roles: components["schemas"]["Role"][];
+        };
         NewLock: {
             /**
              * Format: int64
@@ -1233,7 +1426,7 @@ export interface components {
              * @description What is wrong, for programs; does not change.
              * @enum {string}
              */
-            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            error_code: "AUTHENTICATION_REQUIRED" | "BODY_TIMEOUT" | "CLEANUP_NOT_FOUND" | "CLEANUP_RUNNING" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "KEY_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "TOO_MANY_KEYS" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
             /** @description The answer's `X-Request-Id`. */
@@ -1332,6 +1525,11 @@ export interface components {
             malformed: number;
             observed: number;
         };
+        /**
+         * @description What a key may do.
+         * @enum {string}
+         */
+        Role: "client" | "worker" | "admin";
         /**
          * @description Routes that are limited together.
          * @enum {string}
@@ -1539,6 +1737,141 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CacheInvalidated"];
+                };
+            };
+        };
+    };
+    admin_last: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleanupReport"];
+                };
+            };
+        };
+    };
+    admin_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Count what would be done, and do nothing. */
+                dry_run: boolean;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleanupReport"];
+                };
+            };
+        };
+    };
+    admin_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeysBody"];
+                };
+            };
+        };
+    };
+    admin_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewKeyBody"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedBody"];
+                };
+            };
+        };
+    };
+    admin_revoke: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The key: its first twelve characters. */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; there is nothing to say. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    admin_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The key: its first twelve characters. */
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitsBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitedBody"];
                 };
             };
         };
