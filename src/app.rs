@@ -17,7 +17,7 @@ use crate::{
     http::{Server, Tls},
     jobs::Jobs,
     locks::Locks,
-    maintenance::Maintenance,
+    maintenance::{Lifetimes, Maintenance},
     models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
@@ -110,8 +110,11 @@ impl App {
         let maintenance = Maintenance::new(
             redis.clone(),
             &config.maintenance,
-            retention,
-            config.jobs.status_cache_ttl,
+            Lifetimes {
+                jobs: retention,
+                cached_status: config.jobs.status_cache_ttl,
+                metrics: config.metrics.ttl,
+            },
             tasks,
         );
         maintenance.start();

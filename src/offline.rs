@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     config::Config,
     error::Error,
-    maintenance::{Maintenance, State},
+    maintenance::{Lifetimes, Maintenance, State},
     redis::{Redis, Retention},
     schema::Schema,
     tasks::Tasks,
@@ -23,8 +23,11 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
     let maintenance = Maintenance::new(
         redis,
         &config.maintenance,
-        retention(config),
-        config.jobs.status_cache_ttl,
+        Lifetimes {
+            jobs: retention(config),
+            cached_status: config.jobs.status_cache_ttl,
+            metrics: config.metrics.ttl,
+        },
         &tasks,
     );
     let stop = tasks.shutdown().child_token();

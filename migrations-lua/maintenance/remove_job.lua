@@ -2,9 +2,9 @@
 -- ARGV[5] 'dry' | 'real'   ARGV[6] updated_at and   ARGV[7] created_at as they were when the job was judged, or ''
 -- Returns {'removed', {family, database, 'removed' | 'pruned', n, …}} | {'kept'}
 use(JOBS_DB)
-local MOST_FILES = 1000
+local MOST_FILES, MOST_ATTEMPTS = 1000, 100
 local dry, counts = ARGV[5] == 'dry', {}
-local v = redis.call('HMGET', JOB, 'updated_at', 'created_at', 'total_files', 'api_key_hash', 'idempotency')
+local v = redis.call('HMGET', JOB, 'updated_at', 'created_at', 'total_files', 'api_key_hash', 'idempotency', 'attempt')
 if redis.call('EXISTS', JOB) == 0 or (v[1] or '') ~= ARGV[6] or (v[2] or '') ~= ARGV[7] then return { 'kept' } end
 local owner = v[4] or redis.call('GET', SESSION)
 local files = math.min(math.max(tonumber(v[3]) or 0, redis.call('LLEN', FILES)), MOST_FILES)
@@ -45,6 +45,14 @@ for i, task_id in ipairs(tasks) do
   prune('outbox', OUTBOX, true, task_id)
 end
 prune('cancelling', CANCELLING, true, job_id)
+local webhooks, logs = {}, {}
+for attempt = 1, math.min(tonumber(v[6]) or 1, MOST_ATTEMPTS) do
+  local of = job_id .. ':' .. attempt
+  prune('webhooks', WEBHOOKS, true, of)
+  webhooks[attempt], logs[attempt] = WEBHOOK .. of, WEBHOOK .. of .. ':log'
+end
+remove('webhook', JOBS_DB, webhooks)
+remove('webhook_log', JOBS_DB, logs)
 if OWNED and owner then
   prune('user_jobs', OWNED .. owner, false, job_id)
   prune('user_jobs_by_time', OWNED .. owner .. ':by_time', true, job_id)

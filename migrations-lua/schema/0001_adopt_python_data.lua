@@ -4,7 +4,7 @@
 -- are numbered. Returns the next cursor, 'database:SCAN cursor', or nil after the last piece.
 local cursor, batch, ttl, numbered = ...
 local UUID = '%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x'
-local MOST_FILES, LOCK_SECS = 1000, 3600
+local MOST_FILES, LOCK_SECS, METRIC_SECS = 1000, 3600, 7 * 86400
 local database, position = string.match(cursor, '^(%d):(%d+)$')
 database, position = tonumber(database or 1), position or '0'
 
@@ -78,8 +78,18 @@ local function lifetime(key)
   elseif database == 3 then
     -- A count without an end counts as none; so it must not begin to block.
     if begins('rl:') then return 1 end
-  elseif begins('cache:') or begins('tag:') or begins('metric:') then
+  elseif begins('metric:.+:count$') or begins('metric:.+:value$') then
+    return METRIC_SECS
+  elseif begins('cache:') or begins('tag:') then
     return ttl
+  end
+end
+
+-- Metrics are listed by this.
+local function list_metric(key)
+  redis.call('ZADD', 'i2m:metrics:names', 'NX', redis.call('TIME')[1], key)
+  if redis.call('TTL', 'i2m:metrics:names') < METRIC_SECS then
+    redis.call('EXPIRE', 'i2m:metrics:names', METRIC_SECS)
   end
 end
 
@@ -88,6 +98,7 @@ local page = redis.call('SCAN', position, 'COUNT', batch)
 for _, key in ipairs(page[2]) do
   local secs = lifetime(key)
   if secs then adopt(key, secs) end
+  if secs and string.match(key, '^metric:') and redis.call('TYPE', key).ok == 'string' then list_metric(key) end
   local id = database == 1 and string.match(key, '^job:(' .. UUID .. ')$')
   if id and redis.call('TYPE', key).ok == 'hash' then adopt_job(key, id) end
 end

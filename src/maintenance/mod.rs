@@ -39,37 +39,37 @@ struct Inner {
 
 /// What a cleanup may do, and how fast.
 struct Policy {
-    retention: Retention,
-    cached_status_secs: u64,
+    lifetimes: Lifetimes,
     max_age_secs: u64,
     grace_secs: u64,
     batch: usize,
     pace: f64,
 }
 
+/// How long keys live, by the settings of those who write them.
+pub(crate) struct Lifetimes {
+    pub(crate) jobs: Retention,
+    pub(crate) cached_status: Duration,
+    pub(crate) metrics: Duration,
+}
+
 impl Policy {
     fn ttl_secs(&self, lifetime: Lifetime) -> u64 {
         match lifetime {
-            Lifetime::Jobs => self.retention.ttl_secs,
-            Lifetime::CachedStatus => self.cached_status_secs,
+            Lifetime::Jobs => self.lifetimes.jobs.ttl_secs,
+            Lifetime::Metrics => self.lifetimes.metrics.as_secs(),
+            Lifetime::CachedStatus => self.lifetimes.cached_status.as_secs().max(1),
             Lifetime::Secs(secs) => secs,
         }
     }
 }
 
 impl Maintenance {
-    pub(crate) fn new(
-        redis: Redis,
-        config: &Config,
-        retention: Retention,
-        status_cache_ttl: Duration,
-        tasks: &Tasks,
-    ) -> Self {
+    pub(crate) fn new(redis: Redis, config: &Config, lifetimes: Lifetimes, tasks: &Tasks) -> Self {
         let policy = Policy {
-            retention,
-            cached_status_secs: status_cache_ttl.as_secs().max(1),
             // Whoever keeps jobs longer wants them kept.
-            max_age_secs: config.max_age.as_secs().max(retention.ttl_secs),
+            max_age_secs: config.max_age.as_secs().max(lifetimes.jobs.ttl_secs),
+            lifetimes,
             grace_secs: config.orphan_grace.as_secs(),
             batch: config.batch,
             pace: config.pace,

@@ -113,7 +113,7 @@ pub(super) async fn remove_job(
         Value::from(job.updated_at.as_str()),
         Value::from(job.created_at.as_str()),
     ];
-    let answer: Value = REMOVE_JOB.run_on_job(redis, job.id, policy.retention, args).await?;
+    let answer: Value = REMOVE_JOB.run_on_job(redis, job.id, policy.lifetimes.jobs, args).await?;
     let counts: Vec<String> =
         answer.into_array().into_iter().nth(1).map_or(Ok(Vec::new()), Value::convert)?;
     let counted = counts.chunks_exact(4).map(|it| {

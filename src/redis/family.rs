@@ -44,6 +44,8 @@ pub(crate) enum Rule {
 pub(crate) enum Lifetime {
     /// `jobs.ttl`.
     Jobs,
+    /// `metrics.ttl`.
+    Metrics,
     /// `jobs.status_cache_ttl`.
     CachedStatus,
     Secs(u64),
@@ -106,7 +108,7 @@ impl Family {
 }
 
 /// Of two that fit the first counts.
-static FAMILIES: [Family; 39] = {
+static FAMILIES: [Family; 49] = {
     use Database as D;
     use Rule::{Alone, Job, Kept, OfJob};
     use Shape::{Around, Begins, Exact, Sha256, Uuid, UuidThenFile};
@@ -155,6 +157,14 @@ static FAMILIES: [Family; 39] = {
         // Whoever forgot to say when it ends has had it for long enough.
         family("lock", D::Jobs, Begins("lock:")).living(Lifetime::Secs(3600)),
         family("lock_record", D::Jobs, Begins("i2m:lock:")).of("|hash|", Alone),
+        family("webhooks", D::Jobs, Exact(super::WEBHOOKS)).of("|zset|", Alone),
+        family("webhook", D::Jobs, UuidThenFile(super::WEBHOOK_PREFIX, ":")).of("|hash|", OfJob),
+        family("webhook_log", D::Jobs, Begins(super::WEBHOOK_PREFIX)).of("|list|", OfJob),
+        family("health", D::Queue, Exact(super::HEALTH_PROBE)),
+        family("health", D::Jobs, Exact(super::HEALTH_PROBE)),
+        family("health", D::Progress, Exact(super::HEALTH_PROBE)),
+        family("health", D::RateLimits, Exact(super::HEALTH_PROBE)),
+        family("health", D::Cache, Exact(super::HEALTH_PROBE)),
         family("progress", D::Progress, UuidThenFile("progress:", ":")).of("|string|", OfJob),
         family("stream", D::Progress, Uuid("stream:progress:", "")).of("|stream|", OfJob),
         // A count without an end counts as none, to us and to the seed's limiter; so it must not begin to block.
@@ -172,11 +182,16 @@ static FAMILIES: [Family; 39] = {
             .of("|zset|", Alone)
             .naming(Members::Keys),
         family("tag", D::Cache, Begins("tag:")).of("|set|", Alone).naming(Members::Keys),
-        family("counter", D::Cache, Around("metric:", ":count")),
-        family("gauge", D::Cache, Around("metric:", ":value")),
+        family("counter", D::Cache, Around("metric:", ":count")).living(Lifetime::Metrics),
+        family("gauge", D::Cache, Around("metric:", ":value")).living(Lifetime::Metrics),
+        family("metric_names", D::Cache, Exact(super::METRIC_NAMES))
+            .of("|zset|", Alone)
+            .naming(Members::Keys)
+            .living(Lifetime::Metrics),
+        family("metric_batch", D::Cache, Begins("i2m:metrics:batch:")).living(Lifetime::Metrics),
         // The seed names no database for these, so its users put them where they liked.
-        family("counter", D::Jobs, Around("metric:", ":count")),
-        family("gauge", D::Jobs, Around("metric:", ":value")),
+        family("counter", D::Jobs, Around("metric:", ":count")).living(Lifetime::Metrics),
+        family("gauge", D::Jobs, Around("metric:", ":value")).living(Lifetime::Metrics),
         family("lock", D::Cache, Begins("lock:")).living(Lifetime::Secs(3600)),
     ]
 };

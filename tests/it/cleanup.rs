@@ -78,8 +78,8 @@ async fn keys_without_an_end_get_that_of_their_family() {
         (3, "rl:key:abc".to_owned(), "rate_limit", 1),
         (4, "cache:model:chair".to_owned(), "cached_model", 86_400),
         (4, "tag:chairs".to_owned(), "tag", 86_400),
-        (4, "metric:jobs:count".to_owned(), "counter", 86_400),
-        (4, "metric:queue:value".to_owned(), "gauge", 86_400),
+        (4, "metric:jobs:count".to_owned(), "counter", 604_800),
+        (4, "metric:queue:value".to_owned(), "gauge", 604_800),
     ];
     let all: Vec<_> = left.into_iter().chain(more).collect();
 

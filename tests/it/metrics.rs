@@ -246,7 +246,8 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     let before = page(&app).await;
     let (calls, jobs) = ("i2m_redis_call_duration_seconds_count", "database=\"jobs\"");
     assert!(sum(&before, calls, &[jobs, "outcome=\"answered\""]) >= 1);
-    assert_eq!(sum(&before, calls, &[jobs, "outcome=\"not_connected\""]), 0);
+    // What is asked at the very start may have been too early.
+    let refused_before = sum(&before, calls, &["outcome=\"not_connected\""]);
     let wanted = sum(&before, "i2m_redis_connections", &[jobs]);
     assert!(wanted > 0);
     until("all are up", async || {
@@ -259,7 +260,7 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
         .await;
     app.get(As::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
     let during = page(&app).await;
-    assert!(sum(&during, calls, &["outcome=\"not_connected\""]) >= 1);
+    assert!(sum(&during, calls, &["outcome=\"not_connected\""]) > refused_before);
     assert!(sum(&during, "i2m_redis_connections_lost_total", &[jobs]) >= wanted);
     assert!(sum(&during, "i2m_incomplete_scrapes_total", &[]) >= 1);
     assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);

@@ -62,6 +62,8 @@ async fn data_of_the_python_service_is_adopted_at_the_start() {
     assert_eq!(n, 300);
     let page = app.get(As::Alice, "/api/v1/jobs?limit=50").await.ok(200);
     assert_eq!(page["jobs"].as_array().unwrap().len(), 50);
+    let names = ["ZSCORE", "i2m:metrics:names", "metric:jobs:count"];
+    assert!(!text(&app.redis, 4, &names).await.is_empty());
     let lives_for = ttl(&app.redis, 1, "i2m:schema").await;
     assert!(lives_for > 365 * 24 * 3600, "{lives_for}");
 }
