@@ -8,10 +8,10 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench-sse soak image clean
+.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench-sse soak bench-cleanup image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis
@@ -79,6 +79,10 @@ soak: ## Ten minutes of browsers that come and go while Redis is killed; SOAK_SE
 	@scripts/setup rust redis nchan
 	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
 		cargo bench --locked --bench sse -- --soak $(or $(SOAK_SECS),600)
+
+bench-cleanup: ## Clean up a million keys beside traffic, and measure what requests notice of it
+	@scripts/setup rust redis
+	@cargo bench --locked --bench cleanup -- $(BENCH_ARGS)
 
 image: ## Build the container image
 	@docker build --tag $(image) .

@@ -17,11 +17,13 @@ use crate::{
     http::Server,
     jobs::Jobs,
     locks::Locks,
+    maintenance::{Lifetimes, Maintenance},
     models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
     redis::{Redis, Retention},
     router::router,
+    schema::Schema,
     state::AppState,
     tasks::Tasks,
     webhooks::Webhooks,
@@ -81,6 +83,19 @@ impl App {
         let locks = Self::locks(config, redis, tasks);
         let workers = celery
             .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
+        let schema = Schema::new(redis.clone(), retention, config.maintenance.pace);
+        schema.start(tasks);
+        let maintenance = Maintenance::new(
+            redis.clone(),
+            &config.maintenance,
+            Lifetimes {
+                jobs: retention,
+                cached_status: config.jobs.status_cache_ttl,
+                metrics: config.metrics.ttl,
+            },
+            tasks,
+        );
+        maintenance.start();
         let drain_spread = config.server.drain_spread;
         Ok(AppState {
             keys: ApiKeys::new(&config.auth),
@@ -98,6 +113,8 @@ impl App {
                 config.sse.retry,
                 redis.clone(),
             ),
+            schema,
+            maintenance,
             jobs,
             locks,
             models: Models::new(cache.clone(), config.models.clone()),
@@ -155,6 +172,9 @@ impl App {
             warn!(%error, "shared metrics of the last moments are lost");
         }
         let all_ended = tasks.drain(shutdown_timeout).await;
+        if let Some(failure) = state.schema.failure() {
+            bail!("{failure}");
+        }
         if a_part_died {
             bail!("a part of the service ended unexpectedly; see the log");
         }

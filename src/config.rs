@@ -61,6 +61,8 @@ pub struct Config {
     pub health: crate::health::Config,
     /// What all processes count together, and `/metrics`.
     pub metrics: crate::counters::Config,
+    /// How Redis is kept clean.
+    pub maintenance: crate::maintenance::Config,
     /// Which browsers may call.
     pub cors: crate::router::CorsConfig,
     /// Where traces go.
@@ -134,6 +136,7 @@ impl Config {
         self.webhooks.check().context("webhooks")?;
         self.health.check().context("health")?;
         self.metrics.check().context("metrics")?;
+        self.maintenance.check().context("maintenance")?;
         self.telemetry_check()
     }
 

@@ -48,6 +48,13 @@ pub(crate) enum Error {
     LockUnavailable { resource: Resource, expires_in: Option<Duration> },
     #[error("{resource} is not locked by this token, or no longer")]
     LockLost { resource: Resource },
+    #[error("a cleanup is running already; GET /api/v1/admin/cleanup shows how far it is")]
+    CleanupRunning,
+    #[error(
+        "migrations-lua/schema/{0}.lua is not the file that was applied to this Redis; a released change of stored \
+         data must stay as it is, and further changes need a file of their own (image2model-gateway migrate --status)"
+    )]
+    SchemaChanged(&'static str),
     #[error("too many requests by the limit {policy:?}")]
     RateLimited { policy: String, retry_after: Duration },
     /// As many streams are open as may be, or the service is about to stop.

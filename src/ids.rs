@@ -279,7 +279,8 @@ impl fmt::Display for ModelId {
 }
 
 /// What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_.:-]{1,100}$", example = "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
 pub(crate) struct Tag(Arc<str>);
 
 impl FromStr for Tag {

@@ -5,6 +5,7 @@
 mod app;
 pub mod cli;
 mod config;
+mod offline;
 mod router;
 mod state;
 
@@ -16,10 +17,12 @@ mod demo;
 mod health;
 mod jobs;
 mod locks;
+mod maintenance;
 mod models;
 mod openapi;
 mod progress;
 mod rate_limit;
+mod schema;
 mod web;
 mod webhooks;
 mod workers;

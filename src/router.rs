@@ -26,7 +26,7 @@ use crate::{
         BodyLimit, Deadline, ProblemBody, log_request, method_not_allowed, not_found, render_panic,
         render_problems,
     },
-    jobs, locks, metrics, models, openapi, progress, rate_limit,
+    jobs, locks, maintenance, metrics, models, openapi, progress, rate_limit,
     state::AppState,
     traces, web, workers,
 };
@@ -75,6 +75,7 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(locks::routes::router())
         .merge(models::routes::router())
         .merge(cache::routes::router())
+        .merge(maintenance::routes::router())
 }
 
 /// What is never refused.

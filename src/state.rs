@@ -11,10 +11,12 @@ use crate::{
     health::Health,
     jobs::Jobs,
     locks::Locks,
+    maintenance::Maintenance,
     metrics::Metrics,
     models::Models,
     progress::{Hub, Progress},
     rate_limit::RateLimiter,
+    schema::Schema,
     webhooks::Webhooks,
     workers::Workers,
 };
@@ -35,6 +37,8 @@ pub(crate) struct AppState {
     pub(crate) cache: Cache,
     pub(crate) models: Models,
     pub(crate) webhooks: Webhooks,
+    pub(crate) schema: Schema,
+    pub(crate) maintenance: Maintenance,
     /// Absent where jobs are not handed to Celery.
     pub(crate) workers: Option<Workers>,
 }

@@ -13,7 +13,8 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &["app", "config"]),
-    ("cli", &["app", "config", "demo", "openapi", "router", "telemetry", "traces"]),
+    ("cli", &["app", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"]),
+    ("offline", &["config", "error", "maintenance", "redis", "schema", "tasks"]),
     (
         "app",
         &[
@@ -27,10 +28,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "jobs",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "redis",
             "router",
+            "schema",
             "state",
             "tasks",
             "webhooks",
@@ -50,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "openapi",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "state",
@@ -72,6 +76,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "progress",
             "rate_limit",
             "webhooks",
+            "maintenance",
+            "schema",
             "workers",
         ],
     ),
@@ -87,6 +93,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "jobs",
             "locks",
             "models",
+            "maintenance",
             "progress",
             "rate_limit",
             "redis",
@@ -99,7 +106,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("demo", &["ids", "web"]),
     ("openapi", &["config", "http"]),
     ("web", &["config", "http", "ids", "state"]),
-    ("health", &["auth", "config", "error", "http", "redis", "state"]),
+    ("health", &["auth", "config", "error", "http", "redis", "schema", "state"]),
     (
         "counters",
         &[
@@ -107,6 +114,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
+    (
+        "maintenance",
+        &["auth", "config", "error", "http", "ids", "redis", "schema", "state", "tasks"],
+    ),
+    ("schema", &["error", "ids", "redis", "tasks"]),
     (
         "workers",
         &[
@@ -321,4 +333,41 @@ fn no_drawer_for_odds_and_ends() {
             "{name} says nothing of what is in it"
         );
     }
+}
+
+/// Whether a file of tests has one of this name, in any of the languages that tests are written in.
+fn has_test(path: &str, name: &str) -> bool {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(path).unwrap_or_default();
+    [format!("fn {name}("), format!("def {name}("), format!("test(\"{name}\"")]
+        .iter()
+        .any(|it| text.contains(it))
+}
+
+#[test]
+fn each_defect_of_the_seed_has_its_test() {
+    const N_DEFECTS: usize = 65;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEED-DEFECTS.md");
+    let page = fs::read_to_string(page).unwrap();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|it| it.starts_with("| ") && it.as_bytes()[2].is_ascii_digit())
+        .map(|it| it.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), N_DEFECTS);
+    let mut wrong = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        assert_eq!((row.len(), row[0].parse()), (3, Ok(place + 1)), "{row:?}");
+        // Every other piece stands between backticks.
+        let tests: Vec<_> =
+            row[2].split('`').skip(1).step_by(2).filter_map(|it| it.split_once("::")).collect();
+        wrong.extend(
+            tests.iter().filter(|it| !has_test(it.0, it.1)).map(|it| format!("{}: {it:?}", row[0])),
+        );
+        let is_said = row[2].starts_with("does not apply: ") || row[2].starts_with("**open**");
+        if tests.is_empty() && !is_said {
+            wrong.push(format!("{}: nothing shows it", row[0]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, demo, telemetry, traces::Traces};
+use crate::{App, Config, demo, offline, telemetry, traces::Traces};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -54,6 +54,18 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running service whether it is ready; the exit code says so.
     Health(health::Args),
+    /// Clean up Redis and print a report: keys without a TTL get one, what is old or belongs to nothing goes.
+    Cleanup {
+        /// Count what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Apply the changes of stored data that this version needs; the service does so by itself when it starts.
+    Migrate {
+        /// Print which are applied and which are pending, and change nothing.
+        #[arg(long)]
+        status: bool,
+    },
     /// Check the settings and print those in force, secrets masked.
     CheckConfig,
     /// List what the service answers to: method, path, the roles that may call, and what it does.
@@ -107,6 +119,8 @@ impl Cli {
             Command::Demo(args) => runtime.block_on(demo::run(args, &local_url(&config))),
             Command::Health(args) => runtime.block_on(health::run(args, local_url(&config))),
             Command::Routes { openapi } => routes::print(&config, openapi),
+            Command::Cleanup { dry_run } => runtime.block_on(offline::cleanup(&config, dry_run)),
+            Command::Migrate { status } => runtime.block_on(offline::migrate(&config, status)),
             Command::CheckConfig | Command::Completions { .. } => Ok(()),
         }
     }

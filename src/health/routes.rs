@@ -17,6 +17,7 @@ use super::{
 use crate::{
     auth::Admin,
     http::{Json, Problem, Query, also_at},
+    schema::Schema,
     state::AppState,
 };
 
@@ -82,9 +83,10 @@ async fn live(uri: Uri) -> Response {
 /// Whether requests can be served
 #[utoipa::path(get, path = "/readyz", tag = "health", params(ProbeQuery), responses(
     (status = 200, body = Probe), (status = 503, description = "Not now.", body = Probe)))]
-async fn ready(State(health): State<Health>, uri: Uri) -> Response {
+async fn ready(State(health): State<Health>, State(schema): State<Schema>, uri: Uri) -> Response {
     let mut checks: Vec<Check> =
         health.0.redis.parts().map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
+    checks.push(Check::new("schema", schema.is_current()));
     checks.push(Check::new("started", health.has_started()));
     checks.push(Check::new("not_draining", !health.is_draining()));
     probe(&uri, &checks)

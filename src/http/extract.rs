@@ -33,6 +33,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             ));
         }
         let body = read_body(request).await?;
+        // Serde would take a list for an object whose fields come in order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::invalid("the body has to be a JSON object, and is a list"));
+        }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

@@ -134,6 +134,7 @@ impl From<Error> for Problem {
             }
             Error::LockLost { resource } => Self::new(S::CONFLICT, "LOCK_LOST", error.to_string())
                 .with("resource", resource.to_string()),
+            Error::CleanupRunning => Self::new(S::CONFLICT, "CLEANUP_RUNNING", error.to_string()),
             Error::RateLimited { policy, retry_after } => Self::too_many(policy, *retry_after),
             Error::TooSlow(_)
             | Error::Busy(_)
@@ -141,6 +142,7 @@ impl From<Error> for Problem {
             | Error::NotReplicated { .. }
             | Error::Redis(_)
             | Error::Origin(_)
+            | Error::SchemaChanged(_)
             | Error::Corrupt { .. } => Self::of_failure(&error),
         };
         if problem.status.is_server_error() {

@@ -8,12 +8,12 @@ use serde::{
 };
 
 /// For `#[serde(deserialize_with = "whole")]`.
-pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(json: D) -> Result<T, D::Error> {
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(json: D) -> Result<T, D::Error> {
     json.deserialize_any(Whole(PhantomData))
 }
 
 /// The same for a field that may be absent or null.
-pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     json: D,
 ) -> Result<Option<T>, D::Error> {
     json.deserialize_option(Maybe(PhantomData))
@@ -21,43 +21,41 @@ pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
 
 struct Whole<T>(PhantomData<T>);
 
-impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
+impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if T::try_from(-1).is_ok() {
+            return f.write_str("a whole number");
+        }
         let bits = 8 * size_of::<T>();
         write!(f, "a whole number from 0 to {}", u64::MAX >> (64 - bits))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
         let unexpected = Unexpected::Unsigned(number);
-        T::try_from(number).map_err(|_| E::invalid_value(unexpected, &self))
+        T::try_from(number.into()).map_err(|_| E::invalid_value(unexpected, &self))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        match u64::try_from(number) {
-            Ok(number) => self.visit_u64(number),
-            Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
-        }
+        let unexpected = Unexpected::Signed(number);
+        T::try_from(number.into()).map_err(|_| E::invalid_value(unexpected, &self))
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a number without fraction that is below 2^53 fits"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^53 and without fraction it fits")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
         const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
-        if number.fract() == 0.0 && (0.0..EXACT_BELOW).contains(&number) {
-            return self.visit_u64(number as u64);
+        let unexpected = Unexpected::Float(number);
+        if number.fract() == 0.0 && number.abs() < EXACT_BELOW {
+            return T::try_from(number as i128).map_err(|_| E::invalid_value(unexpected, &self));
         }
-        Err(E::invalid_value(Unexpected::Float(number), &self))
+        Err(E::invalid_type(unexpected, &self))
     }
 }
 
 struct Maybe<T>(PhantomData<T>);
 
-impl<'de, T: TryFrom<u64>> Visitor<'de> for Maybe<T> {
+impl<'de, T: TryFrom<i128>> Visitor<'de> for Maybe<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use super::{Locks, Wanted};
 use crate::{
     auth::Worker,
     error::{Error, Result},
-    http::{Json, Path, Problem, Query},
+    http::{Json, Path, Problem, Query, whole},
     ids::{Resource, quoted},
     state::AppState,
 };
@@ -27,9 +27,10 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 struct NewLock {
     /// At most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
+    #[serde(deserialize_with = "whole")]
     ttl_secs: i64,
     /// How long to wait for it; at most `locks.max_wait`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, example = 0)]
     wait_secs: i64,
 }
@@ -42,6 +43,7 @@ struct Extension {
     token: String,
     /// The remaining time, from now on; at most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
+    #[serde(deserialize_with = "whole")]
     ttl_secs: i64,
 }
 

@@ -5,7 +5,6 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Hist
 use super::maker::{Maker, REQUEST_SECONDS, SHORT_SECONDS, WORK_SECONDS};
 
 /// Event streams to browsers.
-#[expect(dead_code, reason = "some are for the hub, which is being rebuilt")]
 pub(crate) struct Streams {
     pub(crate) open: Gauge,
     pub(crate) watched_jobs: Gauge,

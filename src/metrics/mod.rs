@@ -16,12 +16,12 @@ pub(crate) use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use self::{
-    features::{Cache, Celery, Locks, SharedMetrics, Streams, Webhooks},
+    features::{Cache, Celery, Locks, SharedMetrics, Webhooks},
     layer::Requests,
     maker::Maker,
 };
 pub(crate) use self::{
-    features::{Jobs as JobMetrics, Limiter},
+    features::{Jobs as JobMetrics, Limiter, Streams},
     held::Held,
     redis::{CallOutcome, ConnectionMetrics, RedisMetrics, ServerMetrics},
     text::{Asked, is_open_metrics, to_prometheus_text},

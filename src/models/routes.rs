@@ -19,7 +19,7 @@ use crate::{
     auth::{Reader, Worker},
     cache::{Outcome, Terms},
     error::{Error, Result},
-    http::{Json, Path, Problem, X_CACHE, cached_json},
+    http::{Json, Path, Problem, X_CACHE, cached_json, maybe_whole, whole},
     ids::{ModelId, Tag},
     state::AppState,
 };
@@ -30,7 +30,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 
 /// What a worker stored, as it is.
 #[derive(ToSchema)]
-#[schema(value_type = serde_json::Value, example = json!({"vertices": 8123, "format": "glb"}))]
+#[schema(value_type = serde_json::Value)]
 #[expect(dead_code, reason = "it is passed on as text; this describes it")]
 struct ModelData(serde_json::Value);
 
@@ -38,13 +38,14 @@ struct ModelData(serde_json::Value);
 #[serde(deny_unknown_fields)]
 struct NewModel {
     /// Any JSON, of at most `models.max_size`.
-    #[schema(value_type = serde_json::Value, example = json!({"vertices": 8123, "format": "glb"}))]
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
     /// How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[schema(minimum = 1, example = 300)]
     ttl_secs: Option<i64>,
     /// How long after that it is still served, as stale.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, example = 60)]
     stale_secs: i64,
     /// Whether reading it makes it fresh for as long again.
@@ -53,7 +54,7 @@ struct NewModel {
     refresh_on_hit: bool,
     /// With which it is invalidated.
     #[serde(default)]
-    #[schema(max_items = 16, example = json!(["job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"]))]
+    #[schema(value_type = Vec<crate::ids::Tag>, max_items = 16)]
     tags: Vec<String>,
 }
 

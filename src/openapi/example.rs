@@ -29,6 +29,9 @@ fn build(schema: &Value, schemas: &Map<String, Value>, depth: usize) -> Option<V
     if let Some(choices) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
         return choices.iter().find(|it| it["type"] != "null").and_then(build);
     }
+    if schema["type"].is_null() {
+        return Some(json!({"any": "JSON"}));
+    }
     let kind = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().find_map(|it| it.as_str().filter(|it| *it != "null")),
         kind => kind.as_str(),

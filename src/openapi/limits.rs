@@ -12,8 +12,16 @@ pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
         ("NewLock", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
         ("NewLock", "wait_secs", "maximum", json!(config.locks.max_wait.as_secs())),
         ("LockExtension", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),
+        ("NewModel", "ttl_secs", "maximum", json!(config.models.max_ttl.as_secs())),
+        ("NewModel", "stale_secs", "maximum", json!(config.models.max_ttl.as_secs())),
         ("BatchReport", "files", "maxItems", max_files),
     ];
+    if config.webhooks.secrets.is_empty()
+        && let Some(fields) = schemas.get_mut("NewJob").map(|it| &mut it["properties"])
+    {
+        // Refused where none are sent.
+        fields.as_object_mut().map(|it| it.remove("webhook_url"));
+    }
     for (schema, field, limit, value) in limits {
         if let Some(schema) = schemas.get_mut(schema) {
             schema["properties"][field][limit] = value;

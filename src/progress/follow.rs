@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Access, cursor, follower::Following, frame::StreamEvent, stream};
+use super::{Access, Hub, cursor, follower::Following, frame::StreamEvent, stream};
 use crate::{
     auth::Reader,
     error::{Error, Result},
@@ -102,7 +102,7 @@ async fn follow_job(
             _ => stream::respond(hub.clone(), place, Following::OneJob(subscription), timeout),
         })
     };
-    or_come_back(answer.await, hub.config().retry)
+    or_come_back(answer.await, hub)
 }
 
 /// Follow up to 100 jobs on one connection
@@ -146,7 +146,7 @@ async fn follow_jobs(
         }
         Ok(stream::respond(hub.clone(), place, Following::Jobs(subscriptions), timeout))
     };
-    or_come_back(answer.await, hub.config().retry)
+    or_come_back(answer.await, hub)
 }
 
 /// Follow what Python programs publish about a job
@@ -171,14 +171,15 @@ async fn follow_events(
         }
         Ok(stream::respond_live(hub.clone(), place, subscription))
     };
-    or_come_back(answer.await, hub.config().retry)
+    or_come_back(answer.await, hub)
 }
 
 /// A refusal that passes is no status to `EventSource`, which would never come back after it.
-fn or_come_back(answer: Result<Response, Problem>, retry: Duration) -> Result<Response, Problem> {
+fn or_come_back(answer: Result<Response, Problem>, hub: &Hub) -> Result<Response, Problem> {
     match answer {
         Err(problem) if problem.status.is_server_error() => {
-            let mut response = stream::come_back_later(retry);
+            hub.metrics().refused.inc();
+            let mut response = stream::come_back_later(hub.config().retry);
             response.extensions_mut().insert(Unsaid(problem));
             Ok(response)
         }

@@ -30,7 +30,17 @@ pub(super) struct Follower {
     deadline: Instant,
     /// When it closes because the service stops.
     leave_at: Option<Instant>,
-    is_over: bool,
+    /// Why nothing follows what is pending.
+    over: Option<Over>,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy)]
+enum Over {
+    Job,
+    Timeout,
+    Draining,
+    Error,
 }
 
 /// A job on a connection.
@@ -80,7 +90,7 @@ impl Follower {
             pending: VecDeque::from([frame::retry(hub.config().jittered_retry())]),
             deadline: Instant::now() + timeout,
             leave_at: None,
-            is_over: false,
+            over: None,
             hub,
         }
     }
@@ -91,7 +101,7 @@ impl Follower {
 
     /// Nothing follows what is pending.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over
+        self.over.is_some()
     }
 
     /// The jobs whose end has not been told.
@@ -122,13 +132,17 @@ impl Follower {
                 if let Some(last) = frames.last() {
                     subscription.seen(last.id);
                 }
+                self.hub.metrics().resumed_by_xrange.inc();
                 frames
             }
             // Entries that mean nothing to watchers, or are no longer kept: the present is all there is to tell.
-            Ok(_) => subscription.resync(),
+            Ok(_) => {
+                self.hub.metrics().resumed_by_resync.inc();
+                subscription.resync()
+            }
             Err(error) => {
                 debug!(%error, "could not catch up a watcher; it comes back");
-                self.is_over = true;
+                self.over = Some(Over::Error);
                 return;
             }
         };
@@ -137,6 +151,7 @@ impl Follower {
 
     fn queue(&mut self, index: usize, frames: Vec<Frame>) {
         for frame in frames {
+            self.hub.metrics().deliveries.inc_by(u64::from(frame.n_events));
             self.followed[index].sent = self.followed[index].sent.max(frame.id);
             if self.ids_are_composite {
                 let positions: Vec<StreamId> = self.followed.iter().map(|it| it.sent).collect();
@@ -155,7 +170,9 @@ impl Follower {
     /// Nothing follows for this job; the connection ends with its last.
     fn end(&mut self, index: usize) {
         self.followed[index].subscription = None;
-        self.is_over = self.followed.iter().all(|it| it.subscription.is_none());
+        if self.followed.iter().all(|it| it.subscription.is_none()) {
+            self.over = Some(Over::Job);
+        }
     }
 
     /// Says something, so that the connection does not look dead.
@@ -181,15 +198,15 @@ impl Follower {
 
     /// Ends with a word why, if the time has come.
     pub(super) fn close_if_due(&mut self, now: Instant) {
-        if self.is_over {
+        if self.is_over() {
             return;
         }
         if self.leave_at.is_some_and(|it| it <= now) {
             self.pending.push_back(frame::retry(self.hub.config().jittered_retry()));
-            self.is_over = true;
+            self.over = Some(Over::Draining);
         } else if self.deadline <= now {
             self.pending.push_back(frame::connection_timeout(self.only_job()));
-            self.is_over = true;
+            self.over = Some(Over::Timeout);
         }
     }
 
@@ -198,5 +215,19 @@ impl Follower {
             [Followed { subscription: Some(it), .. }] => Some(it.channel.job),
             _ => None,
         }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let metrics = self.hub.metrics();
+        let closed = match self.over {
+            Some(Over::Job) => &metrics.closed_job_over,
+            Some(Over::Timeout) => &metrics.closed_timeout,
+            Some(Over::Draining) => &metrics.closed_draining,
+            Some(Over::Error) => &metrics.closed_error,
+            None => &metrics.closed_client_gone,
+        };
+        closed.inc();
     }
 }

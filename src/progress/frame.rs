@@ -21,6 +21,8 @@ use crate::{
 pub(crate) struct Frame {
     pub(super) id: StreamId,
     pub(super) bytes: Bytes,
+    /// Entries that it tells of.
+    pub(super) n_events: u32,
     /// Nothing follows; the connection closes.
     pub(super) is_last: bool,
 }
@@ -177,7 +179,7 @@ pub(super) fn of_entry(
         Change::Cancelled => text.event(Some(entry.id), "task_cancelled", &cancelled(view)),
         Change::Completed | Change::Failed => return Some(terminal(view, entry.id)),
     }
-    Some(Frame { id: entry.id, bytes: text.done(), is_last: false })
+    Some(Frame { id: entry.id, bytes: text.done(), n_events: 1, is_last: false })
 }
 
 /// Several frames as one, which ends where the last does.
@@ -190,6 +192,7 @@ pub(super) fn join(frames: &[Frame], head: StreamId) -> Frame {
     Frame {
         id: head,
         bytes: Bytes::from(bytes),
+        n_events: frames.iter().map(|it| it.n_events).sum(),
         is_last: frames.last().is_some_and(|it| it.is_last),
     }
 }
@@ -206,14 +209,14 @@ pub(super) fn snapshot(view: &View, head: StreamId) -> Frame {
     } else {
         text.event(id, "task_progress", &progress(view, head));
     }
-    Frame { id: head, bytes: text.done(), is_last: false }
+    Frame { id: head, bytes: text.done(), n_events: 1, is_last: false }
 }
 
 /// What a watcher is told who missed events that are no longer kept.
 pub(super) fn resync(view: &View, head: StreamId) -> Frame {
     let mut text = Text::default();
     text.event(Some(head), "resync", &full_snapshot(view));
-    Frame { id: head, bytes: text.done(), is_last: false }
+    Frame { id: head, bytes: text.done(), n_events: 1, is_last: false }
 }
 
 /// The end of a job that was deleted or has expired: its stream is gone, so the frame has no id.
@@ -225,7 +228,7 @@ pub(super) fn gone(view: &View, head: StreamId) -> Frame {
         job_id: view.job_id,
     };
     text.event(None, "task_failed", &data);
-    Frame { id: head, bytes: text.done(), is_last: true }
+    Frame { id: head, bytes: text.done(), n_events: 1, is_last: true }
 }
 
 fn terminal(view: &View, id: StreamId) -> Frame {
@@ -248,7 +251,7 @@ fn terminal(view: &View, id: StreamId) -> Frame {
             &Failed { status: view.status.as_str(), error, job_id },
         );
     }
-    Frame { id, bytes: text.done(), is_last: true }
+    Frame { id, bytes: text.done(), n_events: 1, is_last: true }
 }
 
 /// A published event of the seed's, as it was published; `None` for what is no JSON.

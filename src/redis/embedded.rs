@@ -81,6 +81,12 @@ impl Embedded {
         Ok(socket)
     }
 
+    /// The socket of a server that a running service has started.
+    pub(super) fn running(config: &EmbeddedConfig) -> Option<PathBuf> {
+        let socket = socket_path(&config.dir.canonicalize().ok()?).ok()?;
+        answers(&socket).then_some(socket)
+    }
+
     fn spawn(config: &EmbeddedConfig, dir: &Path, socket: &Path, lock: &File) -> Result<Self> {
         let log = File::options().create(true).append(true).open(dir.join("redis.log"))?;
         let child = Command::new("sh")

@@ -63,6 +63,17 @@ pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
     [format!("metric:{name}:count"), format!("metric:{name}:value")]
 }
 
+/// Who cleans up for all processes, in the jobs database.
+pub(crate) const CLEANUP_LOCK: &str = "lock:i2m:cleanup";
+/// The last cleanup's report, in the jobs database.
+pub(crate) const CLEANUP_REPORT: &str = "i2m:cleanup";
+/// Who changes stored data for all processes, in the jobs database.
+pub(crate) const SCHEMA_LOCK: &str = "lock:i2m:schema";
+/// Which changes of stored data were made, in the jobs database.
+pub(crate) const SCHEMA: &str = "i2m:schema";
+/// Renewed by every start and every cleanup; it must outlive the data that it is about.
+pub(crate) const SCHEMA_TTL_SECS: u64 = 366 * 24 * 3600;
+
 /// A job's Celery tasks, in the jobs database.
 pub(crate) fn job_tasks_key(job: JobId) -> String {
     format!("job:{job}:tasks")

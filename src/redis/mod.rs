@@ -8,7 +8,9 @@ mod config;
 mod durable;
 mod embedded;
 mod eviction;
+mod family;
 mod keys;
+mod lease;
 mod replicas;
 mod script;
 mod sentinel;
@@ -26,20 +28,23 @@ pub(crate) use self::{
     address::Address,
     bell::Bell,
     config::{Config, Durability, EmbeddedConfig, Mode},
+    family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, CACHED, CANCELLING, CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX,
-        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
-        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
-        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
-        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT, CacheKey, HEALTH_PROBE,
+        METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
+        WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
+        metric_keys, progress_channel, rate_limit_key, result_key, stream_changes_channel,
+        stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
+    lease::Lease,
     replicas::ReplicaReport,
     script::{Retention, Script, Target},
     server::{Measured, Server},
     slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
-use self::{bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
+use self::{address::Node, bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
 use crate::{error::Result, metrics::Metrics, tasks::Tasks};
 
 /// The databases of the seed, by their numbers.
@@ -105,6 +110,32 @@ impl Redis {
             Mode::Standalone => (Address::fixed(config.server(config.url.expose())?), no_replicas),
             Mode::Sentinel => sentinel::start(config, tasks)?,
         };
+        Self::connect(config, address, nodes, tasks)
+    }
+
+    /// As [`Redis::start`], but where a service runs with its embedded server, beside it on the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`].
+    pub(crate) async fn join(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
+        let is_embedded = matches!(config.effective_mode(), Mode::Embedded | Mode::Auto);
+        match Embedded::running(&config.embedded).filter(|_| is_embedded) {
+            Some(socket) => {
+                let no_replicas = watch::channel(Vec::new()).1;
+                Self::connect(config, Address::fixed(Config::socket(socket)), no_replicas, tasks)
+            }
+            None => Self::start(config, tasks).await,
+        }
+    }
+
+    /// `nodes` are the replicas, as far as somebody names them.
+    fn connect(
+        config: &Config,
+        address: Address,
+        nodes: watch::Receiver<Vec<Node>>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let database = |it: Database| {
             let measured = Measured { metrics: &metrics.redis, name: it.as_str() };

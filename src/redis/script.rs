@@ -33,6 +33,11 @@ pub(crate) struct Target<'a> {
     pub(crate) retention: Retention,
 }
 
+/// What stands around a change of stored data: it becomes a function, of which each run is a piece.
+const BEFORE_SCHEMA: &str = "local function migrate(...)\n";
+const AFTER_SCHEMA: &str =
+    concat!("\nend\n", include_str!("../../migrations-lua/shared/schema.lua"));
+
 /// A script, compiled in.
 ///
 /// One that is not [`Script::repeatable`] is repeated only when Redis has certainly not run it.
@@ -40,23 +45,41 @@ pub(crate) struct Script {
     shared: &'static str,
     text: &'static str,
     twice: Twice,
+    after: &'static str,
     loaded: OnceLock<Loaded>,
 }
 
 impl Script {
     /// `text` is a file below `migrations-lua`.
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self { shared: "", text, twice: Twice::Differs, loaded: OnceLock::new() }
+        Self { shared: "", text, after: "", twice: Twice::Differs, loaded: OnceLock::new() }
     }
 
     /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
     pub(crate) const fn about_job(text: &'static str) -> Self {
-        Self { shared: ABOUT_JOB, text, twice: Twice::Differs, loaded: OnceLock::new() }
+        Self { shared: ABOUT_JOB, text, after: "", twice: Twice::Differs, loaded: OnceLock::new() }
     }
 
     /// `text` is a file below `migrations-lua` that stands on `shared/cache.lua`.
     pub(crate) const fn about_cache(text: &'static str) -> Self {
-        Self { shared: ABOUT_CACHE, text, twice: Twice::Differs, loaded: OnceLock::new() }
+        Self {
+            shared: ABOUT_CACHE,
+            text,
+            after: "",
+            twice: Twice::Differs,
+            loaded: OnceLock::new(),
+        }
+    }
+
+    /// `text` is a file below `migrations-lua/schema`, run piece by piece by `shared/schema.lua`.
+    pub(crate) const fn of_schema(text: &'static str) -> Self {
+        Self {
+            shared: BEFORE_SCHEMA,
+            text,
+            after: AFTER_SCHEMA,
+            twice: Twice::Differs,
+            loaded: OnceLock::new(),
+        }
     }
 
     /// The same, declared to have no other effect when it is run twice than when it is run once.
@@ -67,7 +90,7 @@ impl Script {
 
     fn loaded(&self) -> Loaded {
         self.loaded
-            .get_or_init(|| Loaded::from_lua(format!("{}{}", self.shared, self.text)))
+            .get_or_init(|| Loaded::from_lua(format!("{}{}{}", self.shared, self.text, self.after)))
             .clone()
     }
 

@@ -17,6 +17,7 @@ fn job_of(file: &Value) -> String {
 #[case::two_values(r#"{"files":[{"filename":"a"}]} {}"#, 400)]
 #[case::empty("", 400)]
 #[case::an_array("[]", 422)]
+#[case::fields_as_a_list(r#" [[{"filename":"a"}]]"#, 422)]
 #[case::no_files_field("{}", 422)]
 #[case::no_files(r#"{"files":[]}"#, 422)]
 #[case::files_of_wrong_type(r#"{"files":"a.png"}"#, 422)]

@@ -13,7 +13,7 @@ from servers import RedisServer, running_gateway
 KEY = "a-key-of-all-roles"
 # Bounds for all of it; most of the time goes into making requests up.
 MAX_SECS = 120
-EXAMPLES = 12
+EXAMPLES = 8
 # A stream stays open as long as its job lives, and the tests beside this one read them.
 STREAMS = "/(stream|events)$"
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -21,6 +21,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/cleanup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the report of the last cleanup
+         * @description Or of the one that is running, whichever process runs it.
+         */
+        get: operations["admin_last"];
+        put?: never;
+        /**
+         * Begin a cleanup
+         * @description Answers at once: a cleanup takes its time. How it goes is at the same path.
+         */
+        post: operations["admin_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/queues": {
         parameters: {
             query?: never;
@@ -803,6 +827,52 @@ export interface components {
             name: string;
             ok: boolean;
         };
+        /** @description What happened to keys, and to members of sets. */
+        CleanupCounts: {
+            /** @description Keys that had no TTL and got one. */
+            adopted: number;
+            /** @description Members that are gone from sets and sorted sets. */
+            pruned: number;
+            /** @description Keys that are gone. */
+            removed: number;
+            /** @description Keys that were looked at. */
+            scanned: number;
+        };
+        /** @description A cleanup, running or over. Kept in Redis, so that every process can show the last one. */
+        CleanupReport: {
+            dry_run: boolean;
+            /** Format: date-time */
+            ended_at?: string;
+            /** @description Why it did not finish. */
+            error?: string;
+            families: {
+                [key: string]: {
+                    [key: string]: components["schemas"]["CleanupCounts"];
+                };
+            };
+            /**
+             * Format: uuid
+             * @description Names the run; it stands in the lock while the run goes on.
+             */
+            id: string;
+            /** Format: double */
+            longest_step_ms: number;
+            /** Format: date-time */
+            started_at: string;
+            state: components["schemas"]["CleanupState"];
+            /** @description Calls to Redis, how long they took together, and the longest. */
+            steps: number;
+            totals: components["schemas"]["CleanupCounts"];
+            /** @description Keys that are not ours, by database. They are left alone. */
+            unknown: {
+                [key: string]: number;
+            };
+            unknown_examples: string[];
+            /** Format: double */
+            work_ms: number;
+        };
+        /** @enum {string} */
+        CleanupState: "running" | "finished" | "interrupted" | "failed";
         CompletedFileResult: {
             /** @description Which attempt this is from; without it, the present one. */
             attempt?: number | null;
@@ -1162,8 +1232,6 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
-            /** @description Told when the job has ended. */
-            webhook_url?: string | null;
         };
         NewLock: {
             /**
@@ -1193,13 +1261,8 @@ export interface components {
              * @example 60
              */
             stale_secs?: number;
-            /**
-             * @description With which it is invalidated.
-             * @example [
-             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
-             *     ]
-             */
-            tags?: string[];
+            /** @description With which it is invalidated. */
+            tags?: components["schemas"]["Tag"][];
             /**
              * Format: int64
              * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
@@ -1233,7 +1296,7 @@ export interface components {
              * @description What is wrong, for programs; does not change.
              * @enum {string}
              */
-            error_code: "AUTHENTICATION_REQUIRED" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
+            error_code: "AUTHENTICATION_REQUIRED" | "CLEANUP_NOT_FOUND" | "CLEANUP_RUNNING" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
             /** @description The answer's `X-Request-Id`. */
@@ -1471,6 +1534,11 @@ export interface components {
             job_id?: components["schemas"]["JobId"];
             status: string;
         };
+        /**
+         * @description What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+         * @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+         */
+        Tag: string;
         Ticket: {
             /**
              * @description The job's stream, with the ticket.
@@ -1539,6 +1607,49 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CacheInvalidated"];
+                };
+            };
+        };
+    };
+    admin_last: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleanupReport"];
+                };
+            };
+        };
+    };
+    admin_begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Count what would be done, and do nothing. */
+                dry_run: boolean;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleanupReport"];
                 };
             };
         };

@@ -283,6 +283,11 @@ impl Channel {
         Cursor { seen: state.head, epoch: state.epoch, greeted: false }
     }
 
+    /// Whether everything after `id` is in memory.
+    pub(super) fn remembers(&self, id: StreamId) -> bool {
+        id >= self.lock().floor
+    }
+
     /// A cursor for a watcher that has seen everything up to `id`.
     pub(super) fn resume_at(&self, id: StreamId) -> Cursor {
         let state = self.lock();

@@ -29,7 +29,7 @@ use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
     jobs::Jobs,
-    metrics::Held,
+    metrics::{Held, Streams},
     redis::{Redis, job_events_channel, progress_channel, stream_changes_channel},
     tasks::Tasks,
 };
@@ -93,6 +93,10 @@ impl Hub {
         self.0.writers.drain();
     }
 
+    pub(super) fn metrics(&self) -> &Streams {
+        &self.0.redis.metrics().streams
+    }
+
     pub(super) fn writers(&self) -> &Writers {
         &self.0.writers
     }
@@ -115,7 +119,7 @@ impl Hub {
             return Err(Error::Busy("the service is about to stop"));
         }
         let place = self.0.places.clone().try_acquire_owned();
-        let open = Held::one_of(&self.0.redis.metrics().streams.open);
+        let open = Held::one_of(&self.metrics().open);
         place.map(|it| Place((it, open))).map_err(|_| Error::Busy("too many streams are open"))
     }
 
@@ -201,6 +205,9 @@ impl Hub {
     /// A cursor for a watcher that has seen everything up to `id`.
     async fn resume(&self, channel: &Arc<Channel>, id: StreamId) -> Result<Cursor> {
         if id <= channel.head() {
+            if channel.remembers(id) {
+                self.metrics().resumed_from_ring.inc();
+            }
             return Ok(channel.resume_at(id));
         }
         // Newer than what this process has read: another one was faster, or the stream began anew after a

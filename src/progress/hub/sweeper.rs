@@ -31,6 +31,7 @@ impl Hub {
         // The pauses leave the last part of the interval to the reads themselves.
         const PART_SPENT_PAUSING: f64 = 0.8;
         let channels = self.all_channels();
+        self.metrics().watched_jobs.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
         let n_chunks = u32::try_from(channels.len().div_ceil(STREAMS_PER_READ)).unwrap_or(u32::MAX);
         let pause = self.0.config.sweep_interval.mul_f64(PART_SPENT_PAUSING) / n_chunks.max(1);
         for (n_done, chunk) in channels.chunks(STREAMS_PER_READ).enumerate() {

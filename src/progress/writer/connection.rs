@@ -43,6 +43,8 @@ pub(super) struct Connection {
     pub(super) serial: u64,
     /// Whether it stands in line to be served.
     pub(super) is_queued: bool,
+    /// When the change was heard of that it was put there for.
+    pub(super) woken_at: Option<Instant>,
     /// Whether something is being read that comes before anything else.
     is_catching_up: bool,
     /// Since when the socket takes nothing, or the peer was told the end.
@@ -85,6 +87,7 @@ impl Connection {
             channels,
             serial,
             is_queued: false,
+            woken_at: None,
             is_catching_up: false,
             waits_since: None,
             is_closed: false,

@@ -90,7 +90,7 @@ impl EventLoop {
     fn receive(&mut self, message: Message) {
         match message {
             Message::Adopt(it) => self.adopt(it.0, it.1),
-            Message::Changed(job) => self.queue_all(job),
+            Message::Changed(job, at) => self.queue_all(job, at),
             Message::CaughtUp(it) => self.catch_up(*it),
             Message::Drain => {
                 self.is_draining = true;
@@ -130,13 +130,14 @@ impl EventLoop {
         }
     }
 
-    fn queue_all(&mut self, job: JobId) {
+    fn queue_all(&mut self, job: JobId, changed_at: Instant) {
         let Some(keys) = self.watching.get(&job) else { return };
         for key in keys {
-            if let Some(connection) = self.connections.get_mut(*key)
-                && !std::mem::replace(&mut connection.is_queued, true)
-            {
-                self.ready.push_back(*key);
+            if let Some(connection) = self.connections.get_mut(*key) {
+                connection.woken_at.get_or_insert(changed_at);
+                if !std::mem::replace(&mut connection.is_queued, true) {
+                    self.ready.push_back(*key);
+                }
             }
         }
     }
@@ -156,7 +157,13 @@ impl EventLoop {
             let Some(key) = self.ready.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.is_queued = false;
-            match connection.serve(now) {
+            let woken_at = connection.woken_at.take();
+            let served = connection.serve(now);
+            if let Some(woken_at) = woken_at {
+                let metrics = connection.follower.hub().metrics();
+                metrics.wake_to_write.observe(woken_at.elapsed().as_secs_f64());
+            }
+            match served {
                 Served::Waits => (),
                 Served::Ended => self.remove(key),
                 Served::Misses(missing) => {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use mio::{Poll, Waker};
+use tokio::time::Instant;
 
 use self::event_loop::EventLoop;
 use super::{SseConfig, follower::Follower, follower::Missing, frame::Frame};
@@ -46,8 +47,8 @@ impl Interest {
 /// What a writer is told.
 enum Message {
     Adopt(Box<(Follower, Taken)>),
-    /// There may be something new of this job.
-    Changed(JobId),
+    /// There may be something new of this job since then.
+    Changed(JobId, Instant),
     /// What a connection was missing.
     CaughtUp(Box<CaughtUp>),
     Drain,
@@ -116,9 +117,10 @@ impl Writers {
     /// Tells those who have connections of `job`.
     pub(super) fn announce(&self, job: JobId, interest: &Interest) {
         let interested = interest.0.load(Ordering::SeqCst);
+        let now = Instant::now();
         for (index, writer) in self.0.iter().enumerate() {
             if interested & (1 << index) != 0 {
-                writer.put(Message::Changed(job));
+                writer.put(Message::Changed(job, now));
             }
         }
     }

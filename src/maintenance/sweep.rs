@@ -1,0 +1,190 @@
+//! One pass over every key of every database, in small steps with pauses between them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Policy,
+    report::Report,
+    store::{self, OldJob},
+};
+use crate::{
+    error::{Error, Result},
+    redis::{Database, Family, Lease, Redis},
+    schema::rest_after,
+};
+
+/// Scripts on one key each that a step may send together. Redis answers others between them.
+const AT_ONCE: usize = 16;
+
+/// What belongs to a job is looked at after the job.
+const ORDER: [Database; 5] =
+    [Database::Jobs, Database::Progress, Database::RateLimits, Database::Cache, Database::Queue];
+
+pub(super) struct Sweep<'a> {
+    redis: &'a Redis,
+    policy: &'a Policy,
+    lease: &'a mut Lease,
+    report: &'a mut Report,
+    stop: &'a CancellationToken,
+    saved_at: Instant,
+}
+
+/// Why a pass ended before its end.
+pub(super) enum Stopped {
+    /// The process is about to end.
+    ByShutdown,
+    /// Another process has the lock.
+    LostLock,
+    Failed(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Done<T = ()> = Result<T, Stopped>;
+
+impl<'a> Sweep<'a> {
+    pub(super) fn new(
+        redis: &'a Redis,
+        policy: &'a Policy,
+        lease: &'a mut Lease,
+        report: &'a mut Report,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        Self { redis, policy, lease, report, stop, saved_at: Instant::now() }
+    }
+
+    pub(super) async fn run(mut self) -> Done {
+        for database in ORDER {
+            self.sweep(database).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self, database: Database) -> Done {
+        let mut cursor = "0".to_owned();
+        loop {
+            let begun_at = Instant::now();
+            let page = store::scan(self.redis, database, cursor, self.policy.batch).await?;
+            self.pause(begun_at).await?;
+            let ours = self.sort(database, page.keys);
+            // Redis may give more than it was asked for.
+            let mut rest = &ours[..];
+            while !rest.is_empty() {
+                let (step, later) = rest.split_at(rest.len().min(self.policy.batch));
+                self.step(database, step).await?;
+                rest = later;
+            }
+            if page.next == "0" {
+                return Ok(());
+            }
+            cursor = page.next;
+        }
+    }
+
+    /// The keys that are ours with their families; the others are noted.
+    fn sort(
+        &mut self,
+        database: Database,
+        keys: Vec<Option<String>>,
+    ) -> Vec<(&'static Family, String)> {
+        let mut ours = Vec::with_capacity(keys.len());
+        for key in keys {
+            let key = key.unwrap_or_else(|| "(a key that is no text)".to_owned());
+            match Family::of_key(database, &key) {
+                Some(family) => ours.push((family, key)),
+                None => self.report.count_unknown(database as u8, &key),
+            }
+        }
+        ours
+    }
+
+    async fn step(&mut self, database: Database, keys: &[(&'static Family, String)]) -> Done {
+        let mut by_family: BTreeMap<&str, (&'static Family, Vec<String>)> = BTreeMap::new();
+        for (family, key) in keys {
+            by_family
+                .entry(family.name)
+                .or_insert_with(|| (family, Vec::new()))
+                .1
+                .push(key.clone());
+        }
+        let families = by_family.into_values().collect();
+        let begun_at = Instant::now();
+        let (counts, old_jobs) =
+            store::judge(self.redis, database, self.policy, families, self.report.dry_run).await?;
+        for it in counts {
+            self.report.count(&it.family, database as u8, &it.what, it.n);
+        }
+        self.pause(begun_at).await?;
+        for jobs in old_jobs.chunks(AT_ONCE) {
+            self.remove(jobs).await?;
+        }
+        let collections: Vec<_> = keys.iter().filter(|it| it.0.members.is_some()).collect();
+        for chunk in collections.chunks(AT_ONCE) {
+            self.prune(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, jobs: &[OldJob]) -> Done {
+        let begun_at = Instant::now();
+        let removals = jobs
+            .iter()
+            .map(|it| store::remove_job(self.redis, self.policy, it, self.report.dry_run));
+        for (database, it) in try_join_all(removals).await?.into_iter().flatten() {
+            self.report.count(&it.family, database, &it.what, it.n);
+        }
+        self.pause(begun_at).await
+    }
+
+    /// Takes out of collections, piece by piece, what names something that is gone.
+    async fn prune(&mut self, keys: &[&(&'static Family, String)]) -> Done {
+        let mut open: Vec<_> =
+            keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
+        while !open.is_empty() {
+            let begun_at = Instant::now();
+            let how = (self.policy.batch, self.report.dry_run);
+            let pieces = open
+                .iter()
+                .map(|(family, key, cursor)| store::prune(self.redis, family, key, cursor, how));
+            let pruned = try_join_all(pieces).await?;
+            let mut later = Vec::new();
+            for ((family, key, _), it) in open.into_iter().zip(pruned) {
+                self.report.count(family.name, family.database as u8, "pruned", it.n_members);
+                self.report.count(family.name, family.database as u8, "removed", it.n_keys);
+                if it.next != "0" {
+                    later.push((family, key, it.next));
+                }
+            }
+            open = later;
+            self.pause(begun_at).await?;
+        }
+        Ok(())
+    }
+
+    /// After a step: rests as long as the pace wants it, and sees to it that this is still the only cleanup.
+    async fn pause(&mut self, begun_at: Instant) -> Done {
+        const SAVE_EVERY: Duration = Duration::from_secs(1);
+        let took = begun_at.elapsed();
+        self.report.count_step(took);
+        let rest = sleep(rest_after(took, self.policy.pace));
+        if self.stop.run_until_cancelled(rest).await.is_none() {
+            return Err(Stopped::ByShutdown);
+        }
+        if !self.lease.hold(self.redis).await? {
+            return Err(Stopped::LostLock);
+        }
+        if self.saved_at.elapsed() > SAVE_EVERY {
+            store::save(self.redis, self.report).await?;
+            self.saved_at = Instant::now();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Defects of the seed's classes that no feature's own tests have in view; docs/SEED-DEFECTS.md has all of them.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{As, TestApp, id_of, path_of, until};
+
+/// Defect 6: its client repeats what a stall has kept from being answered.
+#[tokio::test]
+async fn a_call_that_met_a_stall_is_applied_once_at_most() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let stream = format!("stream:progress:{}", id_of(&job));
+    app.redis.signal("STOP");
+    let body = json!({"progress": 10});
+    let mut report = std::pin::pin!(app.report(&job, 0, &body));
+    // The report is sent while Redis does not answer.
+    let early = tokio::time::timeout(Duration::from_millis(400), &mut report).await;
+    app.redis.signal("CONT");
+    let answer = match early {
+        Ok(answer) => answer,
+        Err(_) => report.await,
+    };
+    assert!([200, 503].contains(&answer.status), "{}", answer.text);
+    app.until_ready().await;
+    let n: i64 = app.redis.run(2, &["XLEN", &stream]).await.convert().unwrap();
+    // The first entry says that the job is queued.
+    let once = if answer.status == 200 { 2..=2 } else { 1..=2 };
+    assert!(once.contains(&n), "{n} entries after {}", answer.status);
+}
+
+/// Defect 12: its `get_job` makes strings of numbers and shows the owner's hash.
+#[tokio::test]
+async fn a_job_is_shown_with_numbers_and_without_its_owners_hash() {
+    let app = TestApp::start().await;
+    let job = app.create_job(2).await;
+    let shown = app.get(As::Alice, path_of(&job)).await.ok(200);
+    for field in ["total_files", "completed_files", "failed_files"] {
+        assert!(shown[field].is_u64(), "{field}: {shown}");
+    }
+    assert!(!shown.to_string().contains("api_key_hash"), "{shown}");
+    assert!(!shown.to_string().contains("72ee9d4355ccb9d3"), "{shown}");
+}
+
+/// Defect 26: what its tracker takes breaks its own reader for the whole job.
+#[tokio::test]
+async fn any_percent_that_stands_in_redis_can_be_read() {
+    let app = TestApp::start().await;
+    let job = app.create_job(4).await;
+    for (file, percent) in [(0, "40.5"), (1, "-5"), (2, "250"), (3, "half")] {
+        let key = format!("progress:{}:file_00{file}", id_of(&job));
+        app.redis.run(2, &["SET", &key, percent]).await;
+    }
+    let shown = app.get(As::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
+    for (_, file) in shown["files"].as_object().unwrap() {
+        assert!(file["progress"].as_u64().is_some_and(|it| it <= 100), "{shown}");
+    }
+    assert!(shown["overall_progress"].as_u64().is_some_and(|it| it <= 100), "{shown}");
+}
+
+/// Defect 28: its `get_batch_progress` scans the keys of all jobs.
+#[tokio::test]
+async fn reading_a_jobs_progress_scans_nothing() {
+    let app = TestApp::start().await;
+    let job = app.create_job(3).await;
+    app.redis.run(0, &["CONFIG", "RESETSTAT"]).await;
+    app.get(As::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
+    let stats: String = app.redis.run(0, &["INFO", "commandstats"]).await.convert().unwrap();
+    assert!(stats.contains("cmdstat_mget"), "{stats}");
+    assert!(!stats.contains("cmdstat_scan") && !stats.contains("cmdstat_keys"), "{stats}");
+}
+
+/// Defect 54: each of its subscribers leaves a connection behind.
+#[tokio::test]
+async fn watchers_that_left_leave_no_connections() {
+    let app = TestApp::start().await;
+    let job = app.create_job(1).await;
+    let n_clients = async || {
+        let list: String = app.redis.run(0, &["CLIENT", "LIST"]).await.convert().unwrap();
+        // Without the one that asks.
+        list.lines().filter(|it| !it.contains("cmd=client")).count()
+    };
+    app.follow(&job, None).await.until("task_queued").await;
+    let before = n_clients().await;
+    for _ in 0..20 {
+        app.follow(&job, None).await.until("task_queued").await;
+    }
+    until("no more connections than before", async || n_clients().await <= before).await;
+}
