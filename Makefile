@@ -11,7 +11,7 @@ profile := $(if $(filter true,$(CI)),ci,default)
 .PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis

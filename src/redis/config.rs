@@ -160,7 +160,9 @@ impl Config {
         if !(1..=64).contains(&self.pool_size) {
             bail!("pool_size is {}; it has to be between 1 and 64", self.pool_size);
         }
-        check_between("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
+        if self.durability == Durability::Wait {
+            check_between("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
+        }
         if !(1..=16).contains(&self.min_replicas) {
             bail!("min_replicas is {}; it has to be between 1 and 16", self.min_replicas);
         }

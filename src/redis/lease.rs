@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Database, Redis, Script};
 use crate::error::Result;
 
-static HOLD: Script = Script::new(include_str!("../../migrations-lua/locks/hold.lua"));
+static HOLD: Script = Script::new(include_str!("../../migrations-lua/locks/hold.lua")).repeatable();
 static LET_GO: Script = Script::new(include_str!("../../migrations-lua/locks/let_go.lua"));
 
 /// Long enough for a few slow answers, short enough that work of a dead process is soon taken up.
