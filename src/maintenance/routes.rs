@@ -23,6 +23,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Begin {
     /// Count what would be done, and do nothing.
     #[serde(default)]
