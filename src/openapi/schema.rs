@@ -45,6 +45,10 @@ fn tidy(schema: &mut Value, may_be_null: bool) {
         map.insert("examples".to_owned(), json!([example]));
     }
     bound(map);
+    // Names are strings in JSON, whatever they are in Rust.
+    if map.get("propertyNames").is_some_and(|it| it["type"] != "string") {
+        map.remove("propertyNames");
+    }
     let required = map.get("required").cloned().unwrap_or_default();
     let is_required =
         |name: &String| required.as_array().is_some_and(|it| it.iter().any(|it| it == name));
