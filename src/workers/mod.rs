@@ -11,7 +11,10 @@ mod update;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ struct Inner {
     progress: Progress,
     locks: Locks,
     heartbeats: Heartbeats,
+    /// Whether stored results could not be read when they should have been.
+    is_behind: AtomicBool,
     /// Stalled tasks that were logged.
     known_stalled: Mutex<HashSet<Uuid>>,
 }
@@ -80,6 +85,7 @@ impl Workers {
             progress,
             locks,
             heartbeats: Heartbeats::default(),
+            is_behind: AtomicBool::new(false),
             known_stalled: Mutex::default(),
         }));
         tasks.spawn("celery keeper", workers.clone().run(tasks.shutdown()));
@@ -168,6 +174,9 @@ impl Workers {
     }
 
     async fn do_what_is_due(&self) -> Result<()> {
+        if self.0.is_behind.load(Ordering::Relaxed) {
+            self.catch_up().await;
+        }
         let tick_ms = u64::try_from(self.0.celery.config().tick.as_millis()).unwrap_or(u64::MAX);
         let n_sent = self.0.celery.send_outbox(tick_ms).await?;
         if n_sent > 0 {

@@ -1,5 +1,7 @@
 //! Makes what a task's result message says progress of its job.
 
+use std::sync::atomic::Ordering;
+
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -50,24 +52,26 @@ impl Workers {
         }
     }
 
-    /// Reads the stored results of all tasks that have not ended: some may have been missed.
+    /// Reads the stored results of all tasks that have not ended: some may have been missed. What cannot be read now
+    /// is read at the next tick.
     pub(super) async fn catch_up(&self) {
+        let read = self.read_stored_results().await;
+        self.0.is_behind.store(read.is_err(), Ordering::Relaxed);
+        if let Err(error) = read {
+            debug!(%error, "could not read stored results");
+        }
+    }
+
+    async fn read_stored_results(&self) -> Result<()> {
         const MAX_TASKS: usize = 100_000;
         const AT_ONCE: usize = 200;
-        let tasks = match self.0.celery.active(0, MAX_TASKS).await {
-            Ok(tasks) => tasks,
-            Err(error) => return debug!(%error, "could not list the active tasks"),
-        };
+        let tasks = self.0.celery.active(0, MAX_TASKS).await?;
         for chunk in tasks.chunks(AT_ONCE) {
-            match self.0.celery.stored_results(chunk).await {
-                Ok(stored) => {
-                    for (task, payload) in stored {
-                        self.observe(&task.to_string(), &payload).await;
-                    }
-                }
-                Err(error) => return debug!(%error, "could not read stored results"),
+            for (task, payload) in self.0.celery.stored_results(chunk).await? {
+                self.observe(&task.to_string(), &payload).await;
             }
         }
+        Ok(())
     }
 
     async fn apply(&self, task: Uuid, of: Assignment, update: Update) -> Result<()> {
