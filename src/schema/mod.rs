@@ -102,7 +102,8 @@ impl Schema {
         const PATIENCE: Duration = Duration::from_mins(10);
         let begun_at = Instant::now();
         loop {
-            match self.apply_pending().await {
+            let applied = if self.0.redis.is_up() { self.apply_pending().await } else { Ok(false) };
+            match applied {
                 Ok(true) => break,
                 Ok(false) | Err(Error::RedisUnavailable(_)) => (),
                 Err(error) => return Err(error),
