@@ -1335,8 +1335,6 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
-            /** @description Told when the job has ended. */
-            webhook_url?: string | null;
         };
         /**
          * @example {
@@ -1386,13 +1384,8 @@ export interface components {
              * @example 60
              */
             stale_secs?: number;
-            /**
-             * @description With which it is invalidated.
-             * @example [
-             *       "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
-             *     ]
-             */
-            tags?: string[];
+            /** @description With which it is invalidated. */
+            tags?: components["schemas"]["Tag"][];
             /**
              * Format: int64
              * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
@@ -1669,6 +1662,11 @@ export interface components {
             job_id?: components["schemas"]["JobId"];
             status: string;
         };
+        /**
+         * @description What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+         * @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+         */
+        Tag: string;
         Ticket: {
             /**
              * @description The job's stream, with the ticket.
