@@ -6,7 +6,14 @@ use crate::config::Config;
 
 pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
     let max_files = json!(config.jobs.max_files);
+    let policies: Vec<_> = config.rate_limit.policies.iter().map(|it| &it.name).collect();
+    let policies = json!({"enum": policies});
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": u32::MAX});
     let limits = [
+        ("NewKeyBody", "limits", "propertyNames", policies.clone()),
+        ("NewKeyBody", "limits", "additionalProperties", limit.clone()),
+        ("LimitsBody", "limits", "propertyNames", policies),
+        ("LimitsBody", "limits", "additionalProperties", limit),
         ("NewJob", "files", "maxItems", max_files.clone()),
         ("NewFile", "size", "maximum", json!(config.jobs.max_file_size.as_u64())),
         ("NewLock", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),

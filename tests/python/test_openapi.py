@@ -34,6 +34,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             str(settings),
             I2M__AUTH__MODE="keys",
             I2M__RATE_LIMIT__ENABLED="false",
+            # It tries more wrong keys than anybody may.
+            I2M__RATE_LIMIT__FAILED_KEYS_LIMIT="1000000",
         ) as base_url,
     ):
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
