@@ -76,7 +76,7 @@ test("operations are found by words and by keyboard", async (t) => {
   assert.equal(await page.getByRole("status").innerText(), "2 operations");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
-  assert.equal(await page.evaluate(() => document.activeElement.closest("details")?.open), true);
+  await page.waitForFunction(() => document.activeElement.closest("details")?.open);
   assert.ok(new URL(page.url()).hash.startsWith("#progress_"));
   assert.deepEqual(faults, []);
 });
