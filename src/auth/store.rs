@@ -4,7 +4,7 @@
 //! * `i2m:{keys}:version`: when they were last changed, so that nobody reads what has not changed.
 //! * `i2m:{keys}:used`: hash of a key's id → when it was last used, in Unix seconds.
 //!
-//! All three would expire after [`KEPT_SECS`]; [`super::watch`] renews them while any service runs.
+//! All three would expire after [`KEPT_SECS`]; [`mod@super::watch`] renews them while any service runs.
 
 use std::collections::HashMap;
 
