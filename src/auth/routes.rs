@@ -1,5 +1,7 @@
 //! `/api/v1/admin/keys`: make, show, limit and revoke keys.
 
+use std::{collections::BTreeMap, num::NonZeroU32};
+
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
@@ -7,14 +9,14 @@ use axum::{
 };
 use chrono::{DateTime, SecondsFormat};
 use secrecy::ExposeSecret as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Admin, ApiKeys, Limits, Role, keys::Order, store::StoredKey};
 use crate::{
     error::Error,
-    http::{Json, Path, Problem},
+    http::{Json, Path, Problem, whole},
     ids::KeyId,
     state::AppState,
 };
@@ -28,11 +30,12 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 #[schema(example = json!({"name": "upload-api", "roles": ["client"], "limits": {"key": 60000}}))]
 struct NewKeyBody {
     /// Who gets it; two keys may have one name, so that they can be rotated.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     name: String,
     roles: Vec<Role>,
     /// Other limits than those of the policies, by their names.
-    #[serde(default)]
-    #[schema(value_type = std::collections::BTreeMap<String, u32>)]
+    #[serde(default, deserialize_with = "whole_limits")]
+    #[schema(value_type = BTreeMap<String, u32>)]
     limits: Limits,
 }
 
@@ -59,7 +62,7 @@ struct KeyBody {
     id: Option<KeyId>,
     name: String,
     roles: Vec<Role>,
-    #[schema(value_type = std::collections::BTreeMap<String, u32>, example = json!({"key": 60000}))]
+    #[schema(value_type = BTreeMap<String, u32>, example = json!({"key": 60000}))]
     limits: Limits,
     /// `stored` or `configured`.
     #[schema(example = "stored")]
@@ -132,11 +135,27 @@ async fn list(State(keys): State<ApiKeys>, _: Admin) -> Result<Json<KeysBody>, P
     Ok(Json(KeysBody { keys: configured.chain(stored.into_iter().map(KeyBody::from)).collect() }))
 }
 
+/// Limits, each a whole number of at least 1.
+fn whole_limits<'de, D: Deserializer<'de>>(json: D) -> Result<Limits, D::Error> {
+    #[derive(Deserialize)]
+    struct Whole(#[serde(deserialize_with = "whole")] u32);
+
+    let given = BTreeMap::<String, Whole>::deserialize(json)?;
+    let limits = given.into_iter().map(|(policy, Whole(limit))| {
+        let limit = NonZeroU32::new(limit).ok_or_else(|| {
+            D::Error::custom(format_args!("{policy}: a limit is a whole number of at least 1"))
+        })?;
+        Ok((policy, limit))
+    });
+    limits.collect()
+}
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LimitsBody {
     /// By policy; what is left out has the policy's.
-    #[schema(value_type = std::collections::BTreeMap<String, u32>, example = json!({"key": 60000}))]
+    #[serde(deserialize_with = "whole_limits")]
+    #[schema(value_type = BTreeMap<String, u32>, example = json!({"key": 60000}))]
     limits: Limits,
 }
 
@@ -144,7 +163,7 @@ struct LimitsBody {
 struct LimitedBody {
     #[schema(value_type = String, example = "i2m_Ab12Cd34")]
     id: KeyId,
-    #[schema(value_type = std::collections::BTreeMap<String, u32>, example = json!({"key": 60000}))]
+    #[schema(value_type = BTreeMap<String, u32>, example = json!({"key": 60000}))]
     limits: Limits,
 }
 

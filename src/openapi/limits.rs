@@ -1,19 +1,27 @@
 //! Limits that the settings make, in the schemas of what they limit.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
 pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
     let max_files = json!(config.jobs.max_files);
-    let policies: Vec<_> = config.rate_limit.policies.iter().map(|it| &it.name).collect();
-    let policies = json!({"enum": policies});
-    let limit = json!({"type": "integer", "minimum": 1, "maximum": u32::MAX});
+    let least = config.rate_limit.least_limits(config.jobs.max_files);
+    let of_key = json!(
+        least
+            .map(|(policy, least)| {
+                (policy, json!({"type": "integer", "minimum": least, "maximum": u32::MAX}))
+            })
+            .collect::<BTreeMap<_, _>>()
+    );
     let limits = [
-        ("NewKeyBody", "limits", "propertyNames", policies.clone()),
-        ("NewKeyBody", "limits", "additionalProperties", limit.clone()),
-        ("LimitsBody", "limits", "propertyNames", policies),
-        ("LimitsBody", "limits", "additionalProperties", limit),
+        ("NewKeyBody", "roles", "minItems", json!(1)),
+        ("NewKeyBody", "limits", "properties", of_key.clone()),
+        ("NewKeyBody", "limits", "additionalProperties", json!(false)),
+        ("LimitsBody", "limits", "properties", of_key),
+        ("LimitsBody", "limits", "additionalProperties", json!(false)),
         ("NewJob", "files", "maxItems", max_files.clone()),
         ("NewFile", "size", "maximum", json!(config.jobs.max_file_size.as_u64())),
         ("NewLock", "ttl_secs", "maximum", json!(config.locks.max_ttl.as_secs())),

@@ -171,6 +171,13 @@ impl Config {
         limits.iter().try_for_each(|(policy, limit)| self.check_limit(policy, *limit, max_files))
     }
 
+    /// The policies that count keys, and the least limit that each may have.
+    pub(crate) fn least_limits(&self, max_files: usize) -> impl Iterator<Item = (&str, usize)> {
+        self.policies.iter().filter(|it| it.scope.is_of_keys()).map(move |it| {
+            (it.name.as_str(), if it.cost == super::Cost::File { max_files } else { 1 })
+        })
+    }
+
     fn check_limit(&self, policy: &str, limit: NonZeroU32, max_files: usize) -> Result<()> {
         let Some(policy) = self.policies.iter().find(|it| it.name == policy) else {
             bail!("there is no policy {policy:?}");

@@ -1227,7 +1227,9 @@ export interface components {
              *     }
              */
             limits: {
-                [key: string]: number;
+                create_job?: number;
+                files?: number;
+                key?: number;
             };
         };
         /**
@@ -1350,7 +1352,9 @@ export interface components {
         NewKeyBody: {
             /** @description Other limits than those of the policies, by their names. */
             limits?: {
-                [key: string]: number;
+                create_job?: number;
+                files?: number;
+                key?: number;
             };
             /** @description Who gets it; two keys may have one name, so that they can be rotated. */
             name: string;
