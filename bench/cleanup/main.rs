@@ -69,7 +69,7 @@ async fn run(args: Args) -> Result<()> {
     let report = report?;
     println!("took {:.1} s, {} steps", begun_at.elapsed().as_secs_f64(), report["steps"]);
     println!(
-        "Redis worked {} ms, the longest step {} ms",
+        "steps waited {} ms for Redis, the longest step {} ms",
         report["work_ms"], report["longest_step_ms"]
     );
     println!("{} commands of all took Redis longer than 3 ms", fill::n_slow_commands(&socket)?);
