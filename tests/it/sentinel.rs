@@ -184,7 +184,7 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
 async fn a_sentinel_that_hangs_delays_nothing() {
     let mut setup = SentinelSetup::start().await;
     setup.sentinels[0].signal("STOP");
-    let app = setup.serve(&[]).await;
+    let app = setup.serve(&[("redis.durability", "wait")]).await;
     let job = app.create_job(1).await;
     setup.sentinels[0].signal("CONT");
     setup.sentinels[0].kill();
