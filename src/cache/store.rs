@@ -17,7 +17,7 @@ use super::Terms;
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    redis::{self, CACHED, CacheKey, Database, Partition, Place, Redis, Script, tag_keys},
+    redis::{CACHED, CacheKey, Database, Partition, Place, Redis, Script, tag_keys},
 };
 
 static OPEN: Script = Script::about_cache(include_str!("../../migrations-lua/cache/open.lua"));
@@ -238,11 +238,6 @@ pub(super) async fn remove_matching(
 
 fn place<'a>(redis: &'a Redis, key: &CacheKey) -> Place<'a> {
     redis.at(Database::Cache, key.partition())
-}
-
-/// Where it is said that nobody computes the value any more.
-pub(super) fn ready_channel(redis: &Redis, key: &CacheKey) -> String {
-    redis::ready_channel(&place(redis, key).key(key.as_str()))
 }
 
 fn keys(key: &CacheKey) -> Vec<Key> {

@@ -114,10 +114,9 @@ pub(super) async fn remove_job(
     let answer: Value = REMOVE_JOB.run_on_job(redis, job.id, policy.lifetimes.jobs, args).await?;
     let counts: Vec<String> =
         answer.into_array().into_iter().nth(1).map_or(Ok(Vec::new()), Value::convert)?;
-    let numbered = redis.layout().is_numbered();
     let counted = counts.chunks_exact(4).map(|it| {
         let n = it[3].parse().unwrap_or(0);
-        let database = if numbered { it[1].parse().unwrap_or(0) } else { 0 };
+        let database = it[1].parse().unwrap_or(0);
         (database, Count { family: it[0].clone(), what: it[2].clone(), n })
     });
     Ok(counted.collect())

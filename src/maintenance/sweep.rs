@@ -122,7 +122,6 @@ impl<'a> Sweep<'a> {
     }
 
     async fn step(&mut self, place: Place<'_>, keys: &[Named]) -> Done {
-        let number = self.redis.number(place.database());
         let mut by_family: BTreeMap<&str, (&'static Family, Vec<String>)> = BTreeMap::new();
         for (family, key) in keys {
             by_family
@@ -131,11 +130,14 @@ impl<'a> Sweep<'a> {
                 .1
                 .push(key.clone());
         }
+        let databases: BTreeMap<_, _> =
+            by_family.iter().map(|(name, it)| (*name, it.0.database as u8)).collect();
         let families = by_family.into_values().collect();
         let begun_at = Instant::now();
         let (counts, old_jobs) =
             store::judge(self.redis, place, self.policy, families, self.report.dry_run).await?;
         for it in counts {
+            let number = databases.get(it.family.as_str()).copied().unwrap_or(0);
             self.report.count(&it.family, number, &it.what, it.n);
         }
         self.pause(begun_at).await?;
@@ -169,7 +171,6 @@ impl<'a> Sweep<'a> {
 
     /// Takes out of collections, piece by piece, what names something that is gone.
     async fn prune(&mut self, place: Place<'_>, keys: &[&Named]) -> Done {
-        let number = self.redis.number(place.database());
         let mut open: Vec<_> =
             keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
         while !open.is_empty() {
@@ -181,8 +182,8 @@ impl<'a> Sweep<'a> {
             let pruned = try_join_all(pieces).await?;
             let mut later = Vec::new();
             for ((family, key, _), it) in open.into_iter().zip(pruned) {
-                self.report.count(family.name, number, "pruned", it.n_members);
-                self.report.count(family.name, number, "removed", it.n_keys);
+                self.report.count(family.name, family.database as u8, "pruned", it.n_members);
+                self.report.count(family.name, family.database as u8, "removed", it.n_keys);
                 if it.next != "0" {
                     later.push((family, key, it.next));
                 }

@@ -40,6 +40,11 @@ impl CacheKey {
         &self.0
     }
 
+    /// Where it is said that nobody computes the value any more.
+    pub(crate) fn ready_channel(&self) -> String {
+        format!("{}:ready", self.0)
+    }
+
     pub(crate) fn partition(&self) -> Partition {
         Partition::of_name(&self.0)
     }
@@ -176,11 +181,6 @@ pub(crate) fn lock_record_key(resource: &Resource) -> String {
 /// Where the service says that it released a lock.
 pub(crate) fn lock_released_channel(resource: &Resource) -> String {
     format!("lock:{resource}:released")
-}
-
-/// Where it is said that nobody computes the value with this key any more.
-pub(crate) fn ready_channel(key: &Key) -> String {
-    format!("{}:ready", key.as_str_lossy())
 }
 
 /// Keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock: heard when any program releases it.

@@ -40,7 +40,7 @@ pub(crate) use self::{
         SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key,
         job_events_channel, job_key, job_tasks_key, lock_changes_channel, lock_key,
         lock_record_key, lock_released_channel, metric_batch_key, metric_keys, progress_channel,
-        rate_limit_key, ready_channel, result_key, stream_changes_channel, stream_key, tag_keys,
+        rate_limit_key, result_key, stream_changes_channel, stream_key, tag_keys,
         ticket_secret_key, user_jobs_keys,
     },
     lease::Lease,
@@ -298,11 +298,6 @@ impl Redis {
                 shards.map(|(partition, name)| (self.at(database, partition), name)).collect()
             }
         }
-    }
-
-    /// The number of the database on its server.
-    pub(crate) fn number(&self, database: Database) -> u8 {
-        if self.0.layout.is_numbered() { database as u8 } else { 0 }
     }
 
     /// The database of Celery's broker, and where it is; `None` in a cluster, which can be none.

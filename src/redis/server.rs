@@ -170,6 +170,14 @@ impl Server {
         Self { metrics, name: measured.name, ..self.clone() }
     }
 
+    /// Since when no connection has been up; nothing, if one is.
+    pub(super) fn down_since(&self) -> Option<Instant> {
+        if self.is_up() {
+            return None;
+        }
+        self.pool.iter().map(|it| it.last_up()).max()
+    }
+
     /// A call was given up before there was a connection.
     pub(super) fn count_as_not_connected(&self, began: std::time::Instant) {
         self.metrics.end(began, CallOutcome::NotConnected);

@@ -51,14 +51,13 @@ pub(super) struct Batch {
 pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Batch> {
     let mut all = Batch { now_secs: 0, n_waiting: 0, claimed: Vec::new() };
     let places: Vec<Place<'_>> = redis.places(Database::Jobs).collect();
-    for some in places.chunks(AT_ONCE) {
-        // Those of one round share what is left, so that none of them takes more than there is room for.
+    let mut rest = places.as_slice();
+    while !rest.is_empty() && all.claimed.len() < n {
+        // Those of one round share what is left, so that they do not take more than there is room for.
         let left = n - all.claimed.len();
-        if left == 0 {
-            break;
-        }
-        let share = left.div_ceil(some.len());
-        let claims = some.iter().take(left).map(|place| claim_at(*place, share, lease));
+        let (some, others) = rest.split_at(rest.len().min(AT_ONCE).min(left));
+        rest = others;
+        let claims = some.iter().map(|place| claim_at(*place, left / some.len(), lease));
         for batch in try_join_all(claims).await? {
             all.now_secs = all.now_secs.max(batch.now_secs);
             all.n_waiting += batch.n_waiting;
