@@ -105,10 +105,10 @@ impl App {
         let locks = Self::locks(config, redis, tasks);
         let workers = celery
             .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
-        let schema = Schema::new(redis.clone(), retention, config.maintenance.pace);
+        let schema = Schema::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
         schema.start(tasks);
         let maintenance = Maintenance::new(
-            redis.clone(),
+            (redis.clone(), locks.clone()),
             &config.maintenance,
             Lifetimes {
                 jobs: retention,

@@ -150,14 +150,19 @@ impl Tickets {
         let made: Option<String> = self
             .0
             .redis
-            .call(Database::Jobs, |client| async move {
-                use fred::types::{Expiration, SetOptions};
+            .read(Database::Jobs, |client| {
+                let fresh = fresh.clone();
+                async move {
+                    use fred::types::{Expiration, SetOptions};
 
-                let key = ticket_secret_key();
-                let expires = Some(Expiration::EX(RENEWED_SECS));
-                client.set::<(), _, _>(key, fresh, expires, Some(SetOptions::NX), false).await?;
-                client.expire::<(), _>(key, RENEWED_SECS, None).await?;
-                client.get(key).await
+                    let key = ticket_secret_key();
+                    let expires = Some(Expiration::EX(RENEWED_SECS));
+                    client
+                        .set::<(), _, _>(key, fresh, expires, Some(SetOptions::NX), false)
+                        .await?;
+                    client.expire::<(), _>(key, RENEWED_SECS, None).await?;
+                    client.get(key).await
+                }
             })
             .await?;
         made.map(Secret::from).ok_or_else(no_secret)

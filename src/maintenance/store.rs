@@ -9,19 +9,22 @@ use fred::{
 use uuid::Uuid;
 
 use super::{
-    Policy,
+    Policy, lock,
     report::{Report, State},
 };
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{CLEANUP_LOCK, CLEANUP_REPORT, Database, Family, Redis, Script},
+    redis::{CLEANUP_REPORT, Database, Family, Redis, Script, lock_key},
 };
 
-static JUDGE: Script = Script::new(include_str!("../../migrations-lua/maintenance/judge.lua"));
-static PRUNE: Script = Script::new(include_str!("../../migrations-lua/maintenance/prune.lua"));
+// What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
+static JUDGE: Script =
+    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).repeatable();
+static PRUNE: Script =
+    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).repeatable();
 static REMOVE_JOB: Script =
-    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua"));
+    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua")).repeatable();
 
 /// A part of a database's keys. A key that is no text is `None`.
 pub(super) struct Page {
@@ -35,10 +38,13 @@ pub(super) async fn scan(
     cursor: String,
     count: usize,
 ) -> Result<Page> {
-    let command = CustomCommand::new_static("SCAN", None, false);
     let args = vec![cursor, "COUNT".to_owned(), count.to_string()];
-    let answer: Value =
-        redis.call(database, |client| async move { client.custom(command, args).await }).await?;
+    let answer: Value = redis
+        .read(database, |client| {
+            let (command, args) = (CustomCommand::new_static("SCAN", None, false), args.clone());
+            async move { client.custom(command, args).await }
+        })
+        .await?;
     let mut parts = answer.into_array().into_iter();
     let next = parts.next().and_then(|it| it.as_string());
     let keys = parts.next().unwrap_or(Value::Null).into_array();
@@ -159,8 +165,9 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
     const MONTH_SECS: i64 = 30 * 24 * 3600;
     let json = serde_json::to_string(report).map_err(|error| corrupt(&error.to_string()))?;
     redis
-        .call(Database::Jobs, |client| async move {
-            client.set(CLEANUP_REPORT, json, Some(Expiration::EX(MONTH_SECS)), None, false).await
+        .read(Database::Jobs, |client| {
+            let (json, expires) = (json.clone(), Some(Expiration::EX(MONTH_SECS)));
+            async move { client.set(CLEANUP_REPORT, json, expires, None, false).await }
         })
         .await
 }
@@ -168,8 +175,8 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
 /// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
     let found: Vec<Option<String>> = redis
-        .call(Database::Jobs, |client| async move {
-            client.mget(vec![CLEANUP_REPORT, CLEANUP_LOCK]).await
+        .read(Database::Jobs, |client| async move {
+            client.mget(vec![CLEANUP_REPORT.to_owned(), lock_key(&lock())]).await
         })
         .await?;
     let text = |place: usize| found.get(place).and_then(Option::as_deref);

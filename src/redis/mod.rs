@@ -10,7 +10,6 @@ mod embedded;
 mod eviction;
 mod family;
 mod keys;
-mod lease;
 mod replicas;
 mod script;
 mod sentinel;
@@ -30,14 +29,13 @@ pub(crate) use self::{
     config::{Config, Durability, EmbeddedConfig, Mode},
     family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT,
-        CacheKey, HEALTH_PROBE, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK, SCHEMA_TTL_SECS,
-        TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key,
-        job_tasks_key, lock_changes_channel, lock_key, lock_record_key, lock_released_channel,
-        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
-        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_REPORT, CacheKey,
+        HEALTH_PROBE, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
+        WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
+        metric_keys, progress_channel, rate_limit_key, result_key, stream_changes_channel,
+        stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
-    lease::Lease,
     replicas::ReplicaReport,
     script::{Retention, Script, Target},
     server::{Measured, Server},
@@ -257,7 +255,8 @@ impl Redis {
         self.database(database).call(call).await
     }
 
-    /// Runs `call`, which only reads, on a connection to `database`; see [`Server::read`].
+    /// Runs `call`, which only reads or comes to the same when it is done twice, on a connection to `database`; see
+    /// [`Server::read`].
     pub(crate) async fn read<T, F>(
         &self,
         database: Database,

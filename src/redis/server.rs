@@ -112,7 +112,8 @@ impl Server {
         self.attempt(&slot, async move { Ok(answer.await?) }).await.map_err(Failure::into_error)
     }
 
-    /// Runs `call`, which only reads, and again where a failover takes its answer.
+    /// Runs `call`, which only reads or else comes to the same when it is done twice, and again where a failover takes
+    /// its answer.
     ///
     /// # Errors
     ///

@@ -11,10 +11,11 @@ use fred::{
     types::{Key, Value},
 };
 
-use super::Migration;
+use super::{LOCK_TTL, Migration};
 use crate::{
     error::Result,
-    redis::{Database, Lease, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS},
+    locks::Held,
+    redis::{Database, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
 };
 
 /// What is known of a file.
@@ -54,14 +55,14 @@ impl fmt::Display for State {
 
 pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
     let stored: BTreeMap<String, String> =
-        redis.call(Database::Jobs, |client| async move { client.hgetall(SCHEMA).await }).await?;
+        redis.read(Database::Jobs, |client| async move { client.hgetall(SCHEMA).await }).await?;
     Ok(stored.into_iter().filter_map(|(name, it)| Some((name, Done::parse(&it)?))).collect())
 }
 
 pub(super) async fn renew(redis: &Redis) -> Result<()> {
     let secs = i64::try_from(SCHEMA_TTL_SECS).unwrap_or(i64::MAX);
     redis
-        .call(Database::Jobs, |client| async move { client.expire(SCHEMA, secs, None).await })
+        .read(Database::Jobs, |client| async move { client.expire(SCHEMA, secs, None).await })
         .await
 }
 
@@ -79,12 +80,12 @@ pub(super) enum Piece {
 pub(super) async fn apply_piece(
     redis: &Redis,
     migration: &Migration,
-    lease: &Lease,
+    held: &Held,
     (size, retention): (usize, Retention),
 ) -> Result<Piece> {
     let args = vec![
-        Value::from(lease.token().to_string()),
-        Value::from(Lease::ttl_ms()),
+        Value::from(held.token.to_string()),
+        Value::from(LOCK_TTL.as_millis().to_string()),
         Value::from(migration.name),
         Value::from(migration.checksum().as_str()),
         Value::from(size.to_string()),
@@ -92,7 +93,7 @@ pub(super) async fn apply_piece(
         Value::try_from(SCHEMA_TTL_SECS)?,
         Value::from_static_str("numbered"),
     ];
-    let keys = vec![Key::from_static_str(lease.key()), Key::from_static_str(SCHEMA)];
+    let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(SCHEMA)];
     let answer: Vec<String> =
         migration.script.run(redis.database(Database::Jobs), keys, args).await?;
     Ok(match answer.first().map(String::as_str) {

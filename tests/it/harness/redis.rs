@@ -150,10 +150,10 @@ impl TestRedis {
         answer
     }
 
-    /// The keys of a database, sorted, without the one that every start writes.
+    /// The keys of a database, sorted, without those that every first start writes.
     pub(crate) async fn keys(&self, database: u8) -> Vec<String> {
         let mut keys: Vec<String> = self.run(database, &["KEYS", "*"]).await.convert().unwrap();
-        keys.retain(|it| it != "i2m:schema");
+        keys.retain(|it| it != "i2m:schema" && it != "i2m:lock:i2m:schema");
         keys.sort();
         keys
     }
