@@ -18,15 +18,18 @@ use crate::{
     redis::{CACHED, CacheKey, Database, Redis, Script, tag_keys},
 };
 
-static OPEN: Script = Script::about_cache(include_str!("../../migrations-lua/cache/open.lua"));
-static PUT: Script = Script::about_cache(include_str!("../../migrations-lua/cache/put.lua"));
+static OPEN: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/open.lua")).repeatable();
+static PUT: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/put.lua")).repeatable();
 static ABANDON: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua"));
-static DROP: Script = Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua")).repeatable();
+static DROP: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua")).repeatable();
 static DISCARD: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua")).repeatable();
 static INVALIDATE_TAG: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).repeatable();
 
 /// The longest that hits may keep a value fresh.
 const LONGEST_SLIDE: Duration = Duration::from_hours(24);
@@ -200,7 +203,6 @@ pub(super) async fn scan(
     pattern: &str,
     about: u32,
 ) -> Result<(u64, Vec<Key>)> {
-    let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
     let args = vec![
         cursor.to_string(),
         "MATCH".to_owned(),
@@ -208,7 +210,13 @@ pub(super) async fn scan(
         "COUNT".to_owned(),
         about.to_string(),
     ];
-    redis.call(Database::Cache, |client| async move { client.custom(scan, args).await }).await
+    redis
+        .read(Database::Cache, |client| {
+            let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
+            let args = args.clone();
+            async move { client.custom(scan, args).await }
+        })
+        .await
 }
 
 fn keys(key: &CacheKey) -> Vec<Key> {
