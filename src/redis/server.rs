@@ -246,7 +246,9 @@ impl From<fred::error::Error> for Failure {
         // What a server says instead of doing anything, a script at its first write; and fred, without a connection.
         const REFUSED: [&str; 5] =
             ["LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "Failed to route command"];
-        const LOST: [&str; 2] = ["Too many failed write attempts", "Missing expected connection"];
+        // And what of fred's or, where somebody waited for replicas, of a primary that becomes one, says nothing of it.
+        const LOST: [&str; 3] =
+            ["Too many failed write attempts", "Missing expected connection", "UNBLOCKED"];
         if error.details().starts_with("READONLY") {
             return Self::ReadOnly(error.into());
         }
