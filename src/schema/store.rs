@@ -1,6 +1,6 @@
 //! What was done to the stored data, in Redis: one function, one round trip.
 //!
-//! * `i2m:schema`: hash of a file's name to `applied checksum when` or `running checksum cursor`. It must outlive all
+//! * `i2m:schema`: hash of a file's name to `applied checksum when` or `running checksum cursor run-id`. It must outlive all
 //!   data that it is about; its TTL is a year, renewed by every start and every cleanup.
 
 use std::{collections::BTreeMap, fmt};
@@ -37,7 +37,11 @@ impl Done {
             "applied" => {
                 State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
             }
-            _ => State::Running { cursor: last.to_owned() },
+            _ => {
+                // Behind it stands which server gave it.
+                let cursor = last.split_once(' ').map_or(last, |it| it.0);
+                State::Running { cursor: cursor.to_owned() }
+            }
         };
         Some(Self { state, checksum: checksum.to_owned() })
     }
