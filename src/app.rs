@@ -74,6 +74,8 @@ impl App {
         let server = Server::bind(&config.server, proxies)?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
+        let refused = redis.metrics().refused_connections.clone();
+        let server = server.on_refusal(move || _ = refused.inc());
         let state = Self::build(&config, &redis, &tasks)?;
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");

@@ -151,7 +151,12 @@ impl Maintenance {
 
     /// The last cleanup of any process, or the one that is running.
     async fn last(&self) -> Result<Option<Report>> {
-        store::load(&self.0.redis).await
+        let last = store::load(&self.0.redis).await?;
+        // Not only its own: every process shows when any last finished one.
+        if let Some(it) = &last {
+            self.note_finish(it);
+        }
+        Ok(last)
     }
 
     /// Cleans up under the lock, and tells when it has begun.
@@ -184,8 +189,38 @@ impl Maintenance {
             // read as interrupted.
             report.end(State::Interrupted, Some(why.to_owned()), Utc::now());
         }
-        log(&report);
+        self.note(&report);
         Ok(report)
+    }
+
+    /// The one place that knows how cleanups of this process end.
+    fn note(&self, report: &Report) {
+        let totals = report.totals;
+        info!(
+            state = ?report.state, error = report.error, dry_run = report.dry_run, scanned = totals.scanned,
+            adopted = totals.adopted, removed = totals.removed, pruned = totals.pruned,
+            longest_step_ms = report.longest_step_ms, "cleaned up"
+        );
+        if report.dry_run {
+            return;
+        }
+        let metrics = &self.0.redis.metrics().cleanup;
+        match report.state {
+            State::Finished => metrics.finished.inc(),
+            State::Running | State::Interrupted => metrics.interrupted.inc(),
+            State::Failed => metrics.failed.inc(),
+        };
+        metrics.adopted.inc_by(totals.adopted);
+        metrics.removed.inc_by(totals.removed);
+        metrics.pruned.inc_by(totals.pruned);
+        self.note_finish(report);
+    }
+
+    fn note_finish(&self, report: &Report) {
+        if let (State::Finished, false, Some(at)) = (report.state, report.dry_run, report.ended_at)
+        {
+            self.0.redis.metrics().cleanup.last_finished.set(at.timestamp());
+        }
     }
 
     async fn begin(&self, held: Held, dry_run: bool) -> Result<Report> {
@@ -218,13 +253,4 @@ impl Maintenance {
 /// Whoever holds it cleans up.
 fn lock() -> Resource {
     Resource::internal("cleanup")
-}
-
-fn log(report: &Report) {
-    let totals = report.totals;
-    info!(
-        state = ?report.state, error = report.error, dry_run = report.dry_run, scanned = totals.scanned,
-        adopted = totals.adopted, removed = totals.removed, pruned = totals.pruned,
-        longest_step_ms = report.longest_step_ms, "cleaned up"
-    );
 }

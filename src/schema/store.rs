@@ -33,15 +33,12 @@ impl Done {
     fn parse(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ')?;
         let (checksum, last) = rest.split_once(' ')?;
-        let state = match word {
-            "applied" => {
-                State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
-            }
-            _ => {
-                // Behind it stands which server gave it.
-                let cursor = last.split_once(' ').map_or(last, |it| it.0);
-                State::Running { cursor: cursor.to_owned() }
-            }
+        let state = if word == "applied" {
+            State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
+        } else {
+            // Behind it stands which server gave it.
+            let cursor = last.split_once(' ').map_or(last, |it| it.0);
+            State::Running { cursor: cursor.to_owned() }
         };
         Some(Self { state, checksum: checksum.to_owned() })
     }

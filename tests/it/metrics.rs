@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::Path};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, As, TestApp, path_of, until};
+use crate::{
+    cleanup::{PATH, clean},
+    harness::{Answer, As, TestApp, TestRedis, config, path_of, until},
+};
 
 /// The page as Prometheus reads it.
 async fn page(app: &TestApp) -> String {
@@ -176,6 +179,31 @@ async fn locks_and_the_cache_are_counted() {
     assert_eq!(more("i2m_lock_wait_seconds_count", &[]), 2);
     assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"miss\""]), 1);
     assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"hit\""]), 2);
+}
+
+#[tokio::test]
+async fn cleanups_are_counted_and_every_process_knows_the_last() {
+    const LAST: &str = "i2m_cleanup_last_finished_timestamp_seconds";
+    let app = TestApp::start().await;
+    clean(&app, "?dry_run=true").await;
+    let changes = |page: &str| sum(page, "i2m_cleanup_changes_total", &["what=\"adopted\""]);
+    let before = page(&app).await;
+    assert_eq!((sum(&before, "i2m_cleanups_total", &[]), sum(&before, LAST, &[])), (0, 0));
+    app.redis.run(1, &["SET", "lock:job:x", "token"]).await;
+    clean(&app, "").await;
+    let after = page(&app).await;
+    assert_eq!(sum(&after, "i2m_cleanups_total", &["outcome=\"finished\""]), 1);
+    assert_eq!(sum(&after, "i2m_cleanups_total", &[]), 1);
+    assert_eq!(changes(&after), 1);
+    let at = sum(&after, LAST, &[]);
+    assert!(at > 0);
+
+    let settings = config(&app.redis, &[]);
+    let other = TestApp::start_on(TestRedis::prepare(&[]), settings).await;
+    other.until_ready().await;
+    other.get(As::Admin, PATH).await.ok(200);
+    assert_eq!(sum(&page(&other).await, LAST, &[]), at);
+    other.stop().await.unwrap();
 }
 
 #[tokio::test]
