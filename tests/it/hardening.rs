@@ -198,7 +198,8 @@ async fn a_full_house_answers_at_once() {
         true
     })
     .await;
-    let refused = page.lines().find_map(|it| it.strip_prefix("i2m_http_connections_refused_total "));
+    let refused =
+        page.lines().find_map(|it| it.strip_prefix("i2m_http_connections_refused_total "));
     assert!(refused.unwrap().parse::<u64>().unwrap() >= 1, "{refused:?}");
 }
 

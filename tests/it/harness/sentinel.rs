@@ -189,7 +189,7 @@ impl SentinelSetup {
         redis_cli(port, &self.topology.cli, command).await
     }
 
-    async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+    pub(crate) async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
         redis_cli(port, &self.topology.sentinel_cli, command).await
     }
 
