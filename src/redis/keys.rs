@@ -70,12 +70,8 @@ pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
     [format!("metric:{name}:count"), format!("metric:{name}:value")]
 }
 
-/// Who cleans up for all processes, in the jobs database.
-pub(crate) const CLEANUP_LOCK: &str = "lock:i2m:cleanup";
 /// The last cleanup's report, in the jobs database.
 pub(crate) const CLEANUP_REPORT: &str = "i2m:cleanup";
-/// Who changes stored data for all processes, in the jobs database.
-pub(crate) const SCHEMA_LOCK: &str = "lock:i2m:schema";
 /// Which changes of stored data were made, in the jobs database.
 pub(crate) const SCHEMA: &str = "i2m:schema";
 /// Renewed by every start and every cleanup; it must outlive the data that it is about.

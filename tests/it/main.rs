@@ -41,6 +41,8 @@ mod replicas;
 mod schema;
 mod seed_defects;
 mod sentinel;
+mod sentinel_answers;
+mod sentinel_features;
 mod shutdown;
 mod stream;
 mod stream_cuts;
