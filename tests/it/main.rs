@@ -17,6 +17,7 @@ mod cli;
 mod config;
 mod connection;
 mod counters;
+mod documents;
 mod edges;
 mod embedded;
 mod hardening;
