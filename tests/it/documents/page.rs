@@ -99,7 +99,7 @@ pub(super) struct Command {
     pub(super) answer: String,
 }
 
-/// The commands of a `console` block; one goes on in the next line after a backslash, or in an open quote.
+/// The commands of a `console` block; one goes on in the next line after a backslash.
 pub(super) fn commands(block: &Block) -> Vec<Command> {
     let mut found: Vec<Command> = Vec::new();
     for line in block.text.lines() {
@@ -108,7 +108,7 @@ pub(super) fn commands(block: &Block) -> Vec<Command> {
             continue;
         }
         let last = found.last_mut().unwrap_or_else(|| panic!("{} begins without a $", block.place));
-        if last.answer.is_empty() && (last.command.ends_with('\\') || line.starts_with("  ")) {
+        if last.answer.is_empty() && last.command.ends_with('\\') {
             last.command.push('\n');
             last.command.push_str(line);
         } else {
