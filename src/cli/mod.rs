@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, auth::command as keys, demo, offline, telemetry, traces::Traces};
+use crate::{App, Config, auth::command as keys, config, demo, offline, telemetry, traces::Traces};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -69,6 +69,8 @@ enum Command {
     Keys(keys::Arguments),
     /// Check the settings and print those in force, secrets masked.
     CheckConfig,
+    /// Print every setting with its default and what it does, as Markdown.
+    ConfigReference,
     /// List what the service answers to: method, path, the roles that may call, and what it does.
     Routes {
         /// Print the OpenAPI document in place of the list.
@@ -101,8 +103,12 @@ impl Cli {
     }
 
     fn try_run(self) -> Result<()> {
-        if let Some(Command::Completions { shell }) = self.command {
-            return routes::print_completions(shell);
+        match self.command {
+            Some(Command::Completions { shell }) => return routes::print_completions(shell),
+            Some(Command::ConfigReference) => {
+                return Ok(std::io::stdout().write_all(config::reference()?.as_bytes())?);
+            }
+            _ => (),
         }
         let config =
             Config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::BadConfig)?;
@@ -123,7 +129,7 @@ impl Cli {
             Command::Routes { openapi } => routes::print(&config, openapi),
             Command::Cleanup { dry_run } => runtime.block_on(offline::cleanup(&config, dry_run)),
             Command::Migrate { status } => runtime.block_on(offline::migrate(&config, status)),
-            Command::CheckConfig | Command::Completions { .. } => Ok(()),
+            Command::CheckConfig | Command::ConfigReference | Command::Completions { .. } => Ok(()),
         }
     }
 }
