@@ -34,6 +34,7 @@ mod openapi;
 mod outage;
 mod property;
 mod python;
+mod queries;
 mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
