@@ -1,5 +1,6 @@
 //! Every example in a document runs, against the real service; CONTRIBUTING.md says how to write one.
 
+mod links;
 mod page;
 
 use std::{
