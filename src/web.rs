@@ -18,10 +18,12 @@ pub(crate) const CUBE: &[u8] = include_bytes!("../web/cube.glb");
 pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
 
 const INDEX: &str = include_str!("../web/index.html");
+/// Where the page is told the key to begin with.
+const KEY: &str = "{{key}}";
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const DOCS: &str = include_str!("../web/docs.html");
-const FILES: [(&str, &str, &[u8]); 16] = [
+const FILES: &[(&str, &str, &[u8])] = &[
     (CUBE_PATH, "model/gltf-binary", CUBE),
     ("/web/icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
     ("/web/style.css", "text/css; charset=utf-8", include_bytes!("../web/style.css")),
@@ -49,40 +51,73 @@ pub(crate) fn router(environment: Deployment) -> Router<AppState> {
         Deployment::Development => "dev-key",
         Deployment::Production => "",
     };
-    let index = INDEX.replace("{{key}}", key);
-    let router = Router::new()
-        .route("/", page(HTML, index.into()))
-        .route("/docs", page(HTML, Bytes::from_static(DOCS.as_bytes())));
-    FILES.into_iter().fold(router, |router, (path, content_type, body)| {
-        router.route(path, page(content_type, Bytes::from_static(body)))
-    })
-}
-
-fn page(content_type: &'static str, body: Bytes) -> axum::routing::MethodRouter<AppState> {
-    let page = Arc::new(Page { content_type, etag: etag_of(&body), body });
-    get(move |headers: HeaderMap| async move { page.answer(&headers) })
+    let page = |path, file, content_type, body| {
+        let page = Arc::new(Page { file, content_type, key, built: Version::of(body, key) });
+        (path, get(move |headers: HeaderMap| async move { page.answer(&headers) }))
+    };
+    let files = FILES.iter().map(|(path, content_type, body)| {
+        page(*path, path.trim_start_matches("/web/"), *content_type, *body)
+    });
+    let html = [
+        page("/", "index.html", HTML, INDEX.as_bytes()),
+        page("/docs", "docs.html", HTML, DOCS.as_bytes()),
+    ];
+    html.into_iter()
+        .chain(files)
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
 struct Page {
+    file: &'static str,
     content_type: &'static str,
-    etag: HeaderValue,
+    key: &'static str,
+    built: Version,
+}
+
+#[derive(Clone)]
+struct Version {
     body: Bytes,
+    etag: HeaderValue,
+}
+
+impl Version {
+    /// Of a file, in whose text `key` is filled in.
+    fn of(file: &[u8], key: &str) -> Self {
+        let body = match std::str::from_utf8(file) {
+            Ok(text) if text.contains(KEY) => Bytes::from(text.replace(KEY, key)),
+            _ => Bytes::copy_from_slice(file),
+        };
+        Self { etag: etag_of(&body), body }
+    }
 }
 
 impl Page {
+    /// What was compiled in. A build for development looks into the sources first, so that a change of the page
+    /// needs no build; that the read blocks is of no matter there.
+    fn version(&self) -> Version {
+        if cfg!(debug_assertions) {
+            let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/web/");
+            if let Ok(file) = std::fs::read(format!("{sources}{}", self.file)) {
+                return Version::of(&file, self.key);
+            }
+        }
+        self.built.clone()
+    }
+
     fn answer(&self, request: &HeaderMap) -> Response {
+        let Version { body, etag } = self.version();
         let known =
             request.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
-        let is_known = known.split(',').any(|it| it.trim().as_bytes() == self.etag.as_bytes());
+        let is_known = known.split(',').any(|it| it.trim().as_bytes() == etag.as_bytes());
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             let content_type =
                 [(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))];
-            (content_type, self.body.clone()).into_response()
+            (content_type, body).into_response()
         };
         let headers = response.headers_mut();
-        headers.insert(header::ETAG, self.etag.clone());
+        headers.insert(header::ETAG, etag);
         // Asked for again each time, so that files of two versions never meet.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -124,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_browser_that_has_the_page_gets_it_only_once() {
-        let page =
-            Page { content_type: "text/css", etag: etag_of(b"a"), body: Bytes::from_static(b"a") };
+        let built = Version::of(b"a", "");
+        let page = Page { file: "no such file", content_type: "text/css", key: "", built };
         let first = page.answer(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
 

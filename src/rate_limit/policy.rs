@@ -147,7 +147,8 @@ pub enum Cost {
 }
 
 /// What happens while Redis cannot be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RateLimitOnRedisFailure)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRedisFailure {
     /// Everybody is let in.
