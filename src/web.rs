@@ -22,24 +22,46 @@ const INDEX: &str = include_str!("../web/index.html");
 const KEY: &str = "{{key}}";
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const DOCS: &str = include_str!("../web/docs.html");
 const FILES: &[(&str, &str, &[u8])] = &[
     (CUBE_PATH, "model/gltf-binary", CUBE),
-    ("/web/icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
-    ("/web/style.css", "text/css; charset=utf-8", include_bytes!("../web/style.css")),
+    ("/web/actions.js", JAVASCRIPT, include_bytes!("../web/actions.js")),
     ("/web/api.js", JAVASCRIPT, include_bytes!("../web/api.js")),
+    ("/web/connection.js", JAVASCRIPT, include_bytes!("../web/connection.js")),
     ("/web/create.js", JAVASCRIPT, include_bytes!("../web/create.js")),
-    ("/web/docs.css", "text/css; charset=utf-8", include_bytes!("../web/docs.css")),
-    ("/web/docs.js", JAVASCRIPT, include_bytes!("../web/docs.js")),
+    ("/web/cube.svg", SVG, include_bytes!("../web/cube.svg")),
+    ("/web/dialog.js", JAVASCRIPT, include_bytes!("../web/dialog.js")),
     ("/web/docs-schema.js", JAVASCRIPT, include_bytes!("../web/docs-schema.js")),
     ("/web/docs-text.js", JAVASCRIPT, include_bytes!("../web/docs-text.js")),
+    ("/web/docs.css", CSS, include_bytes!("../web/docs.css")),
+    ("/web/docs.js", JAVASCRIPT, include_bytes!("../web/docs.js")),
     ("/web/dom.js", JAVASCRIPT, include_bytes!("../web/dom.js")),
-    ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
+    ("/web/icon.svg", SVG, include_bytes!("../web/icon.svg")),
+    ("/web/job-file.js", JAVASCRIPT, include_bytes!("../web/job-file.js")),
     ("/web/job-view.js", JAVASCRIPT, include_bytes!("../web/job-view.js")),
+    ("/web/job.css", CSS, include_bytes!("../web/job.css")),
+    ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
+    ("/web/jobs.css", CSS, include_bytes!("../web/jobs.css")),
+    ("/web/jobs.js", JAVASCRIPT, include_bytes!("../web/jobs.js")),
     ("/web/list.js", JAVASCRIPT, include_bytes!("../web/list.js")),
     ("/web/live.js", JAVASCRIPT, include_bytes!("../web/live.js")),
     ("/web/main.js", JAVASCRIPT, include_bytes!("../web/main.js")),
+    ("/web/operator-cleanup.js", JAVASCRIPT, include_bytes!("../web/operator-cleanup.js")),
+    ("/web/operator-redis.js", JAVASCRIPT, include_bytes!("../web/operator-redis.js")),
+    ("/web/operator-tables.js", JAVASCRIPT, include_bytes!("../web/operator-tables.js")),
+    ("/web/operator.css", CSS, include_bytes!("../web/operator.css")),
+    ("/web/operator.js", JAVASCRIPT, include_bytes!("../web/operator.js")),
+    ("/web/pictures.js", JAVASCRIPT, include_bytes!("../web/pictures.js")),
+    ("/web/stream.js", JAVASCRIPT, include_bytes!("../web/stream.js")),
+    ("/web/style.css", CSS, include_bytes!("../web/style.css")),
+    ("/web/table.js", JAVASCRIPT, include_bytes!("../web/table.js")),
+    ("/web/text.js", JAVASCRIPT, include_bytes!("../web/text.js")),
+    ("/web/theme.js", JAVASCRIPT, include_bytes!("../web/theme.js")),
+    ("/web/timeline.js", JAVASCRIPT, include_bytes!("../web/timeline.js")),
     ("/web/try.js", JAVASCRIPT, include_bytes!("../web/try.js")),
+    ("/web/webhooks.js", JAVASCRIPT, include_bytes!("../web/webhooks.js")),
 ];
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \

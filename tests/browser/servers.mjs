@@ -152,7 +152,7 @@ export class Gateway {
       body: JSON.stringify(body),
     });
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
+    return answer.status === 204 ? undefined : answer.json();
   }
 
   createJob(...filenames) {
@@ -172,6 +172,10 @@ export class Gateway {
       ...more,
     };
     return this.call("PUT", `${job.links.self}/files/${file}/result`, { status: "completed", result });
+  }
+
+  remove(job) {
+    return this.call("DELETE", job.links.self);
   }
 
   fail(job, file, error) {
