@@ -153,7 +153,8 @@ test("everything is done by keyboard alone", async (t) => {
   // The dialog keeps the focus in, or gives it to the browser, never to the page behind it.
   assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest("dialog") !== null));
   await press("Escape");
-  await until("the dialog's end", async () => (await focused()) === "Delete mug.png");
+  await until("the dialog's end", async () => (await page.locator("[aria-disabled=true]").count()) === 0);
+  assert.equal(await focused(), "Delete mug.png");
   await press("Enter", "Tab", "Enter");
   await until("the list", () => page.locator("#view-jobs").isVisible());
   await until("the job's end", async () => (await page.locator(".row").count()) === 1);
