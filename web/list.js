@@ -92,6 +92,15 @@ function draw(refusal) {
   $("more").hidden = nextCursor === undefined;
   drawEmpty(refusal);
   onShown();
+  for (const id of ids) readNames(jobs.get(id));
+}
+
+/** A list does not say what the files are called, and events only once they are at work. */
+function readNames(job) {
+  if (job.isWhole || job.isAsked || isOver(job) || job.files.length > MAX_LINES) return;
+  job.isAsked = true;
+  // A job that is gone meanwhile leaves the list by itself.
+  jobs.read(job.id).catch(() => {});
 }
 
 function drawEmpty(refusal) {

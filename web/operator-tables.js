@@ -16,7 +16,7 @@ export function queues({ enabled, queues, workers, stalled_tasks: stalled, resul
   }
   if (workers.length === 0) nodes.push(nothing("No worker has been heard in the last minute."));
   else nodes.push(table("Workers", ["Worker", "#Last heard"], workers.map((it) => [it.name, `${it.last_heartbeat_seconds} s ago`])));
-  if (results) nodes.push(facts(Object.entries(results).map(([name, count]) => [name.replaceAll("_", " "), number(count)])));
+  if (results) nodes.push(facts(Object.entries(results).map(([name, count]) => [`Results ${name.replaceAll("_", " ")}`, number(count)])));
   return nodes;
 }
 

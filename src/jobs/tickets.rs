@@ -86,7 +86,8 @@ async fn many(
     if !(1..=MAX_JOBS).contains(&n_asked) {
         return Err(Problem::invalid(format!("jobs: {n_asked} are not between 1 and {MAX_JOBS}")));
     }
-    let asked: Vec<JobId> = asked.jobs.iter().map(|it| it.parse()).collect::<Result<_>>()?;
+    let asked: Vec<JobId> =
+        asked.jobs.iter().map(String::as_str).map(str::parse).collect::<Result<_>>()?;
     let mut known = Vec::with_capacity(n_asked);
     for found in join_all(asked.iter().map(|it| jobs.get_for(&caller, *it))).await {
         match found {
