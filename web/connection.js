@@ -8,6 +8,7 @@ const WORDS = {
   live: () => "Live",
   reconnecting: ({ seconds }) => `Reconnecting in ${seconds} s`,
   offline: () => "Offline",
+  refused: () => "Key refused",
 };
 const SPOKEN = {
   reconnecting: "The connection is lost. It is tried again by itself.",

@@ -111,7 +111,7 @@ function drawEmpty(refusal) {
       ? ["No jobs to show", refusal ?? "Enter an API key above to see your jobs."]
       : isFiltered
         ? ["Nothing matches", "No job is in this state and of this age. Choose another filter."]
-        : ["No jobs yet", "Drop some pictures to create the first one, or press “Try it” to watch a whole job in ten seconds."];
+        : ["No jobs yet", `Drop some pictures to create the first one${$("try").hidden ? "." : ", or press “Try it” to watch a whole job in ten seconds."}`];
   setText($("list-empty-title"), title);
   setText($("list-empty-text"), text);
 }

@@ -15,10 +15,11 @@ import { drawPictures } from "./pictures.js";
 import { playWorker } from "./try.js";
 
 const LIST_EVERY_MS = 15_000;
+const SLEPT_MS = 60_000;
 const VIEWS = ["jobs", "job", "operator"];
 
 const jobs = new Jobs({ onChange, onEvent, onState: connection.show });
-let isOperator = false;
+let roles = [];
 /** Of the address that is being opened; another may have been chosen meanwhile. */
 let opening = 0;
 
@@ -39,21 +40,21 @@ async function setUp() {
   addEventListener("hashchange", () => openAddress());
   connection.show({ state: "idle" });
   setInterval(tick, 1000);
-  setInterval(() => document.hidden || list.load({ keep: true }), LIST_EVERY_MS);
+  setInterval(() => document.hidden || loadList({ keep: true }), LIST_EVERY_MS);
   await identify();
-  list.load();
+  loadList();
   await openAddress({ isFirst: true });
 }
 
 /** Finds out what the key may do: operators have a view of their own. */
 async function identify() {
-  isOperator = false;
+  roles = [];
   let text = "API key";
   if (hasKey()) {
     try {
-      const { name, roles } = await whoAmI();
-      isOperator = roles.includes("admin");
-      text = `Key ${name}`;
+      const own = await whoAmI();
+      roles = own.roles;
+      text = `Key ${own.name}`;
       $("key-roles").replaceChildren(`Roles: ${roles.join(", ")}.`);
     } catch (error) {
       $("key-roles").replaceChildren(error.message);
@@ -63,8 +64,13 @@ async function identify() {
     $("key-box").open = true;
   }
   setText($("key-name"), text);
-  $("nav-operator").hidden = !isOperator;
+  $("nav-operator").hidden = !roles.includes("admin");
+  // Who only operates has no jobs; who is no worker cannot play one.
+  $("nav-jobs").hidden = onlyOperates();
+  for (const it of ["try", "try-hint"]) $(it).hidden = !["client", "worker"].every((role) => roles.includes(role));
 }
+
+const onlyOperates = () => roles.includes("admin") && !roles.includes("client");
 
 async function changeKey(event) {
   event.preventDefault();
@@ -75,8 +81,12 @@ async function changeKey(event) {
   $("key-box").open = false;
   $("key-name").parentElement.focus();
   announce($("key-roles").textContent);
-  list.load();
+  loadList();
   openAddress({ isFirst: true });
+}
+
+function loadList(options) {
+  if (!onlyOperates()) list.load(options);
 }
 
 function closeKeyBox(event) {
@@ -101,10 +111,10 @@ async function openAddress({ isFirst = false } = {}) {
   const address = new URLSearchParams(location.hash.slice(1));
   const id = address.get("job");
   stopComplaining();
-  if (!address.has("operator")) operator.close();
+  operator.close();
   if (id) {
     await openJob(id, () => mine === opening);
-  } else if (address.has("operator") && isOperator) {
+  } else if (roles.includes("admin") && (address.has("operator") || onlyOperates())) {
     show("operator", "Operator");
     operator.open();
   } else {
@@ -196,7 +206,7 @@ async function createAndOpen(files) {
   const job = jobs.take(body);
   announce(`Created ${titleOf(job)}.`);
   location.hash = `job=${body.job_id}`;
-  list.load({ keep: true });
+  loadList({ keep: true });
   return job;
 }
 
@@ -211,7 +221,13 @@ async function tryIt() {
   }
 }
 
+let ticked = Date.now();
+
 function tick() {
+  const now = Date.now();
+  // The device has slept: what it believes to be a connection need be none.
+  if (now - ticked > SLEPT_MS) jobs.reconnect();
+  ticked = now;
   list.tick();
   view.tick();
 }

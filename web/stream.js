@@ -12,13 +12,15 @@ const EVENTS = [
 ];
 const LAST = ["task_completed", "task_failed"];
 const MAX_WAIT_MS = 30_000;
+const STABLE_MS = 10_000;
 /** A stream's id, `m1.` and a token a job, is built anew when the jobs change. `0` stands before a job's first event. */
 const PREFIX = "m1.";
 const FROM_THE_BEGINNING = "0";
 
 /**
  * Follows a set of jobs on one EventSource, each from its first event on, and goes on where it was after a cut.
- * `link` makes an address for jobs; `onState` hears `idle`, `connecting`, `live`, `reconnecting` with seconds, `offline`.
+ * `link` makes an address for jobs; `onState` hears `idle`, `connecting`, `live`, `reconnecting` with seconds, `offline`,
+ * and `refused` if the key is.
  */
 export class Stream {
   #wanted = new Set();
@@ -28,6 +30,7 @@ export class Stream {
   #connected = [];
   #timer;
   #attempt = 0;
+  #opened = Infinity;
   /** Of the present connection; what an older one still says is not heard. */
   #turn = 0;
   #link;
@@ -79,16 +82,15 @@ export class Stream {
     try {
       answer = await this.#link(this.#connected);
     } catch (error) {
-      if (turn !== this.#turn) return;
+      if (turn !== this.#turn) return undefined;
       // A key that is refused stays so; anything else may pass.
-      if (error.status === 403) this.#rest();
-      else this.#wait();
-      return;
+      if (error.status !== 403) return this.#wait();
+      this.#rest();
+      return this.#onState({ state: "refused" });
     }
-    if (turn !== this.#turn) return;
+    if (turn !== this.#turn) return undefined;
     for (const id of this.#connected) if (!answer.jobs.includes(id)) this.#wanted.delete(id);
-    if (!answer.stream) return this.#rest();
-    this.#open(answer, turn);
+    return answer.stream ? this.#open(answer, turn) : this.#rest();
   }
 
   #open({ jobs, stream }, turn) {
@@ -97,7 +99,10 @@ export class Stream {
     url.searchParams.set("last_event_id", PREFIX + tokens.join());
     const source = new EventSource(url);
     this.#source = source;
-    source.onopen = () => this.#onState({ state: "live" });
+    source.onopen = () => {
+      this.#opened = Date.now();
+      this.#onState({ state: "live" });
+    };
     source.onerror = () => turn === this.#turn && this.#wait();
     for (const name of EVENTS) {
       source.addEventListener(name, (event) => turn === this.#turn && this.#take(name, event, jobs));
@@ -128,6 +133,9 @@ export class Stream {
   /** Comes back later, and says when; without a network, as soon as there is one. */
   #wait() {
     this.#close();
+    // A connection that lasted was a good one, even if nothing was said on it.
+    if (Date.now() - this.#opened > STABLE_MS) this.#attempt = 0;
+    this.#opened = Infinity;
     if (!navigator.onLine) return this.#onState({ state: "offline" });
     const wait = Math.min(MAX_WAIT_MS, 1000 * 2 ** this.#attempt) * (0.75 + Math.random() / 2);
     this.#attempt += 1;

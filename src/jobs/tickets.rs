@@ -99,7 +99,7 @@ async fn many(
     let issued = try_join_all(known.iter().map(|it| tickets.issue(*it))).await?;
     let stream = (!known.is_empty()).then(|| {
         let ids: Vec<String> = known.iter().map(JobId::to_string).collect();
-        let issued: Vec<&str> = issued.iter().map(|it| it.as_str()).collect();
+        let issued: Vec<String> = issued.iter().map(|it| it.as_str().to_owned()).collect();
         format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), issued.join(","))
     });
     Ok(Json(LinkBody { jobs: known, stream }))

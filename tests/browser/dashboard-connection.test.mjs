@@ -45,11 +45,12 @@ test("the service goes and comes back: the page says so, and has all that happen
 });
 
 test("whoever will not wait comes back at once", async (t) => {
-  // Its timers stand still, so the page does not come back by itself.
   const { world, redis, gateway, page, faults } = await browser.open(t, { clock: true });
   const job = await gateway.createJob("chair.png");
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
   await shows(page, "live");
+  // Its timers stand still, so the page does not come back by itself.
+  await page.clock.pauseAt(Date.now() + 5000);
   await gateway.stop();
   await shows(page, "reconnecting");
   await world.gateway(redis, { SERVER__LISTEN: gateway.address });

@@ -73,13 +73,15 @@ test("only a key with the role has the view, and only a key at all has jobs", as
   await untilText(page.locator("#list-empty-title"), "No jobs yet");
   const operator = page.getByRole("link", { name: "Operator" });
   assert.equal(await operator.isVisible(), false);
+  // Nor can it play a worker.
+  assert.equal(await page.getByRole("button", { name: "Try it" }).isVisible(), false);
   // Nor by its address.
   await page.evaluate(() => (location.hash = "operator"));
   await until("the list", () => page.locator("#view-jobs").isVisible());
 
   const admin = createKey(redis, "root", "admin");
   const other = await browser.visit(world, gateway, { key: admin });
-  await other.page.getByRole("link", { name: "Operator" }).click();
+  // Who only operates begins there.
   await untilText(panel(other.page, "Service and Redis").locator(".verdict .badge"), "healthy");
   other.faults.noneButRefusals();
   faults.noneButRefusals();

@@ -91,7 +91,7 @@ function createKey(redis, name, ...roles) {
 
 /** Jobs in every state, of several callers. */
 async function furnish(gateway, redis) {
-  const keys = ["upload-api", "mobile-app", "batch-import"].map((it) => createKey(redis, it, "client"));
+  const keys = ["upload-api", "mobile-app", "batch-import"].map((it) => createKey(redis, it, "client", "worker"));
   const shop = new Caller(gateway, keys[0]);
   const worker = new Caller(gateway, createKey(redis, "workers", "worker"));
   const admin = createKey(redis, "root", "admin");
@@ -150,7 +150,6 @@ async function take() {
   await shoot(list, "dashboard.png");
 
   const operator = await open(browser, gateway, admin, { colorScheme: "dark" });
-  await operator.getByRole("link", { name: "Operator" }).click();
   await operator.getByRole("button", { name: "Dry run" }).click();
   await operator.locator("#cleanup-report table").waitFor();
   await operator.setViewportSize({ ...SIZE, height: 2000 });
