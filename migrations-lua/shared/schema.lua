@@ -12,7 +12,8 @@ local state, seen, cursor = string.match(redis.call('HGET', KEYS[2], name) or ''
 if seen and seen ~= checksum then return { 'changed' } end
 if state == 'applied' then return { 'applied' } end
 
-local next_cursor = migrate(cursor or '', ARGV[5], tonumber(ARGV[6]), numbered)
+-- All changes so far are about what the Python service left in numbered databases. A cluster has none of it.
+local next_cursor = numbered and migrate(cursor or '', ARGV[5], tonumber(ARGV[6]), numbered)
 if numbered then redis.call('SELECT', 1) end
 local word = next_cursor and 'running' or 'applied'
 redis.call('HSET', KEYS[2], name, word .. ' ' .. checksum .. ' ' .. (next_cursor or redis.call('TIME')[1]))

@@ -49,7 +49,7 @@ impl Lease {
         let asked_at = Instant::now();
         let args = vec![Value::from(self.token.to_string()), Value::from(Self::ttl_ms())];
         let keys = vec![Key::from_static_str(self.key)];
-        let is_ours: bool = HOLD.run(redis.database(Database::Jobs), keys, args).await?;
+        let is_ours: bool = HOLD.run(redis.shared(Database::Jobs), keys, args).await?;
         self.held_at = is_ours.then_some(asked_at);
         Ok(is_ours)
     }
@@ -59,6 +59,6 @@ impl Lease {
         self.held_at = None;
         let args = vec![Value::from(self.token.to_string())];
         let keys = vec![Key::from_static_str(self.key)];
-        LET_GO.run::<i64>(redis.database(Database::Jobs), keys, args).await.map(|_| ())
+        LET_GO.run::<i64>(redis.shared(Database::Jobs), keys, args).await.map(|_| ())
     }
 }

@@ -14,7 +14,7 @@ use fred::{
 use super::Migration;
 use crate::{
     error::Result,
-    redis::{Database, Lease, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS},
+    redis::{Database, Lease, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS},
 };
 
 /// What is known of a file.
@@ -53,16 +53,20 @@ impl fmt::Display for State {
 }
 
 pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
-    let stored: BTreeMap<String, String> =
-        redis.call(Database::Jobs, |client| async move { client.hgetall(SCHEMA).await }).await?;
+    let stored: BTreeMap<String, String> = place(redis)
+        .read(|client| async move { client.hgetall(place(redis).key(SCHEMA)).await })
+        .await?;
     Ok(stored.into_iter().filter_map(|(name, it)| Some((name, Done::parse(&it)?))).collect())
 }
 
 pub(super) async fn renew(redis: &Redis) -> Result<()> {
     let secs = i64::try_from(SCHEMA_TTL_SECS).unwrap_or(i64::MAX);
-    redis
-        .call(Database::Jobs, |client| async move { client.expire(SCHEMA, secs, None).await })
-        .await
+    let place = place(redis);
+    place.call(|client| async move { client.expire(place.key(SCHEMA), secs, None).await }).await
+}
+
+fn place(redis: &Redis) -> Place<'_> {
+    redis.shared(Database::Jobs)
 }
 
 /// What came of a piece.
@@ -90,11 +94,10 @@ pub(super) async fn apply_piece(
         Value::from(size.to_string()),
         Value::try_from(retention.ttl_secs)?,
         Value::try_from(SCHEMA_TTL_SECS)?,
-        Value::from_static_str("numbered"),
+        Value::from_static_str(redis.layout().as_str()),
     ];
     let keys = vec![Key::from_static_str(lease.key()), Key::from_static_str(SCHEMA)];
-    let answer: Vec<String> =
-        migration.script.run(redis.database(Database::Jobs), keys, args).await?;
+    let answer: Vec<String> = migration.script.run(place(redis), keys, args).await?;
     Ok(match answer.first().map(String::as_str) {
         Some("more") => Piece::More,
         Some("applied") => Piece::Applied,

@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use fred::types::{Key, Value};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -15,7 +16,7 @@ use super::sender::Outcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{Database, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
+    redis::{Database, Partition, Place, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
 };
 
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
@@ -24,6 +25,8 @@ static READ: Script = Script::about_job(include_str!("../../migrations-lua/webho
 
 /// Attempts and attempts of jobs that the log keeps.
 const MAX_LOG: usize = 50;
+/// Places that are looked at together.
+const AT_ONCE: usize = 32;
 
 /// A webhook that this process has taken.
 #[derive(Debug)]
@@ -46,10 +49,30 @@ pub(super) struct Batch {
 
 /// Takes at most `n` webhooks that are due, for the time of `lease`.
 pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Batch> {
+    let mut all = Batch { now_secs: 0, n_waiting: 0, claimed: Vec::new() };
+    let places: Vec<Place<'_>> = redis.places(Database::Jobs).collect();
+    for some in places.chunks(AT_ONCE) {
+        // Those of one round share what is left, so that none of them takes more than there is room for.
+        let left = n - all.claimed.len();
+        if left == 0 {
+            break;
+        }
+        let share = left.div_ceil(some.len());
+        let claims = some.iter().take(left).map(|place| claim_at(*place, share, lease));
+        for batch in try_join_all(claims).await? {
+            all.now_secs = all.now_secs.max(batch.now_secs);
+            all.n_waiting += batch.n_waiting;
+            all.claimed.extend(batch.claimed);
+        }
+    }
+    Ok(all)
+}
+
+async fn claim_at(place: Place<'_>, n: usize, lease: Duration) -> Result<Batch> {
     let keys = vec![Key::from_static_str(WEBHOOKS), Key::from_static_str(WEBHOOK_PREFIX)];
     let args = vec![Value::from(n.to_string()), Value::from(lease.as_millis().to_string())];
     let (_, now_secs, n_waiting, flat): (String, u64, u64, Vec<String>) =
-        CLAIM.run(redis.database(Database::Jobs), keys, args).await?;
+        CLAIM.run(place, keys, args).await?;
     let claimed = flat.chunks_exact(4).map(|it| Claimed {
         of: it[0].clone(),
         url: it[1].clone(),
@@ -103,7 +126,9 @@ pub(super) async fn settle(
         Value::from(retention.ttl_secs.to_string()),
         Value::from(MAX_LOG.to_string()),
     ];
-    SETTLE.run::<Value>(redis.database(Database::Jobs), keys, args).await.map(|_| ())
+    let job: JobId = of.split(':').next().unwrap_or_default().parse()?;
+    let place = redis.at(Database::Jobs, Partition::of_job(job));
+    SETTLE.run::<Value>(place, keys, args).await.map(|_| ())
 }
 
 /// A webhook as its owner sees it.

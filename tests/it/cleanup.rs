@@ -293,9 +293,9 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
     let app = TestApp::start_on(redis, settings).await;
     app.until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "0"]).await;
-    let url = app.redis.url();
     let slow = [
-        ("I2M__REDIS__URL", url.as_str()),
+        app.redis.place()[0],
+        app.redis.place()[1],
         ("I2M__MAINTENANCE__PACE", "0.2"),
         ("I2M__MAINTENANCE__BATCH", "10"),
     ];
@@ -323,13 +323,8 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
 #[test]
 fn the_command_line_cleans_up_and_says_what_it_did() {
     let redis = TestRedis::start();
-    let url = redis.url();
     let begun_at = std::time::Instant::now();
-    let output = ServiceProcess::output(
-        redis.dir(),
-        &["cleanup", "--dry-run"],
-        &[("I2M__REDIS__URL", &url)],
-    );
+    let output = ServiceProcess::output(redis.dir(), &["cleanup", "--dry-run"], &redis.place());
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let report: Value = serde_json::from_str(&said).unwrap();

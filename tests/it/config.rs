@@ -106,7 +106,6 @@ fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
 #[test]
 fn letting_anybody_in_is_said_at_every_start() {
     let redis = TestRedis::start();
-    let url = redis.url();
-    let service = ServiceProcess::start(redis.dir(), &[("I2M__REDIS__URL", &url)]);
+    let service = ServiceProcess::start(redis.dir(), &redis.place());
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }

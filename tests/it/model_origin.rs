@@ -18,9 +18,9 @@ async fn with_origin(origin: &Origin, settings: &[(&str, &str)]) -> TestApp {
 #[tokio::test]
 async fn a_thousand_misses_at_three_processes_compute_once() {
     let (redis, origin) = (TestRedis::start(), Origin::start().await);
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__MODELS__ORIGIN", origin.url.as_str()),
         ("I2M__MODELS__ORIGIN_KEY", "secret"),
         ("I2M__RATE_LIMIT__ENABLED", "false"),
@@ -229,9 +229,9 @@ async fn nobody_gets_what_was_computed_before_they_removed_it_elsewhere() {
 #[tokio::test]
 async fn when_who_computes_dies_another_takes_over() {
     let (redis, origin) = (TestRedis::start(), Origin::start().await);
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__MODELS__ORIGIN", origin.url.as_str()),
         ("I2M__CACHE__COMPUTE_TIMEOUT", "700ms"),
     ];

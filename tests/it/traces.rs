@@ -64,9 +64,9 @@ fn attribute(span: &Span, name: &str) -> String {
 }
 
 async fn start(redis: &TestRedis, endpoint: &str) -> ServiceProcess {
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__TRACES__ENDPOINT", endpoint),
         ("I2M__TRACES__EXPORT_INTERVAL", "50ms"),

@@ -3,6 +3,7 @@
 mod answer;
 mod celery;
 mod child;
+mod layout;
 mod origin;
 mod proxy;
 mod redis;
@@ -22,7 +23,7 @@ pub(crate) use self::{
     child::ServiceProcess,
     origin::Origin,
     proxy::{Proxy, Weather},
-    redis::TestRedis,
+    redis::{TestRedis, is_on_cluster},
     sentinel::{SentinelSetup, Topology},
     sse::{Event, EventSource},
 };
@@ -68,8 +69,7 @@ pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
 
 /// The same with what the environment cannot say, as TOML.
 pub(crate) fn config_with(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
-    let url = redis.url();
-    config_at(redis, &[&[("redis.url", url.as_str())], settings].concat(), toml)
+    config_at(redis, &[&redis.place(), settings].concat(), toml)
 }
 
 /// Settings that say where Redis is; `redis` lends its folder.
@@ -85,6 +85,7 @@ fn config_at(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config
         ("I2M__AUTH__MODE".to_owned(), "keys".to_owned()),
     ];
     environment.extend(settings.iter().map(|(name, value)| {
+        let name = name.strip_prefix("I2M__").unwrap_or(name);
         (format!("I2M__{}", name.to_uppercase().replace('.', "__")), (*value).to_owned())
     }));
     let file = redis.dir().join("test.toml");

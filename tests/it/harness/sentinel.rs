@@ -281,7 +281,7 @@ async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
 }
 
 /// Ports that were free a moment ago, all different.
-fn free_ports(n: usize) -> Vec<u16> {
+pub(super) fn free_ports(n: usize) -> Vec<u16> {
     let held: Vec<TcpListener> =
         (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|it| it.local_addr().unwrap().port()).collect()
