@@ -73,13 +73,13 @@ class Faults {
   }
 }
 
-/** Waits until `locator` has this text. */
+/** Waits until `locator` is to be seen with this text. */
 export async function untilText(locator, text) {
   const fits = (it) => (text instanceof RegExp ? text.test(it) : it === text);
   let last;
   await until(`“${text}”`, async () => {
     last = (await locator.allTextContents())[0];
-    return last !== undefined && fits(last.trim());
+    return last !== undefined && fits(last.trim()) && (await locator.first().isVisible());
   }).catch((error) => {
     throw new Error(`${error.message}; it was “${last}”`);
   });
