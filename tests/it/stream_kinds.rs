@@ -83,7 +83,7 @@ async fn a_page_gets_one_link_for_those_of_its_jobs_that_there_are() {
     let app = TestApp::start().await;
     let jobs = [app.create_job(1).await, app.create_job(1).await, app.create_job(1).await];
     let [kept, gone, done] = jobs.each_ref().map(id_of);
-    app.send(As::Alice, Method::DELETE, path_of(&jobs[1]), &Value::Null).await.ok(204);
+    app.send(As::Alice, Method::DELETE, path_of(&jobs[1]), &Value::Null).await.ok_status(204);
     let asked = json!({"jobs": [done, gone, kept]});
     let link = app.post(As::Alice, PATH, &asked).await.ok(200);
     assert_eq!(link["jobs"], json!([done, kept]));
