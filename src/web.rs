@@ -46,7 +46,6 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/web/jobs.css", CSS, include_bytes!("../web/jobs.css")),
     ("/web/jobs.js", JAVASCRIPT, include_bytes!("../web/jobs.js")),
     ("/web/list.js", JAVASCRIPT, include_bytes!("../web/list.js")),
-    ("/web/live.js", JAVASCRIPT, include_bytes!("../web/live.js")),
     ("/web/main.js", JAVASCRIPT, include_bytes!("../web/main.js")),
     ("/web/operator-cleanup.js", JAVASCRIPT, include_bytes!("../web/operator-cleanup.js")),
     ("/web/operator-redis.js", JAVASCRIPT, include_bytes!("../web/operator-redis.js")),

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
-import { Browser, until, untilText } from "./dashboard.mjs";
+import { Browser, row, until, untilText } from "./dashboard.mjs";
+import { World } from "./servers.mjs";
 
 const browser = new Browser();
 before(() => browser.launch());
@@ -39,6 +40,28 @@ test("operators see Redis, queues, streams, limits with the busiest callers, and
   await untilText(policy.locator(".callers .name"), /^[0-9a-f]{8}…$/);
   assert.ok(!(await page.content()).includes("a-key"));
   // There was no cleanup to show before the first.
+  faults.noneButRefusals();
+});
+
+test("operators of a cluster see each of its shards", async (t) => {
+  const world = new World(t);
+  const settings = { REDIS__MODE: "cluster", REDIS__NODES: (await world.cluster()).join() };
+  const gateway = await world.gateway(undefined, settings);
+  const { page, faults } = await browser.visit(world, gateway, { key: "a-key", hash: "#operator" });
+  const overview = panel(page, "Service and Redis");
+  await untilText(overview.locator(".verdict .badge"), "healthy");
+  await untilText(overview.locator("dl div", { hasText: "Servers" }).locator("dd"), "2");
+  await untilText(panel(page, "Replication").locator(".facts dd"), "cluster");
+  for (const name of ["Memory", "Replication", "Databases"]) {
+    const shards = await panel(page, name).locator("tbody td:first-child").allTextContents();
+    assert.deepEqual(shards, ["shard 0", "shard 1"], name);
+  }
+  // The rest of the page is as on one server.
+  await page.getByRole("link", { name: "Jobs" }).click();
+  const job = await gateway.createJob("chair.png");
+  await page.reload();
+  await gateway.report(job, "file_000", 30);
+  await untilText(row(page, "chair.png").locator(".row-percent"), "30 %");
   faults.noneButRefusals();
 });
 

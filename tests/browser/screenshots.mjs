@@ -2,12 +2,11 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { launchChromium, PATIENCE_MS, until, World } from "./servers.mjs";
+import { freePort, launchChromium, PATIENCE_MS, redisCli, until, World } from "./servers.mjs";
 
 const SIZE = { width: 1280, height: 780 };
 const folder = process.argv[2];
@@ -16,15 +15,6 @@ if (!folder) throw new Error("usage: node screenshots.mjs FOLDER");
 /** A world that ends when the pictures are taken. */
 const endings = [];
 const world = new World({ after: (end) => endings.push(end) });
-
-/** A port that was free a moment ago: replicas follow by TCP alone. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A primary with a replica; the primary's URL, once they agree. */
 async function redisPair() {
@@ -37,14 +27,7 @@ async function redisPair() {
     const limits = ["--maxmemory", "64mb", "--repl-diskless-sync-delay", "0", "--slowlog-log-slower-than", "400"];
     world.run("redis-server", [...options, ...limits, ...follows], { stdio: "ignore" });
   }
-  const said = () => {
-    try {
-      return execFileSync("redis-cli", ["-p", String(ports[0]), "INFO", "replication"], { encoding: "utf8", stdio: "pipe" });
-    } catch {
-      return "";
-    }
-  };
-  await until("the replica", () => said().includes("state=online"));
+  await until("the replica", () => redisCli(ports[0], "info", "replication").includes("state=online"));
   return `redis://127.0.0.1:${ports[0]}`;
 }
 
