@@ -205,7 +205,10 @@ mod tests {
     use std::{net::IpAddr, num::NonZeroU32};
 
     use super::*;
-    use crate::rate_limit::policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope};
+    use crate::{
+        rate_limit::policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
+        redis::Partition,
+    };
 
     fn policy() -> Policy {
         Policy {
@@ -226,8 +229,13 @@ mod tests {
         let who = Who { caller: None, origin: &origin, group: RouteGroup::Read };
         let policy = policy();
         for _ in 0..times {
-            let charge =
-                Charge { policy: &policy, key: format!("rl:ip:{address}"), limit: 1, cost: 1 };
+            let charge = Charge {
+                policy: &policy,
+                key: format!("rl:ip:{address}"),
+                partition: Partition::SHARED,
+                limit: 1,
+                cost: 1,
+            };
             sketch.add(&charge, who, 1, 0);
         }
     }
