@@ -10,7 +10,7 @@
 -- TAG .. tag      set of keys, the seed's     INDEX .. tag   sorted set of the same by when they are gone
 --
 -- ARGV[1..4] the prefixes of records and claims, TAG, INDEX    ARGV[5..] the script's own
--- On `key .. ':ready'` it is said that a claim has ended, be it with a value or without.
+-- On the name of the key and ':ready' it is said that a claim has ended, be it with a value or without.
 
 local TAG, INDEX = ARGV[3], ARGV[4]
 -- In a cluster all of these and all keys begin with the same.
@@ -66,7 +66,8 @@ local function untag(key, tags)
 end
 
 local function end_claim(key)
-  if redis.call('DEL', claim_of(key)) == 1 then redis.call('PUBLISH', key .. ':ready', 'ready') end
+  if redis.call('DEL', claim_of(key)) == 0 then return end
+  redis.call('PUBLISH', string.sub(key, #head + 1) .. ':ready', 'ready')
 end
 
 -- Removes a value with all that is known of it, but its membership in `done_with`, which the caller sees to. What is

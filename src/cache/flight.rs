@@ -199,7 +199,7 @@ impl Cache {
         /// Redis' clock has whole milliseconds.
         const JUST_AFTER: Duration = Duration::from_millis(2);
         // Heard first and looked then, so that no value comes between.
-        let bell = self.0.redis.bell(vec![store::ready_channel(&self.0.redis, &job.key)]).await;
+        let bell = self.0.redis.bell(vec![job.key.ready_channel()]).await;
         loop {
             match self.open(&job.key, Some(job.claim)).await? {
                 Opened::Value { json, fresh_for, is_claimed, .. } => {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    redis::{Database, Family, Lease, Partition, Place, Redis},
+    redis::{Database, Family, Partition, Place, Redis},
     schema::rest_after,
 };
 
@@ -30,7 +30,6 @@ type Named = (&'static Family, String);
 pub(super) struct Sweep<'a> {
     redis: &'a Redis,
     policy: &'a Policy,
-    lease: &'a mut Lease,
     report: &'a mut Report,
     stop: &'a CancellationToken,
     saved_at: Instant,
@@ -40,8 +39,6 @@ pub(super) struct Sweep<'a> {
 pub(super) enum Stopped {
     /// The process is about to end.
     ByShutdown,
-    /// Another process has the lock.
-    LostLock,
     Failed(Error),
 }
 
@@ -57,11 +54,10 @@ impl<'a> Sweep<'a> {
     pub(super) fn new(
         redis: &'a Redis,
         policy: &'a Policy,
-        lease: &'a mut Lease,
         report: &'a mut Report,
         stop: &'a CancellationToken,
     ) -> Self {
-        Self { redis, policy, lease, report, stop, saved_at: Instant::now() }
+        Self { redis, policy, report, stop, saved_at: Instant::now() }
     }
 
     pub(super) async fn run(mut self) -> Done {
@@ -122,7 +118,6 @@ impl<'a> Sweep<'a> {
     }
 
     async fn step(&mut self, place: Place<'_>, keys: &[Named]) -> Done {
-        let number = self.redis.number(place.database());
         let mut by_family: BTreeMap<&str, (&'static Family, Vec<String>)> = BTreeMap::new();
         for (family, key) in keys {
             by_family
@@ -131,11 +126,14 @@ impl<'a> Sweep<'a> {
                 .1
                 .push(key.clone());
         }
+        let databases: BTreeMap<_, _> =
+            by_family.iter().map(|(name, it)| (*name, it.0.database as u8)).collect();
         let families = by_family.into_values().collect();
         let begun_at = Instant::now();
         let (counts, old_jobs) =
             store::judge(self.redis, place, self.policy, families, self.report.dry_run).await?;
         for it in counts {
+            let number = databases.get(it.family.as_str()).copied().unwrap_or(0);
             self.report.count(&it.family, number, &it.what, it.n);
         }
         self.pause(begun_at).await?;
@@ -145,9 +143,9 @@ impl<'a> Sweep<'a> {
         let numbered = self.redis.layout().is_numbered();
         let collections: Vec<_> = keys
             .iter()
-            .filter(|(family, _)| match numbered {
-                true => family.members.is_some(),
-                false => family.members_beside_it().is_some(),
+            .filter(|(family, _)| {
+                let members = if numbered { family.members } else { family.members_beside_it() };
+                members.is_some()
             })
             .collect();
         for chunk in collections.chunks(AT_ONCE) {
@@ -169,7 +167,6 @@ impl<'a> Sweep<'a> {
 
     /// Takes out of collections, piece by piece, what names something that is gone.
     async fn prune(&mut self, place: Place<'_>, keys: &[&Named]) -> Done {
-        let number = self.redis.number(place.database());
         let mut open: Vec<_> =
             keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
         while !open.is_empty() {
@@ -181,8 +178,8 @@ impl<'a> Sweep<'a> {
             let pruned = try_join_all(pieces).await?;
             let mut later = Vec::new();
             for ((family, key, _), it) in open.into_iter().zip(pruned) {
-                self.report.count(family.name, number, "pruned", it.n_members);
-                self.report.count(family.name, number, "removed", it.n_keys);
+                self.report.count(family.name, family.database as u8, "pruned", it.n_members);
+                self.report.count(family.name, family.database as u8, "removed", it.n_keys);
                 if it.next != "0" {
                     later.push((family, key, it.next));
                 }
@@ -193,7 +190,7 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// After a step: rests as long as the pace wants it, and sees to it that this is still the only cleanup.
+    /// After a step: rests as long as the pace wants it, and notes now and then how far it is.
     async fn pause(&mut self, begun_at: Instant) -> Done {
         const SAVE_EVERY: Duration = Duration::from_secs(1);
         let took = begun_at.elapsed();
@@ -201,9 +198,6 @@ impl<'a> Sweep<'a> {
         let rest = sleep(rest_after(took, self.policy.pace));
         if self.stop.run_until_cancelled(rest).await.is_none() {
             return Err(Stopped::ByShutdown);
-        }
-        if !self.lease.hold(self.redis).await? {
-            return Err(Stopped::LostLock);
         }
         if self.saved_at.elapsed() > SAVE_EVERY {
             store::save(self.redis, self.report).await?;

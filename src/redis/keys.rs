@@ -40,6 +40,11 @@ impl CacheKey {
         &self.0
     }
 
+    /// Where it is said that nobody computes the value any more.
+    pub(crate) fn ready_channel(&self) -> String {
+        format!("{}:ready", self.0)
+    }
+
     pub(crate) fn partition(&self) -> Partition {
         Partition::of_name(&self.0)
     }
@@ -65,12 +70,8 @@ pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
     [format!("metric:{name}:count"), format!("metric:{name}:value")]
 }
 
-/// Who cleans up for all processes, in the jobs database.
-pub(crate) const CLEANUP_LOCK: &str = "lock:i2m:cleanup";
 /// The last cleanup's report, in the jobs database.
 pub(crate) const CLEANUP_REPORT: &str = "i2m:cleanup";
-/// Who changes stored data for all processes, in the jobs database.
-pub(crate) const SCHEMA_LOCK: &str = "lock:i2m:schema";
 /// Which changes of stored data were made, in the jobs database.
 pub(crate) const SCHEMA: &str = "i2m:schema";
 /// Renewed by every start and every cleanup; it must outlive the data that it is about.
@@ -176,11 +177,6 @@ pub(crate) fn lock_record_key(resource: &Resource) -> String {
 /// Where the service says that it released a lock.
 pub(crate) fn lock_released_channel(resource: &Resource) -> String {
     format!("lock:{resource}:released")
-}
-
-/// Where it is said that nobody computes the value with this key any more.
-pub(crate) fn ready_channel(key: &Key) -> String {
-    format!("{}:ready", key.as_str_lossy())
 }
 
 /// Keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock: heard when any program releases it.

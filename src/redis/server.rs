@@ -114,7 +114,8 @@ impl Server {
         self.attempt(&slot, async move { Ok(answer.await?) }).await.map_err(Failure::into_error)
     }
 
-    /// Runs `call`, which only reads, and again where a failover takes its answer.
+    /// Runs `call`, which only reads or else comes to the same when it is done twice, and again where a failover takes
+    /// its answer.
     ///
     /// # Errors
     ///
@@ -168,6 +169,14 @@ impl Server {
     pub(super) fn measured_as(&self, measured: Measured<'_>) -> Self {
         let metrics = Arc::new(measured.metrics.server(measured.name));
         Self { metrics, name: measured.name, ..self.clone() }
+    }
+
+    /// Since when no connection has been up; nothing, if one is.
+    pub(super) fn down_since(&self) -> Option<Instant> {
+        if self.is_up() {
+            return None;
+        }
+        self.pool.iter().map(|it| it.last_up()).max()
     }
 
     /// A call was given up before there was a connection.
@@ -279,7 +288,9 @@ impl From<fred::error::Error> for Failure {
             "CLUSTERDOWN",
             "Failed to route command",
         ];
-        const LOST: [&str; 2] = ["Too many failed write attempts", "Missing expected connection"];
+        // And what of fred's or, where somebody waited for replicas, of a primary that becomes one, says nothing of it.
+        const LOST: [&str; 3] =
+            ["Too many failed write attempts", "Missing expected connection", "UNBLOCKED"];
         if error.details().starts_with("READONLY") {
             return Self::ReadOnly(error.into());
         }

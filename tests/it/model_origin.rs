@@ -15,6 +15,12 @@ async fn with_origin(origin: &Origin, settings: &[(&str, &str)]) -> TestApp {
     TestApp::start_with(&[&ours[..], settings].concat()).await
 }
 
+/// All values of a metric on a page for Prometheus.
+fn sum(page: &str, name: &str) -> f64 {
+    let values = page.lines().filter_map(|it| it.strip_prefix(name)?.rsplit_once(' '));
+    values.filter_map(|it| it.1.parse::<f64>().ok()).sum()
+}
+
 #[tokio::test]
 async fn a_thousand_misses_at_three_processes_compute_once() {
     let (redis, origin) = (TestRedis::start(), Origin::start().await);
@@ -45,11 +51,19 @@ async fn a_thousand_misses_at_three_processes_compute_once() {
     });
     let let_go = async {
         // All who look while it is held find nothing; so far, one process has asked.
-        until("many wait", async || {
+        until("all have looked, and wait", async || {
+            let mut waiting = 0.0;
+            for service in &services {
+                let page = http.get(format!("{}/metrics", service.base)).send().await.unwrap();
+                let page = page.text().await.unwrap();
+                // This request is one of them.
+                waiting += sum(&page, "i2m_http_requests_in_flight") - 1.0;
+                waiting -= sum(&page, "i2m_redis_calls_in_flight");
+            }
             let info: String = redis.run(4, &["INFO", "commandstats"]).await.convert().unwrap();
             let calls = info.lines().find_map(|it| it.strip_prefix("cmdstat_evalsha:calls="));
             let calls = calls.and_then(|it| it.split(',').next()?.parse::<u32>().ok());
-            calls.is_some_and(|it| it >= 1000)
+            waiting >= 1000.0 && calls.is_some_and(|it| it >= 1000)
         })
         .await;
         assert_eq!(origin.asked(), 1);

@@ -100,9 +100,7 @@ async fn a_redis_that_lost_everything_is_resynchronised() {
     let mut stream = app.follow(&job, None).await;
     stream.until("task_queued").await;
     app.redis.kill();
-    for entry in ["appendonlydir", "dump.rdb"] {
-        _ = std::fs::remove_dir_all(app.redis.dir().join(entry));
-    }
+    app.redis.forget();
     app.redis.start_again();
     assert_eq!(stream.until("task_failed").await.data["status"], "expired");
 }

@@ -1,90 +1,14 @@
 //! Sentinels name the server: primaries die, hang, and are replaced, and callers do not notice.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
+
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, As, SentinelSetup, TestApp, Topology, id_of, path_of, until};
-
-/// What callers met while something happened.
-#[derive(Debug, Default)]
-struct Met {
-    created: Vec<String>,
-    refused: Vec<String>,
-    slowest: Duration,
-}
-
-/// Callers who create jobs and read them, until told to stop. Each repeats nothing.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    callers: JoinSet<Met>,
-}
-
-impl Traffic {
-    fn begin(app: &TestApp) -> Self {
-        const CALLERS: usize = 4;
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
-            let (stop, http, base) = (stop.clone(), app.http.clone(), app.base.clone());
-            callers.spawn(async move {
-                let mut met = Met::default();
-                let url = format!("{base}/api/v1/jobs");
-                let new = json!({"files": [{"filename": "a.png"}]});
-                for n in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let create = http.post(&url).bearer_auth(As::Alice.key().unwrap()).json(&new);
-                    let key = format!("{caller}-{n}");
-                    let answer = Answer::of(create.header("idempotency-key", key)).await;
-                    met.note(&answer);
-                    if answer.status != 201 {
-                        continue;
-                    }
-                    let id = id_of(&answer.json()).to_owned();
-                    let read =
-                        http.get(format!("{url}/{id}")).bearer_auth(As::Alice.key().unwrap());
-                    met.created.push(id);
-                    met.note(&Answer::of(read).await);
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                met
-            });
-        }
-        Self { stop, callers }
-    }
-
-    async fn end(mut self) -> Met {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all = Met::default();
-        while let Some(met) = self.callers.join_next().await {
-            let met = met.unwrap();
-            all.created.extend(met.created);
-            all.refused.extend(met.refused);
-            all.slowest = all.slowest.max(met.slowest);
-        }
-        all
-    }
-}
-
-impl Met {
-    fn note(&mut self, answer: &Answer) {
-        self.slowest = self.slowest.max(answer.took);
-        if answer.status >= 400 {
-            self.refused.push(format!("{} {}", answer.status, answer.text));
-        }
-    }
-}
+use crate::harness::{Answer, As, SentinelSetup, Topology, Traffic, id_of, path_of, until};
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -142,11 +66,7 @@ async fn a_result_repeated_by_a_failover_counts_once() {
         jobs.push(app.create_job(2).await);
     }
     let first = setup.primary().await;
-    let port = setup.servers[first].port;
-    until("the replicas have the jobs", async || {
-        setup.cli(port, &["wait", "2", "100"]).await.starts_with('2')
-    })
-    .await;
+    setup.until_replicated().await;
     // Sent to a server that hangs and is then replaced: each of these is repeated.
     setup.servers[first].signal("STOP");
     let results = jobs.iter().map(|job| app.complete(job, 0));
@@ -178,6 +98,40 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
         .await;
     let job = app.get(As::Alice, path_of(&job)).await.ok(200);
     assert!(job["attempt"].as_u64().unwrap() <= 2, "{job}");
+}
+
+/// As Redis does to all who wait for replicas when it becomes one.
+#[tokio::test]
+async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
+    let setup = SentinelSetup::start_with(Topology {
+        n_replicas: 1,
+        n_sentinels: 1,
+        down_after_ms: 60_000,
+        ..Topology::default()
+    })
+    .await;
+    let app = setup.serve(&[("redis.durability", "wait")]).await;
+    // From here on Redis has the script.
+    app.create_job(1).await;
+    setup.servers[1].signal("STOP");
+    let mut creating = JoinSet::new();
+    let new = json!({"files": [{"filename": "a.png"}]});
+    creating.spawn(Answer::of(app.request(As::Alice, Method::POST, "/api/v1/jobs").json(&new)));
+    let port = setup.servers[0].port;
+    until("it waits for the replica, and no longer", async || {
+        let clients = setup.cli(port, &["client", "list"]).await;
+        let waiting = clients.lines().find(|it| it.contains("cmd=wait"));
+        let id = waiting.and_then(|it| it.strip_prefix("id=")?.split(' ').next());
+        let Some(id) = id else { return false };
+        setup.cli(port, &["client", "unblock", id, "error"]).await.trim() == "1"
+    })
+    .await;
+    setup.servers[1].signal("CONT");
+    creating.join_next().await.unwrap().unwrap().ok(201);
+    assert_eq!(
+        app.get(As::Alice, "/api/v1/jobs").await.json()["jobs"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]

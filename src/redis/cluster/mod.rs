@@ -59,8 +59,8 @@ struct Routes {
     primaries: Vec<Arc<Primary>>,
     /// By partition: a place in `primaries`.
     of: [Option<u16>; Partition::COUNT],
-    /// Since when some partition has been nobody's, or its server down.
-    broken_since: Option<Instant>,
+    /// Since when some partition has been nobody's.
+    without_since: Option<Instant>,
 }
 
 /// A server that has slots, and the ways to it. They end when it is dropped.
@@ -95,7 +95,7 @@ impl Cluster {
             routes: RwLock::new(Arc::new(Routes {
                 primaries: Vec::new(),
                 of: [None; Partition::COUNT],
-                broken_since: Some(Instant::now()),
+                without_since: Some(Instant::now()),
             })),
             doubts: Notify::new(),
             listened_to,
@@ -121,7 +121,7 @@ impl Cluster {
             let routes = self.routes();
             let Some(primary) = routes.primary(partition) else {
                 let error = Error::RedisUnavailable("no server has it".to_owned());
-                self.pause(deadline, &routes, error).await?;
+                self.pause(deadline, routes.without_since, error).await?;
                 continue;
             };
             let error = match try_once(primary.clone()).await {
@@ -131,8 +131,9 @@ impl Cluster {
                 Err(failure) => failure.into_error(),
             };
             self.0.doubts.notify_one();
-            if let Err(error) = self.pause(deadline, &routes, error).await {
-                if !primary.is_up() {
+            let down_since = primary.servers[0].down_since();
+            if let Err(error) = self.pause(deadline, down_since, error).await {
+                if down_since.is_some() {
                     primary.servers[Database::Jobs as usize].count_as_not_connected(began);
                 }
                 return Err(error);
@@ -140,11 +141,16 @@ impl Cluster {
         }
     }
 
-    /// Waits a moment, unless it is too late, or this has been broken for longer than a failover may take.
-    async fn pause(&self, deadline: Instant, routes: &Routes, error: Error) -> Result<()> {
-        let broken_until = routes.broken_since.map(|it| it + self.0.config.failover_wait);
-        let last = broken_until.map_or(deadline, |it| it.min(deadline));
-        if Instant::now() + PAUSE >= last {
+    /// Waits a moment, unless it is too late, or nobody has answered for longer than a failover may take.
+    async fn pause(
+        &self,
+        deadline: Instant,
+        down_since: Option<Instant>,
+        error: Error,
+    ) -> Result<()> {
+        let patience_ends = down_since.map(|it| it + self.0.config.failover_wait);
+        let last = patience_ends.map_or(deadline, |it| it.min(deadline));
+        if Instant::now() + PAUSE >= last || self.0.tasks.shutdown().is_cancelled() {
             return Err(error);
         }
         sleep(PAUSE).await;
@@ -215,10 +221,9 @@ impl Cluster {
             of[partition.index()] = at.and_then(|it| u16::try_from(it).ok());
         }
         self.listen(&primaries);
-        let mut routes = Routes { primaries, of, broken_since: None };
-        if !routes.is_whole() {
-            routes.broken_since = Some(old.broken_since.unwrap_or_else(Instant::now));
-        }
+        let without_since =
+            of.iter().any(Option::is_none).then(|| old.without_since.unwrap_or_else(Instant::now));
+        let routes = Routes { primaries, of, without_since };
         *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
@@ -273,7 +278,7 @@ impl Primary {
         let durable = match cluster.config.durability {
             Durability::Async => None,
             Durability::Wait => {
-                Some(Durable::start(&cluster.config, &address, 0, well, &tasks, measured)?)
+                Some(Durable::start(&cluster.config, (&address, 0), well, &tasks, measured)?)
             }
         };
         let servers =

@@ -11,6 +11,11 @@ pub(super) fn key_of(name: &str) -> String {
     format!("{PREFIX}{{{}}}:{name}", partition_of(name))
 }
 
+/// The key with this name in the place of another.
+pub(super) fn key_beside(other: &str, name: &str) -> String {
+    format!("{PREFIX}{{{}}}:{name}", partition_of(other))
+}
+
 /// The name of a key.
 pub(super) fn name_of(key: &str) -> Option<&str> {
     Some(key.strip_prefix(PREFIX)?.strip_prefix('{')?.split_once("}:")?.1)
@@ -66,6 +71,13 @@ fn partition_of(name: &str) -> String {
         if let Some(owner) = name.strip_prefix(prefix).and_then(|it| it.split(':').next()) {
             return owner[owner.len() - 2..].to_owned();
         }
+    }
+    // What a lock protects stands beside it.
+    if ["i2m:cleanup", "i2m:schema"].contains(&name) {
+        return partition_of(&format!("lock:{name}"));
+    }
+    if let Some(address) = name.strip_prefix("rl:ip:") {
+        return sha256_end(address);
     }
     if let Some(caller) = name.strip_prefix("rl:").and_then(|it| it.rsplit(':').next()) {
         let is_hash = caller.len() == 64;

@@ -37,7 +37,18 @@ struct Node {
     child: Option<Child>,
 }
 
+/// Commands that are about a server.
+const WITHOUT_KEYS: [&str; 10] = [
+    "INFO", "CONFIG", "TIME", "PUBSUB", "CLIENT", "PUBLISH", "SCRIPT", "SLOWLOG", "ACL", "LATENCY",
+];
+
+/// Whether a channel is one of Celery's.
+fn is_of_celery(channel: &&str) -> bool {
+    channel.starts_with("celery") || channel.starts_with('/')
+}
+
 /// What tests run on.
+#[expect(clippy::disallowed_methods, reason = "it is the test run that is set, not the service")]
 pub(crate) fn is_on_cluster() -> bool {
     std::env::var("I2M_TEST_REDIS").is_ok_and(|it| it == "cluster")
 }
@@ -169,6 +180,14 @@ impl TestRedis {
         self.place
     }
 
+    /// What it has written to disk is gone.
+    pub(crate) fn forget(&self) {
+        for entry in ["appendonlydir", "node", "dump.rdb", "nodes.conf"] {
+            let path = self.dir.path().join(entry);
+            _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+
     fn children(&self) -> impl Iterator<Item = &Child> {
         self.child.iter().chain(self.cluster.iter().flat_map(|it| &it.child))
     }
@@ -216,19 +235,22 @@ impl TestRedis {
 
     /// Runs a command as redis-cli would. Keys have the names that they have in numbered databases.
     pub(crate) async fn run(&self, database: u8, command: &[&str]) -> Value {
-        if self.cluster.is_some() && database > 0 {
+        let is_celerys = database == 0
+            && (!WITHOUT_KEYS.contains(&command[0]) || command.get(1).is_some_and(is_of_celery));
+        if self.cluster.is_some() && !is_celerys {
             return self.run_on_cluster(command).await;
         }
         self.send(database, command.iter().map(|it| (*it).to_owned()).collect()).await
     }
 
     async fn run_on_cluster(&self, command: &[&str]) -> Value {
-        const WITHOUT_KEYS: [&str; 7] =
-            ["INFO", "CONFIG", "TIME", "PUBSUB", "CLIENT", "PUBLISH", "SCRIPT"];
         let words: Vec<String> = command.iter().map(|it| (*it).to_owned()).collect();
         let Some(name) = command.get(1).filter(|_| !WITHOUT_KEYS.contains(&command[0])) else {
             return self.send(1, words).await;
         };
+        if command[0] == "SADD" && name.starts_with("tag:") {
+            return self.tag(command[1], &command[2..]).await;
+        }
         if layout::is_everywhere(name) {
             return self.sum_of_all(command).await;
         }
@@ -238,10 +260,32 @@ impl TestRedis {
             "EVAL" => 3..3 + command[2].parse::<usize>().unwrap(),
             _ => 1..2,
         };
+        if keys.len() > 1 && command[0] != "EVAL" {
+            return self.one_by_one(command).await;
+        }
         let key = |(i, word): (usize, &&str)| {
             if keys.contains(&i) { layout::key_of(word) } else { (*word).to_owned() }
         };
         self.send(1, command.iter().enumerate().map(key).collect()).await
+    }
+
+    /// A tag stands beside each value that has it.
+    async fn tag(&self, tag: &str, members: &[&str]) -> Value {
+        for member in members {
+            let words = ["SADD", &layout::key_beside(member, tag), &layout::key_of(member)];
+            self.send(1, words.map(str::to_owned).to_vec()).await;
+        }
+        Value::Null
+    }
+
+    /// Of a command that counts keys, which may stand in several slots.
+    async fn one_by_one(&self, command: &[&str]) -> Value {
+        let mut sum = 0;
+        for name in &command[1..] {
+            let words = vec![command[0].to_owned(), layout::key_of(name)];
+            sum += self.send(1, words).await.as_i64().expect("a number");
+        }
+        Value::Integer(sum)
     }
 
     /// Of a number that each partition has.
@@ -278,7 +322,9 @@ impl TestRedis {
         } else {
             self.run(database, &["KEYS", "*"]).await.convert().unwrap()
         };
-        names.retain(|it| it != "i2m:schema" && it != "i2m:listing");
+        names.retain(|it| {
+            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:listing"].contains(&it.as_str())
+        });
         names.sort();
         names
     }
