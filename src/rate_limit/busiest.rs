@@ -205,7 +205,10 @@ mod tests {
     use std::{net::IpAddr, num::NonZeroU32};
 
     use super::*;
-    use crate::rate_limit::policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope};
+    use crate::{
+        rate_limit::policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
+        redis::Partition,
+    };
 
     fn policy() -> Policy {
         Policy {
@@ -229,7 +232,7 @@ mod tests {
             let charge = Charge {
                 policy: &policy,
                 key: format!("rl:ip:{address}"),
-                partition: crate::redis::Partition::SHARED,
+                partition: Partition::SHARED,
                 limit: 1,
                 cost: 1,
             };
