@@ -16,6 +16,7 @@ mod cleanup_load;
 mod cli;
 mod config;
 mod connection;
+mod containers;
 mod counters;
 mod edges;
 mod embedded;
