@@ -102,6 +102,7 @@ impl App {
         };
         let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
+        jobs.keep_listed(tasks);
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
         let cache = Cache::new(redis.clone(), config.cache.clone(), tasks.clone());
         let locks = Self::locks(config, redis, tasks);

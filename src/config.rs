@@ -17,11 +17,12 @@ const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
 /// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 8] = [
+const LISTS: [&str; 9] = [
     "cors.origins",
     "auth.ticket_secrets",
     "rate_limit.allow",
     "rate_limit.trusted_proxies",
+    "redis.nodes",
     "redis.sentinels",
     "redis.eviction_policies",
     "webhooks.secrets",

@@ -7,10 +7,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
 /// The service's long-lived tasks. If one ends, even by a panic, all are asked to stop.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
+    /// Of the whole service.
+    all: CancellationToken,
+    /// Of these tasks: the same, or a part.
     shutdown: CancellationToken,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let all = CancellationToken::new();
+        Self { tracker: TaskTracker::new(), shutdown: all.clone(), all }
+    }
 }
 
 impl Tasks {
@@ -19,16 +29,32 @@ impl Tasks {
         self.shutdown.clone()
     }
 
+    /// Tasks that can be stopped while the others go on.
+    pub(crate) fn part(&self) -> Self {
+        Self {
+            tracker: self.tracker.clone(),
+            all: self.all.clone(),
+            shutdown: self.shutdown.child_token(),
+        }
+    }
+
+    /// Asks these tasks to stop, and waits for none.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Runs `task` until it ends of itself, which it must soon after [`Tasks::shutdown`].
     pub(crate) fn spawn(
         &self,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let stop_all = self.shutdown.clone().drop_guard();
+        let (stop_all, own) = (self.all.clone().drop_guard(), self.shutdown.clone());
         self.spawn_unguarded(name, async move {
-            let _stop_all = stop_all;
             task.await;
+            if own.is_cancelled() {
+                stop_all.disarm();
+            }
         });
     }
 
@@ -71,7 +97,7 @@ impl Tasks {
 
     /// Asks every task to stop and waits up to `grace`; says whether all of them did.
     pub(crate) async fn drain(&self, grace: Duration) -> bool {
-        self.shutdown.cancel();
+        self.all.cancel();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
     }

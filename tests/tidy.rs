@@ -145,7 +145,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "jobs",
         &[
             "auth", "celery", "config", "error", "http", "ids", "metrics", "redis", "state",
-            "traces", "webhooks",
+            "tasks", "traces", "webhooks",
         ],
     ),
     ("webhooks", &["config", "error", "ids", "metrics", "redis", "tasks"]),
@@ -170,6 +170,7 @@ const FRED: &[&str] = &[
     "celery/queues.rs",
     "health/slow.rs",
     "jobs/list.rs",
+    "jobs/store/",
     "jobs/status_cache.rs",
 ];
 /// Who may name `axum`: what speaks HTTP.

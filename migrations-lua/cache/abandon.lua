@@ -3,9 +3,9 @@
 -- KEYS[1] the value   ARGV[5] token of the claim   ARGV[6] the pause in ms
 -- Returns {'abandoned'} | {'superseded'}
 local key = KEYS[1]
-if redis.call('GET', CLAIM .. key) ~= ARGV[5] then return { 'superseded' } end
+if redis.call('GET', claim_of(key)) ~= ARGV[5] then return { 'superseded' } end
 if redis.call('EXISTS', key) == 1 then
-  redis.call('PEXPIRE', CLAIM .. key, ARGV[6])
+  redis.call('PEXPIRE', claim_of(key), ARGV[6])
 else
   end_claim(key)
 end

@@ -9,9 +9,9 @@ local key, token = KEYS[1], ARGV[5]
 
 local function claim()
   if token == '' then return 0 end
-  if redis.call('SET', CLAIM .. key, token, 'NX', 'PX', ARGV[6]) then return 1 end
+  if redis.call('SET', claim_of(key), token, 'NX', 'PX', ARGV[6]) then return 1 end
   -- Ours already, if the call is repeated.
-  return redis.call('GET', CLAIM .. key) == token and 1 or 0
+  return redis.call('GET', claim_of(key)) == token and 1 or 0
 end
 
 -- Of another type than a string it is nobody's value; storing one replaces it.
@@ -27,8 +27,8 @@ if type(value) == 'string' then
     if fresh - record.fresh > record.slide / 10 then
       local ends = record.ends + fresh - record.fresh
       redis.call('PEXPIREAT', key, ends)
-      redis.call('HSET', RECORD .. key, 'fresh', fresh, 'ends', ends)
-      redis.call('PEXPIREAT', RECORD .. key, ends)
+      redis.call('HSET', record_of(key), 'fresh', fresh, 'ends', ends)
+      redis.call('PEXPIREAT', record_of(key), ends)
       tag_until(key, record.tags, ends)
       record.fresh = fresh
     end
@@ -37,7 +37,7 @@ if type(value) == 'string' then
   local is_due = left <= record.cost * tonumber(ARGV[7])
   return { left > 0 and 'hit' or 'stale', value, math.max(0, left), is_due and claim() or 0 }
 end
-if record.negative then return { 'negative', '', redis.call('PTTL', RECORD .. key), 0 } end
+if record.negative then return { 'negative', '', redis.call('PTTL', record_of(key)), 0 } end
 if token == '' then return { 'miss', '', 0, 0 } end
 if claim() == 1 then return { 'compute', '', 0, 1 } end
-return { 'wait', redis.call('GET', CLAIM .. key), redis.call('PTTL', CLAIM .. key), 0 }
+return { 'wait', redis.call('GET', claim_of(key)), redis.call('PTTL', claim_of(key)), 0 }

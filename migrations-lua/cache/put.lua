@@ -5,23 +5,23 @@
 -- Returns {'stored', Unix ms until which it is fresh, Unix ms when it is gone}
 --   | {'superseded'}: since the claim was made the value was stored, removed or invalidated, or the claim has ended
 local key = KEYS[1]
-if ARGV[5] ~= '' and redis.call('GET', CLAIM .. key) ~= ARGV[5] then return { 'superseded' } end
+if ARGV[5] ~= '' and redis.call('GET', claim_of(key)) ~= ARGV[5] then return { 'superseded' } end
 
 untag(key, load_record(key).tags)
-redis.call('UNLINK', RECORD .. key)
+redis.call('UNLINK', record_of(key))
 local fresh, ends = now + tonumber(ARGV[8]), now + tonumber(ARGV[9])
 if ARGV[6] == 'negative' then
   redis.call('UNLINK', key)
-  redis.call('HSET', RECORD .. key, 'negative', 1)
+  redis.call('HSET', record_of(key), 'negative', 1)
 else
   local tags = {}
   for i = 12, #ARGV do tags[#tags + 1] = ARGV[i] end
   redis.call('SET', key, ARGV[7])
   redis.call('PEXPIREAT', key, ends)
-  redis.call('HSET', RECORD .. key, 'made', now, 'fresh', fresh, 'ends', ends, 'cost', ARGV[10], 'slide', ARGV[11],
+  redis.call('HSET', record_of(key), 'made', now, 'fresh', fresh, 'ends', ends, 'cost', ARGV[10], 'slide', ARGV[11],
     'tags', table.concat(tags, '\n'))
   tag_until(key, tags, ends)
 end
-redis.call('PEXPIREAT', RECORD .. key, ends)
+redis.call('PEXPIREAT', record_of(key), ends)
 end_claim(key)
 return { 'stored', fresh, ends }

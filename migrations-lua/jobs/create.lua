@@ -1,5 +1,6 @@
 -- Creates a job: record, status, file list, session, owner's set, and the progress of each file.
--- KEYS[18] i2m:idempotency:{owner}:{hash of the key}, or absent
+-- KEYS[19] i2m:idempotency:{owner}:{hash of the key}, or absent; in a cluster, where that has a slot of its own, only
+-- noted here (see jobs/reserve.lua)
 -- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request
 -- ARGV[8] webhook URL or ''   ARGV[9] number of files, then one JSON object a file, then three arguments a Celery
 -- task (see add_tasks)
@@ -8,9 +9,9 @@
 use(JOBS_DB)
 if redis.call('EXISTS', JOB) == 1 then return { 'exists', redis.call('HGET', JOB, 'status') } end
 
-local IDEMPOTENCY = KEYS[18]
+local IDEMPOTENCY = KEYS[19]
 local owner, params, fingerprint, webhook_url, total = ARGV[5], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
-if IDEMPOTENCY then
+if IDEMPOTENCY and numbered then
   local seen_print, seen_job = string.match(redis.call('GET', IDEMPOTENCY) or '', '^(%S+) (%S+)$')
   -- Of a job that is gone, the key is free again.
   if seen_job and redis.call('EXISTS', 'job:' .. seen_job) == 1 then
@@ -36,7 +37,7 @@ redis.call('RPUSH', FILES, unpack(ARGV, 10, 9 + total))
 redis.call('EXPIRE', FILES, ttl)
 redis.call('SET', SESSION, owner, 'EX', ttl)
 if IDEMPOTENCY then
-  redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl)
+  if numbered then redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl) end
   redis.call('HSET', JOB, 'idempotency', IDEMPOTENCY)
 end
 add_tasks(10 + total, 1)

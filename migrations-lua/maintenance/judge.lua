@@ -36,8 +36,11 @@ local function idle_time(key)
   return type(secs) == 'number' and secs or nil
 end
 
+-- In a cluster all keys of a call are of one partition, and begin with the same.
+local head = numbered and '' or string.match(KEYS[1], '^.-{%x%x}:')
+
 local function job_key(key)
-  return 'job:' .. (string.match(key, '%x+%-%x+%-%x+%-%x+%-%x+') or '')
+  return head .. 'job:' .. (string.match(key, '%x+%-%x+%-%x+%-%x+%-%x+') or '')
 end
 
 -- Which of the jobs that these keys belong to exist. EXISTS, TYPE, TTL and OBJECT do not count as use.

@@ -11,16 +11,17 @@ if not is_sorted and type_name ~= 'set' then return { 'pruned', '0', 0, 0 } end
 local page = redis.call(is_sorted and 'ZSCAN' or 'SSCAN', KEYS[1], ARGV[5], 'COUNT', ARGV[6])
 local members, step = page[2], is_sorted and 2 or 1
 if numbered and names ~= 'key' then redis.call('SELECT', 1) end
+local head = numbered and '' or string.match(KEYS[1], '^.-{%x%x}:')
 local gone = {}
 for i = 1, #members, step do
   local member, key = members[i], nil
   -- Only a UUID is a job or a task of ours.
   if names == 'key' then key = member
   elseif string.match(member, '^%x+%-%x+%-%x+%-%x+%-%x+$') then
-    key = (names == 'job' and 'job:' or 'i2m:task:') .. member
+    key = head .. (names == 'job' and 'job:' or 'i2m:task:') .. member
   end
   -- Of a value that is known not to exist there is only this.
-  local record = names == 'key' and 'i2m:cache:' .. member or nil
+  local record = names == 'key' and head .. 'i2m:cache:' .. string.sub(member, #head + 1) or nil
   if key and redis.call('EXISTS', unpack({ key, record })) == 0 then gone[#gone + 1] = member end
 end
 if numbered then redis.call('SELECT', ARGV[2]) end

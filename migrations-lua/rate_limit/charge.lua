@@ -1,6 +1,6 @@
--- Charges a request to every policy that it falls under, or to none of them.
+-- Charges a request to every policy that it falls under, or to none of them; or gives back what was charged.
 -- KEYS[i] what policy i counts in
--- ARGV[1] 'charge' | 'peek', which writes nothing
+-- ARGV[1] 'charge' | 'peek', which writes nothing | 'refund', where the request was charged here and refused elsewhere
 -- then for each policy: its algorithm, limit, window in ms, the cost of this request
 -- Returns {'admitted' | 'refused', now in ms, {for each policy: what remains, ms until the whole limit is back,
 -- ms until this cost is admitted (0: at once)}}
@@ -33,6 +33,9 @@ local function fixed_window(key, limit, window, cost)
       end
     end,
     heal = ttl == -1 and function() redis.call('PEXPIRE', key, window) end,
+    refund = function()
+      if ttl >= 0 and count > 0 then redis.call('DECRBY', key, math.min(count, cost)) end
+    end,
   }
 end
 
@@ -50,7 +53,7 @@ local function sliding_window(key, limit, window, cost)
       stale[#stale + 1] = fields[i]
     else
       -- After a failover the clock may stand earlier than it did.
-      parts[#parts + 1] = { math.min(start, now), count }
+      parts[#parts + 1] = { math.min(start, now), count, fields[i] }
       total = total + count
     end
   end
@@ -78,6 +81,14 @@ local function sliding_window(key, limit, window, cost)
       redis.call('HINCRBY', key, whole(present), cost)
       redis.call('PEXPIRE', key, width + window)
     end,
+    refund = function()
+      local left = cost
+      for i = #parts, 1, -1 do
+        local part = math.min(left, parts[i][2])
+        if part > 0 then redis.call('HINCRBY', key, parts[i][3], whole(-part)) end
+        left = left - part
+      end
+    end,
   }
 end
 
@@ -104,6 +115,9 @@ local function gcra(key, limit, window, cost)
     end,
     commit = function() write(after) end,
     heal = is_foreign and function() write(ahead) end,
+    refund = function()
+      if ahead > 0 then write(math.max(ahead - cost * step, 0)) end
+    end,
   }
 end
 
@@ -115,6 +129,10 @@ for i, key in ipairs(KEYS) do
     algorithms[ARGV[at]](key, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
   is_admitted = is_admitted and policy.is_admitted
   policies[i] = policy
+end
+
+if ARGV[1] == 'refund' then
+  for _, policy in ipairs(policies) do policy.refund() end
 end
 
 local charged = is_admitted and ARGV[1] == 'charge'

@@ -3,22 +3,27 @@
 -- A value is the seed's: JSON text at `cache:…`, with a TTL. What we know of it stands beside it, with the same TTL, so
 -- that other programs read and write values as they always did:
 --
--- RECORD .. key   hash: made, fresh, ends (Unix ms: when it was stored, until when it is fresh, when it is gone),
+-- record_of(key)  hash: made, fresh, ends (Unix ms: when it was stored, until when it is fresh, when it is gone),
 --                 cost (ms that computing it took), slide (ms that it is fresh for again after a hit, or 0),
 --                 tags (joined by newlines), or only `negative` where there is no value and that is known
--- CLAIM .. key    string: the token of who computes the value now; ends of itself
+-- claim_of(key)   string: the token of who computes the value now; ends of itself
 -- TAG .. tag      set of keys, the seed's     INDEX .. tag   sorted set of the same by when they are gone
 --
--- ARGV[1..4] the prefixes RECORD, CLAIM, TAG, INDEX    ARGV[5..] the script's own
--- On `key .. ':ready'` it is said that a claim has ended, be it with a value or without.
+-- ARGV[1..4] the prefixes of records and claims, TAG, INDEX    ARGV[5..] the script's own
+-- On the name of the key and ':ready' it is said that a claim has ended, be it with a value or without.
 
-local RECORD, CLAIM, TAG, INDEX = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local TAG, INDEX = ARGV[3], ARGV[4]
+-- In a cluster all of these and all keys begin with the same.
+local head = string.sub(TAG, 1, #TAG - #'tag:')
+
+local function record_of(key) return ARGV[1] .. string.sub(key, #head + 1) end
+local function claim_of(key) return ARGV[2] .. string.sub(key, #head + 1) end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local function load_record(key)
-  local v = redis.call('HMGET', RECORD .. key, 'made', 'fresh', 'ends', 'cost', 'slide', 'tags', 'negative')
+  local v = redis.call('HMGET', record_of(key), 'made', 'fresh', 'ends', 'cost', 'slide', 'tags', 'negative')
   local tags = {}
   for tag in string.gmatch(v[6] or '', '[^\n]+') do tags[#tags + 1] = tag end
   return {
@@ -61,7 +66,8 @@ local function untag(key, tags)
 end
 
 local function end_claim(key)
-  if redis.call('DEL', CLAIM .. key) == 1 then redis.call('PUBLISH', key .. ':ready', 'ready') end
+  if redis.call('DEL', claim_of(key)) == 0 then return end
+  redis.call('PUBLISH', string.sub(key, #head + 1) .. ':ready', 'ready')
 end
 
 -- Removes a value with all that is known of it, but its membership in `done_with`, which the caller sees to. What is
@@ -70,7 +76,7 @@ local function drop(key, record, done_with)
   for _, tag in ipairs(record.tags) do
     if tag ~= done_with then untag(key, { tag }) end
   end
-  redis.call('UNLINK', RECORD .. key)
+  redis.call('UNLINK', record_of(key))
   end_claim(key)
   return redis.call('UNLINK', key)
 end

@@ -8,10 +8,11 @@
 -- KEYS[4] job:{id}:file: + file_id, result strings              KEYS[5] session:{id} string
 -- KEYS[6] progress:{id}: + file_id, percent strings (db 2)      KEYS[7] stream:progress:{id} (db 2)
 -- KEYS[8] cache:status:{id} (db 4)                              KEYS[9] job:{id}:states hash
--- KEYS[10] user_jobs: + owner, set; absent in a cluster, where an owner's set has a slot of its own
+-- KEYS[10] user_jobs: + owner, set; not used in a cluster, where an owner's set has a slot of its own
 -- KEYS[11] job:{id}:tasks hash                                  KEYS[12] i2m:task: + Celery task id
 -- KEYS[13] i2m:active sorted set    KEYS[14] i2m:outbox sorted set    KEYS[15] i2m:cancelling sorted set
 -- KEYS[16] i2m:webhooks sorted set  KEYS[17] i2m:webhook: + job id:attempt hash, and + :log list
+-- KEYS[18] i2m:listing sorted set, in a cluster
 -- ARGV[1] 'numbered' | 'single' databases    ARGV[2] job id    ARGV[3] TTL in seconds
 -- ARGV[4] entries that the stream keeps      ARGV[5..] the script's own
 --
@@ -19,13 +20,15 @@
 -- without a field is 'pending:1:'.
 -- job:{id}:tasks maps a Celery task id to 'queue key\nmessage'; i2m:task:{task_id} is 'job_id attempt file_id',
 -- the last empty for a task that has the whole job. i2m:active has the task ids by their last sign of life,
--- i2m:outbox those not handed to the broker yet, i2m:cancelling job ids by when waiting for workers ends.
+-- i2m:outbox those not handed to the broker yet, i2m:cancelling job ids by when waiting for workers ends,
+-- i2m:listing those whose place in their owner's list has to be renewed.
 
 local JOB, STATUS, FILES, RESULT, SESSION = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local PERCENT, STREAM, CACHED, STATES, OWNED = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local PERCENT, STREAM, CACHED, STATES = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local TASKS, TASK, ACTIVE, OUTBOX, CANCELLING = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
-local WEBHOOKS, WEBHOOK = KEYS[16], KEYS[17]
+local WEBHOOKS, WEBHOOK, LISTING = KEYS[16], KEYS[17], KEYS[18]
 local numbered, job_id, ttl, keep = ARGV[1] == 'numbered', ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local OWNED = numbered and KEYS[10]
 
 local JOBS_DB, PROGRESS_DB, CACHE_DB = 1, 2, 4
 local FINISHED = { completed = true, failed = true, cancelled = true }
@@ -133,6 +136,9 @@ local function renew(job, always)
   if OWNED and job.owner then
     redis.call('EXPIRE', OWNED .. job.owner, ttl)
     redis.call('EXPIRE', OWNED .. job.owner .. ':by_time', ttl)
+  elseif not OWNED and job.owner then
+    redis.call('ZADD', LISTING, now_ms, job_id)
+    redis.call('EXPIRE', LISTING, ttl)
   end
   use(PROGRESS_DB)
   for i = 0, job.total - 1 do redis.call('EXPIRE', PERCENT .. file_name(i), ttl) end

@@ -16,7 +16,8 @@ if state == 'applied' then return { 'applied' } end
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local position, given_by = string.match(cursor or '', '^(%S+) (%x+)$')
 if given_by ~= run_id then position = nil end
-local next_cursor = migrate(position or '', ARGV[5], tonumber(ARGV[6]), numbered)
+-- All changes so far are about what the Python service left in numbered databases. A cluster has none of it.
+local next_cursor = numbered and migrate(position or '', ARGV[5], tonumber(ARGV[6]), numbered)
 if numbered then redis.call('SELECT', 1) end
 local word = next_cursor and 'running' or 'applied'
 redis.call('HSET', KEYS[2], name, word .. ' ' .. checksum .. ' ' .. (next_cursor and next_cursor .. ' ' .. run_id or redis.call('TIME')[1]))

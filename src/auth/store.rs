@@ -175,7 +175,7 @@ async fn run<T: fred::types::FromValue>(
     args: Vec<Value>,
 ) -> Result<T> {
     let keys = API_KEYS.map(Key::from_static_str).to_vec();
-    script.run(redis.database(Database::Jobs), keys, args).await
+    script.run(redis.shared(Database::Jobs), keys, args).await
 }
 
 /// One record that nobody can read must not shut out all other keys.

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Utc;
-use fred::interfaces::KeysInterface as _;
+use fred::{clients::Client, interfaces::KeysInterface as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -147,24 +147,18 @@ impl Tickets {
     async fn shared_secret(&self) -> Result<Secret> {
         const RENEWED_SECS: i64 = 30 * 24 * 3600;
         let fresh = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        let made: Option<String> = self
-            .0
-            .redis
-            .read(Database::Jobs, |client| {
-                let fresh = fresh.clone();
-                async move {
-                    use fred::types::{Expiration, SetOptions};
+        let (place, fresh) = (self.0.redis.shared(Database::Jobs), &fresh);
+        let make = |client: Client| async move {
+            use fred::types::{Expiration, SetOptions};
 
-                    let key = ticket_secret_key();
-                    let expires = Some(Expiration::EX(RENEWED_SECS));
-                    client
-                        .set::<(), _, _>(key, fresh, expires, Some(SetOptions::NX), false)
-                        .await?;
-                    client.expire::<(), _>(key, RENEWED_SECS, None).await?;
-                    client.get(key).await
-                }
-            })
-            .await?;
+            let key = place.key(ticket_secret_key());
+            let expires = Some(Expiration::EX(RENEWED_SECS));
+            let if_none = Some(SetOptions::NX);
+            client.set::<(), _, _>(key.clone(), fresh.as_str(), expires, if_none, false).await?;
+            client.expire::<(), _>(key.clone(), RENEWED_SECS, None).await?;
+            client.get::<Option<String>, _>(key).await
+        };
+        let made = place.read(make).await?;
         made.map(Secret::from).ok_or_else(no_secret)
     }
 }

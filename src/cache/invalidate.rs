@@ -9,7 +9,7 @@ use super::{Cache, store};
 use crate::{
     error::{Error, Result},
     ids::{Tag, quoted},
-    redis::CACHED,
+    redis::{CACHED, Database},
 };
 
 /// A glob of keys, all of cached values.
@@ -39,6 +39,39 @@ pub(crate) struct Removed {
     pub(crate) cursor: Option<u64>,
 }
 
+/// Where a walk over all keys has come to. Redis' cursors are smaller than its tables, so above them is room for which
+/// server of a cluster it is.
+#[derive(Clone, Copy)]
+struct Walk {
+    server: usize,
+    cursor: u64,
+}
+
+impl Walk {
+    const CURSOR_BITS: u32 = 48;
+
+    fn to(self, next: u64) -> Self {
+        if next == 0 {
+            Self { server: self.server + 1, cursor: 0 }
+        } else {
+            Self { cursor: next, ..self }
+        }
+    }
+}
+
+impl From<u64> for Walk {
+    fn from(both: u64) -> Self {
+        let server = usize::try_from(both >> Self::CURSOR_BITS).unwrap_or(usize::MAX);
+        Self { server, cursor: both & ((1 << Self::CURSOR_BITS) - 1) }
+    }
+}
+
+impl From<Walk> for u64 {
+    fn from(walk: Walk) -> Self {
+        ((walk.server as u64) << Walk::CURSOR_BITS) | walk.cursor
+    }
+}
+
 impl Cache {
     /// Removes every value that has `tag`, in one step.
     ///
@@ -63,24 +96,25 @@ impl Cache {
         const AT_MOST: Duration = Duration::from_secs(2);
         let is_glob = pattern.0.contains(['*', '?', '[', '\\']);
         if !is_glob {
-            let n = store::remove(&self.0.redis, vec![pattern.0.as_str()]).await?;
+            let n = store::remove(&self.0.redis, &pattern.0).await?;
             self.0.redis.metrics().cache.invalidated.inc_by(n);
             return Ok(Removed { n, cursor: None });
         }
         let deadline = Instant::now() + AT_MOST;
-        let (mut n, mut cursor) = (0, from);
-        loop {
-            let (next, keys) = store::scan(&self.0.redis, cursor, &pattern.0, BATCH).await?;
-            if !keys.is_empty() {
-                n += store::remove(&self.0.redis, keys).await?;
-            }
-            cursor = next;
-            if cursor == 0 || Instant::now() > deadline {
-                break;
-            }
+        let (mut n, mut walk) = (0, Walk::from(from));
+        let servers = self.0.redis.servers(Database::Cache);
+        while let Some((server, _)) = servers.get(walk.server)
+            && Instant::now() <= deadline
+        {
+            let what = (pattern.0.as_str(), BATCH);
+            let (next, removed) =
+                store::remove_matching(&self.0.redis, *server, walk.cursor, what).await?;
+            n += removed;
+            walk = walk.to(next);
         }
+        let is_done = walk.server >= servers.len();
         self.0.redis.metrics().cache.invalidated.inc_by(n);
         info!(pattern = quoted(&pattern.0), n_removed = n, "invalidated cached values by pattern");
-        Ok(Removed { n, cursor: (cursor != 0).then_some(cursor) })
+        Ok(Removed { n, cursor: (!is_done).then_some(walk.into()) })
     }
 }

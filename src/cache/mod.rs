@@ -211,7 +211,7 @@ impl Cache {
     ///
     /// [`Error::RedisUnavailable`].
     pub(crate) async fn remove(&self, key: &CacheKey) -> Result<bool> {
-        Ok(store::remove(&self.0.redis, vec![key.as_str()]).await? > 0)
+        Ok(store::remove(&self.0.redis, key.as_str()).await? > 0)
     }
 
     /// Opens a key; what is no JSON there is removed, and missing.

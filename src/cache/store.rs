@@ -1,13 +1,15 @@
 //! Cached values in Redis: one function, one round trip. What stands where says `migrations-lua/shared/cache.lua`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fred::{
+    clients::Client,
     interfaces::ClientLike as _,
     types::{ClusterHash, CustomCommand, Key, Value},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
@@ -15,7 +17,7 @@ use super::Terms;
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    redis::{CACHED, CacheKey, Database, Redis, Script, tag_keys},
+    redis::{CACHED, CacheKey, Database, Partition, Place, Redis, Script, tag_keys},
 };
 
 static OPEN: Script =
@@ -75,7 +77,7 @@ pub(super) async fn open(redis: &Redis, key: &CacheKey, claim: Option<Claim>) ->
     let args = vec![token.into(), millis(lasts), early.to_string().into(), millis(LONGEST_SLIDE)];
     // A value of another program may be no text.
     let (outcome, value, ms, is_claimed): (String, Value, i64, i64) =
-        OPEN.run_on_cache(redis, keys(key), args).await?;
+        OPEN.run_on_cache(place(redis, key), keys(key), args).await?;
     let for_ms = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
     Ok(match outcome.as_str() {
         "negative" => Opened::Negative,
@@ -133,7 +135,7 @@ pub(super) async fn put(
         millis(slide),
     ];
     args.extend(terms.tags.iter().map(|it| Value::from(it.to_string())));
-    let answer: Value = PUT.run_on_cache(redis, keys(key), args).await?;
+    let answer: Value = PUT.run_on_cache(place(redis, key), keys(key), args).await?;
     let mut parts = answer.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     if next().as_str().as_deref() != Some("stored") {
@@ -154,7 +156,7 @@ pub(super) async fn abandon(
     pause: Duration,
 ) -> Result<()> {
     let args = vec![claim.to_string().into(), millis(pause)];
-    let _: Value = ABANDON.run_on_cache(redis, keys(key), args).await?;
+    let _: Value = ABANDON.run_on_cache(place(redis, key), keys(key), args).await?;
     Ok(())
 }
 
@@ -165,58 +167,80 @@ pub(super) async fn abandon(
 /// [`Error::RedisUnavailable`].
 pub(super) async fn discard(redis: &Redis, key: &CacheKey, unreadable: Bytes) -> Result<()> {
     let args = vec![Value::Bytes(unreadable)];
-    let _: Value = DISCARD.run_on_cache(redis, keys(key), args).await?;
+    let _: Value = DISCARD.run_on_cache(place(redis, key), keys(key), args).await?;
     Ok(())
 }
 
-/// Removes values; returns how many there were.
+/// Removes the value with this key; returns how many there were.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn remove<K: Into<Key>>(redis: &Redis, keys: Vec<K>) -> Result<u64> {
-    let keys = keys.into_iter().map(Into::into).collect();
-    let (_, n): (String, u64) = DROP.run_on_cache(redis, keys, Vec::new()).await?;
+pub(super) async fn remove(redis: &Redis, name: &str) -> Result<u64> {
+    let place = redis.at(Database::Cache, Partition::of_cached(name));
+    remove_at(place, vec![name.to_owned()]).await
+}
+
+async fn remove_at(place: Place<'_>, names: Vec<String>) -> Result<u64> {
+    let names = names.into_iter().map(Key::from).collect();
+    let (_, n): (String, u64) = DROP.run_on_cache(place, names, Vec::new()).await?;
     Ok(n)
 }
 
-/// Removes every value that has `tag`; returns how many there were.
+/// Removes every value that has `tag`, in one step, or in a cluster in one for each partition; returns how many there
+/// were.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
 pub(super) async fn invalidate_tag(redis: &Redis, tag: &Tag) -> Result<u64> {
-    let keys = tag_keys(tag).into_iter().map(Key::from).collect();
-    let args = vec![tag.to_string().into(), CACHED.into()];
-    let (_, n): (String, u64) = INVALIDATE_TAG.run_on_cache(redis, keys, args).await?;
-    Ok(n)
+    const AT_ONCE: usize = 32;
+    let places = redis.places(Database::Cache).map(|place| async move {
+        let names = tag_keys(tag).into_iter().map(Key::from).collect();
+        let args = vec![tag.to_string().into(), Value::from(place.key(CACHED))];
+        let (_, n): (String, u64) = INVALIDATE_TAG.run_on_cache(place, names, args).await?;
+        Ok::<_, Error>(n)
+    });
+    let places: Vec<_> = places.collect();
+    let removed: Vec<u64> = stream::iter(places).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(removed.iter().sum())
 }
 
-/// One step of a walk over the keys that match. Returns where to go on, which is "0" at the end.
+/// One step of a walk over the values on a server whose keys match, which are removed. Returns where to go on, which
+/// is 0 at the end, and how many there were.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn scan(
+pub(super) async fn remove_matching(
     redis: &Redis,
+    server: Place<'_>,
     cursor: u64,
-    pattern: &str,
-    about: u32,
-) -> Result<(u64, Vec<Key>)> {
-    let args = vec![
-        cursor.to_string(),
-        "MATCH".to_owned(),
-        pattern.to_owned(),
-        "COUNT".to_owned(),
-        about.to_string(),
-    ];
-    redis
-        .read(Database::Cache, |client| {
-            let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
-            let args = args.clone();
-            async move { client.custom(scan, args).await }
-        })
-        .await
+    (pattern, about): (&str, u32),
+) -> Result<(u64, u64)> {
+    let pattern = redis.layout().pattern(pattern);
+    let args =
+        &[cursor.to_string(), "MATCH".to_owned(), pattern, "COUNT".to_owned(), about.to_string()];
+    let scan = |client: Client| async move {
+        let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
+        client.custom::<(u64, Vec<Key>), _>(scan, args.to_vec()).await
+    };
+    let (next, keys) = server.read(scan).await?;
+    let mut by_partition: BTreeMap<Partition, Vec<String>> = BTreeMap::new();
+    for key in keys {
+        if let Some((partition, name)) = redis.layout().parse(&key.as_str_lossy()) {
+            by_partition.entry(partition).or_default().push(name.to_owned());
+        }
+    }
+    let mut n = 0;
+    for (partition, names) in by_partition {
+        n += remove_at(redis.at(Database::Cache, partition), names).await?;
+    }
+    Ok((next, n))
+}
+
+fn place<'a>(redis: &'a Redis, key: &CacheKey) -> Place<'a> {
+    redis.at(Database::Cache, key.partition())
 }
 
 fn keys(key: &CacheKey) -> Vec<Key> {

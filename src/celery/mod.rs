@@ -74,11 +74,10 @@ impl Celery {
             Ok((server, address, database))
         };
         let (broker, address, broker_database) = if config.broker_url.is_empty() {
-            (
-                redis.database(Database::Queue).clone(),
-                redis.address().clone(),
-                Database::Queue as u8,
-            )
+            let (server, address) = redis.queue().context(
+                "celery.broker_url: a Redis Cluster cannot be a broker of Celery, so name another Redis",
+            )?;
+            (server.clone(), address.clone(), Database::Queue as u8)
         } else {
             connect(config.broker_url.expose(), "broker").context("celery.broker_url")?
         };
@@ -100,6 +99,7 @@ impl Celery {
             messages: Subscriber::start(
                 redis_config,
                 &result_address,
+                0,
                 patterns,
                 tasks,
                 redis.metrics().redis.subscriber_gaps.clone(),
@@ -121,11 +121,12 @@ impl Celery {
         match self.0.config.per {
             Per::Job => {
                 // The deployed front-end takes the job's id for the task's.
-                let id = if order.attempt == 1 { order.job.as_uuid() } else { Uuid::new_v4() };
+                let id = if order.attempt == 1 { order.job.as_uuid() } else { task_id(order.job) };
                 Ok(vec![self.parcel(order, id, None)?])
             }
             Per::File => {
-                order.files.iter().map(|it| self.parcel(order, Uuid::new_v4(), Some(it))).collect()
+                let files = order.files.iter();
+                files.map(|it| self.parcel(order, task_id(order.job), Some(it))).collect()
             }
         }
     }
@@ -245,6 +246,14 @@ impl Celery {
     pub(crate) async fn queue_report(&self) -> Result<QueueReport> {
         queues::report(&self.0.broker, &self.0.config.queue).await
     }
+}
+
+/// A random id that ends as the job's does: so what is kept of a task stands beside what is kept of its job, in a
+/// cluster too.
+fn task_id(job: JobId) -> Uuid {
+    let mut bytes = Uuid::new_v4().into_bytes();
+    bytes[15] = job.as_uuid().as_bytes()[15];
+    Uuid::from_bytes(bytes)
 }
 
 /// Fills the placeholders of a template; see `config::PLACEHOLDERS`.

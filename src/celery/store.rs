@@ -6,7 +6,7 @@
 //! * `i2m:sent:{task_id}` string: the task was put into its queue, or must not be any more
 //! * `i2m:cancelled:{task_id}` string: the tombstone that a worker can look for
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fred::{
     interfaces::{HashesInterface as _, KeysInterface as _, SortedSetsInterface as _},
@@ -18,7 +18,10 @@ use super::wire;
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId},
-    redis::{ACTIVE_TASKS, Database, OUTBOX, Redis, Script, Server, TASK_PREFIX, job_tasks_key},
+    redis::{
+        ACTIVE_TASKS, Database, OUTBOX, Partition, Place, Redis, Script, Server, TASK_PREFIX,
+        job_tasks_key, oldest,
+    },
 };
 
 static SEND: Script =
@@ -70,6 +73,11 @@ pub(crate) struct Assignment {
     pub(crate) file: Option<FileId>,
 }
 
+/// Where a task stands beside its job.
+fn place_of(redis: &Redis, task: Uuid) -> Place<'_> {
+    redis.at(Database::Jobs, Partition::of_task(task))
+}
+
 fn sent_key(task: Uuid) -> Key {
     Key::from(format!("i2m:sent:{task}"))
 }
@@ -83,7 +91,7 @@ pub(super) async fn send(broker: &Server, parcels: &[Parcel]) -> Result<()> {
     let keys = parcels.iter().flat_map(|it| [sent_key(it.task), Key::from(it.queue_key.as_str())]);
     let mut args = vec![Value::from(MARK_SECS)];
     args.extend(parcels.iter().map(|it| Value::from(it.message.as_str())));
-    SEND.run::<Value>(broker, keys.collect(), args).await.map(|_| ())
+    SEND.run_on_server::<Value>(broker, keys.collect(), args).await.map(|_| ())
 }
 
 /// Takes tasks out of their queues, and tells workers to drop the others. Returns how many no worker has.
@@ -96,7 +104,7 @@ pub(super) async fn withdraw(broker: &Server, pidbox: &str, parcels: &[Parcel]) 
         args.push(Value::from(parcel.message.as_str()));
         args.push(Value::from(wire::revoke(parcel.task)?));
     }
-    let answer: Vec<Value> = WITHDRAW.run(broker, keys.collect(), args).await?;
+    let answer: Vec<Value> = WITHDRAW.run_on_server(broker, keys.collect(), args).await?;
     Ok(answer.get(1).and_then(Value::as_usize).unwrap_or(0))
 }
 
@@ -107,25 +115,38 @@ pub(super) async fn unmark(broker: &Server, task: Uuid) -> Result<()> {
 
 /// Puts a task into the outbox, as one that is due.
 pub(super) async fn back_to_outbox(redis: &Redis, task: Uuid) -> Result<()> {
-    redis
-        .call(Database::Jobs, |client| async move {
-            client.zadd(OUTBOX, None, None, false, false, (0.0, task.to_string())).await
+    let place = place_of(redis, task);
+    place
+        .call(|client| async move {
+            let member = (0.0, task.to_string());
+            client.zadd(place.key(OUTBOX), None, None, false, false, member).await
         })
         .await
 }
 
 pub(super) async fn forget(redis: &Redis, task: Uuid) -> Result<()> {
-    redis
-        .call(
-            Database::Jobs,
-            |client| async move { client.zrem(ACTIVE_TASKS, task.to_string()).await },
-        )
+    let place = place_of(redis, task);
+    place
+        .call(|client| async move { client.zrem(place.key(ACTIVE_TASKS), task.to_string()).await })
         .await
 }
 
 pub(super) async fn clear_outbox(redis: &Redis, tasks: impl Iterator<Item = Uuid>) -> Result<()> {
-    let tasks: Vec<String> = tasks.map(|it| it.to_string()).collect();
-    redis.call(Database::Jobs, |client| async move { client.zrem(OUTBOX, tasks).await }).await
+    let mut by_partition: BTreeMap<Partition, Vec<String>> = BTreeMap::new();
+    for task in tasks {
+        let partition =
+            if redis.layout().is_numbered() { Partition::SHARED } else { Partition::of_task(task) };
+        by_partition.entry(partition).or_default().push(task.to_string());
+    }
+    for (partition, tasks) in by_partition {
+        let (place, tasks) = (redis.at(Database::Jobs, partition), &tasks);
+        place
+            .call(|client| async move {
+                client.zrem::<(), _, _>(place.key(OUTBOX), tasks.clone()).await
+            })
+            .await?;
+    }
+    Ok(())
 }
 
 /// Tasks that have waited in the outbox for longer than `older_than_ms`. Of those whose job is gone, the entry
@@ -139,10 +160,12 @@ pub(super) async fn left_in_outbox(
     for task in aged(redis, OUTBOX, older_than_ms, limit).await? {
         let stored = match assignment(redis, task).await? {
             Some(it) => {
-                let key = job_tasks_key(it.job);
-                redis
-                    .call(Database::Jobs, |client| async move {
-                        client.hget::<Option<String>, _, _>(key, task.to_string()).await
+                let (place, name) = (place_of(redis, task), job_tasks_key(it.job));
+                let name = &name;
+                place
+                    .read(|client| async move {
+                        let field = task.to_string();
+                        client.hget::<Option<String>, _, _>(place.key(name), field).await
                     })
                     .await?
             }
@@ -158,14 +181,7 @@ pub(super) async fn left_in_outbox(
 
 /// Members of a sorted set by time, the oldest first, that are older than `age_ms` by Redis' clock.
 async fn aged(redis: &Redis, key: &'static str, age_ms: u64, limit: usize) -> Result<Vec<Uuid>> {
-    let now = redis.database(Database::Jobs).now_ms().await?;
-    let until = i64::try_from(now.saturating_sub(age_ms)).unwrap_or(i64::MAX);
-    let count = i64::try_from(limit).unwrap_or(i64::MAX);
-    let members: Vec<String> = redis
-        .call(Database::Jobs, |client| async move {
-            client.zrangebyscore(key, 0_i64, until, false, Some((0, count))).await
-        })
-        .await?;
+    let members = oldest(redis, Database::Jobs, key, age_ms, limit).await?;
     Ok(members.iter().filter_map(|it| Uuid::try_parse(it).ok()).collect())
 }
 
@@ -179,20 +195,24 @@ pub(super) async fn touch(redis: &Redis, task: Uuid) -> Result<()> {
         clippy::cast_precision_loss,
         reason = "milliseconds are exact in an f64 for 285 000 years"
     )]
-    let now = redis.database(Database::Jobs).now_ms().await? as f64;
-    redis
-        .call(Database::Jobs, |client| async move {
+    let now = place_of(redis, task).now_ms().await? as f64;
+    let place = place_of(redis, task);
+    place
+        .call(|client| async move {
             use fred::types::SetOptions::XX;
 
-            client.zadd(ACTIVE_TASKS, Some(XX), None, false, false, (now, task.to_string())).await
+            let (key, member) = (place.key(ACTIVE_TASKS), (now, task.to_string()));
+            client.zadd(key, Some(XX), None, false, false, member).await
         })
         .await
 }
 
 pub(super) async fn assignment(redis: &Redis, task: Uuid) -> Result<Option<Assignment>> {
-    let key = format!("{TASK_PREFIX}{task}");
+    let place = place_of(redis, task);
+    let key = place.key(&format!("{TASK_PREFIX}{task}"));
+    let key = &key;
     let stored: Option<String> =
-        redis.call(Database::Jobs, |client| async move { client.get(key).await }).await?;
+        place.read(|client| async move { client.get(key.clone()).await }).await?;
     Ok(stored.and_then(|it| {
         let mut words = it.split(' ');
         let job = words.next()?.parse().ok()?;
@@ -203,8 +223,9 @@ pub(super) async fn assignment(redis: &Redis, task: Uuid) -> Result<Option<Assig
 
 /// The present tasks of a job.
 pub(super) async fn parcels_of(redis: &Redis, job: JobId) -> Result<Vec<Parcel>> {
-    let stored: HashMap<String, String> = redis
-        .call(Database::Jobs, |client| async move { client.hgetall(job_tasks_key(job)).await })
+    let place = redis.at(Database::Jobs, Partition::of_job(job));
+    let stored: HashMap<String, String> = place
+        .read(|client| async move { client.hgetall(place.key(&job_tasks_key(job))).await })
         .await?;
     Ok(stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect())
 }

@@ -46,7 +46,7 @@ pub(super) async fn flush(
         keys.push(Key::from(key));
         args.extend([Value::from(kind), Value::from(number)]);
     }
-    let answer: Vec<Value> = FLUSH.run(redis.database(Database::Cache), keys, args).await?;
+    let answer: Vec<Value> = FLUSH.run(redis.shared(Database::Cache), keys, args).await?;
     Ok(answer.get(1).and_then(Value::as_u64).unwrap_or(0))
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> R
     let [count, value] = metric_keys(name).map(Key::from);
     let keys = vec![count, value, Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.ttl.as_secs().to_string())];
-    let answer: Vec<Option<String>> = READ.run(redis.database(Database::Cache), keys, args).await?;
+    let answer: Vec<Option<String>> = READ.run(redis.shared(Database::Cache), keys, args).await?;
     let number = |at: usize| answer.get(at)?.as_deref()?.parse().ok();
     Ok(Reading { count: number(1), value: number(2) })
 }
@@ -72,10 +72,12 @@ pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
     let keys = vec![Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.max_names.to_string())];
     let (_, flat): (String, Vec<String>) =
-        LIST.run(redis.database(Database::Cache), keys, args).await?;
+        LIST.run(redis.shared(Database::Cache), keys, args).await?;
     let mut listed = Listed::default();
     for pair in flat.chunks_exact(2) {
-        let (Some(of), Ok(_)) = (pair[0].strip_prefix("metric:"), pair[1].parse::<f64>()) else {
+        let name = redis.layout().parse(&pair[0]).map(|it| it.1);
+        let of = name.and_then(|it| it.strip_prefix("metric:"));
+        let (Some(of), Ok(_)) = (of, pair[1].parse::<f64>()) else {
             continue;
         };
         if let Some(name) = of.strip_suffix(":count") {

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     config::check_between,
     error::{Error, Result},
-    redis::{Database, Redis},
+    redis::{Database, Place, Redis},
 };
 
 /// When Redis is well.
@@ -122,31 +122,66 @@ impl Health {
         report
     }
 
-    /// Asks every database whether it answers and takes writes, and Redis how it is.
+    /// Asks every database, or every server of a cluster, whether it answers and takes writes, and how it is.
     async fn find_out(&self) -> Findings {
         let redis = &self.0.redis;
         let deadline = Instant::now() + self.0.config.deadline;
-        let pings = join_all(Database::ALL.map(|it| async move {
-            let started = Instant::now();
-            within(deadline, store::ping(redis, it)).await.map(|()| started.elapsed())
-        }));
-        let (pings, info) = tokio::join!(pings, within(deadline, store::info(redis)));
+        let servers = redis.servers(Database::Jobs);
+        let infos = join_all(servers.iter().map(|it| within(deadline, store::info(it.0))));
+        let (pings, infos) = tokio::join!(self.ping(deadline), infos);
         // A replica refuses writes, and being told so would make the client look for another server.
-        let is_replica = info.as_ref().is_ok_and(|it| Info::parse(it).is_replica());
-        let writes =
-            join_all(Database::ALL.iter().zip(&pings).map(|(database, ping)| async move {
-                match ping {
-                    Ok(_) if !is_replica => within(deadline, store::write(redis, *database)).await,
-                    Ok(_) => Err(Error::RedisUnavailable("READONLY".to_owned())),
-                    Err(_) => Err(Error::RedisUnavailable("not connected".to_owned())),
-                }
-            }))
-            .await;
-        let checks = Database::ALL.into_iter().zip(pings.into_iter().zip(writes));
-        let databases =
-            checks.map(|(database, (ping, write))| DatabaseCheck { database, ping, write });
-        Findings { databases: databases.collect(), info }
+        let is_replica =
+            |info: &Result<String>| info.as_ref().is_ok_and(|it| Info::parse(it).is_replica());
+        let takes_none = infos.iter().any(is_replica);
+        let writes = join_all(pings.iter().map(|(checked, ping)| async move {
+            match ping {
+                Ok(_) if !takes_none => within(deadline, store::write(checked.place)).await,
+                Ok(_) => Err(Error::RedisUnavailable("READONLY".to_owned())),
+                Err(_) => Err(Error::RedisUnavailable("not connected".to_owned())),
+            }
+        }))
+        .await;
+        let checks = pings.into_iter().zip(writes);
+        let databases = checks.map(|((it, ping), write)| DatabaseCheck {
+            name: it.name,
+            number: it.number,
+            ping,
+            write,
+        });
+        Findings { databases: databases.collect(), infos }
     }
+
+    async fn ping(&self, deadline: Instant) -> Vec<(Checked<'_>, Result<Duration>)> {
+        join_all(checked(&self.0.redis).into_iter().map(|it| async move {
+            let started = Instant::now();
+            let ping = within(deadline, store::ping(it.place)).await.map(|()| started.elapsed());
+            (it, ping)
+        }))
+        .await
+    }
+}
+
+/// What is asked by itself.
+struct Checked<'a> {
+    name: String,
+    /// Of the database on its server.
+    number: u8,
+    place: Place<'a>,
+}
+
+/// Each database, or each server of a cluster: without its address, since anybody may read the report.
+fn checked(redis: &Redis) -> Vec<Checked<'_>> {
+    if redis.layout().is_numbered() {
+        let database = |it: Database| Checked {
+            name: it.as_str().to_owned(),
+            number: it as u8,
+            place: redis.shared(it),
+        };
+        return Database::ALL.map(database).into();
+    }
+    let shards = redis.servers(Database::Jobs).into_iter().enumerate();
+    let shard = |(i, (place, _))| Checked { name: format!("shard_{i}"), number: 0, place };
+    shards.map(shard).collect()
 }
 
 async fn within<T>(deadline: Instant, asking: impl Future<Output = Result<T>>) -> Result<T> {

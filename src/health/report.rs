@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{Config, info::Info};
-use crate::{error::Result, redis::Database};
+use crate::error::Result;
 
 /// The worst that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -24,11 +24,13 @@ pub(crate) enum Verdict {
 /// What Redis answered.
 pub(super) struct Findings {
     pub(super) databases: Vec<DatabaseCheck>,
-    pub(super) info: Result<String>,
+    /// Of each server.
+    pub(super) infos: Vec<Result<String>>,
 }
 
 pub(super) struct DatabaseCheck {
-    pub(super) database: Database,
+    pub(super) name: String,
+    pub(super) number: u8,
     /// How long an answer took.
     pub(super) ping: Result<Duration>,
     pub(super) write: Result<()>,
@@ -77,14 +79,22 @@ impl Report {
             None => json!({"status": "ok"}),
         };
         checks.insert("writes".to_owned(), writes);
-        let info = findings.info.as_deref().ok().map(Info::parse);
-        checks.insert("databases".to_owned(), findings.databases(info.as_ref()));
-        if let Some(info) = &info {
-            problems.extend(info.problems(config));
-            checks.extend(info.sections(config));
-        } else {
-            problems.push("INFO failed".to_owned());
-            checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
+        let infos = findings.infos();
+        checks.insert("databases".to_owned(), findings.databases(&infos));
+        match infos.as_slice() {
+            [Some(info)] => {
+                problems.extend(info.problems(config));
+                checks.extend(info.sections(config));
+            }
+            [] | [None] => {
+                problems.push("INFO failed".to_owned());
+                checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
+            }
+            shards => {
+                let (found, told) = of_shards(shards, config);
+                problems.extend(found);
+                checks.insert("shards".to_owned(), told);
+            }
         }
         let now = Utc::now();
         Self {
@@ -120,9 +130,16 @@ impl Findings {
         }
     }
 
-    fn databases(&self, info: Option<&Info<'_>>) -> Value {
-        let check = |it: &DatabaseCheck| {
-            let number = it.database as u8;
+    fn infos(&self) -> Vec<Option<Info<'_>>> {
+        self.infos.iter().map(|it| it.as_deref().ok().map(Info::parse)).collect()
+    }
+
+    /// By database, all of one server, or by server.
+    fn databases(&self, infos: &[Option<Info<'_>>]) -> Value {
+        let check = |(i, it): (usize, &DatabaseCheck)| {
+            let info = if infos.len() == 1 { infos.first() } else { infos.get(i) };
+            let info = info.and_then(Option::as_ref);
+            let number = it.number;
             let mut found = match &it.ping {
                 Ok(took) => json!({"status": "ok", "response_time_ms": millis(*took)}),
                 Err(_) => json!({"status": "error", "error": "it does not answer"}),
@@ -133,10 +150,30 @@ impl Findings {
                 found["keys"] = json!(keys);
                 found["keys_with_ttl"] = json!(with_ttl);
             }
-            (it.database.as_str().to_owned(), found)
+            (it.name.clone(), found)
         };
-        Value::Object(self.databases.iter().map(check).collect())
+        Value::Object(self.databases.iter().enumerate().map(check).collect())
     }
+}
+
+/// What is wrong with servers of a cluster, and the sections of each.
+fn of_shards(infos: &[Option<Info<'_>>], config: &Config) -> (Vec<String>, Value) {
+    let (mut problems, mut told) = (Vec::new(), Map::new());
+    for (i, info) in infos.iter().enumerate() {
+        let sections = match info {
+            Some(info) => {
+                let found = info.problems(config).into_iter();
+                problems.extend(found.map(|it| format!("shard {i}: {it}")));
+                Value::Object(info.sections(config))
+            }
+            None => {
+                problems.push(format!("shard {i}: INFO failed"));
+                json!({"status": "error", "error": "INFO failed"})
+            }
+        };
+        told.insert(format!("shard_{i}"), sections);
+    }
+    (problems, Value::Object(told))
 }
 
 impl DatabaseCheck {

@@ -89,8 +89,9 @@ async fn ready(
     State(keys): State<ApiKeys>,
     uri: Uri,
 ) -> Response {
+    let parts = health.0.redis.parts().into_iter();
     let mut checks: Vec<Check> =
-        health.0.redis.parts().map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
+        parts.map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
     checks.push(Check::new("schema", schema.is_current()));
     checks.push(Check::new("started", health.has_started()));
     checks.push(Check::new("keys_known", keys.are_known()));
@@ -157,8 +158,9 @@ async fn slow_queries(
         }
         error.into()
     })?;
-    let slow_queries = entries.into_array().into_iter().filter_map(slow::SlowQuery::parse);
-    Ok(Json(SlowQueries { slow_queries: slow_queries.collect() }))
+    let mut slow_queries: Vec<_> = entries.into_iter().filter_map(slow::SlowQuery::parse).collect();
+    slow::newest(&mut slow_queries, num);
+    Ok(Json(SlowQueries { slow_queries }))
 }
 
 /// `ok` or `not ok`; with `?verbose`, each check.

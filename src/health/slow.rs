@@ -76,6 +76,12 @@ const OF_ONE_KEY: [&str; 49] = [
     "XTRIM",
 ];
 
+/// The newest `n`; those of a cluster come from several servers.
+pub(super) fn newest(queries: &mut Vec<SlowQuery>, n: u64) {
+    queries.sort_by(|a, b| b.start_time.cmp(&a.start_time).then(b.id.cmp(&a.id)));
+    queries.truncate(usize::try_from(n).unwrap_or(usize::MAX));
+}
+
 impl SlowQuery {
     /// From an entry of SLOWLOG GET; `None` if it is not one.
     pub(super) fn parse(entry: Value) -> Option<Self> {

@@ -1,50 +1,50 @@
 //! What the report asks of Redis: one function, one round trip.
 //!
-//! * `i2m:health` string: written in every database to see that it can be
+//! * `i2m:health` string: written in every database, or on every server of a cluster, to see that it can be
 
 use fred::{
+    clients::Client,
     interfaces::{ClientLike as _, KeysInterface as _},
     types::{CustomCommand, Expiration, InfoKind, Value},
 };
 
 use crate::{
     error::Result,
-    redis::{Database, HEALTH_PROBE, Redis, is_answer},
+    redis::{Database, HEALTH_PROBE, Place, Redis, is_answer},
 };
 
-pub(super) async fn ping(redis: &Redis, database: Database) -> Result<()> {
-    redis
-        .call(database, |client| async move {
-            let pong = client.ping(None).await;
-            if is_answer(&pong) { Ok(()) } else { pong.map(|_: Value| ()) }
-        })
-        .await
+pub(super) async fn ping(place: Place<'_>) -> Result<()> {
+    let ping = |client: Client| async move {
+        let pong = client.ping(None).await;
+        if is_answer(&pong) { Ok(()) } else { pong.map(|_: Value| ()) }
+    };
+    place.call(ping).await
 }
 
 /// Writes something of no meaning.
-pub(super) async fn write(redis: &Redis, database: Database) -> Result<()> {
+pub(super) async fn write(place: Place<'_>) -> Result<()> {
     const TTL_SECS: i64 = 60;
-    let expiration = Some(Expiration::EX(TTL_SECS));
-    redis
-        .call(database, |client| async move {
-            client.set(HEALTH_PROBE, "1", expiration, None, false).await
-        })
-        .await
+    let set = |client: Client| async move {
+        let expiration = Some(Expiration::EX(TTL_SECS));
+        client.set(place.key(HEALTH_PROBE), "1", expiration, None, false).await
+    };
+    place.call(set).await
 }
 
 /// The text of INFO.
-pub(super) async fn info(redis: &Redis) -> Result<String> {
-    redis
-        .call(Database::Jobs, |client| async move { client.info(Some(InfoKind::Default)).await })
-        .await
+pub(super) async fn info(place: Place<'_>) -> Result<String> {
+    place.call(|client| async move { client.info(Some(InfoKind::Default)).await }).await
 }
 
-/// The latest `n` entries of the slow log, as Redis sends them.
-pub(super) async fn slow_log(redis: &Redis, n: u64) -> Result<Value> {
-    let slow_log = CustomCommand::new_static("SLOWLOG", None, false);
-    redis
-        .call(Database::Jobs, |client| async move {
-            client.custom(slow_log, vec!["GET".to_owned(), n.to_string()]).await
-        })
-        .await
+/// The latest `n` entries of each server's slow log, as Redis sends them.
+pub(super) async fn slow_log(redis: &Redis, n: u64) -> Result<Vec<Value>> {
+    let mut entries = Vec::new();
+    for (place, _) in redis.servers(Database::Jobs) {
+        let get = |client: Client| async move {
+            let slow_log = CustomCommand::new_static("SLOWLOG", None, false);
+            client.custom::<Value, _>(slow_log, vec!["GET".to_owned(), n.to_string()]).await
+        };
+        entries.extend(place.call(get).await?.into_array());
+    }
+    Ok(entries)
 }

@@ -9,14 +9,38 @@ use utoipa::ToSchema;
 use super::{
     model::{parse_percent, parse_time},
     status::Status,
+    store::spread,
 };
 use crate::{
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    redis::{Database, Redis, Script, user_jobs_keys},
+    redis::{Database, Redis, Retention, Script, user_jobs_keys},
 };
 
 static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).repeatable();
+
+/// What is read of a job's record; `list.lua` reads the same.
+pub(super) const FIELDS: [&str; 9] = [
+    "job_id",
+    "status",
+    "total_files",
+    "completed_files",
+    "failed_files",
+    "overall",
+    "created_at",
+    "updated_at",
+    "error",
+];
+
+/// A part of a list, in words of Redis.
+pub(super) struct Wanted<'a> {
+    pub(super) n: usize,
+    /// Jobs after this one: its score, or `+inf`, and its id, or nothing.
+    pub(super) score: &'a str,
+    pub(super) after: &'a str,
+    /// Unix milliseconds, or `-inf`.
+    pub(super) oldest: &'a str,
+}
 
 /// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
 const LOOK_AT: usize = 1000;
@@ -90,7 +114,57 @@ impl Cursor {
 }
 
 /// One page of `owner`'s jobs. Ids of jobs that are gone vanish from the owner's set on the way.
-pub(super) async fn page(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
+pub(super) async fn page(
+    redis: &Redis,
+    retention: Retention,
+    owner: &Sha256Hex,
+    filter: &Filter,
+) -> Result<Page> {
+    if redis.layout().is_numbered() {
+        page_by_script(redis, owner, filter).await
+    } else {
+        page_of_batches(redis, retention, owner, filter).await
+    }
+}
+
+/// In a cluster every job has its own slot, so no script reads them together.
+async fn page_of_batches(
+    redis: &Redis,
+    retention: Retention,
+    owner: &Sha256Hex,
+    filter: &Filter,
+) -> Result<Page> {
+    let oldest =
+        filter.created_after.map_or("-inf".to_owned(), |it| it.timestamp_millis().to_string());
+    let mut cursor = filter.after.clone();
+    let (mut jobs, mut n_seen) = (Vec::new(), 0);
+    loop {
+        let job = cursor.as_ref().map(|it| it.job.to_string()).unwrap_or_default();
+        let wanted = Wanted {
+            n: filter.limit.max(1),
+            score: cursor.as_ref().map_or("+inf", |it| it.score.as_str()),
+            after: &job,
+            oldest: &oldest,
+        };
+        let batch = spread::batch(redis, retention, owner, &wanted).await?;
+        if batch.jobs.is_empty() {
+            return Ok(Page { jobs, next: None });
+        }
+        for (job, score, fields) in batch.jobs {
+            n_seen += 1;
+            let summary = fields.and_then(|it| Summary::from_stored(&it));
+            jobs.extend(
+                summary.filter(|it| filter.status.is_none_or(|wanted| wanted == it.status)),
+            );
+            cursor = Some(Cursor { score, job });
+            if jobs.len() >= filter.limit || n_seen >= LOOK_AT {
+                return Ok(Page { jobs, next: cursor });
+            }
+        }
+    }
+}
+
+async fn page_by_script(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
     let keys = user_jobs_keys(owner).map(Key::from).to_vec();
     let oldest = filter.created_after.map(|it| it.timestamp_millis().to_string());
     let args = vec![
@@ -108,7 +182,7 @@ pub(super) async fn page(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> R
     };
     let answer: Value = match from_replica {
         Some(answer) => answer,
-        None => LIST.run(redis.database(Database::Jobs), keys, args).await?,
+        None => LIST.run(redis.shared(Database::Jobs), keys, args).await?,
     };
     let mut parts = answer.into_array().into_iter().skip(1);
     let mut next = || parts.next().unwrap_or(Value::Null);

@@ -6,6 +6,7 @@ mod list;
 mod milestones;
 mod model;
 mod new_job;
+mod relist;
 mod result;
 pub(crate) mod routes;
 mod status;
@@ -18,7 +19,6 @@ use anyhow::{Result as AnyResult, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use self::new_job::Checked;
 pub(crate) use self::{
     list::{Cursor, Filter, Page, Summary},
     milestones::count as count_milestones,
@@ -27,6 +27,7 @@ pub(crate) use self::{
     result::FileResult,
     status::{FileStatus, Status},
 };
+use self::{new_job::Checked, store::spread::Reserved};
 use crate::{
     auth::Caller,
     celery::{Celery, Order, Parcel},
@@ -114,7 +115,14 @@ impl Jobs {
         circumstances: &Circumstances,
     ) -> Result<(Job, bool)> {
         let checked = new.check(&self.config)?;
-        let id = JobId::random();
+        let hash = circumstances.idempotency.as_ref();
+        let (id, is_ours) = match store::reserve(&self.redis, self.retention, owner, &checked, hash)
+            .await?
+        {
+            Reserved::Ours(id) => (id, true),
+            Reserved::Theirs(id) => (id, false),
+            Reserved::Made(id) => return Ok((self.first_answer(id, owner, &checked).await?, true)),
+        };
         let files = checked.files.iter().enumerate();
         let order = Order {
             job: id,
@@ -138,10 +146,12 @@ impl Jobs {
                 Ok((*job, false))
             }
             store::Created::Replayed(made) => {
-                if let (true, Some(celery)) = (made == id, &self.celery) {
+                // Made by an attempt of this very request, whose answer was lost; else its tasks are others.
+                let is_ours = is_ours && made == id;
+                if let (true, Some(celery)) = (is_ours, &self.celery) {
                     celery.send(&tasks).await;
                 }
-                Ok((self.first_answer(made, owner, &checked).await?, made != id))
+                Ok((self.first_answer(made, owner, &checked).await?, !is_ours))
             }
         }
     }
@@ -156,7 +166,7 @@ impl Jobs {
 
     /// A page of `owner`'s jobs.
     pub(crate) async fn list(&self, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
-        list::page(&self.redis, owner, filter).await
+        list::page(&self.redis, self.retention, owner, filter).await
     }
 
     /// Cancels a job: at once what waits or has no Celery worker, else as soon as workers heed it, and after the

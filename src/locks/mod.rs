@@ -202,7 +202,8 @@ impl Locks {
     }
 
     async fn bell(&self, resource: &Resource) -> Bell {
-        let channels = vec![lock_released_channel(resource), lock_changes_channel(resource)];
+        let mut channels = vec![lock_released_channel(resource)];
+        channels.extend(lock_changes_channel(self.0.redis.layout(), resource));
         self.0.redis.bell(channels).await
     }
 

@@ -13,7 +13,10 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Result},
     ids::Resource,
-    redis::{Database, Redis, Script, lock_key, lock_record_key, lock_released_channel},
+    redis::{
+        Database, Place, Redis, Script, lock_key, lock_partition, lock_record_key,
+        lock_released_channel,
+    },
 };
 
 static ACQUIRE: Script =
@@ -52,7 +55,7 @@ pub(super) async fn acquire(
 ) -> Result<Attempt> {
     let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
     let (outcome, first, second): (String, i64, i64) =
-        ACQUIRE.run(redis.database(Database::Jobs), keys(resource), args).await?;
+        ACQUIRE.run(place(redis, resource), keys(resource), args).await?;
     if outcome == "granted" {
         let fencing_token = u64::try_from(first).unwrap_or_default();
         return Ok(Attempt::Granted { fencing_token, expires_at: instant(second)? });
@@ -73,7 +76,7 @@ pub(super) async fn extend(
     ttl: Duration,
 ) -> Result<(Option<u64>, DateTime<Utc>)> {
     let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
-    let answer: Value = EXTEND.run(redis.database(Database::Jobs), keys(resource), args).await?;
+    let answer: Value = EXTEND.run(place(redis, resource), keys(resource), args).await?;
     let mut parts = answer.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     if next().as_str().as_deref() != Some("extended") {
@@ -94,12 +97,15 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
         Uuid::new_v4().to_string().into(),
         millis(FENCE_OUTLIVES_LOCK),
     ];
-    let outcome: Vec<String> =
-        RELEASE.run(redis.database(Database::Jobs), keys(resource), args).await?;
+    let outcome: Vec<String> = RELEASE.run(place(redis, resource), keys(resource), args).await?;
     match outcome.first().map(String::as_str) {
         Some("released") => Ok(()),
         _ => Err(Error::LockLost { resource: resource.clone() }),
     }
+}
+
+fn place<'a>(redis: &'a Redis, resource: &Resource) -> Place<'a> {
+    redis.at(Database::Jobs, lock_partition(resource))
 }
 
 fn keys(resource: &Resource) -> Vec<Key> {

@@ -244,7 +244,7 @@ impl Maintenance {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {
-        let ms = self.0.redis.database(Database::Jobs).now_ms().await?;
+        let ms = self.0.redis.shared(Database::Jobs).now_ms().await?;
         let at = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
         at.ok_or_else(|| Error::Corrupt { what: "time", reason: ms.to_string() })
     }

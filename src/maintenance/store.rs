@@ -3,6 +3,7 @@
 //! * `i2m:cleanup`: the last cleanup's report, JSON; expires a month after its last change.
 
 use fred::{
+    clients::Client,
     interfaces::{ClientLike as _, KeysInterface as _},
     types::{CustomCommand, Expiration, Key, Value},
 };
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{CLEANUP_REPORT, Database, Family, Redis, Script, lock_key},
+    redis::{CLEANUP_REPORT, Database, Family, Place, Redis, Script, lock_key},
 };
 
 // What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
@@ -32,19 +33,13 @@ pub(super) struct Page {
     pub(super) keys: Vec<Option<String>>,
 }
 
-pub(super) async fn scan(
-    redis: &Redis,
-    database: Database,
-    cursor: String,
-    count: usize,
-) -> Result<Page> {
-    let args = vec![cursor, "COUNT".to_owned(), count.to_string()];
-    let answer: Value = redis
-        .read(database, |client| {
-            let (command, args) = (CustomCommand::new_static("SCAN", None, false), args.clone());
-            async move { client.custom(command, args).await }
-        })
-        .await?;
+pub(super) async fn scan(server: Place<'_>, cursor: String, count: usize) -> Result<Page> {
+    let args = &[cursor, "COUNT".to_owned(), count.to_string()];
+    let scan = |client: Client| async move {
+        let command = CustomCommand::new_static("SCAN", None, false);
+        client.custom::<Value, _>(command, args.to_vec()).await
+    };
+    let answer = server.read(scan).await?;
     let mut parts = answer.into_array().into_iter();
     let next = parts.next().and_then(|it| it.as_string());
     let keys = parts.next().unwrap_or(Value::Null).into_array();
@@ -68,15 +63,16 @@ pub(super) struct OldJob {
     created_at: String,
 }
 
-/// Judges keys by the rules of their families and acts on them. Jobs that are old are returned, not removed.
+/// Judges keys of one place, by their names and the rules of their families, and acts on them. Jobs that are old are
+/// returned, not removed.
 pub(super) async fn judge(
     redis: &Redis,
-    database: Database,
+    place: Place<'_>,
     policy: &Policy,
     families: Vec<(&'static Family, Vec<String>)>,
     dry_run: bool,
 ) -> Result<(Vec<Count>, Vec<OldJob>)> {
-    let mut args = head(database, dry_run);
+    let mut args = head(redis, place.database(), dry_run);
     args.push(Value::from(policy.max_age_secs.to_string()));
     args.push(Value::from(policy.grace_secs.to_string()));
     let mut keys = Vec::new();
@@ -88,9 +84,8 @@ pub(super) async fn judge(
         args.push(Value::from(names.len().to_string()));
         keys.extend(names);
     }
-    let answer: Value = JUDGE
-        .run(redis.database(database), keys.iter().map(|it| Key::from(it.as_str())).collect(), args)
-        .await?;
+    let names = keys.iter().map(|it| Key::from(it.as_str())).collect();
+    let answer: Value = JUDGE.run(place, names, args).await?;
     let mut parts = answer.into_array().into_iter().skip(1);
     let counts: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
     let old: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
@@ -124,7 +119,8 @@ pub(super) async fn remove_job(
         answer.into_array().into_iter().nth(1).map_or(Ok(Vec::new()), Value::convert)?;
     let counted = counts.chunks_exact(4).map(|it| {
         let n = it[3].parse().unwrap_or(0);
-        (it[1].parse().unwrap_or(0), Count { family: it[0].clone(), what: it[2].clone(), n })
+        let database = it[1].parse().unwrap_or(0);
+        (database, Count { family: it[0].clone(), what: it[2].clone(), n })
     });
     Ok(counted.collect())
 }
@@ -136,25 +132,25 @@ pub(super) struct Pruned {
     pub(super) n_keys: u64,
 }
 
-/// Takes out of a piece of the collection `key` what names something that is gone.
+/// Takes out of a piece of the collection of this name what names something that is gone.
 pub(super) async fn prune(
     redis: &Redis,
-    family: &Family,
-    key: &str,
+    place: Place<'_>,
+    (family, key): (&Family, &str),
     cursor: &str,
     (count, dry_run): (usize, bool),
 ) -> Result<Pruned> {
     let names = family.members.map_or("", |it| it.as_str());
-    let mut args = head(family.database, dry_run);
+    let mut args = head(redis, place.database(), dry_run);
     args.extend([Value::from(names), Value::from(cursor), Value::from(count.to_string())]);
     let (_, next, n_members, n_keys): (String, String, u64, u64) =
-        PRUNE.run(redis.database(family.database), vec![Key::from(key)], args).await?;
+        PRUNE.run(place, vec![Key::from(key)], args).await?;
     Ok(Pruned { next, n_members, n_keys })
 }
 
-fn head(database: Database, dry_run: bool) -> Vec<Value> {
+fn head(redis: &Redis, database: Database, dry_run: bool) -> Vec<Value> {
     let number = (database as u8).to_string();
-    vec![Value::from_static_str("numbered"), Value::from(number), mode(dry_run)]
+    vec![Value::from_static_str(redis.layout().as_str()), Value::from(number), mode(dry_run)]
 }
 
 fn mode(dry_run: bool) -> Value {
@@ -164,21 +160,22 @@ fn mode(dry_run: bool) -> Value {
 pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
     const MONTH_SECS: i64 = 30 * 24 * 3600;
     let json = serde_json::to_string(report).map_err(|error| corrupt(&error.to_string()))?;
-    redis
-        .read(Database::Jobs, |client| {
-            let (json, expires) = (json.clone(), Some(Expiration::EX(MONTH_SECS)));
-            async move { client.set(CLEANUP_REPORT, json, expires, None, false).await }
-        })
-        .await
+    let (place, json) = (redis.shared(Database::Jobs), &json);
+    let set = |client: Client| async move {
+        let expires = Some(Expiration::EX(MONTH_SECS));
+        client.set(place.key(CLEANUP_REPORT), json.as_str(), expires, None, false).await
+    };
+    place.read(set).await
 }
 
 /// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
-    let found: Vec<Option<String>> = redis
-        .read(Database::Jobs, |client| async move {
-            client.mget(vec![CLEANUP_REPORT.to_owned(), lock_key(&lock())]).await
-        })
-        .await?;
+    let place = redis.shared(Database::Jobs);
+    let read = |client: Client| async move {
+        let keys = vec![place.key(CLEANUP_REPORT), place.key(&lock_key(&lock()))];
+        client.mget::<Vec<Option<String>>, _>(keys).await
+    };
+    let found = place.read(read).await?;
     let text = |place: usize| found.get(place).and_then(Option::as_deref);
     let Some(json) = text(0) else { return Ok(None) };
     let mut report: Report =

@@ -1,4 +1,4 @@
-//! One pass over every key of every database, in small steps with pauses between them.
+//! One pass over every key of every database or server, in small steps with pauses between them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    redis::{Database, Family, Redis},
+    redis::{Database, Family, Partition, Place, Redis},
     schema::rest_after,
 };
 
@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 /// What belongs to a job is looked at after the job.
 const ORDER: [Database; 5] =
     [Database::Jobs, Database::Progress, Database::RateLimits, Database::Cache, Database::Queue];
+
+/// A key's family and its name.
+type Named = (&'static Family, String);
 
 pub(super) struct Sweep<'a> {
     redis: &'a Redis,
@@ -58,25 +61,30 @@ impl<'a> Sweep<'a> {
     }
 
     pub(super) async fn run(mut self) -> Done {
-        for database in ORDER {
-            self.sweep(database).await?;
+        if self.redis.layout().is_numbered() {
+            for database in ORDER {
+                self.sweep(self.redis.shared(database), Some(database)).await?;
+            }
+        } else {
+            for (server, _) in self.redis.servers(Database::Jobs) {
+                self.sweep(server, None).await?;
+            }
         }
         Ok(())
     }
 
-    async fn sweep(&mut self, database: Database) -> Done {
+    /// Looks at every key of a server, or of one database there.
+    async fn sweep(&mut self, server: Place<'a>, database: Option<Database>) -> Done {
         let mut cursor = "0".to_owned();
         loop {
             let begun_at = Instant::now();
-            let page = store::scan(self.redis, database, cursor, self.policy.batch).await?;
+            let page = store::scan(server, cursor, self.policy.batch).await?;
             self.pause(begun_at).await?;
-            let ours = self.sort(database, page.keys);
             // Redis may give more than it was asked for.
-            let mut rest = &ours[..];
-            while !rest.is_empty() {
-                let (step, later) = rest.split_at(rest.len().min(self.policy.batch));
-                self.step(database, step).await?;
-                rest = later;
+            for (place, ours) in self.sort(database, page.keys) {
+                for step in ours.chunks(self.policy.batch) {
+                    self.step(place, step).await?;
+                }
             }
             if page.next == "0" {
                 return Ok(());
@@ -85,24 +93,31 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// The keys that are ours with their families; the others are noted.
+    /// The keys that are ours by their place, with family and name; the others are noted.
     fn sort(
         &mut self,
-        database: Database,
+        database: Option<Database>,
         keys: Vec<Option<String>>,
-    ) -> Vec<(&'static Family, String)> {
-        let mut ours = Vec::with_capacity(keys.len());
+    ) -> Vec<(Place<'a>, Vec<Named>)> {
+        let number = database.map_or(0, |it| it as u8);
+        let mut ours: BTreeMap<Partition, Vec<Named>> = BTreeMap::new();
         for key in keys {
             let key = key.unwrap_or_else(|| "(a key that is no text)".to_owned());
-            match Family::of_key(database, &key) {
-                Some(family) => ours.push((family, key)),
-                None => self.report.count_unknown(database as u8, &key),
+            let parsed = self.redis.layout().parse(&key);
+            let found =
+                parsed.and_then(|(at, name)| Some((at, Family::of_name(database, name)?, name)));
+            match found {
+                Some((at, family, name)) => {
+                    ours.entry(at).or_default().push((family, name.to_owned()));
+                }
+                None => self.report.count_unknown(number, &key),
             }
         }
-        ours
+        let database = database.unwrap_or(Database::Jobs);
+        ours.into_iter().map(|(at, it)| (self.redis.at(database, at), it)).collect()
     }
 
-    async fn step(&mut self, database: Database, keys: &[(&'static Family, String)]) -> Done {
+    async fn step(&mut self, place: Place<'_>, keys: &[Named]) -> Done {
         let mut by_family: BTreeMap<&str, (&'static Family, Vec<String>)> = BTreeMap::new();
         for (family, key) in keys {
             by_family
@@ -111,20 +126,30 @@ impl<'a> Sweep<'a> {
                 .1
                 .push(key.clone());
         }
+        let databases: BTreeMap<_, _> =
+            by_family.iter().map(|(name, it)| (*name, it.0.database as u8)).collect();
         let families = by_family.into_values().collect();
         let begun_at = Instant::now();
         let (counts, old_jobs) =
-            store::judge(self.redis, database, self.policy, families, self.report.dry_run).await?;
+            store::judge(self.redis, place, self.policy, families, self.report.dry_run).await?;
         for it in counts {
-            self.report.count(&it.family, database as u8, &it.what, it.n);
+            let number = databases.get(it.family.as_str()).copied().unwrap_or(0);
+            self.report.count(&it.family, number, &it.what, it.n);
         }
         self.pause(begun_at).await?;
         for jobs in old_jobs.chunks(AT_ONCE) {
             self.remove(jobs).await?;
         }
-        let collections: Vec<_> = keys.iter().filter(|it| it.0.members.is_some()).collect();
+        let numbered = self.redis.layout().is_numbered();
+        let collections: Vec<_> = keys
+            .iter()
+            .filter(|(family, _)| match numbered {
+                true => family.members.is_some(),
+                false => family.members_beside_it().is_some(),
+            })
+            .collect();
         for chunk in collections.chunks(AT_ONCE) {
-            self.prune(chunk).await?;
+            self.prune(place, chunk).await?;
         }
         Ok(())
     }
@@ -141,15 +166,15 @@ impl<'a> Sweep<'a> {
     }
 
     /// Takes out of collections, piece by piece, what names something that is gone.
-    async fn prune(&mut self, keys: &[&(&'static Family, String)]) -> Done {
+    async fn prune(&mut self, place: Place<'_>, keys: &[&Named]) -> Done {
         let mut open: Vec<_> =
             keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
         while !open.is_empty() {
             let begun_at = Instant::now();
             let how = (self.policy.batch, self.report.dry_run);
-            let pieces = open
-                .iter()
-                .map(|(family, key, cursor)| store::prune(self.redis, family, key, cursor, how));
+            let pieces = open.iter().map(|(family, key, cursor)| {
+                store::prune(self.redis, place, (family, key), cursor, how)
+            });
             let pruned = try_join_all(pieces).await?;
             let mut later = Vec::new();
             for ((family, key, _), it) in open.into_iter().zip(pruned) {

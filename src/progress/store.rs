@@ -3,19 +3,21 @@
 //! * `progress:{job_id}:{file_id}` string: percent
 //! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/job.lua`
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fred::{
+    clients::Client,
     interfaces::StreamsInterface as _,
     types::{Key, Value},
 };
+use futures_util::future::try_join_all;
 
 use super::{report::Report, view::Entry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
     jobs::{Status, count_milestones},
-    redis::{Database, Redis, Retention, Script, job_key, stream_key},
+    redis::{Database, Partition, Place, Redis, Retention, Script, job_key, stream_key},
 };
 
 static REPORT: Script =
@@ -93,29 +95,59 @@ pub(super) async fn report_overall(
     }
 }
 
-/// Reads what came after the given entries, at most `count` of each stream, without waiting.
+/// Reads what came after the given entries, at most `count` of each stream, without waiting: one call, or in a
+/// cluster one for each partition, all at once.
 pub(super) async fn read_new(
     redis: &Redis,
     after: &[(JobId, StreamId)],
     count: u64,
 ) -> Result<HashMap<JobId, Vec<Entry>>> {
-    let keys: Vec<String> = after.iter().map(|it| stream_key(it.0)).collect();
-    let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
-    let answer: Value = redis
-        .read(Database::Progress, |client| {
-            let (keys, ids) = (keys.clone(), ids.clone());
-            async move { client.xread(Some(count), None, keys, ids).await }
-        })
-        .await?;
+    let groups = by_place(redis, Database::Progress, after, |it| it.0);
+    let reads = groups.iter().map(|(place, after)| read_new_at(*place, after, count));
+    let mut found = HashMap::new();
+    for streams in try_join_all(reads).await? {
+        found.extend(streams);
+    }
+    Ok(found)
+}
+
+async fn read_new_at(
+    place: Place<'_>,
+    after: &[(JobId, StreamId)],
+    count: u64,
+) -> Result<Vec<(JobId, Vec<Entry>)>> {
+    let read = |client: Client| async move {
+        let keys: Vec<Key> = after.iter().map(|it| place.key(&stream_key(it.0))).collect();
+        let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
+        client.xread::<Value, _, _>(Some(count), None, keys, ids).await
+    };
+    let answer = place.read(read).await?;
     if answer.is_null() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
     let streams = answer.into_map().map_err(|error| corrupt(&error))?.inner();
     let parse = |(key, entries): (Key, Value)| {
-        let job = key.as_str()?.strip_prefix("stream:progress:")?.parse().ok()?;
-        Some((job, parse_entries(entries)))
+        let (_, job) = key.as_str()?.rsplit_once(':')?;
+        Some((job.parse().ok()?, parse_entries(entries)))
     };
     Ok(streams.into_iter().filter_map(parse).collect())
+}
+
+/// What is about jobs, with the place of those that are together.
+fn by_place<'a, T: Copy>(
+    redis: &'a Redis,
+    database: Database,
+    all: &[T],
+    job_of: impl Fn(&T) -> JobId,
+) -> Vec<(Place<'a>, Vec<T>)> {
+    if redis.layout().is_numbered() {
+        return vec![(redis.shared(database), all.to_vec())];
+    }
+    let mut groups: BTreeMap<Partition, Vec<T>> = BTreeMap::new();
+    for it in all {
+        groups.entry(Partition::of_job(job_of(it))).or_default().push(*it);
+    }
+    groups.into_iter().map(|(partition, it)| (redis.at(database, partition), it)).collect()
 }
 
 /// How a job stands.
@@ -131,11 +163,29 @@ pub(super) struct Standing {
 
 /// How `jobs` stand, in their order.
 pub(super) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
+    let places: Vec<usize> = (0..jobs.len()).collect();
+    let groups = by_place(redis, Database::Jobs, &places, |it| jobs[*it]);
+    let checks = groups.iter().map(|(place, group)| async move {
+        let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
+        Ok::<_, Error>((group, standings_at(redis, *place, &jobs).await?))
+    });
+    let mut standings = vec![None; jobs.len()];
+    for (group, found) in try_join_all(checks).await? {
+        for (at, standing) in group.iter().zip(found) {
+            standings[*at] = Some(standing);
+        }
+    }
+    standings.into_iter().collect::<Option<_>>().ok_or_else(|| Error::Corrupt {
+        what: "answer of a script",
+        reason: "too short".to_owned(),
+    })
+}
+
+async fn standings_at(redis: &Redis, place: Place<'_>, jobs: &[JobId]) -> Result<Vec<Standing>> {
     let records = jobs.iter().map(|it| Key::from(job_key(*it)));
     let keys = records.chain(jobs.iter().map(|it| Key::from(stream_key(*it)))).collect();
-    let args = vec![Value::from_static_str("numbered")];
-    let answers: Vec<(u8, String, String, String)> =
-        CHECK.run(redis.database(Database::Jobs), keys, args).await?;
+    let args = vec![Value::from_static_str(redis.layout().as_str())];
+    let answers: Vec<(u8, String, String, String)> = CHECK.run(place, keys, args).await?;
     let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
         exists: exists == 1,
         status: Status::from_stored(&status),
@@ -152,21 +202,22 @@ pub(super) async fn read_range(
     from: StreamId,
     count: u64,
 ) -> Result<Vec<Entry>> {
-    let answer: Value = redis
-        .read(Database::Progress, |client| async move {
-            client.xrange(stream_key(job), from.to_string(), "+", Some(count)).await
-        })
-        .await?;
+    let place = redis.at(Database::Progress, Partition::of_job(job));
+    let read = |client: Client| async move {
+        let key = place.key(&stream_key(job));
+        client.xrange::<Value, _, _, _>(key, from.to_string(), "+", Some(count)).await
+    };
+    let answer = place.read(read).await?;
     Ok(parse_entries(answer))
 }
 
 /// Whether entries after `after` may have been trimmed away.
 pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
-    let answer: Result<Value> = redis
-        .read(Database::Progress, |client| async move {
-            client.xinfo_stream(stream_key(job), false, None).await
-        })
-        .await;
+    let place = redis.at(Database::Progress, Partition::of_job(job));
+    let read = |client: Client| async move {
+        client.xinfo_stream::<Value, _>(place.key(&stream_key(job)), false, None).await
+    };
+    let answer: Result<Value> = place.read(read).await;
     let info = match answer {
         Ok(info) => info.into_map().map_err(|error| corrupt(&error))?.inner(),
         // No such stream: nothing in it was trimmed.

@@ -15,7 +15,7 @@ use super::{
     Charge, RateLimiter, Standings, Verdict,
     policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
 };
-use crate::ids::Sha256Hex;
+use crate::{ids::Sha256Hex, redis::Partition};
 
 /// The name of its limit, which no other may have.
 pub(super) const NAME: &str = "failed_keys";
@@ -82,7 +82,13 @@ impl RateLimiter {
         let policy = &self.0.guessing.policy;
         let group = super::RouteGroup::Read;
         let limit = u64::from(policy.limit.get());
-        Charge { policy, key: policy.key(group, address), limit, cost: 1 }
+        Charge {
+            policy,
+            key: policy.key(group, address),
+            partition: Partition::of_name(address),
+            limit,
+            cost: 1,
+        }
     }
 
     /// The refusal of an address that is known to have failed too often. Asks no Redis.

@@ -37,7 +37,7 @@ use crate::{
     http::Seldom,
     ids::Sha256Hex,
     metrics::Limiter as Metrics,
-    redis::Redis,
+    redis::{Partition, Redis},
 };
 
 /// Counts requests, and says which may pass. Cheap to clone.
@@ -73,6 +73,8 @@ struct Origin {
 struct Charge<'a> {
     policy: &'a Policy,
     key: String,
+    /// What is counted of one caller is counted in one place.
+    partition: Partition,
     limit: u64,
     cost: u64,
 }
@@ -166,7 +168,8 @@ impl RateLimiter {
         if config.allow.iter().any(|it| it.is(hash, origin.address)) {
             return Vec::new();
         }
-        let charge = |policy: &'_ Policy| -> Option<(String, u64)> {
+        let by_address = Partition::of_name(&origin.counted_as);
+        let charge = |policy: &'_ Policy| -> Option<(String, Partition, u64)> {
             let limit = u64::from(policy.limit.get());
             match (policy.scope.is_of_keys(), hash) {
                 (true, None) => None,
@@ -174,15 +177,15 @@ impl RateLimiter {
                     let own = caller.and_then(|it| it.limits.get(&policy.name));
                     let own = own.map(|it| u64::from(it.get()));
                     let limit = own.or_else(|| self.limit_of(hash, policy)).unwrap_or(limit);
-                    Some((policy.key(group, hash.as_str()), limit))
+                    Some((policy.key(group, hash.as_str()), Partition::of_caller(hash), limit))
                 }
-                (false, _) => Some((policy.key(group, &origin.counted_as), limit)),
+                (false, _) => Some((policy.key(group, &origin.counted_as), by_address, limit)),
             }
         };
         let counting = config.policies.iter().filter(|it| it.counts(group, is_work));
         let charges = counting.filter_map(|policy| {
-            let (key, limit) = charge(policy)?;
-            Some(Charge { policy, key, limit, cost: 1 })
+            let (key, partition, limit) = charge(policy)?;
+            Some(Charge { policy, key, partition, limit, cost: 1 })
         });
         charges.collect()
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     address::{Address, Node},
     eviction::OnOtherPolicy,
+    partition::Layout,
 };
 use crate::config::{Secret, check_between};
 
@@ -42,6 +43,10 @@ pub struct Config {
     pub sentinel_username: String,
     /// The password of the sentinels, if they have one.
     pub sentinel_password: Secret,
+    /// Some nodes of the cluster as `host:port`; they name the others.
+    pub nodes: Vec<String>,
+    /// What every key of a cluster begins with.
+    pub key_prefix: String,
     /// TLS to servers and sentinels that no URL tells of.
     pub tls: bool,
     /// Certificates to trust beside the system's, for TLS: PEM text, or empty.
@@ -106,7 +111,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Standalone when there is a URL, sentinel when there are sentinels, else embedded.
+    /// Standalone when there is a URL, sentinel when there are sentinels, cluster when there are nodes, else embedded.
     #[serde(rename = "")]
     Auto,
     /// A private child process.
@@ -115,6 +120,8 @@ pub enum Mode {
     Standalone,
     /// The server that the sentinels name.
     Sentinel,
+    /// The servers of the cluster that `nodes` belong to.
+    Cluster,
 }
 
 /// When a new job counts as stored.
@@ -146,6 +153,7 @@ impl Config {
         match self.mode {
             Mode::Auto if !self.url.is_empty() => Mode::Standalone,
             Mode::Auto if !self.sentinels.is_empty() => Mode::Sentinel,
+            Mode::Auto if !self.nodes.is_empty() => Mode::Cluster,
             Mode::Auto => Mode::Embedded,
             mode => mode,
         }
@@ -177,6 +185,10 @@ impl Config {
                 bail!("mode is \"sentinel\", so the sentinels name the server, and url has to go")
             }
             Mode::Sentinel => self.sentinel_nodes().map(|_| ()),
+            Mode::Cluster if !self.url.is_empty() => {
+                bail!("mode is \"cluster\", so nodes name the servers, and url has to go")
+            }
+            Mode::Cluster => self.cluster_nodes().map(|_| ()),
             Mode::Auto | Mode::Embedded => Ok(()),
         }
     }
@@ -197,7 +209,32 @@ impl Config {
         self.sentinels.iter().map(parse).collect()
     }
 
-    /// How the servers behind the sentinels are reached, wherever they are.
+    /// The nodes of the settings.
+    pub(super) fn cluster_nodes(&self) -> Result<Vec<Node>> {
+        if self.nodes.is_empty() {
+            bail!("mode is \"cluster\", which needs nodes such as redis-1:6379,redis-2:6379");
+        }
+        if self.key_prefix.contains(['{', '}']) || self.key_prefix.len() > 64 {
+            bail!(
+                "key_prefix is {:?}; it has at most 64 bytes and no braces, which say the slot",
+                self.key_prefix
+            );
+        }
+        let parse = |text: &String| {
+            Node::parse(text).with_context(|| format!("nodes: {text:?} is not host:port"))
+        };
+        self.nodes.iter().map(parse).collect()
+    }
+
+    /// How keys are named.
+    pub(super) fn layout(&self) -> Layout {
+        match self.effective_mode() {
+            Mode::Cluster => Layout::Partitioned { prefix: self.key_prefix.as_str().into() },
+            _ => Layout::Numbered,
+        }
+    }
+
+    /// How servers that are named by others are reached, wherever they are.
     pub(super) fn server_without_place(&self) -> Result<FredConfig> {
         let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         Ok(FredConfig {
@@ -218,12 +255,16 @@ impl Config {
     /// A builder of connections to the sentinel at `place`, which are never mended but made anew.
     pub(super) fn sentinel_builder(&self, place: FredConfig) -> Builder {
         let filled = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-        let config = FredConfig {
+        self.builder_of_once(&FredConfig {
             username: filled(&self.sentinel_username),
             password: filled(self.sentinel_password.expose()),
-            version: RespVersion::RESP3,
             ..place
-        };
+        })
+    }
+
+    /// A builder of connections to `server` that are never mended but made anew, and select no database.
+    pub(super) fn builder_of_once(&self, server: &FredConfig) -> Builder {
+        let config = FredConfig { version: RespVersion::RESP3, ..server.clone() };
         let mut builder = self.builder(&config, 0);
         builder.set_config(config);
         builder.with_connection_config(|it| it.auto_client_setname = false);

@@ -16,7 +16,7 @@ use fred::{
 use tokio::sync::watch;
 
 use super::{
-    Address, Config, Database, Server,
+    Address, Config, Server,
     address::Node,
     server::{Failure, Measured, Twice},
 };
@@ -26,7 +26,7 @@ use crate::{error::Error, tasks::Tasks};
 pub(super) struct Durable {
     server: Server,
     min_replicas: u32,
-    /// Those that the sentinels hold to be well, where there are sentinels.
+    /// Those that sentinels or the cluster hold to be well, where there are such.
     replicas: watch::Receiver<Vec<Node>>,
     wait_timeout: Duration,
 }
@@ -35,6 +35,7 @@ impl Durable {
     pub(super) fn start(
         config: &Config,
         address: &Address,
+        database: u8,
         replicas: watch::Receiver<Vec<Node>>,
         tasks: &Tasks,
         measured: Measured<'_>,
@@ -43,7 +44,7 @@ impl Durable {
         const CONNECTIONS: usize = 4;
         let config = Config { pool_size: config.pool_size.max(CONNECTIONS), ..config.clone() };
         Ok(Self {
-            server: Server::start(&config, address, Database::Jobs as u8, tasks, measured)?,
+            server: Server::start(&config, address, database, tasks, measured)?,
             min_replicas: config.min_replicas,
             replicas,
             wait_timeout: config.wait_timeout,
@@ -61,20 +62,35 @@ impl Durable {
         script: &Script,
         (keys, args): (Vec<Key>, Vec<Value>),
     ) -> crate::error::Result<Value> {
-        self.server
-            .repeat(twice, |client| {
-                let (script, keys, args) = (script.clone(), keys.clone(), args.clone());
-                async move {
-                    let wanted = self.wanted();
-                    let (answer, n_replicas) =
-                        self.once(wanted, &client, &script, (keys, args)).await?;
-                    if n_replicas < wanted {
-                        return Err(Failure::Unknown(Error::NotReplicated { wanted, n_replicas }));
-                    }
-                    Ok(answer)
-                }
-            })
-            .await
+        let run = |client| {
+            let input = (keys.clone(), args.clone());
+            async move { self.once(&client, script, input).await }
+        };
+        self.server.repeat(twice, run).await
+    }
+
+    /// Runs a script once, if a connection is up now.
+    pub(super) async fn try_once(
+        &self,
+        script: &Script,
+        input: (Vec<Key>, Vec<Value>),
+    ) -> Result<Value, Failure> {
+        let run = |client| async move { self.once(&client, script, input).await };
+        self.server.try_once(run).await
+    }
+
+    async fn once(
+        &self,
+        client: &Client,
+        script: &Script,
+        input: (Vec<Key>, Vec<Value>),
+    ) -> Result<Value, Failure> {
+        let wanted = self.wanted();
+        let (answer, n_replicas) = self.run_and_wait(wanted, client, script, input).await?;
+        if n_replicas < wanted {
+            return Err(Failure::Unknown(Error::NotReplicated { wanted, n_replicas }));
+        }
+        Ok(answer)
     }
 
     /// As many as the settings ask for, and all that are well: what only some of them have is lost when another is
@@ -84,7 +100,7 @@ impl Durable {
         self.min_replicas.max(n_well)
     }
 
-    async fn once(
+    async fn run_and_wait(
         &self,
         wanted: u32,
         client: &Client,

@@ -101,9 +101,18 @@ impl Family {
         self
     }
 
-    /// The family of `key`, or none if it is not ours.
-    pub(crate) fn of_key(database: Database, key: &str) -> Option<&'static Self> {
-        FAMILIES.iter().find(|it| it.database == database && it.shape.fits(key))
+    /// The family of the key with this name, or none if it is not ours. Without a database, whichever fits: in a
+    /// cluster all stand in one.
+    pub(crate) fn of_name(database: Option<Database>, name: &str) -> Option<&'static Self> {
+        FAMILIES
+            .iter()
+            .find(|it| database.is_none_or(|of| it.database == of) && it.shape.fits(name))
+    }
+
+    /// What the members of a collection name, if that stands beside it where databases are not numbered: what an owner
+    /// has does not.
+    pub(crate) fn members_beside_it(&self) -> Option<Members> {
+        self.members.filter(|_| !matches!(self.shape, Shape::Sha256(..)))
     }
 }
 
@@ -258,6 +267,6 @@ mod tests {
         #[case] family: Option<&str>,
     ) {
         let key = key.replace("ID", ID);
-        assert_eq!(Family::of_key(database, &key).map(|it| it.name), family);
+        assert_eq!(Family::of_name(Some(database), &key).map(|it| it.name), family);
     }
 }

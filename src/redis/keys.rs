@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use fred::types::Key;
 
+use super::{Layout, Partition};
 use crate::ids::{FileId, JobId, MetricName, ModelId, Resource, Sha256Hex, Tag};
 
 /// Celery task ids by their last sign of life, in the jobs database.
@@ -12,6 +13,8 @@ pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
 pub(crate) const OUTBOX: &str = "i2m:outbox";
 /// Jobs that are being cancelled, by when that ends, in the jobs database.
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
+/// In a cluster: jobs whose place in their owner's list has to be renewed, by when that was found.
+pub(crate) const LISTING: &str = "i2m:listing";
 /// Webhooks that wait, `job_id:attempt` by when they are due, in the jobs database.
 pub(crate) const WEBHOOKS: &str = "i2m:webhooks";
 /// With `job_id:attempt`: a webhook, in the jobs database.
@@ -40,6 +43,10 @@ impl CacheKey {
     /// Where it is said that nobody computes the value any more.
     pub(crate) fn ready_channel(&self) -> String {
         format!("{}:ready", self.0)
+    }
+
+    pub(crate) fn partition(&self) -> Partition {
+        Partition::of_name(&self.0)
     }
 }
 
@@ -110,6 +117,7 @@ pub(super) fn job_keys(id: JobId) -> Vec<Key> {
         CANCELLING.to_owned(),
         WEBHOOKS.to_owned(),
         WEBHOOK_PREFIX.to_owned(),
+        LISTING.to_owned(),
     ]
     .into_iter()
     .map(Key::from)
@@ -161,6 +169,12 @@ pub(crate) fn lock_key(resource: &Resource) -> String {
     format!("lock:{resource}")
 }
 
+/// Where a lock stands in a cluster; those of the service itself stand beside what they guard.
+pub(crate) fn lock_partition(resource: &Resource) -> Partition {
+    let key = lock_key(resource);
+    if key.starts_with("lock:i2m:") { Partition::SHARED } else { Partition::of_name(&key) }
+}
+
 /// Who of this service's callers took a lock last, and its fence, in the jobs database.
 pub(crate) fn lock_record_key(resource: &Resource) -> String {
     format!("i2m:lock:{resource}")
@@ -172,12 +186,13 @@ pub(crate) fn lock_released_channel(resource: &Resource) -> String {
 }
 
 /// Keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock: heard when any program releases it.
-pub(crate) fn lock_changes_channel(resource: &Resource) -> String {
-    format!("__keyspace@1__:{}", lock_key(resource))
+/// In a cluster each server has its own, and they are not listened to.
+pub(crate) fn lock_changes_channel(layout: &Layout, resource: &Resource) -> Option<String> {
+    layout.is_numbered().then(|| format!("__keyspace@1__:{}", lock_key(resource)))
 }
 
 /// Keyspace events (`K` and `t` of `notify-keyspace-events`) of a job's stream: heard when any program adds
-/// to it.
-pub(crate) fn stream_changes_channel(job: JobId) -> String {
-    format!("__keyspace@2__:{}", stream_key(job))
+/// to it. In a cluster as those of locks.
+pub(crate) fn stream_changes_channel(layout: &Layout, job: JobId) -> Option<String> {
+    layout.is_numbered().then(|| format!("__keyspace@2__:{}", stream_key(job)))
 }

@@ -1,15 +1,19 @@
-//! The only way to Redis: supervised connections to its five databases, scripts, keys, subscriptions.
+//! The only way to Redis: supervised connections to its five databases or to a cluster, scripts, keys, subscriptions.
 //!
 //! Every call is bounded; see `server`. A call given up may still have been applied; see `docs/REDIS.md`.
 
 mod address;
 mod bell;
+mod cluster;
 mod config;
+mod due;
 mod durable;
 mod embedded;
 mod eviction;
 mod family;
 mod keys;
+mod partition;
+mod place;
 mod replicas;
 mod script;
 mod sentinel;
@@ -18,31 +22,37 @@ mod slot;
 mod subscriber;
 mod tls;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use fred::{clients::Client, types::config::Config as FredConfig};
+use fred::types::config::Config as FredConfig;
 use tokio::sync::watch;
 
 pub(crate) use self::{
     address::Address,
     bell::Bell,
     config::{Config, Durability, EmbeddedConfig, Mode},
+    due::oldest,
     family::{Family, Lifetime},
     keys::{
         ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_REPORT, CacheKey,
-        HEALTH_PROBE, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX,
-        WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
-        lock_changes_channel, lock_key, lock_record_key, lock_released_channel, metric_batch_key,
-        metric_keys, progress_channel, rate_limit_key, result_key, stream_changes_channel,
-        stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
+        HEALTH_PROBE, LISTING, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_TTL_SECS, TASK_PREFIX,
+        WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        lock_changes_channel, lock_key, lock_partition, lock_record_key, lock_released_channel,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
+    partition::{Layout, Partition},
+    place::Place,
     replicas::ReplicaReport,
     script::{Retention, Script, Target},
     server::{Measured, Server},
     slot::is_answer,
     subscriber::{Signal, Subscriber},
 };
-use self::{address::Node, bell::Bells, durable::Durable, embedded::Embedded, replicas::Replicas};
+use self::{
+    address::Node, bell::Bells, cluster::Cluster, durable::Durable, embedded::Embedded,
+    replicas::Replicas,
+};
 use crate::{
     error::{Error, Result},
     metrics::Metrics,
@@ -85,24 +95,42 @@ impl Database {
 pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
+    home: Home,
+    layout: Layout,
+    subscriber: Subscriber,
+    bells: Bells,
+    metrics: Arc<Metrics>,
+}
+
+/// Who has the data.
+enum Home {
+    Numbered(Box<Numbered>),
+    Cluster(Cluster),
+}
+
+/// One server at a time, with numbered databases.
+struct Numbered {
     databases: [Server; 5],
     /// Where the settings ask for it: how jobs are created.
     durable: Option<Durable>,
     /// Where sentinels name replicas, and the settings let them be read.
     replicas: Option<Replicas>,
     address: Address,
-    subscriber: Subscriber,
-    bells: Bells,
-    metrics: Arc<Metrics>,
+}
+
+impl Numbered {
+    fn database(&self, database: Database) -> &Server {
+        &self.databases[database as usize]
+    }
 }
 
 /// Where the primary is, and who else has its data.
-struct Place {
+struct Whereabouts {
     address: Address,
     nodes: watch::Receiver<Vec<Node>>,
 }
 
-impl Place {
+impl Whereabouts {
     fn fixed(server: FredConfig) -> Self {
         Self { address: Address::fixed(server), nodes: watch::channel(Vec::new()).1 }
     }
@@ -118,14 +146,21 @@ impl Redis {
         match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
                 let socket = Embedded::start(&config.embedded, tasks).await?;
-                Self::connect(config, Place::fixed(Config::socket(socket)), tasks)
+                Self::connect(config, Whereabouts::fixed(Config::socket(socket)), tasks)
             }
-            Mode::Standalone => {
-                Self::connect(config, Place::fixed(config.server(config.url.expose())?), tasks)
-            }
+            Mode::Standalone => Self::connect(
+                config,
+                Whereabouts::fixed(config.server(config.url.expose())?),
+                tasks,
+            ),
             Mode::Sentinel => {
                 let (address, nodes) = sentinel::start(config, tasks)?;
-                Self::connect(config, Place { address, nodes }, tasks)
+                Self::connect(config, Whereabouts { address, nodes }, tasks)
+            }
+            Mode::Cluster => {
+                let metrics = Arc::new(Metrics::new());
+                let (cluster, address) = Cluster::start(config, &metrics, tasks)?;
+                Self::with(config, Home::Cluster(cluster), &address, metrics, tasks)
             }
         }
     }
@@ -138,7 +173,9 @@ impl Redis {
     pub(crate) async fn join(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let is_embedded = matches!(config.effective_mode(), Mode::Embedded | Mode::Auto);
         match Embedded::running(&config.embedded).filter(|_| is_embedded) {
-            Some(socket) => Self::connect(config, Place::fixed(Config::socket(socket)), tasks),
+            Some(socket) => {
+                Self::connect(config, Whereabouts::fixed(Config::socket(socket)), tasks)
+            }
             None => Self::start(config, tasks).await,
         }
     }
@@ -159,8 +196,8 @@ impl Redis {
         waited.map_err(|_| Error::RedisUnavailable(format!("no answer within {patience:?}")))
     }
 
-    fn connect(config: &Config, place: Place, tasks: &Tasks) -> anyhow::Result<Self> {
-        let Place { address, nodes } = place;
+    fn connect(config: &Config, primary: Whereabouts, tasks: &Tasks) -> anyhow::Result<Self> {
+        let Whereabouts { address, nodes } = primary;
         let metrics = Arc::new(Metrics::new());
         let database = |it: Database| {
             let measured = Measured { metrics: &metrics.redis, name: it.as_str() };
@@ -173,35 +210,44 @@ impl Redis {
             database(Database::RateLimits)?,
             database(Database::Cache)?,
         ];
+        let jobs = databases[Database::Jobs as usize].clone();
         let durable = match config.durability {
             Durability::Async => None,
             Durability::Wait => {
                 let measured = Measured { metrics: &metrics.redis, name: Database::Jobs.as_str() };
-                Some(Durable::start(config, &address, nodes.clone(), tasks, measured)?)
+                let (number, nodes) = (Database::Jobs as u8, nodes.clone());
+                Some(Durable::start(config, &address, number, nodes, tasks, measured)?)
             }
         };
         let reads_replicas = config.replica_reads && address.is_followed();
-        let jobs = &databases[Database::Jobs as usize];
         let replicas =
-            reads_replicas.then(|| Replicas::start(config, &address, jobs.clone(), nodes, tasks));
-        eviction::watch(config, jobs.clone(), tasks);
+            reads_replicas.then(|| Replicas::start(config, &address, jobs, nodes, tasks));
+        let numbered = Numbered { databases, durable, replicas, address: address.clone() };
+        Self::with(config, Home::Numbered(Box::new(numbered)), &address, metrics, tasks)
+    }
+
+    /// `address` is where subscriptions are made.
+    fn with(
+        config: &Config,
+        home: Home,
+        address: &Address,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let layout = config.layout();
+        let database = if layout.is_numbered() { Database::Progress as u8 } else { 0 };
         let subscriber = Subscriber::start(
             config,
-            &address,
+            address,
+            database,
             Vec::new(),
             tasks,
             metrics.redis.subscriber_gaps.clone(),
         )?;
         let bells = Bells::start(subscriber.clone(), tasks);
-        Ok(Self(Arc::new(Inner {
-            databases,
-            durable,
-            replicas,
-            address,
-            subscriber,
-            bells,
-            metrics,
-        })))
+        let redis = Self(Arc::new(Inner { home, layout, subscriber, bells, metrics }));
+        eviction::watch(config, &redis, tasks);
+        Ok(redis)
     }
 
     /// A bell that rings when something is said on one of `channels`, from the return of this on.
@@ -219,63 +265,85 @@ impl Redis {
         &self.0.subscriber
     }
 
-    /// Where Redis is, for connections of other kinds.
-    pub(crate) fn address(&self) -> &Address {
-        &self.0.address
+    /// How keys are named.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.0.layout
     }
 
-    pub(crate) fn database(&self, database: Database) -> &Server {
-        &self.0.databases[database as usize]
+    /// Where the keys of `partition` are that belong to `database`.
+    pub(crate) fn at(&self, database: Database, partition: Partition) -> Place<'_> {
+        Place::new(self, database, partition)
     }
 
-    /// How writes wait for replicas, where they do.
-    fn durable(&self) -> Option<&Durable> {
-        self.0.durable.as_ref()
+    /// Where the keys of `database` are that belong to no subject.
+    pub(crate) fn shared(&self, database: Database) -> Place<'_> {
+        self.at(database, Partition::SHARED)
+    }
+
+    /// Every place that `database` has: one, or in a cluster each partition.
+    pub(crate) fn places(&self, database: Database) -> impl Iterator<Item = Place<'_>> {
+        let n = if self.0.layout.is_numbered() { 1 } else { Partition::COUNT };
+        Partition::all().take(n).map(move |it| self.at(database, it))
+    }
+
+    /// A place on each server, and the server's name: in a cluster its address.
+    pub(crate) fn servers(&self, database: Database) -> Vec<(Place<'_>, String)> {
+        match &self.0.home {
+            Home::Numbered(_) => vec![(self.shared(database), database.as_str().to_owned())],
+            Home::Cluster(cluster) => {
+                let shards = cluster.shards().into_iter();
+                shards.map(|(partition, name)| (self.at(database, partition), name)).collect()
+            }
+        }
+    }
+
+    /// The database of Celery's broker, and where it is; `None` in a cluster, which can be none.
+    pub(crate) fn queue(&self) -> Option<(&Server, &Address)> {
+        match &self.0.home {
+            Home::Numbered(server) => Some((server.database(Database::Queue), &server.address)),
+            Home::Cluster(_) => None,
+        }
+    }
+
+    /// Whether a new job is acknowledged only when replicas have it.
+    fn is_durable(&self) -> bool {
+        match &self.0.home {
+            Home::Numbered(server) => server.durable.is_some(),
+            Home::Cluster(cluster) => cluster.is_durable(),
+        }
     }
 
     /// The replicas, as far as they may be read.
     fn replicas(&self) -> Option<&Replicas> {
-        self.0.replicas.as_ref()
+        match &self.0.home {
+            Home::Numbered(server) => server.replicas.as_ref(),
+            Home::Cluster(_) => None,
+        }
     }
 
     /// How the replicas stand; `None` where none are read.
     pub(crate) fn replica_reports(&self) -> Option<Vec<ReplicaReport>> {
-        self.0.replicas.as_ref().map(Replicas::report)
-    }
-
-    /// Runs `call` on a connection to `database`; see [`Server::call`].
-    pub(crate) async fn call<T, F>(
-        &self,
-        database: Database,
-        call: impl FnOnce(Client) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = std::result::Result<T, fred::error::Error>>,
-    {
-        self.database(database).call(call).await
-    }
-
-    /// Runs `call`, which only reads or comes to the same when it is done twice, on a connection to `database`; see
-    /// [`Server::read`].
-    pub(crate) async fn read<T, F>(
-        &self,
-        database: Database,
-        call: impl Fn(Client) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = std::result::Result<T, fred::error::Error>>,
-    {
-        self.database(database).read(call).await
+        self.replicas().map(Replicas::report)
     }
 
     /// Whether every database has a connection that answered its last ping, and subscriptions are heard.
     pub(crate) fn is_up(&self) -> bool {
-        self.parts().all(|(_, is_up)| is_up)
+        let has_data = match &self.0.home {
+            Home::Numbered(server) => Database::ALL.iter().all(|it| server.database(*it).is_up()),
+            Home::Cluster(cluster) => cluster.is_up(),
+        };
+        has_data && self.0.subscriber.is_up()
     }
 
-    /// What [`Redis::is_up`] is made of, by name.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        let databases = Database::ALL.iter().map(|it| (it.as_str(), self.database(*it).is_up()));
-        databases.chain([("subscriptions", self.0.subscriber.is_up())])
+    /// What has to be up for requests to be served, by name. A cluster serves as long as some of it is up.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, bool)> {
+        let mut parts: Vec<_> = match &self.0.home {
+            Home::Numbered(server) => {
+                Database::ALL.map(|it| (it.as_str(), server.database(it).is_up())).to_vec()
+            }
+            Home::Cluster(cluster) => vec![("cluster", cluster.is_partly_up())],
+        };
+        parts.push(("subscriptions", self.0.subscriber.is_up()));
+        parts
     }
 }

@@ -1,13 +1,16 @@
 //! Lua scripts: compiled in from `migrations-lua`, run by their hash, loaded again when Redis forgot them.
 
-use std::sync::OnceLock;
+use std::{pin::Pin, sync::OnceLock};
 
-use fred::types::{FromValue, Key, Value, scripts::Script as Loaded};
+use fred::{
+    clients::Client,
+    types::{FromValue, Key, Value, scripts::Script as Loaded},
+};
 
 use super::{
-    Database, Redis, Server,
+    Database, Partition, Place, Redis, Server,
     keys::{CACHE_PREFIXES, job_keys},
-    server::Twice,
+    server::{Failure, Twice},
 };
 use crate::{
     error::{Error, Result},
@@ -87,25 +90,46 @@ impl Script {
             .clone()
     }
 
-    /// Runs the script: one round trip, or three after Redis lost its scripts.
+    /// Runs the script on the keys with these names: one round trip, or three after Redis lost its scripts.
     ///
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`]; [`Error::Corrupt`] for an answer of another shape than `T`.
     pub(crate) async fn run<T: FromValue>(
         &self,
+        place: Place<'_>,
+        names: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Result<T> {
+        let call = self.call(place.keys(names), args);
+        parse(place.repeat(self.twice, call).await?)
+    }
+
+    /// Runs the script on a server that is not ours to lay out, such as a broker.
+    ///
+    /// # Errors
+    ///
+    /// As [`Script::run`].
+    pub(crate) async fn run_on_server<T: FromValue>(
+        &self,
         server: &Server,
         keys: Vec<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
+        parse(server.repeat(self.twice, self.call(keys, args)).await?)
+    }
+
+    fn call(
+        &self,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> impl Fn(Client) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>> + use<>
+    {
         let script = self.loaded();
-        let answer: Value = server
-            .repeat(self.twice, |client| {
-                let (script, keys, args) = (script.clone(), keys.clone(), args.clone());
-                async move { Ok(script.evalsha_with_reload(&client, keys, args).await?) }
-            })
-            .await?;
-        parse(answer)
+        move |client| {
+            let (script, keys, args) = (script.clone(), keys.clone(), args.clone());
+            Box::pin(async move { Ok(script.evalsha_with_reload(&client, keys, args).await?) })
+        }
     }
 
     /// [`Script::run`] in the jobs database of a replica, whose answer may be as old as the settings allow. `None` if no
@@ -146,8 +170,8 @@ impl Script {
         retention: Retention,
         args: Vec<Value>,
     ) -> Result<T> {
-        let args = Target { redis, job, retention }.args(args)?;
-        self.run(redis.database(Database::Jobs), job_keys(job), args).await
+        let target = Target { redis, job, retention };
+        self.run(target.place(), job_keys(job), target.args(args)?).await
     }
 
     /// Runs a script of [`Script::about_cache`]; what all of these take first is added to `args` here.
@@ -157,14 +181,13 @@ impl Script {
     /// As [`Script::run`].
     pub(crate) async fn run_on_cache<T: FromValue>(
         &self,
-        redis: &Redis,
-        keys: Vec<Key>,
+        place: Place<'_>,
+        names: Vec<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
-        let mut all: Vec<Value> =
-            CACHE_PREFIXES.iter().map(|it| Value::from_static_str(it)).collect();
-        all.extend(args);
-        self.run(redis.database(Database::Cache), keys, all).await
+        let prefixes = CACHE_PREFIXES.iter().map(|it| Value::from(place.key(it)));
+        let all = prefixes.chain(args).collect();
+        self.run(place, names, all).await
     }
 
     /// [`Script::run_on_job`] with one key more, until as many replicas as the settings ask for have what it wrote.
@@ -178,21 +201,26 @@ impl Script {
         one_more: Option<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
-        let mut keys = job_keys(target.job);
-        keys.extend(one_more);
-        let args = target.args(args)?;
-        match target.redis.durable() {
-            None => self.run(target.redis.database(Database::Jobs), keys, args).await,
-            Some(it) => parse(it.run(self.twice, &self.loaded(), (keys, args)).await?),
+        let mut names = job_keys(target.job);
+        names.extend(one_more);
+        let (place, args) = (target.place(), target.args(args)?);
+        if !target.redis.is_durable() {
+            return self.run(place, names, args).await;
         }
+        let keys = place.keys(names);
+        parse(place.run_durably(self.twice, &self.loaded(), keys, args).await?)
     }
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    fn place(&self) -> Place<'a> {
+        self.redis.at(Database::Jobs, Partition::of_job(self.job))
+    }
+
     /// The script's own arguments behind those that all scripts about a job take.
     fn args(&self, own: Vec<Value>) -> Result<Vec<Value>> {
         let mut all = Vec::with_capacity(own.len() + 4);
-        all.push(Value::from_static_str("numbered"));
+        all.push(Value::from_static_str(self.redis.layout().as_str()));
         all.push(Value::from(self.job.to_string()));
         all.push(Value::try_from(self.retention.ttl_secs)?);
         all.push(Value::try_from(self.retention.stream_length)?);

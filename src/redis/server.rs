@@ -41,6 +41,8 @@ pub(super) enum Twice {
 pub(super) enum Failure {
     /// It was not, because this server is a replica.
     ReadOnly(Error),
+    /// It was not, because another server of the cluster has its keys.
+    Elsewhere(Error),
     /// It was not, and may succeed elsewhere or later.
     NotDone(Error),
     /// Nobody knows.
@@ -139,7 +141,9 @@ impl Server {
             let (slot, client) = self.connection_by(deadline).await?;
             let error = match self.attempt(&slot, Box::pin(call(client))).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::ReadOnly(error) | Failure::NotDone(error)) => error,
+                Err(
+                    Failure::ReadOnly(error) | Failure::Elsewhere(error) | Failure::NotDone(error),
+                ) => error,
                 Err(Failure::Unknown(error)) if twice == Twice::IsOnce => error,
                 Err(Failure::Unknown(error) | Failure::Final(error)) => return Err(error),
             };
@@ -148,6 +152,36 @@ impl Server {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Runs `call` if a connection is up now.
+    pub(super) async fn try_once<T, F>(&self, call: impl FnOnce(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let Some((slot, client)) = self.connection() else {
+            return Err(Failure::NotDone(Error::RedisUnavailable("not connected".to_owned())));
+        };
+        self.attempt(&slot, Box::pin(call(client))).await
+    }
+
+    /// The same connections, with calls measured under another name.
+    pub(super) fn measured_as(&self, measured: Measured<'_>) -> Self {
+        let metrics = Arc::new(measured.metrics.server(measured.name));
+        Self { metrics, name: measured.name, ..self.clone() }
+    }
+
+    /// Since when no connection has been up; nothing, if one is.
+    pub(super) fn down_since(&self) -> Option<Instant> {
+        if self.is_up() {
+            return None;
+        }
+        self.pool.iter().map(|it| it.last_up()).max()
+    }
+
+    /// A call was given up before there was a connection.
+    pub(super) fn count_as_not_connected(&self, began: std::time::Instant) {
+        self.metrics.end(began, CallOutcome::NotConnected);
     }
 
     /// One attempt, within the command timeout: fred's own does not hold for scripts.
@@ -191,7 +225,7 @@ impl Server {
         )
     }
 
-    /// The shared clock: Unix milliseconds by Redis' `TIME`.
+    /// Unix milliseconds by the server's `TIME`.
     ///
     /// # Errors
     ///
@@ -244,13 +278,24 @@ impl From<fred::error::Error> for Failure {
         use fred::error::ErrorKind;
 
         // What a server says instead of doing anything, a script at its first write; and fred, without a connection.
-        const REFUSED: [&str; 5] =
-            ["LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "Failed to route command"];
+        const REFUSED: [&str; 7] = [
+            "LOADING",
+            "MASTERDOWN",
+            "NOREPLICAS",
+            "TRYAGAIN",
+            // A slot is on its way to another server; a script with all of its keys there has to wait until it is.
+            "ASK",
+            "CLUSTERDOWN",
+            "Failed to route command",
+        ];
         // And what of fred's or, where somebody waited for replicas, of a primary that becomes one, says nothing of it.
         const LOST: [&str; 3] =
             ["Too many failed write attempts", "Missing expected connection", "UNBLOCKED"];
         if error.details().starts_with("READONLY") {
             return Self::ReadOnly(error.into());
+        }
+        if error.details().starts_with("MOVED") {
+            return Self::Elsewhere(error.into());
         }
         if REFUSED.iter().any(|it| error.details().starts_with(it)) {
             return Self::NotDone(error.into());
@@ -266,9 +311,10 @@ impl From<fred::error::Error> for Failure {
 }
 
 impl Failure {
-    fn into_error(self) -> Error {
+    pub(super) fn into_error(self) -> Error {
         match self {
             Self::ReadOnly(error)
+            | Self::Elsewhere(error)
             | Self::NotDone(error)
             | Self::Unknown(error)
             | Self::Final(error) => error,

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Address, Config, Database, slot::is_answer};
+use super::{Address, Config, slot::is_answer};
 use crate::{metrics::Counter, tasks::Tasks};
 
 /// What a listener hears.
@@ -41,6 +41,7 @@ pub(crate) struct Subscriber(Arc<Inner>);
 struct Inner {
     config: Config,
     address: Address,
+    database: u8,
     patterns: Vec<String>,
     /// Absent until it is known where the server is.
     client: RwLock<Option<SubscriberClient>>,
@@ -57,6 +58,7 @@ impl Subscriber {
     pub(crate) fn start(
         config: &Config,
         address: &Address,
+        database: u8,
         patterns: Vec<String>,
         tasks: &Tasks,
         gaps: Counter,
@@ -64,11 +66,12 @@ impl Subscriber {
         const MAX_SIGNALS: usize = 8192;
         if let Some(server) = address.now() {
             // Settings that fred refuses should stop the start.
-            config.builder(&server, Database::Progress as u8).build_subscriber_client()?;
+            config.builder(&server, database).build_subscriber_client()?;
         }
         let inner = Inner {
             config: config.clone(),
             address: address.clone(),
+            database,
             client: RwLock::new(None),
             patterns,
             wanted: Mutex::default(),
@@ -240,7 +243,7 @@ impl Subscriber {
     }
 
     fn open(&self, server: FredConfig) -> Option<Connection> {
-        let builder = self.0.config.builder(&server, Database::Progress as u8);
+        let builder = self.0.config.builder(&server, self.0.database);
         let client = builder.build_subscriber_client().ok()?;
         *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());

@@ -15,7 +15,7 @@ use super::{LOCK_TTL, Migration};
 use crate::{
     error::Result,
     locks::Held,
-    redis::{Database, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
+    redis::{Database, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
 };
 
 /// What is known of a file.
@@ -55,16 +55,20 @@ impl fmt::Display for State {
 }
 
 pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
-    let stored: BTreeMap<String, String> =
-        redis.read(Database::Jobs, |client| async move { client.hgetall(SCHEMA).await }).await?;
+    let stored: BTreeMap<String, String> = place(redis)
+        .read(|client| async move { client.hgetall(place(redis).key(SCHEMA)).await })
+        .await?;
     Ok(stored.into_iter().filter_map(|(name, it)| Some((name, Done::parse(&it)?))).collect())
 }
 
 pub(super) async fn renew(redis: &Redis) -> Result<()> {
     let secs = i64::try_from(SCHEMA_TTL_SECS).unwrap_or(i64::MAX);
-    redis
-        .read(Database::Jobs, |client| async move { client.expire(SCHEMA, secs, None).await })
-        .await
+    let place = place(redis);
+    place.read(|client| async move { client.expire(place.key(SCHEMA), secs, None).await }).await
+}
+
+fn place(redis: &Redis) -> Place<'_> {
+    redis.shared(Database::Jobs)
 }
 
 /// What came of a piece.
@@ -92,11 +96,10 @@ pub(super) async fn apply_piece(
         Value::from(size.to_string()),
         Value::try_from(retention.ttl_secs)?,
         Value::try_from(SCHEMA_TTL_SECS)?,
-        Value::from_static_str("numbered"),
+        Value::from_static_str(redis.layout().as_str()),
     ];
     let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(SCHEMA)];
-    let answer: Vec<String> =
-        migration.script.run(redis.database(Database::Jobs), keys, args).await?;
+    let answer: Vec<String> = migration.script.run(place(redis), keys, args).await?;
     Ok(match answer.first().map(String::as_str) {
         Some("more") => Piece::More,
         Some("applied") => Piece::Applied,

@@ -8,6 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use fred::types::{Key, Value};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -17,7 +18,7 @@ use super::sender::Outcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{Database, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
+    redis::{Database, Partition, Place, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
 };
 
 // Not repeatable: those that the lost answer named are leased, and it would lease others. The next tick does no less.
@@ -29,6 +30,8 @@ static READ: Script =
 
 /// Attempts and attempts of jobs that the log keeps.
 const MAX_LOG: usize = 50;
+/// Places that are looked at together.
+const AT_ONCE: usize = 32;
 
 /// A webhook that this process has taken.
 #[derive(Debug)]
@@ -51,10 +54,29 @@ pub(super) struct Batch {
 
 /// Takes at most `n` webhooks that are due, for the time of `lease`.
 pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Batch> {
+    let mut all = Batch { now_secs: 0, n_waiting: 0, claimed: Vec::new() };
+    let places: Vec<Place<'_>> = redis.places(Database::Jobs).collect();
+    let mut rest = places.as_slice();
+    while !rest.is_empty() && all.claimed.len() < n {
+        // Those of one round share what is left, so that they do not take more than there is room for.
+        let left = n - all.claimed.len();
+        let (some, others) = rest.split_at(rest.len().min(AT_ONCE).min(left));
+        rest = others;
+        let claims = some.iter().map(|place| claim_at(*place, left / some.len(), lease));
+        for batch in try_join_all(claims).await? {
+            all.now_secs = all.now_secs.max(batch.now_secs);
+            all.n_waiting += batch.n_waiting;
+            all.claimed.extend(batch.claimed);
+        }
+    }
+    Ok(all)
+}
+
+async fn claim_at(place: Place<'_>, n: usize, lease: Duration) -> Result<Batch> {
     let keys = vec![Key::from_static_str(WEBHOOKS), Key::from_static_str(WEBHOOK_PREFIX)];
     let args = vec![Value::from(n.to_string()), Value::from(lease.as_millis().to_string())];
     let (_, now_secs, n_waiting, flat): (String, u64, u64, Vec<String>) =
-        CLAIM.run(redis.database(Database::Jobs), keys, args).await?;
+        CLAIM.run(place, keys, args).await?;
     let claimed = flat.chunks_exact(4).map(|it| Claimed {
         of: it[0].clone(),
         url: it[1].clone(),
@@ -110,7 +132,9 @@ pub(super) async fn settle(
         // By this a repeated call is told from another one.
         Value::from(Uuid::new_v4().to_string()),
     ];
-    SETTLE.run::<Value>(redis.database(Database::Jobs), keys, args).await.map(|_| ())
+    let job: JobId = of.split(':').next().unwrap_or_default().parse()?;
+    let place = redis.at(Database::Jobs, Partition::of_job(job));
+    SETTLE.run::<Value>(place, keys, args).await.map(|_| ())
 }
 
 /// A webhook as its owner sees it.

@@ -196,7 +196,8 @@ async fn the_last_known_keys_go_on_without_redis_but_not_for_ever() {
 /// A program with Alice's key in a file of its own.
 fn environment(redis: &TestRedis) -> Vec<(&'static str, String)> {
     vec![
-        ("I2M__REDIS__URL", redis.url()),
+        (redis.place()[0].0, redis.place()[0].1.to_owned()),
+        (redis.place()[1].0, redis.place()[1].1.to_owned()),
         ("I2M__AUTH__MODE", "keys".to_owned()),
         ("I2M__AUTH__KEYS_FILE", redis.dir().join("keys.json").display().to_string()),
         ("I2M__AUTH__TICKET_SECRETS_FILE", redis.dir().join("tickets").display().to_string()),
@@ -286,10 +287,9 @@ async fn the_command_line_finds_an_embedded_redis() {
 #[tokio::test]
 async fn the_command_line_makes_the_first_key() {
     let app = TestApp::start().await;
-    let url = app.redis.url();
     let run = |arguments: &[&str]| -> Output {
         let arguments = [&["keys"], arguments].concat();
-        ServiceProcess::output(app.redis.dir(), &arguments, &[("I2M__REDIS__URL", &url)])
+        ServiceProcess::output(app.redis.dir(), &arguments, &app.redis.place())
     };
     let text = |output: Output| {
         let error = String::from_utf8(output.stderr).unwrap();

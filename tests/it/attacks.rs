@@ -222,10 +222,10 @@ async fn what_callers_write_never_becomes_part_of_a_redis_key() {
 #[tokio::test]
 async fn keys_tickets_and_queries_are_never_logged() {
     let redis = TestRedis::start();
-    let url = redis.url();
     let keys = json!([{"name": "alice", "sha256": ALICE, "roles": ["client"]}]).to_string();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__AUTH__MODE", "keys"),
         ("I2M__AUTH__KEYS", &keys),
         ("I2M__AUTH__TICKET_SECRETS", SECRET),

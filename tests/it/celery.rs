@@ -237,9 +237,10 @@ async fn a_job_and_its_task_do_not_come_apart() {
     // A broker of its own, which is away.
     let mut broker = TestRedis::prepare(&[]);
     let redis = TestRedis::start();
-    let (url, broker_url) = (redis.url(), broker.celery_url());
+    let broker_url = broker.celery_url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__BROKER_URL", broker_url.as_str()),
         ("I2M__CELERY__TICK", "50ms"),

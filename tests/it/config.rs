@@ -17,7 +17,8 @@ use crate::harness::{ServiceProcess, TestRedis};
 #[case::database_in_url("I2M__REDIS__URL", "redis://localhost/3", &["redis", "url", "0 to 4"])]
 #[case::sentinels_missing("I2M__REDIS__MODE", "sentinel", &["redis", "sentinels", "sentinel-1:26379"])]
 #[case::no_sentinel("I2M__REDIS__SENTINELS", "a:1,b", &["redis", "sentinels", "\"b\"", "host:port"])]
-#[case::cluster_not_yet("I2M__REDIS__MODE", "cluster", &["redis.mode", "cluster", "`sentinel`"])]
+#[case::nodes_missing("I2M__REDIS__MODE", "cluster", &["redis", "nodes", "redis-1:6379"])]
+#[case::no_node("I2M__REDIS__NODES", "a:1,b", &["redis", "nodes", "\"b\"", "host:port"])]
 #[case::unknown_scheme("I2M__REDIS__URL", "http://localhost", &["redis", "url", "redis://"])]
 #[case::open_in_production("I2M__ENVIRONMENT", "production", &["auth", "open", "keys"])]
 #[case::ticket_shorter_than_job("I2M__AUTH__TICKET_TTL", "1h", &["auth", "ticket_ttl", "jobs.ttl"])]
@@ -106,7 +107,6 @@ fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
 #[test]
 fn letting_anybody_in_is_said_at_every_start() {
     let redis = TestRedis::start();
-    let url = redis.url();
-    let service = ServiceProcess::start(redis.dir(), &[("I2M__REDIS__URL", &url)]);
+    let service = ServiceProcess::start(redis.dir(), &redis.place());
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }

@@ -133,9 +133,10 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
     let files = rlimit::increase_nofile_limit((WANTED + spare) as u64).unwrap();
     let n = WANTED.min(usize::try_from(files).unwrap().saturating_sub(spare));
     let redis = TestRedis::start();
-    let (url, share) = (redis.url(), SHARE.to_string());
+    let share = SHARE.to_string();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", &share),
         ("I2M__SERVER__HEADER_TIMEOUT", "10s"),
     ];
@@ -321,10 +322,11 @@ async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
 async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
     let redis = TestRedis::start();
     let first = certificate(redis.dir());
-    let (url, cert) = (redis.url(), redis.dir().join("cert.pem").display().to_string());
+    let cert = redis.dir().join("cert.pem").display().to_string();
     let key = redis.dir().join("key.pem").display().to_string();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__SERVER__TLS_CERT_FILE", &cert),
         ("I2M__SERVER__TLS_KEY_FILE", &key),
         ("I2M__SERVER__HEADER_TIMEOUT", "300ms"),

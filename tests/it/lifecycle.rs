@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, id_of, path_of};
+use crate::harness::{Answer, As, TestApp, id_of, is_on_cluster, path_of};
 
 #[tokio::test]
 async fn a_cancelled_job_ends_on_every_stream() {
@@ -219,7 +219,8 @@ async fn the_list_is_filtered_and_forgets_what_is_gone() {
     assert_eq!(ids("?created_after=2021-01-01T00:00:00Z").await, [id_of(&open), id_of(&done)]);
     let is_member: i64 =
         app.redis.run(1, &["SISMEMBER", &set, id_of(&gone)]).await.convert().unwrap();
-    assert_eq!(is_member, 0);
+    // In a cluster it is dropped when it has not been there for a minute: it might be about to be made.
+    assert_eq!(is_member, i64::from(is_on_cluster()));
 }
 
 #[tokio::test]

@@ -62,9 +62,9 @@ async fn who_lost_its_lock_stops_what_it_guards() {
 #[tokio::test]
 async fn the_lock_of_a_process_that_died_goes_to_another() {
     let redis = TestRedis::start();
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__TICK", "50ms"),
     ];

@@ -14,6 +14,7 @@ mod chaos;
 mod cleanup;
 mod cleanup_load;
 mod cli;
+mod cluster;
 mod config;
 mod connection;
 mod containers;

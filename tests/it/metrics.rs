@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cleanup::{PATH, clean},
-    harness::{Answer, As, TestApp, TestRedis, config, path_of, until},
+    harness::{Answer, As, TestApp, TestRedis, config, is_on_cluster, path_of, until},
 };
 
 /// The page as Prometheus reads it.
@@ -280,10 +280,12 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     assert!(sum(&before, calls, &[jobs, "outcome=\"answered\""]) >= 1);
     // What is asked at the very start may have been too early.
     let refused_before = sum(&before, calls, &["outcome=\"not_connected\""]);
-    let wanted = sum(&before, "i2m_redis_connections", &[jobs]);
+    // The connections to a server of a cluster are for all databases.
+    let pool = if is_on_cluster() { "database=\"cluster\"" } else { jobs };
+    let wanted = sum(&before, "i2m_redis_connections", &[pool]);
     assert!(wanted > 0);
     until("all are up", async || {
-        sum(&page(&app).await, "i2m_redis_connections_up", &[jobs]) == wanted
+        sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
 
@@ -293,13 +295,13 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     app.get(As::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
     let during = page(&app).await;
     assert!(sum(&during, calls, &["outcome=\"not_connected\""]) > refused_before);
-    assert!(sum(&during, "i2m_redis_connections_lost_total", &[jobs]) >= wanted);
+    assert!(sum(&during, "i2m_redis_connections_lost_total", &[pool]) >= wanted);
     assert!(sum(&during, "i2m_incomplete_scrapes_total", &[]) >= 1);
     assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);
 
     app.redis.start_again();
     until("all are up again", async || {
-        sum(&page(&app).await, "i2m_redis_connections_up", &[jobs]) == wanted
+        sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
     until("no call is left behind", async || {

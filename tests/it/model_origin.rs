@@ -15,12 +15,18 @@ async fn with_origin(origin: &Origin, settings: &[(&str, &str)]) -> TestApp {
     TestApp::start_with(&[&ours[..], settings].concat()).await
 }
 
+/// All values of a metric on a page for Prometheus.
+fn sum(page: &str, name: &str) -> f64 {
+    let values = page.lines().filter_map(|it| it.strip_prefix(name)?.rsplit_once(' '));
+    values.filter_map(|it| it.1.parse::<f64>().ok()).sum()
+}
+
 #[tokio::test]
 async fn a_thousand_misses_at_three_processes_compute_once() {
     let (redis, origin) = (TestRedis::start(), Origin::start().await);
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__MODELS__ORIGIN", origin.url.as_str()),
         ("I2M__MODELS__ORIGIN_KEY", "secret"),
         ("I2M__RATE_LIMIT__ENABLED", "false"),
@@ -45,11 +51,19 @@ async fn a_thousand_misses_at_three_processes_compute_once() {
     });
     let let_go = async {
         // All who look while it is held find nothing; so far, one process has asked.
-        until("many wait", async || {
+        until("all have looked, and wait", async || {
+            let mut waiting = 0.0;
+            for service in &services {
+                let page = http.get(format!("{}/metrics", service.base)).send().await.unwrap();
+                let page = page.text().await.unwrap();
+                // This request is one of them.
+                waiting += sum(&page, "i2m_http_requests_in_flight") - 1.0;
+                waiting -= sum(&page, "i2m_redis_calls_in_flight");
+            }
             let info: String = redis.run(4, &["INFO", "commandstats"]).await.convert().unwrap();
             let calls = info.lines().find_map(|it| it.strip_prefix("cmdstat_evalsha:calls="));
             let calls = calls.and_then(|it| it.split(',').next()?.parse::<u32>().ok());
-            calls.is_some_and(|it| it >= 1000)
+            waiting >= 1000.0 && calls.is_some_and(|it| it >= 1000)
         })
         .await;
         assert_eq!(origin.asked(), 1);
@@ -229,9 +243,9 @@ async fn nobody_gets_what_was_computed_before_they_removed_it_elsewhere() {
 #[tokio::test]
 async fn when_who_computes_dies_another_takes_over() {
     let (redis, origin) = (TestRedis::start(), Origin::start().await);
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__MODELS__ORIGIN", origin.url.as_str()),
         ("I2M__CACHE__COMPUTE_TIMEOUT", "700ms"),
     ];

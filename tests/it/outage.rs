@@ -100,9 +100,7 @@ async fn a_redis_that_lost_everything_is_resynchronised() {
     let mut stream = app.follow(&job, None).await;
     stream.until("task_queued").await;
     app.redis.kill();
-    for entry in ["appendonlydir", "dump.rdb"] {
-        _ = std::fs::remove_dir_all(app.redis.dir().join(entry));
-    }
+    app.redis.forget();
     app.redis.start_again();
     assert_eq!(stream.until("task_failed").await.data["status"], "expired");
 }
@@ -159,8 +157,7 @@ async fn a_key_of_a_wrong_type_fails_one_request_and_leaves_no_half_job() {
 async fn a_redis_that_evicts_is_refused_where_the_settings_say_so() {
     let redis = TestRedis::start();
     redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
-    let url = redis.url();
-    let mut environment = vec![("I2M__REDIS__URL", url.as_str())];
+    let mut environment = redis.place().to_vec();
     let warned = ServiceProcess::start(redis.dir(), &environment);
     until("it serves all the same", async || {
         reqwest::get(format!("{}/readyz", warned.base)).await.unwrap().status() == 200

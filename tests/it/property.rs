@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use fred::interfaces::StreamsInterface as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -81,11 +80,9 @@ async fn check(app: &TestApp, job: &Value) {
         .contains(&shown["status"].as_str().unwrap());
     assert_eq!(is_over, open == 0, "{shown}");
 
-    let client = app.redis.client(2).await;
-    let entries: Vec<(String, HashMap<String, String>)> = client
-        .xrange_values(format!("stream:progress:{}", id_of(job)), "-", "+", None)
-        .await
-        .unwrap();
+    let stream = format!("stream:progress:{}", id_of(job));
+    let entries: Vec<(String, HashMap<String, String>)> =
+        app.redis.run(2, &["XRANGE", &stream, "-", "+"]).await.convert().unwrap();
     let mut ended = false;
     for (id, fields) in &entries {
         match fields.get("event").map(String::as_str) {

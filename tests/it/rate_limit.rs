@@ -55,7 +55,8 @@ fn process_on(redis: &TestRedis, policies: &str) -> ServiceProcess {
     _ = patient(redis, &[], policies);
     let file = redis.dir().join("test.toml").display().to_string();
     let environment = [
-        ("I2M__REDIS__URL", &*redis.url()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__AUTH__MODE", "keys"),
         ("I2M__LOG__LEVEL", "info"),
         ("I2M__RATE_LIMIT__DEADLINE", "10s"),

@@ -99,8 +99,7 @@ async fn it_runs_once_however_many_start_at_once() {
 async fn a_killed_runner_is_replaced_and_its_work_continued() {
     let redis = TestRedis::start();
     fill(&redis, 2000).await;
-    let url = redis.url();
-    let slow = [("I2M__REDIS__URL", url.as_str()), ("I2M__MAINTENANCE__PACE", "0.01")];
+    let slow = [redis.place()[0], redis.place()[1], ("I2M__MAINTENANCE__PACE", "0.01")];
     let mut runner = ServiceProcess::command(redis.dir(), &slow).arg("migrate").spawn().unwrap();
     until("a part is done", async || {
         let state = text(&redis, 1, &["HGET", "i2m:schema", FIRST]).await;
@@ -137,8 +136,7 @@ async fn a_changed_file_stops_the_start_and_says_so() {
     app.stop().await.unwrap();
     let other = format!("applied {} 1795395538", "ab".repeat(32));
     redis.run(1, &["HSET", "i2m:schema", FIRST, &other]).await;
-    let url = redis.url();
-    let environment = [("I2M__REDIS__URL", url.as_str()), ("I2M__SERVER__LISTEN", "127.0.0.1:0")];
+    let environment = [redis.place()[0], redis.place()[1], ("I2M__SERVER__LISTEN", "127.0.0.1:0")];
     let output = ServiceProcess::output(redis.dir(), &[], &environment);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
@@ -156,8 +154,7 @@ async fn an_older_version_runs_beside_a_newer_one() {
     redis.run(1, &["HSET", "i2m:schema", "0002_of_tomorrow", &newer]).await;
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
     app.until_ready().await;
-    let url = redis.url();
-    let environment = [("I2M__REDIS__URL", url.as_str())];
+    let environment = redis.place();
     let output = ServiceProcess::output(redis.dir(), &["migrate", "--status"], &environment);
     let said = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = said.lines().collect();
@@ -173,8 +170,7 @@ async fn an_older_version_runs_beside_a_newer_one() {
 #[test]
 fn the_status_changes_nothing() {
     let redis = TestRedis::start();
-    let url = redis.url();
-    let environment = [("I2M__REDIS__URL", url.as_str())];
+    let environment = redis.place();
     for _ in 0..2 {
         let output = ServiceProcess::output(redis.dir(), &["migrate", "--status"], &environment);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "0001_adopt_python_data  pending\n");

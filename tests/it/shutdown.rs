@@ -29,9 +29,9 @@ async fn it_is_not_ready_while_it_still_serves() {
 #[tokio::test]
 async fn sigterm_ends_the_program_cleanly_and_nothing_is_lost_over_a_restart() {
     let redis = TestRedis::start();
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__SSE__RETRY", "10ms"),
         ("I2M__SERVER__DRAIN_SPREAD", "0s"),
     ];

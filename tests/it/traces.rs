@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::harness::{CeleryWorker, ServiceProcess, TestRedis, path_of, until};
+use crate::harness::{CeleryWorker, ServiceProcess, TestRedis, is_on_cluster, path_of, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -64,9 +64,9 @@ fn attribute(span: &Span, name: &str) -> String {
 }
 
 async fn start(redis: &TestRedis, endpoint: &str) -> ServiceProcess {
-    let url = redis.url();
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__TRACES__ENDPOINT", endpoint),
         ("I2M__TRACES__EXPORT_INTERVAL", "50ms"),
@@ -122,7 +122,7 @@ async fn a_trace_goes_from_the_caller_through_redis_to_the_worker() {
     let calls: Vec<&Span> =
         spans.iter().filter(|it| it.parent_span_id == request.span_id).collect();
     // The job is created in one call, and its task handed over in others.
-    for name in ["jobs", "queue"] {
+    for name in ["jobs", if is_on_cluster() { "broker" } else { "queue" }] {
         let call = calls.iter().find(|it| it.name == name).unwrap();
         assert_eq!(attribute(call, "db.system.name"), "redis");
         assert!(call.end_time_unix_nano >= call.start_time_unix_nano);

@@ -17,9 +17,9 @@ struct Version {
 
 impl Version {
     async fn start(program: &Path, redis: &TestRedis) -> Self {
-        let url = redis.url();
         let environment = [
-            ("I2M__REDIS__URL", url.as_str()),
+            redis.place()[0],
+            redis.place()[1],
             ("I2M__AUTH__TICKET_SECRETS", "the same for both versions"),
             ("I2M__SERVER__DRAIN_SPREAD", "100ms"),
         ];

@@ -286,10 +286,11 @@ async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
     let redis = TestRedis::start();
     let mut receiver = PythonReceiver::start(redis.dir());
     let url = receiver.next_line();
-    let (redis_url, authority) = (redis.url(), redis.dir().join("cert.pem"));
+    let authority = redis.dir().join("cert.pem");
     let secrets = format!("{SECRET},whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQQ==");
     let environment = [
-        ("I2M__REDIS__URL", redis_url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__WEBHOOKS__SECRETS", &secrets),
         ("I2M__WEBHOOKS__ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
         ("I2M__WEBHOOKS__TICK", "20ms"),

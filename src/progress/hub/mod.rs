@@ -37,7 +37,7 @@ use crate::{
     ids::{JobId, StreamId},
     jobs::Jobs,
     metrics::{Held, Streams},
-    redis::{Redis, job_events_channel, progress_channel, stream_changes_channel},
+    redis::{Layout, Redis, job_events_channel, progress_channel, stream_changes_channel},
     tasks::Tasks,
 };
 
@@ -182,7 +182,11 @@ impl Hub {
     /// Listens first and reads then, so that no change falls between.
     async fn load(&self, channel: &Channel) -> Result<()> {
         if !channel.is_listening.swap(true, Ordering::Relaxed) {
-            self.0.redis.subscriber().subscribe(&signal_channels(channel.job)).await;
+            self.0
+                .redis
+                .subscriber()
+                .subscribe(&signal_channels(self.0.redis.layout(), channel.job))
+                .await;
         }
         let (view, head) = self.read_job(channel.job).await?;
         channel.reset(view, head);
@@ -258,8 +262,9 @@ impl Hub {
 }
 
 /// What is published when a job or its stream changes.
-fn signal_channels(job: JobId) -> [String; 3] {
-    [progress_channel(job), job_events_channel(job), stream_changes_channel(job)]
+fn signal_channels(layout: &Layout, job: JobId) -> Vec<String> {
+    let published = [progress_channel(job), job_events_channel(job)];
+    published.into_iter().chain(stream_changes_channel(layout, job)).collect()
 }
 
 /// The job that a channel of [`signal_channels`] is about.
@@ -278,7 +283,7 @@ mod tests {
     #[test]
     fn every_signal_names_its_job() {
         let job = JobId::random();
-        for channel in signal_channels(job) {
+        for channel in signal_channels(&Layout::Numbered, job) {
             assert_eq!(signalled_job(&channel), Some(job), "{channel}");
         }
         assert_eq!(signalled_job("job:*:events"), None);

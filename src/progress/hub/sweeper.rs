@@ -102,7 +102,10 @@ impl Hub {
                 .map(|it| it.0)
                 .collect()
         };
-        let names: Vec<String> = unwatched.into_iter().flat_map(signal_channels).collect();
+        let names: Vec<String> = unwatched
+            .into_iter()
+            .flat_map(|it| signal_channels(self.0.redis.layout(), it))
+            .collect();
         if !names.is_empty() {
             self.0.redis.subscriber().unsubscribe(&names).await;
         }

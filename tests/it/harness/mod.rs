@@ -3,11 +3,14 @@
 mod answer;
 mod celery;
 mod child;
+mod cluster;
+mod layout;
 mod origin;
 mod proxy;
 mod redis;
 mod sentinel;
 mod sse;
+mod traffic;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,11 +23,13 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
+    cluster::ClusterSetup,
     origin::Origin,
     proxy::{Proxy, Weather},
-    redis::TestRedis,
+    redis::{TestRedis, is_on_cluster},
     sentinel::{SentinelSetup, Topology},
     sse::{Event, EventSource},
+    traffic::Traffic,
 };
 
 /// The longest that any condition is waited for.
@@ -68,8 +73,7 @@ pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
 
 /// The same with what the environment cannot say, as TOML.
 pub(crate) fn config_with(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
-    let url = redis.url();
-    config_at(redis, &[&[("redis.url", url.as_str())], settings].concat(), toml)
+    config_at(redis, &[&redis.place(), settings].concat(), toml)
 }
 
 /// Settings that say where Redis is; `redis` lends its folder.
@@ -84,7 +88,12 @@ fn config_at(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config
         ("I2M__SERVER__DRAIN_SPREAD".to_owned(), "100ms".to_owned()),
         ("I2M__AUTH__MODE".to_owned(), "keys".to_owned()),
     ];
+    if is_on_cluster() {
+        // Its one node has nobody to fail over to.
+        environment.push(("I2M__REDIS__FAILOVER_WAIT".to_owned(), "0s".to_owned()));
+    }
     environment.extend(settings.iter().map(|(name, value)| {
+        let name = name.strip_prefix("I2M__").unwrap_or(name);
         (format!("I2M__{}", name.to_uppercase().replace('.', "__")), (*value).to_owned())
     }));
     let file = redis.dir().join("test.toml");

@@ -242,7 +242,7 @@ impl SentinelSetup {
 }
 
 impl Process {
-    fn start(port: u16, config: PathBuf, text: &str, arguments: &[&str]) -> Self {
+    pub(super) fn start(port: u16, config: PathBuf, text: &str, arguments: &[&str]) -> Self {
         fs::write(&config, text).unwrap();
         let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
         let mut process = Self { port, config, arguments, child: None };
@@ -290,7 +290,7 @@ impl Drop for Process {
 }
 
 /// Not blocking: the service under test may run on the same thread.
-async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
+pub(super) async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
     // A server that hangs must not hang the test with it.
     let output = tokio::process::Command::new("timeout")
         .args(["2", "redis-cli", "-p", &port.to_string(), "--no-auth-warning"])
@@ -303,7 +303,7 @@ async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
 }
 
 /// Ports that were free a moment ago, all different.
-fn free_ports(n: usize) -> Vec<u16> {
+pub(super) fn free_ports(n: usize) -> Vec<u16> {
     let held: Vec<TcpListener> =
         (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|it| it.local_addr().unwrap().port()).collect()

@@ -9,96 +9,39 @@ use std::collections::HashMap;
 
 use fred::{
     interfaces::{KeysInterface as _, SortedSetsInterface as _},
-    types::{Key, Value},
+    types::Value,
 };
 
+mod create;
+pub(super) mod spread;
+
+pub(super) use self::create::{Created, NewRecord, create, reserve};
 use super::{
     milestones,
     model::{Job, JobFile, parse_percent, parse_time},
-    new_job::Checked,
     status::Status,
 };
 use crate::{
     celery::Parcel,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
-    redis::{CANCELLING, Database, Redis, Retention, Script, Target, idempotency_key, result_key},
+    redis::{CANCELLING, Database, Partition, Redis, Retention, Script, oldest, result_key},
 };
 
-static CREATE: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/create.lua")).repeatable();
 static READ: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/read.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/read.lua")).repeatable();
 static FINISH_FILE: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/finish_file.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/finish_file.lua")).repeatable();
 static TRANSITION: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/transition.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/transition.lua")).repeatable();
 static CANCEL: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/cancel.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/cancel.lua")).repeatable();
 // The second time it finds the attempt that it began, and cannot tell whose that is.
-// Not repeatable: a retry that was done would be answered as if somebody else had been first.
-static RETRY: Script = Script::about_job(include_str!("../../migrations-lua/jobs/retry.lua"));
+static RETRY: Script = Script::about_job(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/delete.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/delete.lua")).repeatable();
 static SETTLE: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/settle.lua")).repeatable();
-
-/// A job to be created.
-pub(super) struct NewRecord<'a> {
-    pub(super) id: JobId,
-    pub(super) owner: &'a Sha256Hex,
-    pub(super) checked: &'a Checked,
-    /// The hash of the request's `Idempotency-Key`.
-    pub(super) idempotency: Option<&'a Sha256Hex>,
-    pub(super) tasks: &'a [Parcel],
-}
-
-/// What came of creating a job.
-pub(super) enum Created {
-    Job(Box<Job>),
-    /// The same request came before, and made this job; or this one did, and its answer was lost.
-    Replayed(JobId),
-}
-
-/// Creates a job, pending, with its tasks in the outbox.
-///
-/// # Errors
-///
-/// [`Error::IdempotencyConflict`] if the key came with another request before; [`Error::NotReplicated`] if it is
-/// created, and not yet as safe as the settings ask.
-pub(super) async fn create(
-    redis: &Redis,
-    retention: Retention,
-    new: NewRecord<'_>,
-) -> Result<Created> {
-    let mut args = vec![
-        Value::from(new.owner.as_str()),
-        Value::from(new.checked.params.as_str()),
-        Value::from(new.checked.fingerprint().as_str()),
-        Value::from(new.checked.webhook_url.as_str()),
-        Value::from(new.checked.files.len().to_string()),
-    ];
-    args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
-    args.extend(new.tasks.iter().flat_map(Parcel::script_args));
-    let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
-    let answer: Vec<String> =
-        CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
-    match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["created", created_at, first_event] => {
-            redis.metrics().jobs.created.inc();
-            let mut job = Job::new(new.id, new.owner, new.checked);
-            job.created_at = parse_time(created_at);
-            job.updated_at = job.created_at;
-            job.last_event_id = first_event.parse().unwrap_or(StreamId::ZERO);
-            Ok(Created::Job(Box::new(job)))
-        }
-        ["replay", job] => Ok(Created::Replayed(job.parse()?)),
-        ["conflict"] => Err(Error::IdempotencyConflict),
-        // Ids are random: this is the job itself, made by an attempt whose answer was lost.
-        ["exists", _] => Ok(Created::Replayed(new.id)),
-        _ => Err(Error::JobExists(new.id)),
-    }
-}
+    Script::about_job(include_str!("../../../migrations-lua/jobs/settle.lua")).repeatable();
 
 /// Reads a job whole, as of one moment; `None` if there is none.
 pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Job>> {
@@ -248,8 +191,13 @@ pub(super) async fn settle(
 
 /// The stored result of a file, as it was written.
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
-    redis
-        .read(Database::Jobs, |client| async move { client.get(result_key(job, file)).await })
+    let place = redis.at(Database::Jobs, Partition::of_job(job));
+    let key = place.key(&result_key(job, file));
+    place
+        .read(|client| {
+            let key = key.clone();
+            async move { client.get(key).await }
+        })
         .await
 }
 
@@ -316,30 +264,32 @@ pub(super) async fn retry(
 
 /// Removes every key of a job. Returns whether there was one.
 pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> Result<bool> {
-    let (outcome, _) = tagged(DELETE.run_on_job(redis, job, retention, Vec::new()).await?);
-    Ok(outcome == "deleted")
+    let answer: Value = DELETE.run_on_job(redis, job, retention, Vec::new()).await?;
+    let mut parts = answer.into_array().into_iter();
+    let was_there = parts.next().and_then(|it| it.as_string()).as_deref() == Some("deleted");
+    if was_there && !redis.layout().is_numbered() {
+        let noted: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
+        let [owner, idempotency] = noted.as_slice() else { return Ok(true) };
+        if let Ok(owner) = Sha256Hex::try_from(owner.clone()) {
+            spread::unlist(redis, &owner, &[job]).await?;
+            spread::free(redis, &owner, idempotency).await?;
+        }
+    }
+    Ok(was_there)
 }
 
 /// Jobs whose workers have had their time to stop.
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
-    const AT_ONCE: i64 = 100;
-    let now = redis.database(Database::Jobs).now_ms().await?;
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let due: Vec<String> = redis
-        .read(Database::Jobs, |client| async move {
-            client.zrangebyscore(CANCELLING, 0_i64, now, false, Some((0, AT_ONCE))).await
-        })
-        .await?;
+    const AT_ONCE: usize = 100;
+    let due = oldest(redis, Database::Jobs, CANCELLING, 0, AT_ONCE).await?;
     Ok(due.iter().filter_map(|it| it.parse().ok()).collect())
 }
 
 /// A job that is gone is not being cancelled.
 pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()> {
-    redis
-        .call(
-            Database::Jobs,
-            |client| async move { client.zrem(CANCELLING, job.to_string()).await },
-        )
+    let place = redis.at(Database::Jobs, Partition::of_job(job));
+    place
+        .call(|client| async move { client.zrem(place.key(CANCELLING), job.to_string()).await })
         .await
 }
 

@@ -1,0 +1,103 @@
+//! Making a job.
+
+use fred::types::{Key, Value};
+
+use super::{
+    super::{
+        model::{Job, parse_time},
+        new_job::Checked,
+    },
+    spread::{self, Reserved},
+};
+use crate::{
+    celery::Parcel,
+    error::{Error, Result},
+    ids::{JobId, Sha256Hex, StreamId},
+    redis::{Redis, Retention, Script, Target, idempotency_key},
+};
+
+static CREATE: Script =
+    Script::about_job(include_str!("../../../migrations-lua/jobs/create.lua")).repeatable();
+
+/// A job to be created.
+pub(in crate::jobs) struct NewRecord<'a> {
+    pub(in crate::jobs) id: JobId,
+    pub(in crate::jobs) owner: &'a Sha256Hex,
+    pub(in crate::jobs) checked: &'a Checked,
+    /// The hash of the request's `Idempotency-Key`.
+    pub(in crate::jobs) idempotency: Option<&'a Sha256Hex>,
+    pub(in crate::jobs) tasks: &'a [Parcel],
+}
+
+/// What came of creating a job.
+pub(in crate::jobs) enum Created {
+    Job(Box<Job>),
+    /// The same request came before, and made this job; or this one did, and its answer was lost.
+    Replayed(JobId),
+}
+
+/// Which job a request is about, if that has to be known before it is made: where one script makes a job and uses its
+/// `Idempotency-Key`, a new one.
+///
+/// # Errors
+///
+/// As [`spread::reserve`].
+pub(in crate::jobs) async fn reserve(
+    redis: &Redis,
+    retention: Retention,
+    owner: &Sha256Hex,
+    checked: &Checked,
+    idempotency: Option<&Sha256Hex>,
+) -> Result<Reserved> {
+    let id = JobId::random();
+    match idempotency {
+        Some(hash) if !redis.layout().is_numbered() => {
+            let fingerprint = checked.fingerprint();
+            spread::reserve(redis, retention, (owner, hash), (id, fingerprint.as_str())).await
+        }
+        _ => Ok(Reserved::Ours(id)),
+    }
+}
+
+/// Creates a job, pending, with its tasks in the outbox.
+///
+/// # Errors
+///
+/// [`Error::IdempotencyConflict`] if the key came with another request before; [`Error::NotReplicated`] if it is
+/// created, and not yet as safe as the settings ask.
+pub(in crate::jobs) async fn create(
+    redis: &Redis,
+    retention: Retention,
+    new: NewRecord<'_>,
+) -> Result<Created> {
+    let mut args = vec![
+        Value::from(new.owner.as_str()),
+        Value::from(new.checked.params.as_str()),
+        Value::from(new.checked.fingerprint().as_str()),
+        Value::from(new.checked.webhook_url.as_str()),
+        Value::from(new.checked.files.len().to_string()),
+    ];
+    args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
+    args.extend(new.tasks.iter().flat_map(Parcel::script_args));
+    let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
+    if !redis.layout().is_numbered() {
+        spread::enlist(redis, retention, new.owner, new.id).await?;
+    }
+    let answer: Vec<String> =
+        CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
+    match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["created", created_at, first_event] => {
+            redis.metrics().jobs.created.inc();
+            let mut job = Job::new(new.id, new.owner, new.checked);
+            job.created_at = parse_time(created_at);
+            job.updated_at = job.created_at;
+            job.last_event_id = first_event.parse().unwrap_or(StreamId::ZERO);
+            Ok(Created::Job(Box::new(job)))
+        }
+        ["replay", job] => Ok(Created::Replayed(job.parse()?)),
+        ["conflict"] => Err(Error::IdempotencyConflict),
+        // Ids are random: this is the job itself, made by an attempt whose answer was lost.
+        ["exists", _] => Ok(Created::Replayed(new.id)),
+        _ => Err(Error::JobExists(new.id)),
+    }
+}

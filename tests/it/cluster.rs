@@ -1,0 +1,254 @@
+//! A Redis Cluster of three primaries and their replicas: what the suite on one node (`make test-cluster`) cannot show.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::future::join_all;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::harness::{
+    Answer, As, ClusterSetup, EventSource, TestApp, Traffic, id_of, path_of, until,
+};
+
+/// Enough that every shard has some of them.
+const MANY: usize = 40;
+
+#[tokio::test]
+async fn jobs_are_spread_and_each_is_whole() {
+    let setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[]).await;
+    let jobs = join_all((0..MANY).map(|_| app.create_job(2))).await;
+    for node in 0..3 {
+        let n: u32 = setup.ask(node, &["dbsize"]).await.trim().parse().unwrap();
+        assert!(n > 10, "node {node} has {n} keys");
+    }
+    let mut streams = Vec::new();
+    for job in &jobs {
+        let mut stream = app.follow(job, None).await;
+        stream.until("task_queued").await;
+        streams.push(stream);
+    }
+    join_all(jobs.iter().map(|job| async {
+        app.report(job, 0, &json!({"progress": 40})).await.ok(200);
+        app.complete(job, 0).await.ok(200);
+        app.complete(job, 1).await.ok(200);
+    }))
+    .await;
+    for stream in &mut streams {
+        stream.until("task_completed").await;
+    }
+    let mut listed = HashSet::new();
+    let mut path = "/api/v1/jobs?limit=7&status=completed".to_owned();
+    loop {
+        let page = app.get(As::Alice, &path).await.ok(200);
+        listed.extend(page["jobs"].as_array().unwrap().iter().map(|it| id_of(it).to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/jobs?limit=7&status=completed&cursor={cursor}");
+    }
+    assert_eq!(listed.len(), MANY);
+    let gone = &jobs[0];
+    Answer::of(app.request(As::Alice, reqwest::Method::DELETE, path_of(gone))).await;
+    let list = app.get(As::Alice, "/api/v1/jobs?limit=100").await.ok(200);
+    assert!(list["jobs"].as_array().unwrap().iter().all(|it| id_of(it) != id_of(gone)));
+}
+
+#[tokio::test]
+async fn one_key_makes_one_job_however_often_it_comes_at_once() {
+    let setup = ClusterSetup::start(3).await;
+    let (one, other) = (setup.serve(&[]).await, setup.serve(&[]).await);
+    let body = json!({"files": [{"filename": "a.png"}]});
+    let create = |app: &TestApp, body: &serde_json::Value| {
+        let request = app.request(As::Alice, reqwest::Method::POST, "/api/v1/jobs");
+        Answer::of(request.header("idempotency-key", "once").json(body))
+    };
+    let answers = join_all((0..30).map(|i| create(if i % 2 == 0 { &one } else { &other }, &body)));
+    let ids: HashSet<String> =
+        answers.await.into_iter().map(|it| id_of(&it.ok(201)).to_owned()).collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let another = json!({"files": [{"filename": "b.png"}]});
+    create(&one, &another).await.problem(422, "IDEMPOTENCY_CONFLICT");
+    // Of a job that is gone, the key is free again.
+    let path = format!("/api/v1/jobs/{}", ids.iter().next().unwrap());
+    Answer::of(one.request(As::Alice, reqwest::Method::DELETE, &path)).await;
+    let anew = create(&other, &another).await.ok(201);
+    assert!(!ids.contains(id_of(&anew)));
+    let list = one.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Killed,
+    Hung,
+    Replaced,
+}
+
+#[rstest]
+#[case::killed(Fault::Killed)]
+#[case::hung(Fault::Hung)]
+#[case::replaced_by_an_operator(Fault::Replaced)]
+#[tokio::test]
+async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
+    // Who takes over has to have a replica, too, for jobs to be acknowledged.
+    let mut setup = ClusterSetup::start_with(3, 2).await;
+    let app = setup.serve(&[("redis.durability", "wait")]).await;
+    let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
+    let mut streams: Vec<EventSource> = Vec::new();
+    for job in &jobs {
+        let mut stream = app.follow(job, None).await;
+        stream.until("task_queued").await;
+        streams.push(stream);
+    }
+    let traffic = Traffic::begin(&app);
+    // The second shard; subscriptions are at the first.
+    match fault {
+        Fault::Killed => setup.nodes[1].kill(),
+        Fault::Hung => setup.nodes[1].signal("STOP"),
+        Fault::Replaced => _ = setup.ask(4, &["cluster", "failover"]).await,
+    }
+    until("a replica has its slots", async || {
+        setup.is_primary(0, 4).await || setup.is_primary(0, 7).await
+    })
+    .await;
+    for job in &jobs {
+        app.report(job, 0, &json!({"progress": 50})).await.ok(200);
+        app.complete(job, 0).await.ok(200);
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.until("file_update").await.data["file_progress"], 50);
+        stream.until("task_completed").await;
+    }
+    let met = traffic.end().await;
+    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
+    for id in &met.created {
+        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    }
+    if fault == Fault::Hung {
+        setup.nodes[1].signal("CONT");
+    }
+}
+
+#[tokio::test]
+async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
+    let mut setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[]).await;
+    let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
+    let mut streams = Vec::new();
+    for job in &jobs {
+        let mut stream = app.follow(job, None).await;
+        stream.until("task_queued").await;
+        streams.push(stream);
+    }
+    for node in 0..3 {
+        let said = setup.ask(node, &["pubsub", "channels"]).await;
+        if said.contains("job:") && said.contains("events") {
+            setup.nodes[node].kill();
+            let witness = (node + 1) % 3;
+            until("its replica has its slots", async || setup.is_primary(witness, node + 3).await)
+                .await;
+            break;
+        }
+    }
+    for (job, stream) in jobs.iter().zip(&mut streams) {
+        until("it is served", async || app.complete(job, 0).await.status == 200).await;
+        stream.until("task_completed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_hangs_delays_no_other() {
+    let setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[("rate_limit.enabled", "false")]).await;
+    let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
+    let mut of_others = Vec::new();
+    for job in &jobs {
+        let tag = &id_of(job)[34..];
+        let key = format!("i2m:{{{tag}}}:job:{}", id_of(job));
+        if setup.ask(1, &["exists", &key]).await.starts_with("MOVED") {
+            of_others.push(job);
+        }
+    }
+    assert!((10..MANY).contains(&of_others.len()), "{}", of_others.len());
+    setup.nodes[1].signal("STOP");
+    for job in of_others {
+        let answer = app.report(job, 0, &json!({"progress": 10})).await;
+        let took = answer.took;
+        answer.ok(200);
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+    setup.nodes[1].signal("CONT");
+}
+
+#[tokio::test]
+async fn slots_move_to_a_new_node_under_traffic() {
+    let mut setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[("rate_limit.enabled", "false")]).await;
+    let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
+    let new = setup.start_node();
+    setup.meet(new).await;
+    until("the new node is known", async || {
+        let port = format!(":{}@", setup.nodes[new].port);
+        let mut all = true;
+        for node in 0..3 {
+            all &= setup.ask(node, &["cluster", "nodes"]).await.contains(&port);
+        }
+        all
+    })
+    .await;
+    let traffic = Traffic::begin(&app);
+    for job in &jobs {
+        let tag = &id_of(job)[34..];
+        let key = format!("i2m:{{{tag}}}:job:{}", id_of(job));
+        let slot: u16 = setup.ask(0, &["cluster", "keyslot", &key]).await.trim().parse().unwrap();
+        let mut from = usize::from(slot) * 3 / 16384;
+        if setup.ask(from, &["exists", &key]).await.starts_with("MOVED") {
+            from = new;
+        }
+        if from != new {
+            setup.move_slot(slot, from, new).await;
+        }
+        app.complete(job, 0).await.ok(200);
+        assert!(setup.ask(new, &["exists", &key]).await.starts_with('1'));
+    }
+    let met = traffic.end().await;
+    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
+    for id in met.created {
+        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    }
+}
+
+#[tokio::test]
+async fn operators_see_every_shard() {
+    let setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[]).await;
+    join_all((0..MANY).map(|_| app.create_job(1))).await;
+    let health = app.get(As::Admin, "/health").await.ok(200);
+    let shards = health["checks"]["shards"].as_object().unwrap();
+    assert_eq!(shards.len(), 3, "{health}");
+    for shard in shards.values() {
+        assert_eq!(shard["replication"]["connected_slaves"], 1, "{health}");
+    }
+    let report = app.post(As::Admin, "/api/v1/admin/cleanup?dry_run=true", &json!({})).await;
+    report.ok(202);
+    until("it has looked at all jobs", async || {
+        let report = app.get(As::Admin, "/api/v1/admin/cleanup").await.json();
+        report["state"] == "finished" && report["families"]["job"]["1"]["scanned"] == MANY
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tag_is_found_on_every_shard() {
+    let setup = ClusterSetup::start(3).await;
+    let app = setup.serve(&[]).await;
+    for i in 0..MANY {
+        let body = json!({"data": {"version": i}, "ttl_secs": 600, "tags": ["chairs"]});
+        let path = format!("/api/v1/models/chair-{i}");
+        app.send(As::Worker, reqwest::Method::PUT, &path, &body).await.ok(200);
+    }
+    let found = app.get(As::Worker, "/api/v1/models/chair-7").await;
+    assert_eq!(found.status, 200, "{}", found.text);
+    let invalidate =
+        app.post(As::Admin, "/api/v1/admin/cache/invalidate", &json!({"tag": "chairs"})).await;
+    assert_eq!(invalidate.ok(200)["removed"], MANY);
+}
