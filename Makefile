@@ -60,7 +60,7 @@ test-upgrade: ## Run this version and the one of FROM (a git ref) on one Redis
 		cargo nextest run --locked --test it --run-ignored only -E 'test(/^upgrade::/)'
 
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust deny kubernetes prometheus
+	@scripts/setup rust redis deny kubernetes containers prometheus
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
@@ -71,6 +71,8 @@ check: ## Check format, lints, documentation and dependencies
 	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	@echo "== Kubernetes"
 	@.cache/kubernetes-venv/bin/python scripts/check-kubernetes
+	@echo "== containers"
+	@.cache/containers-venv/bin/python scripts/check-containers
 	@echo "== alerts"
 	@scripts/check-prometheus
 	@echo "== advisories"

@@ -30,7 +30,7 @@ fn declared() -> BTreeMap<String, bool> {
     let mut declared = BTreeMap::new();
     for path in files(&root().join("src"), "rs") {
         let text = fs::read_to_string(&path).unwrap();
-        for place in text.split("../../migrations-lua/").skip(1) {
+        for place in text.split("../migrations-lua/").skip(1) {
             let (name, rest) = place.split_once(".lua\"").unwrap();
             if name.starts_with("shared/") {
                 continue;

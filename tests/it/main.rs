@@ -17,6 +17,7 @@ mod cli;
 mod cluster;
 mod config;
 mod connection;
+mod containers;
 mod counters;
 mod documents;
 mod edges;
