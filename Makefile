@@ -34,7 +34,7 @@ demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@exec $(gateway) demo $(DEMO_ARGS)
 
 test: ## Run every test
-	@scripts/setup rust nextest redis python browser typescript
+	@scripts/setup rust nextest redis python browser typescript documents
 	@echo "== tests"
 	@cargo nextest run --locked --lib --bins --tests --profile $(profile)
 	@echo "== documentation tests"

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{from_fn, from_fn_with_state},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower::ServiceBuilder;
 use tower_http::{
@@ -32,10 +33,10 @@ use crate::{
 };
 
 /// Which browsers may call.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorsConfig {
-    /// Origins, or `*`.
+    /// Origins of browsers that may call, such as `https://app.example.com`; `*` for all.
     pub origins: Vec<String>,
 }
 
@@ -74,6 +75,7 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(progress::routes::router())
         .merge(counters::routes::router())
         .merge(health::routes::admin_router())
+        .merge(rate_limit::routes::admin_router())
         .merge(workers::routes::router())
         .merge(locks::routes::router())
         .merge(models::routes::router())

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -11,24 +12,24 @@ use tracing_subscriber::{
 use crate::traces::{self, Traces};
 
 /// What is logged, and how.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A level or a `tracing` filter.
+    /// A level, or a `tracing` filter such as `info,image2model_gateway=debug`.
     pub level: String,
     /// The form of a line.
     pub format: Format,
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One JSON object a line.
     Json,
     /// For reading on a terminal.
     Pretty,
-    /// `Pretty` on a terminal, else `Json`.
+    /// `pretty` on a terminal, else `json`.
     #[serde(rename = "")]
     Auto,
 }

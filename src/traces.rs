@@ -5,6 +5,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use crate::config::{Time, check_between};
 use anyhow::{Context as _, Result, bail};
 use axum::{
     extract::{MatchedPath, Request},
@@ -26,6 +27,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Tracer},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tracing::{Instrument as _, Span, field::Empty, info_span};
@@ -35,18 +37,18 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 pub(crate) const TARGET: &str = "traces";
 
 /// Where traces go.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A collector, such as `http://localhost:4318`; empty for none.
+    /// The collector that takes OTLP over HTTP, such as `http://localhost:4318`; empty for none.
     pub endpoint: String,
     /// The part of traces that begin here and are kept; who calls with a `traceparent` decides for its own.
     pub sample_ratio: f64,
     /// Time between exports.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub export_interval: Duration,
     /// The longest that an export may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub timeout: Duration,
 }
 
@@ -56,8 +58,6 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        use crate::config::check_between;
-
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         let known = ["http://", "https://"];
         if self.is_enabled() && !known.iter().any(|it| self.endpoint.starts_with(it)) {

@@ -186,6 +186,7 @@ const AXUM: &[&str] = &[
     "progress/follow.rs",
     "jobs/status_cache.rs",
     "jobs/download.rs",
+    "jobs/tickets.rs",
     "web.rs",
     "traces.rs",
     "openapi/",

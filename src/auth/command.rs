@@ -15,8 +15,38 @@ use super::{
 };
 use crate::{config::Config, ids::KeyId, redis::Redis, tasks::Tasks};
 
+const EXAMPLES: &str = "\
+Examples:
+  image2model-gateway keys create root --role admin              the first one; the rest can be made over HTTP
+  image2model-gateway keys create upload-api --role client --limit key=60000
+  image2model-gateway keys list
+  image2model-gateway keys revoke i2m_Ab12Cd34
+
+They are kept in the Redis of the settings, as hashes. The service need not run, unless that Redis is its own.";
+
+const CREATE: &str = "\
+Examples:
+  image2model-gateway keys create root --role admin
+  image2model-gateway keys create upload-api --role client --limit key=60000 --limit create_job=6000
+  KEY=$(image2model-gateway keys create gpu-7 --role worker)      to hand it on";
+
+const LIST: &str = "\
+Examples:
+  image2model-gateway keys list
+  image2model-gateway keys list | grep never                     which has nobody used?";
+
+const LIMIT: &str = "\
+Examples:
+  image2model-gateway keys limit i2m_Ab12Cd34 key=60000
+  image2model-gateway keys limit i2m_Ab12Cd34                    those of the policies again";
+
+const REVOKE: &str = "\
+Examples:
+  image2model-gateway keys revoke i2m_Ab12Cd34";
+
 /// Make, list, limit and revoke the keys that are kept in Redis.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +55,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a key and print it, this once.
+    #[command(after_help = CREATE)]
     Create {
         /// Who gets it; a name may have two live keys.
         name: String,
@@ -36,8 +67,10 @@ enum Command {
         limits: Vec<String>,
     },
     /// List all keys: id, name, roles, limits, when made, when last used.
+    #[command(after_help = LIST)]
     List,
     /// Give a key these limits instead of those that it has.
+    #[command(after_help = LIMIT)]
     Limit {
         /// The first characters of the key, as `list` shows them.
         id: String,
@@ -46,6 +79,7 @@ enum Command {
         limits: Vec<String>,
     },
     /// Shut a key out, in every process within a second.
+    #[command(after_help = REVOKE)]
     Revoke {
         /// The first characters of the key, as `list` shows them.
         id: String,

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
 use anyhow::{Result, bail};
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
 use crate::{
-    config::{Deployment, Secret, check_between},
+    config::{Deployment, Secret, Time, check_between},
     ids::Sha256Hex,
 };
 
@@ -20,26 +21,29 @@ pub(crate) type Limits = BTreeMap<String, NonZeroU32>;
 pub(super) const MAX_KEYS_OF_A_NAME: usize = 2;
 
 /// Who may call.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// How a presented key is judged.
     pub mode: Mode,
-    /// The keys of mode `keys`, beside those kept in Redis.
+    /// The keys of mode `keys`, beside those kept in Redis. Two may have one name, so that they can be rotated. In the
+    /// environment, the same as JSON.
     #[serde(deserialize_with = "keys_or_json")]
+    #[schemars(extend("x-json" = true))]
     pub keys: Vec<KeyConfig>,
-    /// Keys kept in Redis are let in for this long after Redis was last asked for them.
-    #[serde(with = "humantime_serde")]
+    /// Keys kept in Redis are let in for this long after Redis could last be asked for them; then they get 503.
+    #[serde(with = "Time")]
     pub stored_keys_grace: Duration,
-    /// Secrets that sign stream tickets; the first signs.
+    /// Secrets that sign stream tickets, 16 characters or more; the first signs, all are accepted. Empty: one is made and
+    /// kept in Redis.
     pub ticket_secrets: Vec<Secret>,
-    /// How long a ticket is good for.
-    #[serde(with = "humantime_serde")]
+    /// How long a stream ticket is good for: at least as long as its job is kept (`jobs.ttl`).
+    #[serde(with = "Time")]
     pub ticket_ttl: Duration,
 }
 
 /// How a presented key is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Any key has all roles; its hash is the identity.
@@ -49,7 +53,7 @@ pub enum Mode {
 }
 
 /// A configured key: never the key, only its hash.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// Who has it, for the log.
@@ -65,7 +69,16 @@ pub struct KeyConfig {
 
 /// What a key may do.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum, utoipa::ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Deserialize,
+    Serialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

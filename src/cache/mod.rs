@@ -16,6 +16,7 @@ use anyhow::{Result as AnyResult, bail};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -26,7 +27,7 @@ use self::{
     store::{Claim, Fresh, Opened},
 };
 use crate::{
-    config::check_between,
+    config::{Time, check_between},
     error::{Error, Result},
     ids::Tag,
     redis::{CacheKey, Redis},
@@ -34,15 +35,16 @@ use crate::{
 };
 
 /// How values are cached.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// By how much, at random, a value lives shorter than it may.
     pub jitter_percent: u32,
-    /// How early values are computed anew: 1 is the optimum of the paper for most, larger is earlier.
+    /// A value is computed anew before it becomes stale, the earlier the longer that takes: 1.0 suits most, 0 is never
+    /// early.
     pub early_refresh: f64,
-    /// The longest that a computation may take.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a computation may take; then another caller may try.
+    #[serde(with = "Time")]
     pub compute_timeout: Duration,
 }
 

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Secret, check_between};
+use crate::config::{Secret, Time, check_between};
 
 /// How jobs reach Celery workers.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whether jobs are handed to Celery at all.
+    /// Whether jobs are handed to Celery workers. Without, workers report over HTTP what they take elsewhere.
     pub enabled: bool,
-    /// The broker; empty for database 0 of `redis`.
+    /// The broker: `redis://[user:password@]host:port/database` or `redis+socket:///path?virtual_host=database`; empty for
+    /// database 0 of `redis`.
     pub broker_url: Secret,
     /// Where workers store results; empty for the broker.
     pub result_url: Secret,
@@ -26,25 +28,26 @@ pub struct Config {
     pub priority: u8,
     /// What one task is given.
     pub per: Per,
-    /// Positional arguments: a JSON array with placeholders.
+    /// Positional arguments: a JSON array, in which `$job_id`, `$files`, `$filenames`, `$file_ids` and `$params` stand for
+    /// the job's, and with `per = "file"` `$file`, `$file_id` and `$filename` for the file's.
     pub args: String,
-    /// Keyword arguments: a JSON object with placeholders.
+    /// Keyword arguments: a JSON object with the same.
     pub kwargs: String,
-    /// How long running work may take to stop when its job is cancelled.
-    #[serde(with = "humantime_serde")]
+    /// How long running work may take to stop when its job is cancelled; then the job is cancelled without it.
+    #[serde(with = "Time")]
     pub cancel_grace: Duration,
-    /// Time between looks for what was left undone.
-    #[serde(with = "humantime_serde")]
+    /// Time between looks for what was left undone: tasks not handed over, cancellations, results not heard.
+    #[serde(with = "Time")]
     pub tick: Duration,
     /// Work without a sign of life for this long is stalled.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub stalled_after: Duration,
     /// What is done about stalled work.
     pub on_stalled: OnStalled,
 }
 
 /// What one task is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
     /// A whole job.
@@ -54,7 +57,7 @@ pub enum Per {
 }
 
 /// What is done about stalled work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStalled {
     /// Nothing: it is logged and shown to operators.

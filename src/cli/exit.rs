@@ -8,6 +8,8 @@ pub(super) enum Failure {
     #[error("{0:#}")]
     BadConfig(anyhow::Error),
     #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
     NotReady(String),
 }
 
@@ -25,6 +27,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> (ExitCode, bool) {
     let is_unreachable = |it: &reqwest::Error| it.is_connect() || it.is_timeout();
     let code = match error.downcast_ref::<Failure>() {
         Some(Failure::BadConfig(_)) => ExitCode::from(BAD_CONFIG),
+        Some(Failure::Unreachable(_)) => ExitCode::from(UNREACHABLE),
         Some(Failure::NotReady(_)) => ExitCode::from(NOT_READY),
         None if error.chain().any(|it| it.downcast_ref().is_some_and(is_unreachable)) => {
             ExitCode::from(UNREACHABLE)

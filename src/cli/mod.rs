@@ -1,5 +1,6 @@
 //! The command line.
 
+mod examples;
 mod exit;
 mod health;
 mod routes;
@@ -12,29 +13,14 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, auth::command as keys, demo, offline, telemetry, traces::Traces};
-
-const EXAMPLES: &str = "\
-Try it:
-  image2model-gateway                    run the service, with a Redis of its own
-  image2model-gateway demo               and, elsewhere, play a job against it
-  image2model-gateway routes             what it answers to
-
-Run it:
-  image2model-gateway --config prod.toml check-config    are the settings right, and which are in force?
-  image2model-gateway --config prod.toml serve
-  image2model-gateway health --wait 30 || exit           in a script that has just started it
-
-Exit codes:
-  0  done          1  failed                2  wrong arguments
-  3  bad settings  4  no service answers    5  the service is not ready";
+use crate::{App, Config, auth::command as keys, config, demo, offline, telemetry, traces::Traces};
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
 /// Settings come from built-in defaults, then --config FILE, then the environment: `I2M__REDIS__URL` sets
-/// redis.url. See config/default.toml for all of them.
+/// redis.url. `config-reference` prints all of them.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_long_help = EXAMPLES, after_help = EXAMPLES)]
+#[command(version, max_term_width = 100, after_help = examples::ALL)]
 pub struct Cli {
     /// A TOML file with settings.
     #[arg(long, value_name = "FILE", global = true)]
@@ -49,18 +35,23 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service (the default).
+    #[command(after_help = examples::SERVE)]
     Serve,
     /// Play a worker against a running service and print what a browser would see.
+    #[command(after_help = examples::DEMO)]
     Demo(demo::Args),
     /// Ask a running service whether it is ready; the exit code says so.
+    #[command(after_help = examples::HEALTH)]
     Health(health::Args),
     /// Clean up Redis and print a report: keys without a TTL get one, what is old or belongs to nothing goes.
+    #[command(after_help = examples::CLEANUP)]
     Cleanup {
         /// Count what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,
     },
     /// Apply the changes of stored data that this version needs; the service does so by itself when it starts.
+    #[command(after_help = examples::MIGRATE)]
     Migrate {
         /// Print which are applied and which are pending, and change nothing.
         #[arg(long)]
@@ -68,17 +59,20 @@ enum Command {
     },
     Keys(keys::Arguments),
     /// Check the settings and print those in force, secrets masked.
+    #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig,
+    /// Print every setting with its default and what it does, as Markdown.
+    #[command(after_help = examples::CONFIG_REFERENCE)]
+    ConfigReference,
     /// List what the service answers to: method, path, the roles that may call, and what it does.
+    #[command(after_help = examples::ROUTES)]
     Routes {
         /// Print the OpenAPI document in place of the list.
         #[arg(long)]
         openapi: bool,
     },
-    /// Print a script that completes these arguments in a shell.
-    ///
-    /// For bash, put it where the shell looks:
-    /// image2model-gateway completions bash > ~/.local/share/bash-completion/completions/image2model-gateway
+    /// Print a script that completes these arguments in a shell; put it where the shell looks.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
         shell: Shell,
@@ -101,8 +95,12 @@ impl Cli {
     }
 
     fn try_run(self) -> Result<()> {
-        if let Some(Command::Completions { shell }) = self.command {
-            return routes::print_completions(shell);
+        match self.command {
+            Some(Command::Completions { shell }) => return routes::print_completions(shell),
+            Some(Command::ConfigReference) => {
+                return Ok(std::io::stdout().write_all(config::reference()?.as_bytes())?);
+            }
+            _ => (),
         }
         let config =
             Config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::BadConfig)?;
@@ -123,7 +121,7 @@ impl Cli {
             Command::Routes { openapi } => routes::print(&config, openapi),
             Command::Cleanup { dry_run } => runtime.block_on(offline::cleanup(&config, dry_run)),
             Command::Migrate { status } => runtime.block_on(offline::migrate(&config, status)),
-            Command::CheckConfig | Command::Completions { .. } => Ok(()),
+            Command::CheckConfig | Command::ConfigReference | Command::Completions { .. } => Ok(()),
         }
     }
 }
@@ -183,5 +181,42 @@ fn local_url(config: &Config) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{address}")
+    let scheme = if config.server.has_tls() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The lines of a command's examples, and of those below it, by its name.
+    fn examples(command: &clap::Command, found: &mut Vec<(String, Vec<String>)>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().filter_map(|it| {
+            let line = it.strip_prefix("  ").filter(|it| it.contains("image2model-gateway"))?;
+            // What it does stands further right; what the shell does with it is not ours.
+            let command = line.split("   ").next()?.split(['|', '>', '&', ')']).next()?.trim();
+            Some(command[command.find("image2model-gateway")?..].to_owned())
+        });
+        found.push((command.get_name().to_owned(), lines.collect()));
+        for below in command.get_subcommands() {
+            examples(below, found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_right() {
+        let mut all = Vec::new();
+        examples(&Cli::command(), &mut all);
+        assert!(all.len() >= 15, "{all:?}");
+        for (name, lines) in all {
+            assert!(!lines.is_empty(), "{name} has no examples");
+            for line in lines {
+                let parsed = Cli::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+            }
+        }
+    }
 }

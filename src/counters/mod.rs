@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Result as AnyResult, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    config::check_between,
+    config::{Time, check_between},
     error::{Error, Result},
     ids::MetricName,
     redis::Redis,
@@ -30,19 +31,19 @@ use crate::{
 };
 
 /// Counters and gauges that all processes share, and what `/metrics` asks of Redis.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Time between writes to Redis.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub flush_interval: Duration,
     /// A counter or gauge is kept this long after its last change.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub ttl: Duration,
     /// Names that may wait to be written, and that `/metrics` lists.
     pub max_names: usize,
     /// The longest that `/metrics` waits for Redis.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub scrape_timeout: Duration,
 }
 

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Result as AnyResult, bail};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, time::timeout};
 
@@ -27,22 +28,22 @@ use self::{
     report::{DatabaseCheck, Findings},
 };
 use crate::{
-    config::check_between,
+    config::{Time, check_between},
     error::{Error, Result},
     redis::{Database, Place, Redis},
 };
 
 /// When Redis is well.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The longest that the report waits for Redis.
-    #[serde(with = "humantime_serde")]
+    /// The longest that `/health` waits for Redis.
+    #[serde(with = "Time")]
     pub deadline: Duration,
-    /// The part of `maxmemory` above which memory is short.
+    /// It is `degraded` when Redis uses more than this part of its `maxmemory` ...
     pub memory_warning: f64,
-    /// How far replicas may be behind.
-    #[serde(with = "humantime_serde")]
+    /// ... or a replica is further behind than this.
+    #[serde(with = "Time")]
     pub max_replication_lag: Duration,
 }
 

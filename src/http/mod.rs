@@ -19,6 +19,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -36,46 +37,48 @@ pub(crate) use self::{
     whole::{maybe_whole, whole},
 };
 
-use crate::config::{Secret, check_between};
+use crate::config::{Secret, Size, Time, check_between};
 
 /// The listener and its limits.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The longest that an answer may take to begin.
-    #[serde(with = "humantime_serde")]
+    /// The longest that an answer may take to begin; then it is 504.
+    #[serde(with = "Time")]
     pub request_timeout: Duration,
-    /// The longest that a request head may take to arrive.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a request head may take to arrive, idle time of a kept connection included.
+    #[serde(with = "Time")]
     pub header_timeout: Duration,
     /// The largest request head.
+    #[schemars(with = "Size")]
     pub header_limit: ByteSize,
     /// The largest request body.
+    #[schemars(with = "Size")]
     pub body_limit: ByteSize,
     /// The longest that a request body may take to arrive.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub body_timeout: Duration,
-    /// The longest that a client may take nothing of what it is sent.
-    #[serde(with = "humantime_serde")]
+    /// A client that takes nothing of what it is sent for this long is cut off.
+    #[serde(with = "Time")]
     pub write_timeout: Duration,
-    /// Connections kept at once.
+    /// Connections kept at once; further ones are answered 503 and closed.
     pub max_connections: usize,
-    /// Of those, from one address that is no proxy of ours.
+    /// Of those, from one address that is not in `rate_limit.trusted_proxies`; IPv6: from one /64.
     pub max_connections_per_ip: usize,
-    /// The certificate and its chain, as PEM text; plain HTTP without.
+    /// The certificate and its chain, as PEM text; plain HTTP without. SIGHUP loads it again.
     pub tls_cert: String,
     /// Its private key, as PEM text.
     pub tls_key: Secret,
-    /// Time between turning not ready and closing anything.
-    #[serde(with = "humantime_serde")]
+    /// After SIGTERM: still serving, but not ready, so that load balancers look away ...
+    #[serde(with = "Time")]
     pub shutdown_delay: Duration,
-    /// Streams close spread over this time.
-    #[serde(with = "humantime_serde")]
+    /// ... then streams close, spread over this time ...
+    #[serde(with = "Time")]
     pub drain_spread: Duration,
-    /// What is not finished by then is cut.
-    #[serde(with = "humantime_serde")]
+    /// ... and what is not finished by then is cut.
+    #[serde(with = "Time")]
     pub shutdown_timeout: Duration,
 }
 

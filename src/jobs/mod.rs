@@ -12,11 +12,13 @@ pub(crate) mod routes;
 mod status;
 mod status_cache;
 mod store;
+mod tickets;
 
 use std::time::Duration;
 
 use anyhow::{Result as AnyResult, bail};
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -31,7 +33,7 @@ use self::{new_job::Checked, store::spread::Reserved};
 use crate::{
     auth::Caller,
     celery::{Celery, Order, Parcel},
-    config::check_between,
+    config::{Size, Time, check_between},
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex},
     metrics::Metrics,
@@ -39,22 +41,25 @@ use crate::{
 };
 
 /// What a job may be.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// A job is kept this long after its last change.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub ttl: Duration,
-    /// Files in a job.
+    /// The most files of a job.
     pub max_files: usize,
     /// The largest picture.
+    #[schemars(with = "Size")]
     pub max_file_size: ByteSize,
     /// How long a cached status is believed that no change of ours has dropped.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub status_cache_ttl: Duration,
-    /// The largest `params`.
+    /// The largest `params` of a job, as JSON text.
+    #[schemars(with = "Size")]
     pub max_params_size: ByteSize,
-    /// The largest result of a file.
+    /// The largest result of a file, as JSON text.
+    #[schemars(with = "Size")]
     pub max_result_size: ByteSize,
 }
 

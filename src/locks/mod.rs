@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result as AnyResult, bail};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use self::{queue::Queues, store::Attempt};
 use crate::{
-    config::check_between,
+    config::{Time, check_between},
     error::{Error, Result},
     ids::Resource,
     redis::{Bell, Redis, lock_changes_channel, lock_released_channel},
@@ -31,19 +32,19 @@ use crate::{
 };
 
 /// What callers may ask of locks.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The longest that a lock may be taken for at a time.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a lock may be taken or extended for at a time.
+    #[serde(with = "Time")]
     pub max_ttl: Duration,
-    /// The longest that a request may wait for a lock.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a request may wait for a lock; at most `server.request_timeout` less `redis.command_timeout`.
+    #[serde(with = "Time")]
     pub max_wait: Duration,
-    /// Requests that may wait for locks at once.
+    /// Requests that may wait for locks at once; further ones are refused with 503.
     pub max_waiting: usize,
     /// How often a lock is looked at whose holder does not tell when it releases.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub check_interval: Duration,
 }
 

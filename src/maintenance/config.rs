@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::check_between;
+use crate::config::{Time, check_between};
 
 /// How Redis is kept clean.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Time between cleanups, of all processes together; zero for none.
-    #[serde(with = "humantime_serde")]
+    /// Time between cleanups, of all processes together; `0s` for none but those that are asked for.
+    #[serde(with = "Time")]
     pub every: Duration,
-    /// The most keys that Redis looks at in one step.
+    /// Keys that Redis looks at in one step, during which it answers nobody else: 200 take it about a millisecond.
     pub batch: usize,
-    /// The part of the time that may be worked.
+    /// The part of the time that cleanups, and changes of stored data, may work; the rest of it they pause.
     pub pace: f64,
-    /// Older data is removed, unless jobs are kept longer than that.
-    #[serde(with = "humantime_serde")]
+    /// Jobs without a change, and keys without a TTL that nobody has used, are removed after this; never before `jobs.ttl`.
+    #[serde(with = "Time")]
     pub max_age: Duration,
     /// What a gone job left is removed when nobody has used it for this long.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub orphan_grace: Duration,
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{CLEANUP_REPORT, Database, Family, Place, Redis, Script, lock_key},
+    redis::{CLEANUP_REPORT, Database, Family, Partition, Place, Redis, Script, lock_key},
 };
 
 // What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
@@ -157,10 +157,15 @@ fn mode(dry_run: bool) -> Value {
     Value::from_static_str(if dry_run { "dry" } else { "real" })
 }
 
+/// Beside the lock.
+fn place_of_report(redis: &Redis) -> Place<'_> {
+    redis.at(Database::Jobs, Partition::of_name(&lock_key(&lock())))
+}
+
 pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
     const MONTH_SECS: i64 = 30 * 24 * 3600;
     let json = serde_json::to_string(report).map_err(|error| corrupt(&error.to_string()))?;
-    let (place, json) = (redis.shared(Database::Jobs), &json);
+    let (place, json) = (place_of_report(redis), &json);
     let set = |client: Client| async move {
         let expires = Some(Expiration::EX(MONTH_SECS));
         client.set(place.key(CLEANUP_REPORT), json.as_str(), expires, None, false).await
@@ -170,7 +175,7 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
 
 /// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
-    let place = redis.shared(Database::Jobs);
+    let place = place_of_report(redis);
     let read = |client: Client| async move {
         let keys = vec![place.key(CLEANUP_REPORT), place.key(&lock_key(&lock()))];
         client.mget::<Vec<Option<String>>, _>(keys).await

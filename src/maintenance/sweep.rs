@@ -143,9 +143,9 @@ impl<'a> Sweep<'a> {
         let numbered = self.redis.layout().is_numbered();
         let collections: Vec<_> = keys
             .iter()
-            .filter(|(family, _)| match numbered {
-                true => family.members.is_some(),
-                false => family.members_beside_it().is_some(),
+            .filter(|(family, _)| {
+                let members = if numbered { family.members } else { family.members_beside_it() };
+                members.is_some()
             })
             .collect();
         for chunk in collections.chunks(AT_ONCE) {

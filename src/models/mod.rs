@@ -9,41 +9,43 @@ use anyhow::{Result as AnyResult, bail};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::origin::Origin;
 use crate::{
     cache::{Cache, Found, Terms},
-    config::{Secret, check_between},
+    config::{Secret, Size, Time, check_between},
     error::Result,
     ids::ModelId,
     redis::CacheKey,
 };
 
 /// What is cached of models.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// How long a model is fresh that does not say so itself.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub ttl: Duration,
     /// The longest that a worker may say.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub max_ttl: Duration,
     /// The largest model, as JSON text.
+    #[schemars(with = "Size")]
     pub max_size: ByteSize,
     /// How long clients may keep a model without asking again.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub client_max_age: Duration,
-    /// Whom to ask for what is missing; empty asks nobody.
+    /// `GET {origin}/{model_id}` is asked for models that are missing or stale: 200 with JSON, or 404. Empty: nobody is.
     pub origin: String,
-    /// The key to show there.
+    /// Shown to the origin as `Authorization: Bearer`.
     pub origin_key: Secret,
     /// How long after its time a model of the origin is served stale while it is fetched anew.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub stale_for: Duration,
     /// How long it is believed that the origin has no such model.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub negative_ttl: Duration,
 }
 

@@ -16,6 +16,7 @@ mod writer;
 use std::time::Duration;
 
 use anyhow::{Result as AnyResult, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::hub::Hub;
@@ -23,13 +24,14 @@ pub(crate) use self::report::Report;
 pub(crate) use self::stream::come_back_after;
 use self::{store::Recorded, view::View};
 use crate::{
+    config::{Time, check_between},
     error::Result,
     ids::{FileId, JobId},
     redis::{Redis, Retention},
 };
 
 /// What is kept of a job's progress.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// About how many events a job's stream keeps.
@@ -52,40 +54,40 @@ impl Config {
 }
 
 /// How browsers are served.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SseConfig {
     /// What lets a browser in.
     pub access: Access,
     /// Time between comments that keep a connection open.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub heartbeat: Duration,
-    /// Browsers come back after this, and up to as much again.
-    #[serde(with = "humantime_serde")]
+    /// Browsers come back after this, plus up to as much again at random.
+    #[serde(with = "Time")]
     pub retry: Duration,
-    /// When a stream ends that asks for no timeout.
-    #[serde(with = "humantime_serde")]
+    /// A stream without `?timeout=` ends after this.
+    #[serde(with = "Time")]
     pub default_timeout: Duration,
-    /// Streams per process.
+    /// Streams per process; further ones are told to come back later.
     pub max_streams: usize,
-    /// Threads that write events; 0 is one a core.
-    pub writers: usize,
     /// Of those, from one address.
     pub max_streams_per_ip: usize,
     /// Of those, with one key, or with tickets for one job.
     pub max_streams_per_caller: usize,
-    /// Events kept in memory per watched job.
+    /// Threads that write events to browsers; 0 is one a core, at most 64.
+    pub writers: usize,
+    /// Events kept in memory per watched job; older ones are read from the stream.
     pub ring_length: usize,
     /// Time between looks for changes that came without a signal.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub sweep_interval: Duration,
     /// Time between looks for an end that stands in the record only.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub status_check: Duration,
 }
 
 /// What lets a browser in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// A ticket in the URL, or a key.
@@ -109,8 +111,6 @@ impl SseConfig {
     }
 
     pub(crate) fn check(&self) -> AnyResult<()> {
-        use crate::config::check_between;
-
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         check_between("heartbeat", self.heartbeat, ms(100), secs(600))?;
         check_between("retry", self.retry, ms(1), secs(600))?;

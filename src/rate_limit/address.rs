@@ -5,12 +5,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::Ipv6Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Network};
 
 /// The header in which proxies say whom they speak for. Only one is read: what our proxies do not write, callers do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
     /// The usual one.

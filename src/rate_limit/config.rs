@@ -10,49 +10,56 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{address::ProxyHeader, guessing, policy::Policy};
-use crate::{auth::Limits, config::check_between, ids::Sha256Hex};
+use crate::{
+    auth::Limits,
+    config::{Time, check_between},
+    ids::Sha256Hex,
+};
 
 /// How often callers may call.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Whether requests are limited at all.
     pub enabled: bool,
     /// Count, and refuse nobody.
     pub shadow: bool,
-    /// The longest that a request waits for its limits.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a request waits for its limits; then each policy's `on_redis_failure` decides.
+    #[serde(with = "Time")]
     pub deadline: Duration,
     /// Processes that serve together: each takes its share of a limit while Redis is away.
     pub nodes: NonZeroU32,
-    /// Hashes of keys, addresses and networks that are never limited.
+    /// Whom to limit never: SHA-256 of keys, addresses and networks.
     pub allow: Vec<Allowed>,
     /// Callers over their limit that are remembered, and as many that are counted while Redis is away.
     pub deny_table_size: NonZeroUsize,
-    /// Requests that may wait for their limits at once.
+    /// Requests that may wait for their limits at once; further ones are treated as if Redis were away.
     pub max_waiting: usize,
-    /// Proxies whose word on who is calling is believed.
+    /// Addresses and networks of proxies that are believed about who calls; without, the peer is the caller.
     pub trusted_proxies: Vec<Network>,
-    /// The header in which they say it.
+    /// The header in which they say it. Only what every one of these proxies writes.
     pub proxy_header: ProxyHeader,
-    /// Wrong keys and tickets that one address may show within `failed_keys_window`.
+    /// Wrong keys and tickets that one address may show within `failed_keys_window`. Further attempts get 429, with right
+    /// keys too, but for keys that were let in from there before. Counted whether `enabled` or not.
     pub failed_keys_limit: NonZeroU32,
     /// How long they are counted.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub failed_keys_window: Duration,
     /// IPv6 addresses that agree in this many bits are one caller.
     pub ipv6_prefix: u8,
-    /// What is limited.
+    /// What is limited: a request passes all of them, and is counted by all or by none. What workers report is counted
+    /// only by policies that name `report`; probes and the dashboard never.
     pub policies: Vec<Policy>,
     /// Limits of single keys.
     pub overrides: Vec<Override>,
 }
 
 /// Another limit for one key.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     /// Lower-case hex SHA-256 of the key.
@@ -64,7 +71,7 @@ pub struct Override {
 }
 
 /// A network of addresses, or one address.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network(IpNet);
 
@@ -103,7 +110,7 @@ impl fmt::Debug for Network {
 }
 
 /// Somebody who is never limited: the hash of a key, an address or a network.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Allowed(Whom);
 

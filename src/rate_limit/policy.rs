@@ -3,13 +3,14 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::check_between;
+use crate::config::{Time, check_between};
 
 /// One limit.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Its name in keys, headers and logs.
@@ -22,7 +23,7 @@ pub struct Policy {
     /// What may be spent within a window.
     pub limit: NonZeroU32,
     /// How long a window is.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub window: Duration,
     /// How windows follow each other.
     #[serde(default)]
@@ -36,7 +37,7 @@ pub struct Policy {
 }
 
 /// Who has a count of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema)]
 #[schema(as = RateLimitScope)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -61,7 +62,7 @@ impl Scope {
 }
 
 /// Routes that are limited together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema)]
 #[schema(as = RouteGroup)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteGroup {
@@ -111,7 +112,9 @@ impl RouteGroup {
 }
 
 /// How windows follow each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema,
+)]
 #[schema(as = RateLimitAlgorithm)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
@@ -135,7 +138,9 @@ impl Algorithm {
 }
 
 /// What a request spends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema,
+)]
 #[schema(as = RateLimitCost)]
 #[serde(rename_all = "snake_case")]
 pub enum Cost {
@@ -147,7 +152,10 @@ pub enum Cost {
 }
 
 /// What happens while Redis cannot be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ToSchema,
+)]
+#[schema(as = RateLimitOnRedisFailure)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRedisFailure {
     /// Everybody is let in.

@@ -14,6 +14,7 @@ use fred::{
         },
     },
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,21 +22,22 @@ use super::{
     eviction::OnOtherPolicy,
     partition::Layout,
 };
-use crate::config::{Secret, check_between};
+use crate::config::{Secret, Time, check_between};
 
 /// How Redis is reached.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where Redis is; empty chooses by `url`.
+    /// Where Redis is.
     pub mode: Mode,
-    /// The server in standalone mode. May hold a password.
+    /// The server in standalone mode: `redis://[user:password@]host[:port]`, `rediss://` for TLS,
+    /// `redis+unix:///path/to.sock`. No database number: the databases 0 to 4 have fixed uses.
     pub url: Secret,
     /// The ACL user, when the URL has none.
     pub username: String,
     /// The password, when the URL has none.
     pub password: Secret,
-    /// Sentinels as `host:port`.
+    /// Sentinels as `host:port`, all of them: one that is missing here is not asked.
     pub sentinels: Vec<String>,
     /// What the sentinels call the servers.
     pub service_name: String,
@@ -51,55 +53,57 @@ pub struct Config {
     pub tls: bool,
     /// Certificates to trust beside the system's, for TLS: PEM text, or empty.
     pub tls_ca: String,
-    /// Connections per database.
+    /// Connections per database; each carries many requests at once.
     pub pool_size: usize,
     /// The longest that connecting may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub connect_timeout: Duration,
-    /// The longest that a request waits for Redis.
-    #[serde(with = "humantime_serde")]
+    /// The longest that a request waits for Redis before it is refused with 503.
+    #[serde(with = "Time")]
     pub command_timeout: Duration,
-    /// How long a request outlasts a failover.
-    #[serde(with = "humantime_serde")]
+    /// With sentinels: how long a request outlasts a failover, waiting for the new primary and repeating there what may
+    /// be repeated. From then on requests are refused at once until there is a primary.
+    #[serde(with = "Time")]
     pub failover_wait: Duration,
-    /// When a new job counts as stored.
+    /// When a new job is acknowledged.
     pub durability: Durability,
-    /// With [`Durability::Wait`]: replicas that have to have a new job.
+    /// With `wait`: replicas that have to have a new job.
     pub min_replicas: u32,
-    /// With [`Durability::Wait`]: how long they may take.
-    #[serde(with = "humantime_serde")]
+    /// With `wait`: how long they may take. Then creating a job is 503, safe to repeat with its `Idempotency-Key`.
+    #[serde(with = "Time")]
     pub wait_timeout: Duration,
-    /// Whether replicas are read where an old answer does no harm.
+    /// With sentinels: whether replicas answer for further pages of a list and for statuses. What they do not have the
+    /// primary is asked for.
     pub replica_reads: bool,
-    /// How old such an answer may be.
-    #[serde(with = "humantime_serde")]
+    /// How far behind such a replica may be.
+    #[serde(with = "Time")]
     pub max_staleness: Duration,
-    /// Values of Redis' `maxmemory-policy` that lose no job.
+    /// Values of Redis' `maxmemory-policy` that are good here: what is evicted is lost.
     pub eviction_policies: Vec<String>,
-    /// What is done about another one.
+    /// What is done about another one at the start.
     pub on_other_policy: OnOtherPolicy,
-    /// Commands that may wait on one connection.
+    /// Commands that may wait on one connection; further ones are refused at once.
     pub max_pending_commands: usize,
     /// First wait between attempts to connect.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub reconnect_min_delay: Duration,
     /// Longest wait between attempts to connect.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub reconnect_max_delay: Duration,
-    /// Time between pings of a connection.
-    #[serde(with = "humantime_serde")]
+    /// Time between pings of a connection, which counts as lost after two without an answer.
+    #[serde(with = "Time")]
     pub probe_interval: Duration,
     /// How long a ping may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub probe_timeout: Duration,
     /// How long a connection may be down before it is made anew.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub replace_after: Duration,
     /// Silence before the first TCP keepalive.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub tcp_keepalive_idle: Duration,
     /// Time between TCP keepalives.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub tcp_keepalive_interval: Duration,
     /// Keepalives without an answer before the connection is given up.
     pub tcp_keepalive_retries: u32,
@@ -108,7 +112,7 @@ pub struct Config {
 }
 
 /// Where Redis is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Standalone when there is a URL, sentinel when there are sentinels, cluster when there are nodes, else embedded.
@@ -125,7 +129,7 @@ pub enum Mode {
 }
 
 /// When a new job counts as stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// When the primary has it.
@@ -135,7 +139,7 @@ pub enum Durability {
 }
 
 /// The private server of the embedded mode.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddedConfig {
     /// The `redis-server` program, by name or path.
@@ -143,7 +147,7 @@ pub struct EmbeddedConfig {
     /// Where its data, log and socket are.
     pub dir: PathBuf,
     /// How long it may take to answer.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub start_timeout: Duration,
 }
 

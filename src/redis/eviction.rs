@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fred::{interfaces::ClientLike as _, types::InfoKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 const FIRST_LOOKS: Duration = Duration::from_millis(250);
 
 /// What is done about a `maxmemory-policy` that is not allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnOtherPolicy {
     /// It is logged.

@@ -137,7 +137,7 @@ impl Schema {
             _ = store::renew(redis).await;
             return Ok(true);
         }
-        let resource = Resource::internal("schema");
+        let resource = lock();
         let wanted = Wanted { resource, ttl: LOCK_TTL, wait: Duration::ZERO };
         match self.0.locks.exclusively(&wanted, |held| self.apply_alone(held)).await {
             Ok(Some(done)) => done,
@@ -210,6 +210,11 @@ impl Schema {
 pub(crate) fn rest_after(took: Duration, pace: f64) -> Duration {
     const LONGEST: Duration = Duration::from_secs(1);
     took.mul_f64((1.0 - pace) / pace).min(LONGEST)
+}
+
+/// Whoever holds it changes stored data.
+fn lock() -> Resource {
+    Resource::internal("schema")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{LOCK_TTL, Migration};
 use crate::{
     error::Result,
     locks::Held,
-    redis::{Database, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
+    redis::{Database, Partition, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
 };
 
 /// What is known of a file.
@@ -68,7 +68,7 @@ pub(super) async fn renew(redis: &Redis) -> Result<()> {
 }
 
 fn place(redis: &Redis) -> Place<'_> {
-    redis.shared(Database::Jobs)
+    redis.at(Database::Jobs, Partition::of_name(&lock_key(&super::lock())))
 }
 
 /// What came of a piece.

@@ -4,36 +4,39 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::signature::Key;
-use crate::config::{Secret, check_between};
+use crate::config::{Secret, Time, check_between};
 
 /// How ends of jobs are told to their owners' URLs.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `whsec_` and base64, as Standard Webhooks has it; all of them sign. Without, no job may have a webhook.
+    /// Secrets as Standard Webhooks has them, `whsec_` and base64 of 24 to 64 bytes; all of them sign. Without any, no job
+    /// may have a `webhook_url`.
     pub secrets: Vec<Secret>,
-    /// Networks that are sent to although they are not public.
+    /// Networks that may be sent to although they are not public, such as `10.0.0.0/8`.
+    #[schemars(with = "Vec<String>")]
     pub allowed_networks: Vec<IpNet>,
     /// Whether `http://` will do.
     pub allow_http: bool,
     /// The longest that an attempt may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub timeout: Duration,
     /// Attempts under way at once, in this process.
     pub concurrency: usize,
     /// Time between looks for what is due.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub tick: Duration,
     /// Attempts before a webhook is given up.
     pub max_tries: u32,
     /// Until the second attempt; then three times as long each time ...
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub first_delay: Duration,
     /// ... and no longer than this.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "Time")]
     pub max_delay: Duration,
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rstest::rstest;
 
-use crate::harness::{As, ServiceProcess, TestApp};
+use crate::harness::{As, ServiceProcess, TestApp, TestRedis};
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/demo-pictures");
 
@@ -30,6 +30,11 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String
 #[case::a_bad_setting_elsewhere(&["routes"], &[("I2M__NOPE", "x")], 3)]
 #[case::no_such_file(&["--config", "nowhere.toml", "serve"], &[], 3)]
 #[case::nobody_there(&["health", "--url", "http://127.0.0.1:1"], &[], 4)]
+#[case::nobody_of_that_name(&["health", "--url", "https://nowhere.invalid"], &[], 4)]
+#[case::no_redis_for_a_cleanup(&["cleanup"], &[("I2M__REDIS__URL", "redis://127.0.0.1:1")], 1)]
+#[case::no_redis_for_keys(&["keys", "list"], &[("I2M__REDIS__URL", "redis://127.0.0.1:1")], 1)]
+#[case::no_redis_for_changes(&["migrate", "--status"], &[("I2M__REDIS__URL", "redis://127.0.0.1:1")], 1)]
+#[case::no_such_role(&["keys", "create", "x", "--role", "king"], &[], 2)]
 #[case::nobody_there_for_a_demo(&["demo", "--folder", PICTURES, "--url", "http://127.0.0.1:1"], &[], 4)]
 fn a_script_can_tell_how_it_went(
     #[case] arguments: &[&str],
@@ -70,15 +75,65 @@ async fn health_says_whether_it_is_ready() {
 #[test]
 fn help_teaches() {
     let (_, help, _) = run(&["--help"], &[]);
-    let commands = ["serve", "demo", "health", "check-config", "routes", "completions"];
-    for part in commands.iter().chain(&["Exit codes", "I2M__REDIS__URL", "Try it"]) {
+    for part in ["Exit codes", "I2M__REDIS__URL", "Try it"] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
-    for command in commands {
-        let (code, help, _) = run(&[command, "--help"], &[]);
-        assert_eq!(code, Some(0));
-        assert!(help.contains("Usage: image2model-gateway"), "{help}");
+    // That the examples are right is a test of src/cli.
+    let mut pages = vec![(Vec::new(), help)];
+    let mut n_pages = 0;
+    while let Some((path, help)) = pages.pop() {
+        n_pages += 1;
+        let says = |part| help.contains(part);
+        assert!(says("Examples:") || says("Try it:"), "{path:?}: {help}");
+        let commands = help.split("Commands:\n").nth(1).into_iter().flat_map(str::lines);
+        let names = commands.map_while(|it| it.strip_prefix("  ")?.split(' ').next());
+        for name in names.filter(|it| !it.is_empty() && *it != "help") {
+            let path = [&path[..], &[name.to_owned()]].concat();
+            let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+            let (code, help, _) = run(&arguments, &[]);
+            assert_eq!(code, Some(0), "{help}");
+            pages.push((path.clone(), help));
+        }
     }
+    assert_eq!(n_pages, 15);
+}
+
+#[test]
+fn health_asks_a_listener_with_tls() {
+    let redis = TestRedis::start();
+    let path = |name: &str| redis.dir().join(name).display().to_string();
+    let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(path("cert.pem"), named.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), named.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let environment = [
+        redis.place()[0],
+        redis.place()[1],
+        ("I2M__SERVER__TLS_CERT_FILE", cert.as_str()),
+        ("I2M__SERVER__TLS_KEY_FILE", key.as_str()),
+    ];
+    let service = ServiceProcess::start(redis.dir(), &environment);
+    let port = service.base.rsplit_once(':').unwrap().1;
+    let listen = format!("0.0.0.0:{port}");
+
+    // As a container asks itself: its certificate is not made for this address.
+    let own = [&environment[..], &[("I2M__SERVER__LISTEN", listen.as_str())]].concat();
+    let (code, out, err) = run(&["health", "--wait", "10"], &own);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
+
+    // By its name, and only if who says so is trusted.
+    let by_name = format!("https://localhost:{port}");
+    let trusting = [("SSL_CERT_FILE", cert.as_str())];
+    assert_eq!(run(&["health", "--url", &by_name], &trusting).0, Some(0));
+    let (code, _, err) = run(&["health", "--url", &by_name], &[]);
+    assert_eq!(code, Some(4), "{err}");
+    let by_address = format!("https://127.0.0.1:{port}");
+    let (code, _, err) = run(&["health", "--url", &by_address], &trusting);
+    assert_eq!(code, Some(4), "{err}");
+    assert!(err.contains("certificate"), "{err}");
+    // It does not speak plain HTTP there.
+    assert_eq!(run(&["health", "--url", &by_name.replace("https", "http")], &[]).0, Some(4));
 }
 
 #[test]

@@ -110,3 +110,12 @@ fn letting_anybody_in_is_said_at_every_start() {
     let service = ServiceProcess::start(redis.dir(), &redis.place());
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }
+
+#[test]
+fn the_reference_is_the_one_of_this_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ServiceProcess::output(dir.path(), &["config-reference"], &[]);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
+    let is_current = std::fs::read(page).unwrap() == output.stdout;
+    assert!(is_current, "run: image2model-gateway config-reference > docs/CONFIGURATION.md");
+}

@@ -19,7 +19,6 @@ from image2model_client import (
     InvalidRequest,
     InvalidTransition,
     JobNotFound,
-    LockUnavailable,
     NotAllowed,
 )
 
@@ -147,40 +146,6 @@ def test_limits_are_told(client: Any) -> None:
     limits = client.rate_limits()
     assert limits["enforced"] is True
     assert all(it["remaining"] <= it["limit"] for it in limits["policies"])
-
-
-def test_locks_exclude_each_other(gateway: Gateway) -> None:
-    if not has_locks(gateway):
-        pytest.skip("this build has no locks")
-    resource = f"job:{uuid.uuid4()}"
-    with Client(gateway.base_url, KEY) as client:
-        with client.lock(resource, ttl=5) as lock:
-            assert client.extend_lock(lock, ttl=9)["token"] == lock["token"]
-            with pytest.raises(LockUnavailable), client.lock(resource):
-                pass
-        with client.lock(resource) as later:
-            assert later["fencing_token"] > lock["fencing_token"]
-
-
-def test_asyncio_has_locks_too(gateway: Gateway) -> None:
-    if not has_locks(gateway):
-        pytest.skip("this build has no locks")
-
-    async def hold() -> None:
-        resource = f"job:{uuid.uuid4()}"
-        async with AsyncClient(gateway.base_url, KEY) as client:
-            async with client.lock(resource):
-                with pytest.raises(LockUnavailable):
-                    async with client.lock(resource):
-                        pass
-            async with client.lock(resource):
-                pass
-
-    asyncio.run(hold())
-
-
-def has_locks(gateway: Gateway) -> bool:
-    return "/api/v1/locks/{resource}" in gateway.send("GET", "/openapi.json")["paths"]
 
 
 def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:

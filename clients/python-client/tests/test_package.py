@@ -1,15 +1,13 @@
-"""What the package promises of itself: types that are the API's, old Pythons, a README that runs."""
+"""What the package promises of itself: types that are the API's, and old Pythons."""
 
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from conftest import KEY, Gateway
+from conftest import Gateway
 from image2model_client import models
 
 
@@ -34,23 +32,3 @@ def test_its_bodies_are_those_of_the_api(gateway: Gateway) -> None:
         fields = getattr(models, name).__annotations__
         inherited = {"filename"} if name == "NewFile" else set()
         assert set(fields) | inherited == set(schemas[name]["properties"]), name
-
-
-def test_the_readme_runs(
-    package: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (package / "README.md").read_text()
-    assert len(text.split("```")[1].strip().splitlines()) <= 11
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    code = code.replace("http://127.0.0.1:8080", gateway.base_url).replace("dev-key", KEY)
-
-    def created(job: models.Job) -> None:
-        for file in job["files"]:
-            gateway.complete(job["job_id"], file["file_id"])
-
-    # The worker works as soon as there is a job.
-    code = code.replace("    for event", "    created(job)\n    for event")
-    assert "created(job)" in code
-    said: list[str] = []
-    exec(code, {"created": created, "print": lambda *it: said.append(" ".join(map(str, it)))})
-    assert said[-1] == "['https://models.example/chair.glb', 'https://models.example/chair.glb']"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
-from conftest import PACKAGE, RedisServer, Results
+from conftest import RedisServer, Results
 from image2model_worker import CeleryFile, CeleryJob, JobCancelled
 
 MODEL = {"filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "/a.glb"}
@@ -235,20 +235,3 @@ def test_a_text_is_one_that_the_gateway_takes(
 def test_a_job_must_be_named(task: Task, make: Callable[[Task], object]) -> None:
     with pytest.raises((TypeError, ValueError), match="job_id|file_id"):
         make(task)
-
-
-def test_the_ten_lines_of_the_readme_work(
-    redis_server: RedisServer, results: Results, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CELERY_BROKER_URL", redis_server.celery_url)
-    monkeypatch.setenv("CELERY_RESULT_BACKEND", redis_server.celery_url)
-    first_block = (PACKAGE / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    names: dict[str, Any] = {}
-    exec(first_block, names)
-
-    task = names["process_batch"]
-    task.push_request(id=str(uuid.uuid4()))
-    returned = task.run(JOB, ["a.png", "b.png"])
-    assert [it["status"] for it in returned["files"].values()] == ["completed", "completed"]
-    assert sent(results, task)[-1] == returned["files"]
-    task.pop_request()

@@ -2,17 +2,23 @@
 
 import { GatewayError } from "./errors.js";
 import { type FollowOptions, follow } from "./follow.js";
+import { type HoldOptions, holding, type LockOptions } from "./locks.js";
 import type {
   Downloads,
   GatewayEvent,
+  Invalidated,
+  Invalidation,
   Job,
   JobPage,
   JobProgress,
   JobStatus,
   JobSummary,
+  Lock,
   NewFile,
+  NewModel,
   RateLimits,
   Status,
+  StoredModel,
   Ticket,
 } from "./models.js";
 import { sleep } from "./sleep.js";
@@ -118,6 +124,54 @@ export class Gateway {
     return this.#send<RateLimits>({ method: "GET", path: "/api/v1/rate-limits" });
   }
 
+  /** Takes a lock such as `job:ID`, or fails with `LOCK_UNAVAILABLE`. What it guards checks `fencing_token`. */
+  acquireLock(resource: string, { ttlSecs = 30, waitSecs = 0 }: LockOptions = {}): Promise<Lock> {
+    const body = { ttl_secs: ttlSecs, wait_secs: waitSecs };
+    return this.#send<Lock>({ method: "POST", path: lockPath(resource), body, once: true });
+  }
+
+  /** Keeps a lock for `ttlSecs` from now, or fails with `LOCK_LOST`. */
+  extendLock(lock: Lock, ttlSecs = 30): Promise<Lock> {
+    const body = { token: lock.token, ttl_secs: ttlSecs };
+    return this.#send<Lock>({ method: "PATCH", path: lockPath(lock.resource), body });
+  }
+
+  async releaseLock(lock: Lock): Promise<void> {
+    const path = `${lockPath(lock.resource)}?token=${encodeURIComponent(lock.token)}`;
+    await this.#send<void>({ method: "DELETE", path, once: true });
+  }
+
+  /**
+   * Runs `work` under a lock that is renewed meanwhile. Its signal is aborted when the lock is lost; then this fails with
+   * `LOCK_LOST`.
+   */
+  withLock<T>(
+    resource: string,
+    work: (signal: AbortSignal, lock: Lock) => Promise<T>,
+    options: HoldOptions = {},
+  ): Promise<T> {
+    return holding(this, resource, work, options);
+  }
+
+  /** What is known of a model; fails with `MODEL_NOT_FOUND`. */
+  model<T = unknown>(id: string): Promise<T> {
+    return this.#send<T>({ method: "GET", path: modelPath(id) });
+  }
+
+  /** Stores what is known of a model, for its time and by its tags. */
+  putModel(id: string, model: NewModel): Promise<StoredModel> {
+    return this.#send<StoredModel>({ method: "PUT", path: modelPath(id), body: model });
+  }
+
+  async deleteModel(id: string): Promise<void> {
+    await this.#send<void>({ method: "DELETE", path: modelPath(id) });
+  }
+
+  /** Removes cached values by `tag` or `pattern`; for admins. */
+  invalidate(what: Invalidation): Promise<Invalidated> {
+    return this.#send<Invalidated>({ method: "POST", path: "/api/v1/admin/cache/invalidate", body: what });
+  }
+
   /**
    * The events of one job, or of up to 100 on one connection, until all are over. Comes back by itself where it was
    * cut off, without loss or repeat.
@@ -166,6 +220,14 @@ export class Gateway {
 
 function pathOf(job: string): string {
   return `/api/v1/jobs/${encodeURIComponent(job)}`;
+}
+
+function lockPath(resource: string): string {
+  return `/api/v1/locks/${encodeURIComponent(resource)}`;
+}
+
+function modelPath(id: string): string {
+  return `/api/v1/models/${encodeURIComponent(id)}`;
 }
 
 /** Need not be hard to guess, only new; `crypto` is not there on every origin, nor in every Node. */

@@ -5,4 +5,5 @@ export { type Code, GatewayError } from "./errors.js";
 export { listen } from "./event-source.js";
 export type { FollowOptions } from "./follow.js";
 export { Gateway, type GatewayOptions, type ListOptions } from "./gateway.js";
+export type { HoldOptions, LockOptions } from "./locks.js";
 export * from "./models.js";

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
@@ -140,24 +139,4 @@ test("a stream may be cut anywhere, and have any line ends", () => {
     assert.deepEqual(events, expected, `in pieces of ${size}`);
     assert.equal(parser.retry, 20);
   }
-});
-
-test("the README begins with lines that run", async (t) => {
-  const { server, gateway } = await client(t);
-  const code = readFileSync(new URL("../README.md", import.meta.url), "utf8").match(/```js\n(.*?)```/s)[1];
-  assert.ok(code.trim().split("\n").length <= 10);
-  const said = [];
-  const body = code
-    .replace(/^import .*\n/m, "")
-    .replace("http://127.0.0.1:8080", server.url)
-    .replace("dev-key", KEY);
-  const run = new (Object.getPrototypeOf(async () => {}).constructor)("Gateway", "console", body);
-  const running = run(Gateway, { log: (...it) => said.push(it) });
-  // The worker works as soon as there is a job.
-  let jobs = [];
-  while (jobs.length === 0) jobs = await all(gateway.jobs("pending"));
-  const job = await gateway.job(jobs[0].job_id);
-  for (const file of job.files) await server.complete(job, file.file_id);
-  await running;
-  assert.deepEqual(said.at(-1), [["https://models.example/file_000.glb", "https://models.example/file_001.glb"]]);
 });

@@ -37,6 +37,7 @@ static TRANSITION: Script =
 static CANCEL: Script =
     Script::about_job(include_str!("../../../migrations-lua/jobs/cancel.lua")).repeatable();
 // The second time it finds the attempt that it began, and cannot tell whose that is.
+// Not repeatable: a retry that was done would be answered as if somebody else had been first.
 static RETRY: Script = Script::about_job(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
     Script::about_job(include_str!("../../../migrations-lua/jobs/delete.lua")).repeatable();

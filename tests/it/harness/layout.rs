@@ -72,9 +72,9 @@ fn partition_of(name: &str) -> String {
             return owner[owner.len() - 2..].to_owned();
         }
     }
-    // The service's own stand beside what they protect.
-    if name.starts_with("lock:i2m:") {
-        return "00".to_owned();
+    // What a lock protects stands beside it.
+    if ["i2m:cleanup", "i2m:schema"].contains(&name) {
+        return partition_of(&format!("lock:{name}"));
     }
     if let Some(address) = name.strip_prefix("rl:ip:") {
         return sha256_end(address);

@@ -16,6 +16,7 @@ from .errors import (
     RateLimited,
 )
 from .events import TERMINAL, Event
+from .locks import HeldLock
 from .models import Job, JobFile, JobPage, JobProgress, Lock, NewFile, RateLimits
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "GatewayError",
     "GatewayUnavailable",
+    "HeldLock",
     "InvalidRequest",
     "InvalidTransition",
     "Job",

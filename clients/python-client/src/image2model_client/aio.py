@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Type, cast
 
@@ -12,9 +13,10 @@ import httpx
 from . import calls
 from .calls import Call, FileLike
 from .client import STREAM_TIMEOUT, TIMEOUT
-from .errors import error_of
+from .errors import GatewayError, LockLost, error_of
 from .events import Event, Parser, Place
-from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits
+from .locks import HeldLock, late
+from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits, StoredModel
 from .trying import Reconnecting, Trying
 
 
@@ -112,17 +114,77 @@ class AsyncClient:
         return cast(RateLimits, await self._send(calls.rate_limits()))
 
     @asynccontextmanager
-    async def lock(self, resource: str, *, ttl: int = 10, wait: int = 0) -> AsyncIterator[Lock]:
-        """Holds a lock such as `job:ID` while the block runs; `ttl` and `wait` are seconds."""
-        lock = cast(Lock, await self._send(calls.acquire(resource, ttl, wait)))
-        try:
-            yield lock
-        finally:
-            await self._send(calls.release(resource, lock["token"]))
+    async def lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> AsyncIterator[HeldLock]:
+        """Holds a lock such as `job:ID` while the block runs, renewing it; `ttl` and `wait` are seconds.
 
-    async def extend_lock(self, lock: Lock, *, ttl: int = 10) -> Lock:
+        When it is lost, the block is cancelled, and `LockLost` raised in its place.
+        """
+        lock = await self.acquire_lock(resource, ttl=ttl, wait=wait)
+        held = HeldLock(lock, ttl)
+        block = asyncio.current_task()
+        assert block is not None
+        renewing = asyncio.ensure_future(self._renew(held, lock, ttl, block))
+        try:
+            try:
+                yield held
+            finally:
+                renewing.cancel()
+                # What cannot be given back ends by itself.
+                with suppress(GatewayError):
+                    await self.release_lock(lock)
+        except asyncio.CancelledError:
+            if held.loss is None:
+                raise
+            # Only the block was to be cancelled; its task goes on. Python before 3.11 does not count.
+            getattr(block, "uncancel", lambda: None)()
+            raise held.loss from None
+        held.raise_if_lost()
+
+    async def _renew(self, held: HeldLock, lock: Lock, ttl: int, block: asyncio.Task[Any]) -> None:
+        while held.loss is None:
+            await asyncio.sleep(held.until_renewal())
+            asked_at = time.monotonic()
+            left = held.end - asked_at
+            try:
+                await asyncio.wait_for(self.extend_lock(lock, ttl=ttl), left)
+            except LockLost as error:
+                held.lose(error)
+            except (GatewayError, asyncio.TimeoutError):
+                if held.is_lost:
+                    held.lose(late(held.resource))
+            else:
+                held.renewed(asked_at)
+        block.cancel()
+
+    async def acquire_lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Lock:
+        """Takes a lock such as `job:ID`; `ttl` and `wait` are seconds."""
+        return cast(Lock, await self._send(calls.acquire(resource, ttl, wait)))
+
+    async def extend_lock(self, lock: Lock, *, ttl: int = 30) -> Lock:
         """Keeps a lock for `ttl` seconds from now."""
         return cast(Lock, await self._send(calls.extend(lock["resource"], lock["token"], ttl)))
+
+    async def release_lock(self, lock: Lock) -> None:
+        await self._send(calls.release(lock["resource"], lock["token"]))
+
+    async def model(self, model_id: str) -> Any:
+        """What is known of a model."""
+        return await self._send(calls.model("GET", model_id))
+
+    async def put_model(
+        self, model_id: str, data: Any, *, ttl: Optional[int] = None, tags: Iterable[str] = ()
+    ) -> StoredModel:
+        """Stores what is known of a model, for `ttl` seconds and by its tags."""
+        call = calls.model("PUT", model_id, calls.store(data, ttl, tags))
+        return cast(StoredModel, await self._send(call))
+
+    async def delete_model(self, model_id: str) -> None:
+        await self._send(calls.model("DELETE", model_id))
+
+    async def invalidate(self, *, tag: Optional[str] = None, pattern: Optional[str] = None) -> int:
+        """Removes cached values, and says how many there were; for admins."""
+        answer = await self._send(calls.invalidate(tag, pattern))
+        return int(answer["removed"])
 
     async def follow(
         self,

@@ -65,6 +65,22 @@ def release(resource: str, token: str) -> Call:
     return Call("DELETE", _lock(resource), params={"token": token}, repeatable=False)
 
 
+def model(method: str, model_id: str, body: Optional[Mapping[str, Any]] = None) -> Call:
+    return Call(method, f"/api/v1/models/{quote(model_id, safe='')}", json=body)
+
+
+def store(data: Any, ttl: Optional[int], tags: Iterable[str]) -> Dict[str, Any]:
+    """The body of a model that is stored."""
+    body: Dict[str, Any] = {"data": data, "tags": list(tags)}
+    return body if ttl is None else {**body, "ttl_secs": ttl}
+
+
+def invalidate(tag: Optional[str], pattern: Optional[str]) -> Call:
+    asked = {"tag": tag, "pattern": pattern}
+    body = {name: value for name, value in asked.items() if value is not None}
+    return Call("POST", "/api/v1/admin/cache/invalidate", json=body)
+
+
 def _lock(resource: str) -> str:
     return f"/api/v1/locks/{quote(resource, safe=':')}"
 

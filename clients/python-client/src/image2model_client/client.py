@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Iterable, Iterator, Mapping, Optional, Type, cast
 
@@ -11,9 +12,10 @@ import httpx
 
 from . import calls
 from .calls import Call, FileLike
-from .errors import error_of
+from .errors import GatewayError, LockLost, error_of
 from .events import Event, Parser, Place
-from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits
+from .locks import HeldLock
+from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits, StoredModel
 from .trying import Reconnecting, Trying
 
 TIMEOUT = httpx.Timeout(10.0)
@@ -114,17 +116,69 @@ class Client:
         return cast(RateLimits, self._send(calls.rate_limits()))
 
     @contextmanager
-    def lock(self, resource: str, *, ttl: int = 10, wait: int = 0) -> Iterator[Lock]:
-        """Holds a lock such as `job:ID` while the block runs; `ttl` and `wait` are seconds."""
-        lock = cast(Lock, self._send(calls.acquire(resource, ttl, wait)))
-        try:
-            yield lock
-        finally:
-            self._send(calls.release(resource, lock["token"]))
+    def lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Iterator[HeldLock]:
+        """Holds a lock such as `job:ID` while the block runs, renewing it; `ttl` and `wait` are seconds.
 
-    def extend_lock(self, lock: Lock, *, ttl: int = 10) -> Lock:
+        Nothing can end the block when the lock is lost: it has to call `raise_if_lost()` where that matters. A block
+        that comes to its end without the lock raises `LockLost`.
+        """
+        lock = self.acquire_lock(resource, ttl=ttl, wait=wait)
+        held = HeldLock(lock, ttl)
+        done = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(held, lock, ttl, done), daemon=True)
+        renewing.start()
+        try:
+            yield held
+            held.raise_if_lost()
+        finally:
+            done.set()
+            renewing.join()
+            # What cannot be given back ends by itself.
+            with suppress(GatewayError):
+                self.release_lock(lock)
+
+    def _renew(self, held: HeldLock, lock: Lock, ttl: int, done: threading.Event) -> None:
+        while not held.is_lost and not done.wait(held.until_renewal()):
+            asked_at = time.monotonic()
+            try:
+                self.extend_lock(lock, ttl=ttl)
+            except LockLost as error:
+                held.lose(error)
+            except GatewayError:
+                # Until its time is over it may still come right.
+                continue
+            else:
+                held.renewed(asked_at)
+
+    def acquire_lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Lock:
+        """Takes a lock such as `job:ID`; `ttl` and `wait` are seconds."""
+        return cast(Lock, self._send(calls.acquire(resource, ttl, wait)))
+
+    def extend_lock(self, lock: Lock, *, ttl: int = 30) -> Lock:
         """Keeps a lock for `ttl` seconds from now."""
         return cast(Lock, self._send(calls.extend(lock["resource"], lock["token"], ttl)))
+
+    def release_lock(self, lock: Lock) -> None:
+        self._send(calls.release(lock["resource"], lock["token"]))
+
+    def model(self, model_id: str) -> Any:
+        """What is known of a model."""
+        return self._send(calls.model("GET", model_id))
+
+    def put_model(
+        self, model_id: str, data: Any, *, ttl: Optional[int] = None, tags: Iterable[str] = ()
+    ) -> StoredModel:
+        """Stores what is known of a model, for `ttl` seconds and by its tags."""
+        call = calls.model("PUT", model_id, calls.store(data, ttl, tags))
+        return cast(StoredModel, self._send(call))
+
+    def delete_model(self, model_id: str) -> None:
+        self._send(calls.model("DELETE", model_id))
+
+    def invalidate(self, *, tag: Optional[str] = None, pattern: Optional[str] = None) -> int:
+        """Removes cached values, and says how many there were; for admins."""
+        answer = self._send(calls.invalidate(tag, pattern))
+        return int(answer["removed"])
 
     def follow(
         self,

@@ -108,6 +108,13 @@ class RateLimits(TypedDict, total=False):
     policies: List[RateLimit]
 
 
+class StoredModel(TypedDict):
+    model_id: str
+    fresh_until: str
+    expires_at: str
+    tags: List[str]
+
+
 class Lock(TypedDict):
     resource: str
     token: str

@@ -1,18 +1,26 @@
 //! Joins the features' settings and loads them: defaults, then a file, then the environment.
 
+mod forms;
+mod reference;
+
 use std::{
     collections::HashMap,
-    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use config::{Environment, File, FileFormat};
-use secrecy::{ExposeSecret as _, SecretString};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const DEFAULTS: &str = include_str!("../config/default.toml");
+pub use self::forms::Secret;
+pub(crate) use self::{
+    forms::{Size, Time},
+    reference::reference,
+};
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
@@ -30,7 +38,7 @@ const LISTS: [&str; 9] = [
 ];
 
 /// All settings; each section belongs to the feature of its name. See `config/default.toml`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the service runs.
@@ -74,7 +82,7 @@ pub struct Config {
 }
 
 /// Where the service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Deployment {
     /// A laptop or a test.
@@ -161,6 +169,11 @@ impl Config {
     }
 }
 
+/// The variable in the environment that sets `path`.
+fn variable(path: &str) -> String {
+    format!("{PREFIX}{SEPARATOR}{}", path.to_uppercase().replace('.', SEPARATOR))
+}
+
 fn explain(
     merged: &config::Config,
     error: serde_path_to_error::Error<config::ConfigError>,
@@ -175,7 +188,7 @@ fn explain(
     {
         cause = better.into_inner().to_string();
     }
-    let variable = format!("{PREFIX}{SEPARATOR}{}", path.to_uppercase().replace('.', SEPARATOR));
+    let variable = variable(&path);
     if path == "." {
         anyhow::anyhow!("bad configuration: {cause}")
     } else {
@@ -203,43 +216,6 @@ fn resolve_files(
         variables.insert(target, text.trim_end_matches(['\r', '\n']).to_owned());
     }
     Ok(variables)
-}
-
-/// A value that is never shown, not in logs, not by `check-config`, and wiped from memory when it is dropped.
-#[derive(Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(SecretString);
-
-impl Secret {
-    pub(crate) fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.expose().is_empty()
-    }
-
-    fn masked(&self) -> &'static str {
-        if self.is_empty() { "" } else { "********" }
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(SecretString::from(text))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.masked())
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.masked())
-    }
 }
 
 /// Fails unless `value` lies between `least` and `most`, naming the setting.

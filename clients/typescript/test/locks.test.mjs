@@ -1,0 +1,119 @@
+// Locks and models, on the real service.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+
+import { Gateway, GatewayError } from "../dist/index.js";
+import { KEY, start } from "./world.mjs";
+
+async function client(t) {
+  const { gateway: server, world } = await start(t);
+  return { server, world, gateway: new Gateway(server.url, KEY, { retryForMs: 3000 }) };
+}
+
+const fails = (code) => (error) => error instanceof GatewayError && error.code === code;
+
+test("a lock excludes others, waits, and counts its holders", async (t) => {
+  const { gateway } = await client(t);
+  const resource = `job:${randomUUID()}`;
+  const first = await gateway.acquireLock(resource, { ttlSecs: 20 });
+  await assert.rejects(gateway.acquireLock(resource), fails("LOCK_UNAVAILABLE"));
+  const extended = await gateway.extendLock(first, 60);
+  assert.ok(Date.parse(extended.expires_at) > Date.parse(first.expires_at));
+
+  const waiting = gateway.acquireLock(resource, { waitSecs: 8 });
+  await gateway.releaseLock(first);
+  const second = await waiting;
+  assert.ok(second.fencing_token > first.fencing_token);
+  await assert.rejects(gateway.extendLock(first), fails("LOCK_LOST"));
+  await assert.rejects(gateway.releaseLock(first), fails("LOCK_LOST"));
+});
+
+test("work is done under a lock that is renewed, and given back", async (t) => {
+  const { gateway } = await client(t);
+  const resource = `job:${randomUUID()}`;
+  const answer = await gateway.withLock(
+    resource,
+    async (signal, lock) => {
+      // Longer than it is held without a renewal.
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      await assert.rejects(gateway.acquireLock(resource), fails("LOCK_UNAVAILABLE"));
+      assert.equal(signal.aborted, false);
+      return lock.fencing_token;
+    },
+    { ttlSecs: 1 },
+  );
+  const next = await gateway.acquireLock(resource);
+  assert.ok(next.fencing_token > answer);
+  await assert.rejects(gateway.withLock(resource, async () => {}), fails("LOCK_UNAVAILABLE"));
+});
+
+test("work that fails gives its lock back, and fails as it failed", async (t) => {
+  const { gateway } = await client(t);
+  const resource = `job:${randomUUID()}`;
+  const work = gateway.withLock(resource, async () => {
+    throw new Error("no mesh");
+  });
+  await assert.rejects(work, /no mesh/);
+  await gateway.acquireLock(resource);
+});
+
+test("work hears that its lock is lost", async (t) => {
+  const { gateway } = await client(t);
+  const resource = `job:${randomUUID()}`;
+  const work = gateway.withLock(
+    resource,
+    async (signal, lock) => {
+      await gateway.releaseLock(lock);
+      await gateway.acquireLock(resource);
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      return "too late";
+    },
+    { ttlSecs: 3 },
+  );
+  await assert.rejects(work, fails("LOCK_LOST"));
+});
+
+test("work hears that nobody renews its lock any more", async (t) => {
+  const { server, gateway } = await client(t);
+  const work = gateway.withLock(
+    `job:${randomUUID()}`,
+    async (signal) => {
+      await server.stop();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    },
+    { ttlSecs: 2 },
+  );
+  await assert.rejects(work, fails("LOCK_LOST"));
+});
+
+test("work can be ended from outside", async (t) => {
+  const { gateway } = await client(t);
+  const resource = `job:${randomUUID()}`;
+  const controller = new AbortController();
+  const work = gateway.withLock(
+    resource,
+    async (signal) => {
+      controller.abort(new Error("the user has left"));
+      assert.ok(signal.aborted);
+    },
+    { signal: controller.signal },
+  );
+  await assert.rejects(work, /the user has left/);
+  await gateway.acquireLock(resource);
+});
+
+test("models are stored, read and thrown away", async (t) => {
+  const { gateway } = await client(t);
+  const id = `chair-${randomUUID()}`;
+  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+  const stored = await gateway.putModel(id, { data: { vertices: 8123 }, ttl_secs: 300, tags: ["furniture"] });
+  assert.deepEqual(stored.tags, ["furniture"]);
+  assert.deepEqual(await gateway.model(id), { vertices: 8123 });
+  assert.deepEqual(await gateway.invalidate({ tag: "furniture" }), { removed: 1, complete: true });
+  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+  await gateway.putModel(id, { data: 1 });
+  await gateway.deleteModel(id);
+  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+});

@@ -1,0 +1,335 @@
+//! Every example in a document runs, against the real service; CONTRIBUTING.md says how to write one.
+
+mod links;
+mod page;
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    os::unix::{fs::symlink, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use self::page::Block;
+use crate::harness::ServiceProcess;
+
+/// Blocks that do not run here: the document, the first line, and why.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "README.md",
+        "make run     # installs what is missing (and says so), builds, starts on a private Redis of its own",
+        RUN,
+    ),
+    ("README.md", "I2M__CELERY__ENABLED=true make run", RUN),
+    (
+        "README.md",
+        "python3 -m venv venv && . venv/bin/activate && pip install './clients/python[celery]'",
+        INSTALL,
+    ),
+    (
+        "CONTRIBUTING.md",
+        "make check    # format, lints, documentation, dependencies",
+        "all of CI is in it",
+    ),
+    (
+        "docs/API.md",
+        "target/release/image2model-gateway --config gateway.toml       # make run has built it",
+        RUN,
+    ),
+    (
+        "docs/OPERATIONS.md",
+        "scripts/redis-backup redis://:password@replica:6379 /backups/redis-$(date +%F).rdb    # from a replica: it forks",
+        "tests/it/backup.rs does it on a replica of its own",
+    ),
+    (
+        "clients/python/README.md",
+        "pip install './clients/python[celery]'   # in the root of the repository; without [celery]: HTTP only, no dependencies",
+        INSTALL,
+    ),
+    (
+        "clients/python/README.md",
+        "scripts/setup redis python && cargo build     # in the root of the repository",
+        TESTS,
+    ),
+    (
+        "clients/python-client/README.md",
+        "pip install ./clients/python-client      # in the root of the repository; Python 3.9 or newer; needs httpx and nothing else",
+        INSTALL,
+    ),
+    (
+        "clients/python-client/README.md",
+        "scripts/setup redis python && cargo build     # in the root of the repository",
+        TESTS,
+    ),
+    (
+        "clients/typescript/README.md",
+        "npm install && npm run build     # in this directory; `dist/` holds plain ES modules, which a page may import",
+        INSTALL,
+    ),
+    (
+        "clients/typescript/README.md",
+        "import { listen } from \"@image2model/client\";",
+        "clients/typescript/test/browser.test.mjs does it in a page of another origin",
+    ),
+    (
+        "clients/typescript/README.md",
+        "scripts/setup redis browser typescript && cargo build     # in the root of the repository",
+        TESTS,
+    ),
+];
+
+const RUN: &str = "each session here does what it does, on a free port";
+const INSTALL: &str = "it asks a package registry; scripts/setup has installed the same";
+const TESTS: &str = "tests/it/python.rs and tests/it/browser.rs run them";
+
+/// What is shown and not done.
+const NO_EXAMPLES: [&str; 3] = ["", "text", "json"];
+
+/// The address in the documents; where the service of a document really listens stands in its place.
+const ADDRESS: &str = "127.0.0.1:8080";
+
+/// The longest that all examples of a document may take.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The documents, by their paths from the root.
+fn documents() -> Vec<String> {
+    let pages = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap();
+        entries
+            .map(move |it| it.unwrap().path())
+            .filter(|it| it.extension().is_some_and(|it| it == "md"))
+    };
+    let mut all: Vec<PathBuf> = pages("").chain(pages("docs")).collect();
+    let clients = fs::read_dir(root().join("clients")).unwrap();
+    all.extend(clients.map(|it| it.unwrap().path().join("README.md")));
+    all.sort();
+    all.iter().map(|it| it.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let mut blocks = page::blocks(document, &text);
+    blocks.retain(|it| !NO_EXAMPLES.contains(&it.language.as_str()));
+    blocks
+}
+
+fn runs_elsewhere(document: &str, block: &Block) -> bool {
+    ELSEWHERE.iter().any(|it| (it.0, it.1) == (document, block.first_line()))
+}
+
+#[test]
+fn what_does_not_run_here_is_still_there() {
+    for (document, first_line, why) in ELSEWHERE {
+        assert!(!why.is_empty());
+        let n_found = blocks(document).iter().filter(|it| it.first_line() == *first_line).count();
+        assert_eq!(n_found, 1, "{document} has {n_found} blocks that begin with {first_line:?}");
+    }
+}
+
+#[test]
+fn every_example_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = dir.path();
+    compile_typescript_client(package);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let running: Vec<_> = documents()
+            .into_iter()
+            .map(|it| scope.spawn(move || Session::run(&it, package)))
+            .collect();
+        running.into_iter().filter_map(|it| it.join().unwrap().err()).collect()
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Makes what `import … from "@image2model/client"` finds.
+fn compile_typescript_client(modules: &Path) {
+    let (source, package) =
+        (root().join("clients/typescript"), modules.join("@image2model/client"));
+    let compiled = Command::new(source.join("node_modules/.bin/tsc"))
+        .arg("--outDir")
+        .arg(package.join("dist"))
+        .current_dir(&source)
+        .output()
+        .expect("make test has set up node");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stdout));
+    fs::copy(source.join("package.json"), package.join("package.json")).unwrap();
+}
+
+/// A document's examples: one after the other in one shell, beside a service of their own, which is what
+/// `I2M__CELERY__ENABLED=true make run` starts.
+struct Session {
+    dir: tempfile::TempDir,
+    service: ServiceProcess,
+    /// What the shell does.
+    script: String,
+    /// What commands are shown to answer: the place, the file that has what they said, what is shown.
+    shown: Vec<(String, PathBuf, String)>,
+}
+
+impl Session {
+    fn run(document: &str, modules: &Path) -> Result<(), String> {
+        let mut blocks = blocks(document);
+        blocks.retain(|it| !runs_elsewhere(document, it));
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let mut session = Self::start(&blocks, modules);
+        if fs::read_to_string(root().join(document)).unwrap().contains("<!-- needs a worker -->") {
+            session.add_worker();
+        }
+        for block in &blocks {
+            session.add(block);
+        }
+        session.execute()
+    }
+
+    fn start(blocks: &[Block], modules: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("i2m-").tempdir().unwrap();
+        for name in ["clients", "config", "docs", "scripts"] {
+            symlink(root().join(name), dir.path().join(name)).unwrap();
+        }
+        symlink(modules, dir.path().join("node_modules")).unwrap();
+        let of_its_own = blocks.iter().find(|it| it.first_line() == "# gateway.toml");
+        let config = if let Some(block) = of_its_own {
+            fs::write(dir.path().join("gateway.toml"), &block.text).unwrap();
+            "gateway.toml"
+        } else {
+            "config/development.toml"
+        };
+        let service = ServiceProcess::start_with(
+            dir.path(),
+            &["--config", config],
+            &[("I2M__CELERY__ENABLED", "true")],
+        );
+        Self { dir, service, script: String::new(), shown: Vec::new() }
+    }
+
+    fn address(&self) -> &str {
+        self.service.base.strip_prefix("http://").unwrap()
+    }
+
+    /// Has somebody work on all jobs.
+    fn add_worker(&mut self) {
+        let broker = self.dir.path().join("data/redis/redis.sock");
+        _ = writeln!(
+            self.script,
+            "CELERY_BROKER_URL='redis+socket://{}?virtual_host=0' celery --workdir {} -A worker_app worker -Q batch_processing &",
+            broker.display(),
+            root().join("tests/python").display(),
+        );
+    }
+
+    /// Adds what the shell has to do for an example.
+    fn add(&mut self, block: &Block) {
+        let place = &block.place;
+        let code = block.code().replace(ADDRESS, self.address());
+        _ = writeln!(self.script, "echo '== {place}'");
+        match block.language.as_str() {
+            "sh" => _ = writeln!(self.script, "{CURL_THAT_FAILS}\n{code}"),
+            "console" => self.add_console(block),
+            "python" => match code.strip_prefix("# ").and_then(|it| it.split_once(".py\n")) {
+                // The commands that follow use it.
+                Some((name, _)) => {
+                    fs::write(self.dir.path().join(format!("{name}.py")), &code).unwrap();
+                }
+                None => self.add_program("python", "py", &code),
+            },
+            "js" if code.contains("new EventSource") => {
+                let runner = root().join("tests/browser/in-page.mjs");
+                let program = format!("node {} {}", runner.display(), self.service.base);
+                self.add_program(&program, "js", &code);
+            }
+            "js" => self.add_program("node", "mjs", &code),
+            "toml" => self.add_program("image2model-gateway check-config --config", "toml", &code),
+            other => panic!("{place}: nobody knows how to run {other:?}"),
+        }
+    }
+
+    fn add_program(&mut self, program: &str, extension: &str, code: &str) {
+        let file = self.new_file(extension);
+        fs::write(&file, code).unwrap();
+        _ = writeln!(self.script, "{program} {}", file.display());
+    }
+
+    fn add_console(&mut self, block: &Block) {
+        self.script += "unset -f curl\n";
+        for command in page::commands(block) {
+            let file = self.new_file("txt");
+            let text = command.command.replace(ADDRESS, self.address());
+            // What it says is compared, failures too.
+            _ = writeln!(self.script, "{{ {text}\n}} >{} 2>&1 || true", file.display());
+            self.shown.push((
+                format!("{}: $ {}", block.place, command.command),
+                file,
+                command.answer,
+            ));
+        }
+    }
+
+    fn new_file(&self, extension: &str) -> PathBuf {
+        let n_files = fs::read_dir(self.dir.path()).unwrap().count();
+        let file = self.dir.path().join(format!("example-{n_files}.{extension}"));
+        File::create(&file).unwrap();
+        file
+    }
+
+    fn execute(&self) -> Result<(), String> {
+        let log = self.dir.path().join("log");
+        let output = File::create(&log).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let program = ServiceProcess::program();
+        let folders = [program.parent().unwrap(), &root().join(".cache/venv/bin")];
+        let [ours, venv] = folders.map(|it| it.display().to_string());
+        let packages = ["clients/python/src", "clients/python-client/src"]
+            .map(|it| root().join(it).display().to_string());
+        let mut shell = Command::new("bash")
+            .args(["-eo", "pipefail", "-c", &self.script])
+            .current_dir(self.dir.path())
+            .env("PATH", format!("{ours}:{venv}:{}", path.display()))
+            .env("PYTHONPATH", packages.join(":"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match shell.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if Instant::now() > deadline => break None,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        // What it left in the background, such as a worker.
+        let group = format!("-{}", shell.id());
+        _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
+        _ = shell.wait();
+        if status.is_none_or(|it| !it.success()) {
+            let said = fs::read_to_string(log).unwrap();
+            return Err(format!("{status:?} after the last of these places:\n{said}"));
+        }
+        self.compare()
+    }
+
+    fn compare(&self) -> Result<(), String> {
+        let mut wrong = String::new();
+        for (place, file, shown) in &self.shown {
+            let said = fs::read_to_string(file).unwrap().replace(self.address(), ADDRESS);
+            if !page::is_as_shown(&said, shown) {
+                _ = writeln!(wrong, "{place}\nis shown to answer\n{shown}\nand says\n{said}");
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+/// Whatever is refused is a failure, unless the answer is shown.
+const CURL_THAT_FAILS: &str = r#"curl() { command curl --fail-with-body "$@"; }"#;
