@@ -14,7 +14,8 @@ use crate::{
     error::{Error, Result},
     ids::Resource,
     redis::{
-        Database, Partition, Place, Redis, Script, lock_key, lock_record_key, lock_released_channel,
+        Database, Place, Redis, Script, lock_key, lock_partition, lock_record_key,
+        lock_released_channel,
     },
 };
 
@@ -104,7 +105,7 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
 }
 
 fn place<'a>(redis: &'a Redis, resource: &Resource) -> Place<'a> {
-    redis.at(Database::Jobs, Partition::of_name(&lock_key(resource)))
+    redis.at(Database::Jobs, lock_partition(resource))
 }
 
 fn keys(resource: &Resource) -> Vec<Key> {

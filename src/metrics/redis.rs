@@ -20,6 +20,7 @@ pub(crate) struct RedisMetrics {
     lost: Family<Label, Counter>,
     replaced: Family<Label, Counter>,
     pub(crate) subscriber_gaps: Counter,
+    pub(crate) unserved_partitions: Gauge,
 }
 
 /// Of the calls to one database.
@@ -34,6 +35,7 @@ pub(crate) struct ServerMetrics {
 /// Of one connection.
 #[derive(Clone)]
 pub(crate) struct ConnectionMetrics {
+    wanted: Gauge,
     up: Gauge,
     lost: Counter,
     replaced: Counter,
@@ -77,6 +79,11 @@ impl RedisMetrics {
                 "redis_subscriber_gaps",
                 "Times that published messages may have been missed",
             ),
+            unserved_partitions: maker.register(
+                "redis_unserved_partitions",
+                "Partitions of a cluster without a server that answers",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -97,8 +104,10 @@ impl RedisMetrics {
     /// Handles of one connection more to `database`.
     pub(crate) fn connection(&self, database: &'static str) -> ConnectionMetrics {
         let label = [("database", database)];
-        self.connections.get_or_create(&label).inc();
+        let wanted = self.connections.get_or_create_owned(&label);
+        wanted.inc();
         ConnectionMetrics {
+            wanted,
             up: self.up.get_or_create_owned(&label),
             lost: self.lost.get_or_create_owned(&label),
             replaced: self.replaced.get_or_create_owned(&label),
@@ -142,6 +151,14 @@ impl ConnectionMetrics {
     pub(crate) fn went_down(&self) {
         self.up.dec();
         self.lost.inc();
+    }
+
+    /// It is not wanted any more.
+    pub(crate) fn ended(&self, was_up: bool) {
+        self.wanted.dec();
+        if was_up {
+            self.up.dec();
+        }
     }
 
     pub(crate) fn was_replaced(&self) {

@@ -169,6 +169,12 @@ pub(crate) fn lock_key(resource: &Resource) -> String {
     format!("lock:{resource}")
 }
 
+/// Where a lock stands in a cluster; those of the service itself stand beside what they guard.
+pub(crate) fn lock_partition(resource: &Resource) -> Partition {
+    let key = lock_key(resource);
+    if key.starts_with("lock:i2m:") { Partition::SHARED } else { Partition::of_name(&key) }
+}
+
 /// Who of this service's callers took a lock last, and its fence, in the jobs database.
 pub(crate) fn lock_record_key(resource: &Resource) -> String {
     format!("i2m:lock:{resource}")

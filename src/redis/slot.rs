@@ -135,10 +135,18 @@ impl Slot {
                 self.replace(address.now(), &mut connection);
             }
         }
+        self.end();
         if let Some(connection) = connection {
             _ = timeout(self.config.probe_timeout, connection.client.quit()).await;
             connection.handle.abort();
         }
+    }
+
+    /// No call gets the connection any more.
+    fn end(&self) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.ended(standing.is_up);
+        *standing = Standing { is_up: false, since: Instant::now() };
     }
 
     /// Goes where the server is now. While that is not known nothing new is sent, and what was sent may end.

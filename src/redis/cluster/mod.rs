@@ -166,6 +166,15 @@ impl Cluster {
         self.routes().is_whole()
     }
 
+    /// Tells operators how much of the cluster cannot be reached.
+    fn measure(&self) {
+        let routes = self.routes();
+        let unserved = Partition::all()
+            .filter(|it| routes.primary(*it).is_none_or(|primary| !primary.is_up()))
+            .count();
+        self.0.metrics.redis.unserved_partitions.set(i64::try_from(unserved).unwrap_or(i64::MAX));
+    }
+
     /// Whether some partition's server answers.
     pub(super) fn is_partly_up(&self) -> bool {
         self.routes().primaries.iter().any(|it| it.is_up())

@@ -51,6 +51,7 @@ impl Watch {
                 warn!("no node of the cluster answers");
             }
             was_silent = is_silent;
+            self.cluster.measure();
             let pause = async {
                 if !self.cluster.is_up() {
                     return sleep(ASK_SOON).await;
