@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::harness::{Answer, As, SentinelSetup, Topology, Traffic, id_of, path_of, until};
 
