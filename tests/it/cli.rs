@@ -105,9 +105,10 @@ fn health_asks_a_listener_with_tls() {
     let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(path("cert.pem"), named.cert.pem()).unwrap();
     std::fs::write(path("key.pem"), named.signing_key.serialize_pem()).unwrap();
-    let (url, cert, key) = (redis.url(), path("cert.pem"), path("key.pem"));
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
     let environment = [
-        ("I2M__REDIS__URL", url.as_str()),
+        redis.place()[0],
+        redis.place()[1],
         ("I2M__SERVER__TLS_CERT_FILE", &cert),
         ("I2M__SERVER__TLS_KEY_FILE", &key),
     ];
