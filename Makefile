@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel demo test test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup image clean
+.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ run-sentinel: ## The same with a primary, replicas and sentinels
 	@cargo build --release --locked
 	@exec scripts/run-sentinel $(gateway) --config config/development.toml
 
+run-cluster: ## The same with a Redis Cluster of three primaries and their replicas
+	@scripts/setup rust redis
+	@cargo build --release --locked
+	@exec scripts/run-cluster $(gateway) --config config/development.toml
+
 demo: ## Show a job from upload to model; DEMO_ARGS are passed on
 	@scripts/setup rust redis
 	@cargo build --release --locked
@@ -34,6 +39,11 @@ test: ## Run every test
 	@cargo nextest run --locked --lib --bins --tests --profile $(profile)
 	@echo "== documentation tests"
 	@cargo test --doc --locked
+
+test-cluster: ## Run the suite on a Redis Cluster
+	@scripts/setup rust nextest redis python
+	@# Each test waits two seconds for its node to dare to write.
+	@I2M_TEST_REDIS=cluster cargo nextest run --locked --test it --profile cluster --test-threads 6
 
 test-chaos: ## Break Redis, the network and the service under traffic, for minutes; writes docs/CHAOS.md
 	@scripts/setup rust nextest redis faketime
@@ -50,7 +60,7 @@ test-upgrade: ## Run this version and the one of FROM (a git ref) on one Redis
 		cargo nextest run --locked --test it --run-ignored only -E 'test(/^upgrade::/)'
 
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust deny kubernetes prometheus
+	@scripts/setup rust redis deny kubernetes containers prometheus
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
@@ -61,6 +71,8 @@ check: ## Check format, lints, documentation and dependencies
 	@cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	@echo "== Kubernetes"
 	@.cache/kubernetes-venv/bin/python scripts/check-kubernetes
+	@echo "== containers"
+	@.cache/containers-venv/bin/python scripts/check-containers
 	@echo "== alerts"
 	@scripts/check-prometheus
 	@echo "== advisories"

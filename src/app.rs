@@ -74,6 +74,8 @@ impl App {
         let server = Server::bind(&config.server, proxies)?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
+        let refused = redis.metrics().refused_connections.clone();
+        let server = server.on_refusal(move || _ = refused.inc());
         let state = Self::build(&config, &redis, &tasks)?;
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");
@@ -106,10 +108,10 @@ impl App {
         let locks = Self::locks(config, redis, tasks);
         let workers = celery
             .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
-        let schema = Schema::new(redis.clone(), retention, config.maintenance.pace);
+        let schema = Schema::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
         schema.start(tasks);
         let maintenance = Maintenance::new(
-            redis.clone(),
+            (redis.clone(), locks.clone()),
             &config.maintenance,
             Lifetimes {
                 jobs: retention,

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     config::Config,
     error::Error,
+    locks::Locks,
     maintenance::{Lifetimes, Maintenance, State},
     redis::{Redis, Retention},
     schema::Schema,
@@ -20,8 +21,9 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
     let tasks = Tasks::default();
     let redis = reach(config, &tasks).await?;
+    let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
     let maintenance = Maintenance::new(
-        redis,
+        (redis, locks),
         &config.maintenance,
         Lifetimes {
             jobs: retention(config),
@@ -51,7 +53,8 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
 pub(crate) async fn migrate(config: &Config, only_status: bool) -> Result<()> {
     let tasks = Tasks::default();
     let redis = reach(config, &tasks).await?;
-    let schema = Schema::new(redis, retention(config), config.maintenance.pace);
+    let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
+    let schema = Schema::new(redis.clone(), locks, retention(config), config.maintenance.pace);
     while !only_status && !schema.apply_pending().await? {
         sleep(POLL).await;
     }

@@ -75,6 +75,7 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(progress::routes::router())
         .merge(counters::routes::router())
         .merge(health::routes::admin_router())
+        .merge(rate_limit::routes::admin_router())
         .merge(workers::routes::router())
         .merge(locks::routes::router())
         .merge(models::routes::router())

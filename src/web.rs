@@ -18,26 +18,49 @@ pub(crate) const CUBE: &[u8] = include_bytes!("../web/cube.glb");
 pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
 
 const INDEX: &str = include_str!("../web/index.html");
+/// Where the page is told the key to begin with.
+const KEY: &str = "{{key}}";
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const DOCS: &str = include_str!("../web/docs.html");
-const FILES: [(&str, &str, &[u8]); 16] = [
+const FILES: &[(&str, &str, &[u8])] = &[
     (CUBE_PATH, "model/gltf-binary", CUBE),
-    ("/web/icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
-    ("/web/style.css", "text/css; charset=utf-8", include_bytes!("../web/style.css")),
+    ("/web/actions.js", JAVASCRIPT, include_bytes!("../web/actions.js")),
     ("/web/api.js", JAVASCRIPT, include_bytes!("../web/api.js")),
+    ("/web/connection.js", JAVASCRIPT, include_bytes!("../web/connection.js")),
     ("/web/create.js", JAVASCRIPT, include_bytes!("../web/create.js")),
-    ("/web/docs.css", "text/css; charset=utf-8", include_bytes!("../web/docs.css")),
-    ("/web/docs.js", JAVASCRIPT, include_bytes!("../web/docs.js")),
+    ("/web/cube.svg", SVG, include_bytes!("../web/cube.svg")),
+    ("/web/dialog.js", JAVASCRIPT, include_bytes!("../web/dialog.js")),
     ("/web/docs-schema.js", JAVASCRIPT, include_bytes!("../web/docs-schema.js")),
     ("/web/docs-text.js", JAVASCRIPT, include_bytes!("../web/docs-text.js")),
+    ("/web/docs.css", CSS, include_bytes!("../web/docs.css")),
+    ("/web/docs.js", JAVASCRIPT, include_bytes!("../web/docs.js")),
     ("/web/dom.js", JAVASCRIPT, include_bytes!("../web/dom.js")),
-    ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
+    ("/web/icon.svg", SVG, include_bytes!("../web/icon.svg")),
+    ("/web/job-file.js", JAVASCRIPT, include_bytes!("../web/job-file.js")),
     ("/web/job-view.js", JAVASCRIPT, include_bytes!("../web/job-view.js")),
+    ("/web/job.css", CSS, include_bytes!("../web/job.css")),
+    ("/web/job.js", JAVASCRIPT, include_bytes!("../web/job.js")),
+    ("/web/jobs.css", CSS, include_bytes!("../web/jobs.css")),
+    ("/web/jobs.js", JAVASCRIPT, include_bytes!("../web/jobs.js")),
     ("/web/list.js", JAVASCRIPT, include_bytes!("../web/list.js")),
-    ("/web/live.js", JAVASCRIPT, include_bytes!("../web/live.js")),
     ("/web/main.js", JAVASCRIPT, include_bytes!("../web/main.js")),
+    ("/web/operator-cleanup.js", JAVASCRIPT, include_bytes!("../web/operator-cleanup.js")),
+    ("/web/operator-redis.js", JAVASCRIPT, include_bytes!("../web/operator-redis.js")),
+    ("/web/operator-tables.js", JAVASCRIPT, include_bytes!("../web/operator-tables.js")),
+    ("/web/operator.css", CSS, include_bytes!("../web/operator.css")),
+    ("/web/operator.js", JAVASCRIPT, include_bytes!("../web/operator.js")),
+    ("/web/pictures.js", JAVASCRIPT, include_bytes!("../web/pictures.js")),
+    ("/web/stream.js", JAVASCRIPT, include_bytes!("../web/stream.js")),
+    ("/web/style.css", CSS, include_bytes!("../web/style.css")),
+    ("/web/table.js", JAVASCRIPT, include_bytes!("../web/table.js")),
+    ("/web/text.js", JAVASCRIPT, include_bytes!("../web/text.js")),
+    ("/web/theme.js", JAVASCRIPT, include_bytes!("../web/theme.js")),
+    ("/web/timeline.js", JAVASCRIPT, include_bytes!("../web/timeline.js")),
     ("/web/try.js", JAVASCRIPT, include_bytes!("../web/try.js")),
+    ("/web/webhooks.js", JAVASCRIPT, include_bytes!("../web/webhooks.js")),
 ];
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
@@ -49,40 +72,73 @@ pub(crate) fn router(environment: Deployment) -> Router<AppState> {
         Deployment::Development => "dev-key",
         Deployment::Production => "",
     };
-    let index = INDEX.replace("{{key}}", key);
-    let router = Router::new()
-        .route("/", page(HTML, index.into()))
-        .route("/docs", page(HTML, Bytes::from_static(DOCS.as_bytes())));
-    FILES.into_iter().fold(router, |router, (path, content_type, body)| {
-        router.route(path, page(content_type, Bytes::from_static(body)))
-    })
-}
-
-fn page(content_type: &'static str, body: Bytes) -> axum::routing::MethodRouter<AppState> {
-    let page = Arc::new(Page { content_type, etag: etag_of(&body), body });
-    get(move |headers: HeaderMap| async move { page.answer(&headers) })
+    let page = |path, file, content_type, body| {
+        let page = Arc::new(Page { file, content_type, key, built: Version::of(body, key) });
+        (path, get(move |headers: HeaderMap| async move { page.answer(&headers) }))
+    };
+    let files = FILES.iter().map(|(path, content_type, body)| {
+        page(*path, path.trim_start_matches("/web/"), *content_type, *body)
+    });
+    let html = [
+        page("/", "index.html", HTML, INDEX.as_bytes()),
+        page("/docs", "docs.html", HTML, DOCS.as_bytes()),
+    ];
+    html.into_iter()
+        .chain(files)
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
 struct Page {
+    file: &'static str,
     content_type: &'static str,
-    etag: HeaderValue,
+    key: &'static str,
+    built: Version,
+}
+
+#[derive(Clone)]
+struct Version {
     body: Bytes,
+    etag: HeaderValue,
+}
+
+impl Version {
+    /// Of a file, in whose text `key` is filled in.
+    fn of(file: &[u8], key: &str) -> Self {
+        let body = match std::str::from_utf8(file) {
+            Ok(text) if text.contains(KEY) => Bytes::from(text.replace(KEY, key)),
+            _ => Bytes::copy_from_slice(file),
+        };
+        Self { etag: etag_of(&body), body }
+    }
 }
 
 impl Page {
+    /// What was compiled in. A build for development looks into the sources first, so that a change of the page
+    /// needs no build; that the read blocks is of no matter there.
+    fn version(&self) -> Version {
+        if cfg!(debug_assertions) {
+            let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/web/");
+            if let Ok(file) = std::fs::read(format!("{sources}{}", self.file)) {
+                return Version::of(&file, self.key);
+            }
+        }
+        self.built.clone()
+    }
+
     fn answer(&self, request: &HeaderMap) -> Response {
+        let Version { body, etag } = self.version();
         let known =
             request.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
-        let is_known = known.split(',').any(|it| it.trim().as_bytes() == self.etag.as_bytes());
+        let is_known = known.split(',').any(|it| it.trim().as_bytes() == etag.as_bytes());
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             let content_type =
                 [(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))];
-            (content_type, self.body.clone()).into_response()
+            (content_type, body).into_response()
         };
         let headers = response.headers_mut();
-        headers.insert(header::ETAG, self.etag.clone());
+        headers.insert(header::ETAG, etag);
         // Asked for again each time, so that files of two versions never meet.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -124,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_browser_that_has_the_page_gets_it_only_once() {
-        let page =
-            Page { content_type: "text/css", etag: etag_of(b"a"), body: Bytes::from_static(b"a") };
+        let built = Version::of(b"a", "");
+        let page = Page { file: "no such file", content_type: "text/css", key: "", built };
         let first = page.answer(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
 

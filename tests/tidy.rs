@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &["app", "auth", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"],
     ),
-    ("offline", &["config", "error", "maintenance", "redis", "schema", "tasks"]),
+    ("offline", &["config", "error", "locks", "maintenance", "redis", "schema", "tasks"]),
     (
         "app",
         &[
@@ -120,9 +120,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "maintenance",
-        &["auth", "config", "error", "http", "ids", "redis", "schema", "state", "tasks"],
+        &["auth", "config", "error", "http", "ids", "locks", "redis", "schema", "state", "tasks"],
     ),
-    ("schema", &["error", "ids", "redis", "tasks"]),
+    ("schema", &["error", "ids", "locks", "redis", "tasks"]),
     (
         "workers",
         &[
@@ -186,6 +186,7 @@ const AXUM: &[&str] = &[
     "progress/follow.rs",
     "jobs/status_cache.rs",
     "jobs/download.rs",
+    "jobs/tickets.rs",
     "web.rs",
     "traces.rs",
     "openapi/",

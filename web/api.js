@@ -2,7 +2,7 @@
 
 const KEY = "i2m.key";
 
-/** What the service refused, or that it did not answer. */
+/** What the service refused, or that it did not answer (status 0). */
 export class Problem extends Error {
   constructor(status, message) {
     super(message);
@@ -20,8 +20,10 @@ export function setKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-/** Calls `path`; the answer's JSON, or a Problem. */
-export async function call(method, path, body) {
+export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+
+/** Calls `path`; the answer's JSON, or a Problem. A report that all is not well is an answer, too. */
+export async function call(method, path, body, { answers = [] } = {}) {
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -36,23 +38,35 @@ export async function call(method, path, body) {
     throw new Problem(0, "The service does not answer.");
   }
   const json = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, json.detail || `The service answered ${response.status}.`);
-  return json;
+  if (response.ok || answers.includes(response.status)) return json;
+  throw new Problem(response.status, json.detail || `The service answered ${response.status}.`);
 }
+
+const jobPath = (id) => `/api/v1/jobs/${encodeURIComponent(id)}`;
+
+/** Whose key this is, and its roles. */
+export const whoAmI = () => call("GET", "/api/v1/key");
 
 export const createJob = (files) =>
   call("POST", "/api/v1/jobs", {
     files: files.map((it) => ({ filename: it.name, size: it.size, content_type: it.type || undefined })),
   });
 
-export const getJob = (id) => call("GET", `/api/v1/jobs/${encodeURIComponent(id)}`);
-
-export const getResult = (job, file) => call("GET", `${job.links.self}/files/${encodeURIComponent(file.id)}/result`);
+export const getJob = (id) => call("GET", jobPath(id));
+export const cancelJob = (id) => call("POST", `${jobPath(id)}/cancel`);
+export const retryJob = (id) => call("POST", `${jobPath(id)}/retry`);
+export const deleteJob = (id) => call("DELETE", jobPath(id));
+export const getResult = (id, file) => call("GET", `${jobPath(id)}/files/${encodeURIComponent(file)}/result`);
+export const getWebhooks = (id) => call("GET", `${jobPath(id)}/webhooks`);
 
 /** Own jobs, newest first; a page of them. */
-export function listJobs(status, cursor) {
-  const query = new URLSearchParams({ limit: "20" });
+export function listJobs({ status, since, limit = 20, cursor }) {
+  const query = new URLSearchParams({ limit });
   if (status) query.set("status", status);
+  if (since) query.set("created_after", since);
   if (cursor) query.set("cursor", cursor);
   return call("GET", `/api/v1/jobs?${query}`);
 }
+
+/** A link to the one stream of all these jobs, and those of them that there are. */
+export const streamOf = (jobs) => call("POST", "/api/v1/progress/ticket", { jobs });

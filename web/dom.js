@@ -19,6 +19,12 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Makes `nodes` the children of `parent`, and leaves it alone if they are: what has the focus keeps it. */
+export function setChildren(parent, nodes) {
+  const same = nodes.length === parent.childNodes.length && nodes.every((it, index) => it === parent.childNodes[index]);
+  if (!same) parent.replaceChildren(...nodes);
+}
+
 /** A progress bar and the function that moves it. */
 export function bar(label, className = "bar") {
   const fill = el("div", { class: "fill" });
@@ -27,32 +33,16 @@ export function bar(label, className = "bar") {
     { class: className, role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 },
     fill,
   );
-  const set = (percent, state) => {
-    node.setAttribute("aria-valuenow", percent);
+  const set = (percent, state, text) => {
+    node.setAttribute("aria-valuenow", Math.round(percent));
+    if (text) node.setAttribute("aria-valuetext", text);
     node.dataset.state = state;
     fill.style.setProperty("--value", percent / 100);
   };
   return { node, set };
 }
 
-export function bytes(size) {
-  if (size < 1000) return `${size} B`;
-  if (size < 1e6) return `${(size / 1e3).toFixed(size < 1e4 ? 1 : 0)} kB`;
-  return `${(size / 1e6).toFixed(1)} MB`;
-}
-
-/** A length of time in one or two words. */
-export function duration(ms) {
-  const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
-}
-
-export const age = (time) => `${duration(Date.now() - time)} ago`;
-
-export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+export const badge = (state, text) => el("span", { class: "badge", "data-state": state }, text);
 
 /** Says something to those who do not see the page. */
 export function announce(text) {
@@ -67,4 +57,5 @@ export function complain(error) {
 
 export function stopComplaining() {
   $("notice").hidden = true;
+  setText($("notice-text"), "");
 }

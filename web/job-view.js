@@ -1,164 +1,136 @@
-// The open job: its bars, files, results and events.
+// The page of one job: how it is, its files, its timeline, its webhooks.
 
-import { thumbnail } from "./create.js";
-import { $, age, bar, bytes, duration, el, plural, setText } from "./dom.js";
-import { finishedFiles, isFinished, isOver, shortId, word } from "./job.js";
+import { buttonsFor } from "./actions.js";
+import { getWebhooks } from "./api.js";
+import { $, bar, el, setChildren, setText } from "./dom.js";
+import { finishedFiles, isOver, shortId, titleOf, word } from "./job.js";
+import { fileCard } from "./job-file.js";
+import { Timeline } from "./timeline.js";
+import { age, duration, moment, plural } from "./text.js";
+import { webhookList } from "./webhooks.js";
 
-const MAX_EVENTS = 200;
-const CONNECTION = {
-  connecting: "connecting",
-  live: "live",
-  reconnecting: "reconnecting",
-  ended: "ended",
-};
-
-let parts;
 let current;
+let parts;
 
-/** Replaces what is shown by `job`. */
-export function show(job, { onCancel }) {
+/** Replaces what is shown by `job`. `after` hears what was done with it. */
+export function open(job, jobs, after) {
   current = job;
+  const buttons = buttonsFor(job.id, jobs, after);
   parts = {
-    title: el("h2", { id: "job-title", title: job.id }, `Job ${shortId(job.id)}`),
-    badge: el("span", { class: "badge" }),
-    connection: el("span", { class: "connection" }),
-    cancel: el("button", { type: "button", onclick: onCancel }, "Cancel job"),
+    title: el("h1", { tabindex: "-1" }),
+    state: el("span", { class: "badge" }),
     percent: el("span", { class: "percent" }),
-    times: el("span", {}),
     now: el("p", { class: "now" }),
+    facts: el("dl", { class: "facts" }),
+    error: el("p", { class: "callout", hidden: true }),
     overall: bar("Whole job", "bar thick"),
-    files: job.files.map((file, index) => fileRow(job, file, index)),
-    events: el("ol", { class: "events", tabindex: "0", "aria-label": "Events, newest first" }),
+    files: el("ul", { class: "files" }),
+    cards: new Map(),
+    timeline: new Timeline(),
+    webhooks: el("section", { class: "card", "aria-label": "Webhooks", hidden: true }),
+    buttons,
   };
-  $("job").replaceChildren(
+  $("view-job").replaceChildren(
+    el("nav", { class: "crumbs", "aria-label": "Way back" }, el("a", { href: "#" }, "← All jobs")),
+    el(
+      "header",
+      { class: "card job-head" },
+      el("div", { class: "job-title" }, parts.title, parts.state, el("div", { class: "job-actions" }, ...buttons.nodes)),
+      el("div", { class: "overall" }, parts.percent, el("div", {}, parts.overall.node, parts.now)),
+      parts.error,
+      parts.facts,
+    ),
     el(
       "div",
-      { class: "job-head" },
-      el("div", {}, parts.title, el("p", { class: "sub" }, parts.times)),
-      el("div", { class: "job-state" }, parts.connection, parts.badge, parts.cancel),
+      { class: "job-columns" },
+      el("section", { class: "card", "aria-labelledby": "files-title" }, el("h2", { id: "files-title" }, "Files"), parts.files),
+      el("div", { class: "stack" }, parts.timeline.node, parts.webhooks),
     ),
-    el("div", { class: "overall" }, parts.percent, el("div", {}, parts.overall.node, parts.now)),
-    el("h3", {}, "Files"),
-    el("ul", { class: "files" }, ...parts.files.map((it) => it.node)),
-    el("h3", {}, "Events"),
-    parts.events,
   );
-  $("job-empty").hidden = true;
-  $("job-empty").querySelector("h2").removeAttribute("id");
-  $("job").hidden = false;
   draw(job);
+  readWebhooks(job.id);
 }
 
-/** Shows that no job is open. */
-export function clear() {
+/** What is shown in place of a job that cannot be. */
+export function openNothing(title, text) {
   current = undefined;
   parts = undefined;
-  $("job").replaceChildren();
-  $("job").hidden = true;
-  $("job-empty").hidden = false;
-  $("job-empty").querySelector("h2").id = "job-title";
-}
-
-export function setConnection(state) {
-  if (!parts) return;
-  setText(parts.connection, CONNECTION[state]);
-  parts.connection.dataset.state = state;
-}
-
-/** Adds an event on top of the timeline. */
-export function addEvent(name, text, time) {
-  const clock = new Date(time);
-  const entry = el(
-    "li",
-    { "data-event": name },
-    el("time", { datetime: clock.toISOString() }, clock.toLocaleTimeString([], { hourCycle: "h23" })),
-    el("code", {}, name),
-    el("span", {}, text),
+  $("view-job").replaceChildren(
+    el("nav", { class: "crumbs", "aria-label": "Way back" }, el("a", { href: "#" }, "← All jobs")),
+    el("div", { class: "card empty" }, el("h1", { tabindex: "-1" }, title), el("p", {}, text)),
   );
-  parts.events.prepend(entry);
-  while (parts.events.childElementCount > MAX_EVENTS) parts.events.lastElementChild.remove();
 }
 
-/** What changes with time alone. */
-export function tick() {
-  if (current) drawTimes(current);
-}
+export const openId = () => current?.id;
 
 /** Shows the job as it is now. */
 export function draw(job) {
-  setText(parts.badge, word(job.status));
-  parts.badge.dataset.state = job.status;
-  parts.cancel.hidden = isOver(job) || job.status === "cancelling";
+  if (job !== current) return;
+  setText(parts.title, titleOf(job));
+  setText(parts.state, word(job.status));
+  parts.state.dataset.state = job.status;
   setText(parts.percent, `${job.progress} %`);
   parts.overall.set(job.progress, job.status);
   setText(parts.now, nowOf(job));
-  drawTimes(job);
-  job.files.forEach((file, index) => parts.files[index].update(file));
-}
-
-function drawTimes(job) {
-  const times = [plural(job.files.length, "file")];
-  if (job.createdAt) times.push(`created ${age(job.createdAt)}`);
-  const begun = job.startedAt ?? job.createdAt;
-  if (isOver(job) && job.endedAt && begun) times.push(`took ${duration(job.endedAt - begun)}`);
-  setText(parts.times, times.join(" · "));
+  const error = isOver(job) && job.status !== "cancelled" ? job.error : undefined;
+  parts.error.hidden = !error;
+  setText(parts.error, error ?? "");
+  parts.buttons.update(job);
+  drawFacts(job);
+  const cards = job.files.map((file, index) => {
+    if (!parts.cards.has(file.id)) parts.cards.set(file.id, fileCard(job, file, index));
+    const card = parts.cards.get(file.id);
+    card.update(file);
+    return card.node;
+  });
+  setChildren(parts.files, cards);
+  parts.timeline.draw(job);
 }
 
 function nowOf(job) {
   const failed = job.files.filter((it) => it.status === "failed").length;
-  const counted = `${finishedFiles(job)} of ${job.files.length} files finished${failed ? `, ${failed} of them failed` : ""}`;
-  if (isOver(job)) return job.error ? `${counted} · ${job.error}` : counted;
-  if (job.status === "pending") return "Waiting for a worker";
+  const counted = `${finishedFiles(job)} of ${plural(job.files.length, "file")} finished${failed ? `, ${failed} failed` : ""}`;
+  if (isOver(job)) return counted;
+  if (job.status === "pending") {
+    const ahead = job.queuePosition;
+    return ahead > 0 ? `Waiting for a worker, ${plural(ahead, "task")} ahead` : "Waiting for a worker";
+  }
   const left = job.eta === undefined ? undefined : `about ${duration(job.eta * 1000)} left`;
-  return [counted, left, job.message].filter(Boolean).join(" · ");
+  return [counted, left].filter(Boolean).join(" · ");
 }
 
-function fileRow(job, file, index) {
-  const progress = bar(file.name);
-  const state = el("span", { class: "badge" });
-  const percent = el("span", { class: "file-percent" });
-  const note = el("span", { class: "note" });
-  const result = el("span", { class: "result" });
-  const facts = [file.size !== undefined && bytes(file.size), file.type].filter(Boolean).join(" · ");
-  const node = el(
-    "li",
-    {},
-    thumbnail(job.id, index),
-    el(
-      "div",
-      { class: "file" },
-      el("div", { class: "file-head" }, el("span", { class: "name", title: file.name }, file.name), percent, state),
-      progress.node,
-      el("div", { class: "file-foot" }, note, result, el("span", { class: "facts" }, facts)),
-    ),
-  );
-  const update = (file) => {
-    setText(state, word(file.status));
-    state.dataset.state = file.status;
-    setText(percent, file.status === "processing" ? `${file.progress} %` : "");
-    progress.set(file.status === "completed" ? 100 : file.progress, file.status);
-    setText(note, noteOf(file));
-    note.classList.toggle("error", file.status === "failed");
-    if (file.result && !result.hasChildNodes()) result.append(...linksOf(file.result));
-  };
-  return { node, update };
+function drawFacts(job) {
+  const begun = job.startedAt ?? job.createdAt;
+  const facts = [
+    ["Job", el("code", {}, job.id)],
+    ["Created", job.createdAt && time(job.createdAt)],
+    ["Took", isOver(job) && job.endedAt && begun ? duration(job.endedAt - begun) : undefined],
+    ["Attempt", job.attempt > 1 ? String(job.attempt) : undefined],
+  ].filter(([, value]) => value);
+  const drawn = facts.map(([name, value]) => `${name} ${value.textContent ?? value}`).join();
+  // Drawn again only if it says something else: what is selected there stays so.
+  if (parts.facts.dataset.drawn === drawn) return;
+  parts.facts.dataset.drawn = drawn;
+  parts.facts.replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-function noteOf(file) {
-  if (file.error) return file.error;
-  if (isFinished(file)) return "";
-  if (file.status === "retrying") return `Attempt ${file.attempt ?? ""} waits for a worker`;
-  return file.message ?? "";
+const time = (ms) => el("time", { datetime: new Date(ms).toISOString(), title: moment(ms) }, age(ms));
+
+/** What changes with time alone. */
+export function tick() {
+  if (current) drawFacts(current);
 }
 
-/** Links to a model and its picture; what a browser cannot open is shown as text. */
-function linksOf(result) {
-  const entries = [[`${result.filename} (${bytes(result.size)})`, result.url]];
-  if (result.rendered_image) entries.push(["preview", result.rendered_image.url]);
-  return entries.map(([text, address]) => {
-    const url = URL.canParse(address, location.href) ? new URL(address, location.href) : undefined;
-    if (!url || !["http:", "https:"].includes(url.protocol)) return el("span", { title: address }, text);
-    const sameOrigin = url.origin === location.origin;
-    return el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer", download: sameOrigin && result.filename }, text);
-  });
+/** They follow the end of a job. */
+export async function readWebhooks(id) {
+  try {
+    const { webhooks } = await getWebhooks(id);
+    if (current?.id !== id) return;
+    parts.webhooks.hidden = webhooks.length === 0;
+    parts.webhooks.replaceChildren(el("h2", {}, "Webhooks"), webhookList(webhooks));
+  } catch {
+    // Of a job that is gone, or for a key that may not see them: there is nothing to show.
+  }
 }
+
+export const describe = (job) => `Job ${shortId(job.id)}: ${word(job.status)}, ${finishedFiles(job)} of ${job.files.length} files finished.`;

@@ -16,42 +16,75 @@ const WORDS = {
 
 export const isOver = (job) => ENDED.includes(job.status);
 export const isFinished = (file) => FINISHED.includes(file.status);
+export const finishedFiles = (job) => job.files.filter(isFinished).length;
 export const word = (status) => WORDS[status] ?? status;
 export const shortId = (id) => id.slice(0, 8);
+export const mayCancel = (job) => !isOver(job) && job.status !== "cancelling";
+export const mayRetry = (job) => ["partial", "failed", "cancelled"].includes(job.status);
+
+export function titleOf(job) {
+  const name = job.firstName ?? job.files[0]?.name;
+  if (!name) return `Job ${shortId(job.id)}`;
+  return job.files.length > 1 ? `${name} and ${job.files.length - 1} more` : name;
+}
 
 const time = (text) => (text ? Date.parse(text) : undefined);
 
-/** A job of the service's JSON. */
+/** A job of the service's JSON: a whole one, or one of a list, which lacks its files. */
 export function jobOf(body) {
   return {
     id: body.job_id,
     status: body.status,
     progress: body.progress ?? 0,
-    total: body.total_files,
     firstName: body.first_filename ?? body.files?.[0]?.filename,
     createdAt: time(body.created_at),
     startedAt: time(body.started_at),
     endedAt: time(body.ended_at),
+    attempt: body.attempt,
+    queuePosition: body.queue_position,
     error: body.error,
-    message: undefined,
-    eta: undefined,
-    links: body.links,
-    files: (body.files ?? []).map((it) => ({
-      id: it.file_id,
-      name: it.filename,
-      size: it.size,
-      type: it.content_type,
-      status: it.status,
-      progress: it.progress,
-      attempt: it.attempt,
-      error: it.error,
-      message: undefined,
-      result: undefined,
-    })),
+    isWhole: body.files !== undefined,
+    files: body.files?.map(fileOf) ?? guessed(body),
   };
 }
 
-export const finishedFiles = (job) => job.files.filter(isFinished).length;
+function fileOf(body) {
+  return {
+    id: body.file_id,
+    name: body.filename,
+    size: body.size,
+    type: body.content_type,
+    status: body.status,
+    progress: body.progress,
+    attempt: body.attempt,
+    error: body.error,
+  };
+}
+
+/** As many files as a job of a list has; which of them are finished is not known, only how many. */
+function guessed({ total_files: total = 0, completed_files: completed = 0, failed_files: failed = 0, status }) {
+  const rest = ["cancelled", "expired", "failed"].includes(status) ? "cancelled" : "pending";
+  return Array.from({ length: total }, (_, index) => ({
+    id: `file_${String(index).padStart(3, "0")}`,
+    status: index < completed ? "completed" : index < completed + failed ? "failed" : rest,
+    progress: index < completed ? 100 : 0,
+  }));
+}
+
+/** Takes over what was read of `job`, and keeps what only events and other answers told. */
+export function merge(job, read) {
+  const { files, ...facts } = read;
+  for (const [name, value] of Object.entries(facts)) {
+    if (value !== undefined && !(name === "isWhole" && job.isWhole)) job[name] = value;
+  }
+  if (read.isWhole || job.files.length !== files.length) {
+    const known = new Map(job.files.map((it) => [it.id, it]));
+    job.files = files.map((it) => Object.assign(known.get(it.id) ?? {}, it));
+  } else if (!job.isWhole) {
+    files.forEach((it, index) => Object.assign(job.files[index], it));
+  }
+  if (read.isWhole) job.error = read.error;
+}
 
 /** Changes `job` by an event. */
 export function apply(job, name, data) {
@@ -59,6 +92,8 @@ export function apply(job, name, data) {
     case "task_queued":
       job.status = "pending";
       job.progress = 0;
+      job.error = undefined;
+      job.endedAt = undefined;
       break;
     case "task_progress":
       job.status = job.status === "cancelling" ? "cancelling" : "processing";
@@ -77,7 +112,6 @@ export function apply(job, name, data) {
     case "task_completed":
       job.status = data.summary.failed_files > 0 ? "partial" : "completed";
       job.progress = 100;
-      job.endedAt ??= Date.now();
       break;
     case "task_cancelled":
       job.status = "cancelled";
@@ -85,13 +119,13 @@ export function apply(job, name, data) {
     case "task_failed":
       job.status = data.status;
       job.error = data.error;
-      job.endedAt ??= Date.now();
       break;
   }
 }
 
 function applyToFile(file, data) {
   if (!file) return;
+  file.name = data.filename ?? file.name;
   file.status = data.status;
   file.progress = data.file_progress;
   file.message = data.message ?? file.message;
@@ -100,31 +134,8 @@ function applyToFile(file, data) {
 
 function applySnapshot(file, data) {
   if (!data) return;
+  file.name = data.filename ?? file.name;
   file.status = data.status;
   file.progress = data.progress;
   file.error = data.error;
 }
-
-/** An event in a few words, for the timeline. */
-export function describe(name, data) {
-  switch (name) {
-    case "task_queued":
-      return `waiting for a worker, ${data.total_files} files`;
-    case "task_progress":
-      return `${data.progress} % of the job, ${data.current} of ${data.total} files`;
-    case "file_update":
-      return [data.filename ?? data.file_id, stateOf(data), data.error ?? data.message].filter(Boolean).join(" · ");
-    case "task_completed":
-      return `${data.summary.successful_files} of ${data.summary.total_files} files have a model`;
-    case "task_failed":
-      return data.error;
-    case "resync":
-      return "earlier events are no longer kept; this is the present state";
-    case "connection_timeout":
-      return "the connection's time ran out";
-    default:
-      return data.status ?? "";
-  }
-}
-
-const stateOf = (data) => (data.status === "processing" ? `${data.file_progress} %` : word(data.status));

@@ -1,72 +1,219 @@
-// Puts the page together: key, new job, list, and the job that is open.
+// Puts the page together: the key, the views and their addresses, and the one stream that keeps them up to date.
 
-import { call, createJob, getJob, getResult, setKey, useKey } from "./api.js";
+import { createJob, hasKey, setKey, useKey, whoAmI } from "./api.js";
+import * as connection from "./connection.js";
 import * as create from "./create.js";
-import { $, announce, complain, stopComplaining } from "./dom.js";
-import { apply, describe, finishedFiles, isOver, jobOf, shortId, word } from "./job.js";
+import * as dialog from "./dialog.js";
+import { $, announce, complain, setText, stopComplaining } from "./dom.js";
+import { finishedFiles, isOver, shortId, titleOf, word } from "./job.js";
+import { onRead } from "./job-file.js";
 import * as view from "./job-view.js";
+import { Jobs } from "./jobs.js";
 import * as list from "./list.js";
-import { Live } from "./live.js";
-import { drawPictures, playWorker } from "./try.js";
+import * as operator from "./operator.js";
+import { drawPictures } from "./pictures.js";
+import { playWorker } from "./try.js";
 
 const LIST_EVERY_MS = 15_000;
+const SLEPT_MS = 60_000;
+const VIEWS = ["jobs", "job", "operator"];
 
-let job;
-let frame;
-const live = new Live({ onEvent, onState: view.setConnection });
+const jobs = new Jobs({ onChange, onEvent, onState: connection.show });
+let roles = [];
+/** Of the address that is being opened; another may have been chosen meanwhile. */
+let opening = 0;
 
-function setUp() {
+async function setUp() {
   $("key").value = useKey($("key").dataset.default);
   $("key-form").addEventListener("submit", changeKey);
   $("notice-close").addEventListener("click", stopComplaining);
-  $("skip").addEventListener("click", skipToJob);
+  $("skip").addEventListener("click", skip);
+  $("reconnect").addEventListener("click", () => jobs.reconnect());
   $("try").addEventListener("click", tryIt);
+  addEventListener("keydown", closeKeyBox);
+  addEventListener("pointerdown", closeKeyBox);
+  dialog.setUp();
   create.setUp(createAndOpen);
-  list.setUp();
-  list.load();
-  addEventListener("hashchange", openFromAddress);
-  openFromAddress();
-  setInterval(view.tick, 1000);
-  setInterval(list.tick, 5000);
-  setInterval(() => document.hidden || !$("more").hidden || list.load(), LIST_EVERY_MS);
+  list.setUp(jobs, follow);
+  list.onAction(onDone);
+  onRead((job) => jobs.touch(job));
+  addEventListener("hashchange", () => openAddress());
+  connection.show({ state: "idle" });
+  setInterval(tick, 1000);
+  setInterval(() => document.hidden || loadList({ keep: true }), LIST_EVERY_MS);
+  await identify();
+  loadList();
+  await openAddress({ isFirst: true });
 }
 
-function changeKey(event) {
+/** Finds out what the key may do: operators have a view of their own. */
+async function identify() {
+  roles = [];
+  let text = "API key";
+  if (hasKey()) {
+    try {
+      const own = await whoAmI();
+      roles = own.roles;
+      text = `Key ${own.name}`;
+      $("key-roles").replaceChildren(`Roles: ${roles.join(", ")}.`);
+    } catch (error) {
+      $("key-roles").replaceChildren(error.message);
+    }
+  } else {
+    $("key-roles").replaceChildren("Every request needs one.");
+    $("key-box").open = true;
+  }
+  setText($("key-name"), text);
+  $("nav-operator").hidden = !roles.includes("admin");
+  // Who only operates has no jobs; who is no worker cannot play one.
+  $("nav-jobs").hidden = onlyOperates();
+  for (const it of ["try", "try-hint"]) $(it).hidden = !["client", "worker"].every((role) => roles.includes(role));
+}
+
+const onlyOperates = () => roles.includes("admin") && !roles.includes("client");
+
+async function changeKey(event) {
   event.preventDefault();
   setKey($("key").value.trim());
   stopComplaining();
-  announce("The key is in use.");
-  list.load();
-  openFromAddress();
+  jobs.clear();
+  await identify();
+  $("key-box").open = false;
+  $("key-name").parentElement.focus();
+  announce($("key-roles").textContent);
+  loadList();
+  openAddress({ isFirst: true });
 }
 
-function skipToJob(event) {
-  // The address holds the open job, so the link must not change it.
-  event?.preventDefault();
-  $("open-job").scrollIntoView();
-  $("open-job").focus({ preventScroll: true });
+function loadList(options) {
+  if (!onlyOperates()) list.load(options);
 }
 
-/** Creates a job of `files` and opens it; nothing if it was refused. */
-async function createAndOpen(files) {
-  try {
-    const body = await createJob(files);
-    stopComplaining();
-    create.keepThumbnails(body.job_id, files);
-    location.hash = `job=${body.job_id}`;
-    list.load();
-    return jobOf(body);
-  } catch (error) {
-    complain(error);
-    return undefined;
+function closeKeyBox(event) {
+  const box = $("key-box");
+  const isAway = event.type === "pointerdown" && !box.contains(event.target);
+  const isLeft = event.type === "keydown" && event.key === "Escape" && box.contains(document.activeElement);
+  if (!box.open || !hasKey() || (!isAway && !isLeft)) return;
+  box.open = false;
+  if (isLeft) box.querySelector("summary").focus();
+}
+
+function skip(event) {
+  // The address says what is open, so the link must not change it.
+  event.preventDefault();
+  $("main").scrollIntoView();
+  $("main").focus({ preventScroll: true });
+}
+
+/** Shows what the address says: nothing is the list, `job=ID` a job, `operator` the operator's view. */
+async function openAddress({ isFirst = false } = {}) {
+  const mine = ++opening;
+  const address = new URLSearchParams(location.hash.slice(1));
+  const id = address.get("job");
+  stopComplaining();
+  operator.close();
+  if (id) {
+    await openJob(id, () => mine === opening);
+  } else if (roles.includes("admin") && (address.has("operator") || onlyOperates())) {
+    show("operator", "Operator");
+    operator.open();
+  } else {
+    show("jobs", "Jobs");
   }
+  if (mine !== opening) return;
+  follow();
+  // Whoever hears the page learns that it is another one; it is as if the page had been loaded.
+  if (!isFirst) document.querySelector(`#view-${current()} h1`)?.focus();
+  scrollTo(0, 0);
+}
+
+function show(name, title) {
+  for (const it of VIEWS) $(`view-${it}`).hidden = it !== name;
+  for (const [link, of] of [["nav-jobs", ["jobs", "job"]], ["nav-operator", ["operator"]]]) {
+    if (of.includes(name)) $(link).setAttribute("aria-current", "page");
+    else $(link).removeAttribute("aria-current");
+  }
+  document.title = `${title} · Image2Model`;
+}
+
+const current = () => VIEWS.find((it) => !$(`view-${it}`).hidden);
+
+async function openJob(id, isWanted) {
+  try {
+    const job = await jobs.read(id);
+    if (!isWanted()) return;
+    view.open(job, jobs, onDone);
+    show("job", titleOf(job));
+  } catch (error) {
+    if (!isWanted()) return;
+    view.openNothing(error.status === 404 ? "There is no such job" : "This job cannot be shown", error.message);
+    show("job", "No job");
+  }
+}
+
+/** The one stream has the jobs of the list, and the one that is open. */
+function follow() {
+  const open = current() === "job" ? view.openId() : undefined;
+  jobs.show([...new Set([open, ...list.shownIds()].filter(Boolean))], open);
+}
+
+function onChange(changed) {
+  for (const job of changed) {
+    list.update(job);
+    view.draw(job);
+  }
+}
+
+/** The open job says each finished file, others only their end; percents would chatter. */
+function onEvent(job, name, before) {
+  const isOpen = current() === "job" && view.openId() === job.id;
+  const finished = finishedFiles(job);
+  if (isOpen && (job.status !== job.announced || finished !== job.announcedFiles)) {
+    announce(view.describe(job));
+  } else if (!isOpen && isOver(job) && before !== job.status) {
+    announce(`Job ${shortId(job.id)}: ${word(job.status)}.`);
+  }
+  job.announced = job.status;
+  job.announcedFiles = finished;
+  if (job.isHeard) refresh(job.id);
+}
+
+/** What events do not tell: when the job ended, and what became of files that said nothing. */
+async function refresh(id) {
+  try {
+    await jobs.read(id);
+    if (view.openId() === id) view.readWebhooks(id);
+  } catch {
+    // A job that is gone stays as it was seen last.
+  }
+}
+
+function onDone(what, id) {
+  if (what === "delete") {
+    if (view.openId() === id && current() === "job") location.hash = "";
+    list.remove(id);
+    jobs.remove(id);
+    return;
+  }
+  follow();
+}
+
+/** Creates a job of `files` and opens it. */
+async function createAndOpen(files) {
+  const body = await createJob(files);
+  stopComplaining();
+  create.keepThumbnails(body.job_id, files);
+  const job = jobs.take(body);
+  announce(`Created ${titleOf(job)}.`);
+  location.hash = `job=${body.job_id}`;
+  loadList({ keep: true });
+  return job;
 }
 
 async function tryIt() {
   $("try").disabled = true;
   try {
-    const created = await createAndOpen(await drawPictures());
-    if (created) await playWorker(created);
+    await playWorker(await createAndOpen(await drawPictures()));
   } catch (error) {
     complain(error);
   } finally {
@@ -74,95 +221,15 @@ async function tryIt() {
   }
 }
 
-async function openFromAddress() {
-  const id = new URLSearchParams(location.hash.slice(1)).get("job");
-  live.close();
-  job = undefined;
-  list.mark(id);
-  if (!id) return view.clear();
-  try {
-    const opened = jobOf(await getJob(id));
-    // Another job may have been chosen meanwhile.
-    if (!location.hash.includes(id)) return undefined;
-    open(opened);
-  } catch (error) {
-    view.clear();
-    complain(error);
-  }
-  return undefined;
-}
+let ticked = Date.now();
 
-function open(opened) {
-  job = opened;
-  view.show(job, { onCancel: cancel });
-  live.open(job.links.stream, async () => {
-    const fresh = jobOf(await getJob(opened.id));
-    return isOver(fresh) ? undefined : fresh.links.stream;
-  });
-  for (const file of job.files) readResult(job, file);
-  // Below the list, it would open out of sight.
-  if (matchMedia("(max-width: 56rem)").matches) skipToJob();
-}
-
-function onEvent(name, data, { time, repeats }) {
-  apply(job, name, data);
-  // What repeats an id only adds up the event before it.
-  if (!repeats) view.addEvent(name, describe(name, data), time);
-  changed();
-  for (const file of job.files) readResult(job, file);
-  if (isOver(job)) refresh(job);
-}
-
-/** Shows the job before the next frame. The past, which a stream begins with, is over by then. */
-function changed() {
-  frame ??= requestAnimationFrame(() => {
-    frame = undefined;
-    if (!job) return;
-    view.draw(job);
-    list.update(job);
-    announce(`Job ${shortId(job.id)}: ${word(job.status)}, ${finishedFiles(job)} of ${job.files.length} files finished.`);
-  });
-}
-
-async function readResult(of, file) {
-  if (file.status !== "completed" || file.result || file.isRead) return;
-  file.isRead = true;
-  try {
-    file.result = (await getResult(of, file)).result;
-    changed();
-  } catch {
-    // Read again after the job's next event, or when it is opened again.
-    file.isRead = false;
-  }
-}
-
-/** What events do not tell: when the job ended, and what became of files that said nothing. */
-async function refresh(seen) {
-  try {
-    const fresh = jobOf(await getJob(seen.id));
-    Object.assign(seen, { status: fresh.status, error: fresh.error, startedAt: fresh.startedAt, endedAt: fresh.endedAt });
-    fresh.files.forEach((it, index) => {
-      const { status, progress, error, attempt } = it;
-      Object.assign(seen.files[index], { status, progress, error, attempt });
-      readResult(seen, seen.files[index]);
-    });
-    changed();
-  } catch {
-    // A job that is gone stays as it was seen last.
-  }
-}
-
-async function cancel(event) {
-  const cancelled = job;
-  event.target.disabled = true;
-  try {
-    await call("POST", cancelled.links.cancel);
-    await refresh(cancelled);
-  } catch (error) {
-    complain(error);
-  } finally {
-    event.target.disabled = false;
-  }
+function tick() {
+  const now = Date.now();
+  // The device has slept: what it believes to be a connection need be none.
+  if (now - ticked > SLEPT_MS) jobs.reconnect();
+  ticked = now;
+  list.tick();
+  view.tick();
 }
 
 setUp();

@@ -8,8 +8,10 @@
 local key, token = KEYS[1], ARGV[5]
 
 local function claim()
-  if token ~= '' and redis.call('SET', claim_of(key), token, 'NX', 'PX', ARGV[6]) then return 1 end
-  return 0
+  if token == '' then return 0 end
+  if redis.call('SET', claim_of(key), token, 'NX', 'PX', ARGV[6]) then return 1 end
+  -- Ours already, if the call is repeated.
+  return redis.call('GET', claim_of(key)) == token and 1 or 0
 end
 
 -- Of another type than a string it is nobody's value; storing one replaces it.

@@ -1,8 +1,13 @@
 -- Gives a lock back, if it is still the token's, and wakes who waits for it. The fence stays: it must not fall.
 -- KEYS[1] lock:{resource}   KEYS[2] i2m:lock:{resource}   ARGV[1] token   ARGV[2] the channel of waiters
+-- ARGV[3] this call's id, by which it is known when it is repeated   ARGV[4] how long that is remembered, in ms
 -- Returns {'released'} | {'lost'}
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return { 'lost' } end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return { redis.call('HGET', KEYS[2], 'released') == ARGV[3] and 'released' or 'lost' }
+end
 redis.call('DEL', KEYS[1])
 redis.call('HDEL', KEYS[2], 'token')
+redis.call('HSET', KEYS[2], 'released', ARGV[3])
+if redis.call('PTTL', KEYS[2]) < 0 then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
 redis.call('PUBLISH', ARGV[2], 'released')
 return { 'released' }

@@ -1,4 +1,4 @@
-//! `/api/v1/admin/keys`: make, show, limit and revoke keys.
+//! `/api/v1/key`: what the presented key may do. `/api/v1/admin/keys`: make, show, limit and revoke keys.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Admin, ApiKeys, Limits, Role, keys::Order, store::StoredKey};
+use super::{Admin, ApiKeys, Caller, Limits, Role, keys::Order, store::StoredKey};
 use crate::{
     error::Error,
     http::{Json, Path, Problem, whole},
@@ -22,7 +22,27 @@ use crate::{
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(limit, revoke))
+    OpenApiRouter::new()
+        .routes(routes!(own))
+        .routes(routes!(list, create))
+        .routes(routes!(limit, revoke))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OwnKey)]
+struct OwnBody {
+    /// The key's name; with `auth.mode = "open"` the first digits of its hash.
+    #[schema(example = "upload-api")]
+    name: String,
+    #[schema(example = json!(["client"]))]
+    roles: Vec<Role>,
+}
+
+/// Read whose key this is, and what it may do
+#[utoipa::path(get, path = "/api/v1/key", tag = "keys", security(("key" = ["client", "worker", "admin"])),
+    responses((status = 200, body = OwnBody)))]
+async fn own(caller: Caller) -> Json<OwnBody> {
+    Json(OwnBody { name: caller.name.to_string(), roles: caller.roles.to_vec() })
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,7 +1,8 @@
 //! API keys in Redis: one function, one round trip.
 //!
 //! * `i2m:{keys}`: hash of a key's id → its record as JSON.
-//! * `i2m:{keys}:version`: when they were last changed, so that nobody reads what has not changed.
+//! * `i2m:{keys}:version`: when and by which call they were last changed, so that nobody reads what has not changed,
+//!   and a call that is repeated is known.
 //! * `i2m:{keys}:used`: hash of a key's id → when it was last used, in Unix seconds.
 //!
 //! All three would expire after [`KEPT_SECS`]; [`mod@super::watch`] renews them while any service runs.
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 
 use fred::types::{Key, Value};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Limits, Role, config::MAX_KEYS_OF_A_NAME};
 use crate::{
@@ -18,12 +20,15 @@ use crate::{
     redis::{API_KEYS, API_KEYS_CHANNEL, Database, Redis, Script},
 };
 
-static CREATE: Script = Script::new(include_str!("../../migrations-lua/auth/create.lua"));
-static LIMIT: Script = Script::new(include_str!("../../migrations-lua/auth/limit.lua"));
-static REVOKE: Script = Script::new(include_str!("../../migrations-lua/auth/revoke.lua"));
-static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua"));
-static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua"));
-static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua"));
+static CREATE: Script =
+    Script::new(include_str!("../../migrations-lua/auth/create.lua")).repeatable();
+static LIMIT: Script =
+    Script::new(include_str!("../../migrations-lua/auth/limit.lua")).repeatable();
+static REVOKE: Script =
+    Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).repeatable();
+static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).repeatable();
+static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).repeatable();
+static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).repeatable();
 
 /// Keys are no session: they outlive a service that is switched off for a year.
 const KEPT_SECS: u64 = 366 * 24 * 3600;
@@ -149,12 +154,14 @@ pub(super) async fn note_used(redis: &Redis, ids: impl Iterator<Item = &KeyId>) 
     run(&USED, redis, args).await
 }
 
-/// What every script that changes a key takes first.
+/// What every script that changes a key takes first. The last of it is the call's own, by which it is known when it is
+/// repeated.
 fn change(id: &KeyId) -> Result<Vec<Value>> {
     Ok(vec![
         Value::try_from(KEPT_SECS)?,
         Value::from_static_str(API_KEYS_CHANNEL),
         Value::from(id.as_str()),
+        Value::from(Uuid::new_v4().to_string()),
     ])
 }
 

@@ -158,7 +158,7 @@ impl Tickets {
             client.expire::<(), _>(key.clone(), RENEWED_SECS, None).await?;
             client.get::<Option<String>, _>(key).await
         };
-        let made = place.call(make).await?;
+        let made = place.read(make).await?;
         made.map(Secret::from).ok_or_else(no_secret)
     }
 }

@@ -20,15 +20,18 @@ use crate::{
     redis::{CACHED, CacheKey, Database, Partition, Place, Redis, Script, tag_keys},
 };
 
-static OPEN: Script = Script::about_cache(include_str!("../../migrations-lua/cache/open.lua"));
-static PUT: Script = Script::about_cache(include_str!("../../migrations-lua/cache/put.lua"));
+static OPEN: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/open.lua")).repeatable();
+static PUT: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/put.lua")).repeatable();
 static ABANDON: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua"));
-static DROP: Script = Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua")).repeatable();
+static DROP: Script =
+    Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua")).repeatable();
 static DISCARD: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua")).repeatable();
 static INVALIDATE_TAG: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua"));
+    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).repeatable();
 
 /// The longest that hits may keep a value fresh.
 const LONGEST_SLIDE: Duration = Duration::from_hours(24);
@@ -222,7 +225,7 @@ pub(super) async fn remove_matching(
         let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
         client.custom::<(u64, Vec<Key>), _>(scan, args.to_vec()).await
     };
-    let (next, keys) = server.call(scan).await?;
+    let (next, keys) = server.read(scan).await?;
     let mut by_partition: BTreeMap<Partition, Vec<String>> = BTreeMap::new();
     for key in keys {
         if let Some((partition, name)) = redis.layout().parse(&key.as_str_lossy()) {

@@ -99,7 +99,6 @@ impl Celery {
             messages: Subscriber::start(
                 redis_config,
                 &result_address,
-                0,
                 patterns,
                 tasks,
                 redis.metrics().redis.subscriber_gaps.clone(),

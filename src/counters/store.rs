@@ -14,9 +14,12 @@ use crate::{
     redis::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
 };
 
-static FLUSH: Script = Script::new(include_str!("../../migrations-lua/counters/flush.lua"));
-static LIST: Script = Script::new(include_str!("../../migrations-lua/counters/list.lua"));
-static READ: Script = Script::new(include_str!("../../migrations-lua/counters/read.lua"));
+static FLUSH: Script =
+    Script::new(include_str!("../../migrations-lua/counters/flush.lua")).repeatable();
+static LIST: Script =
+    Script::new(include_str!("../../migrations-lua/counters/list.lua")).repeatable();
+static READ: Script =
+    Script::new(include_str!("../../migrations-lua/counters/read.lua")).repeatable();
 
 /// Writes a batch, once however often it is tried. Returns how many names Redis refused, being of another type.
 pub(super) async fn flush(

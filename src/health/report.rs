@@ -160,16 +160,13 @@ impl Findings {
 fn of_shards(infos: &[Option<Info<'_>>], config: &Config) -> (Vec<String>, Value) {
     let (mut problems, mut told) = (Vec::new(), Map::new());
     for (i, info) in infos.iter().enumerate() {
-        let sections = match info {
-            Some(info) => {
-                let found = info.problems(config).into_iter();
-                problems.extend(found.map(|it| format!("shard {i}: {it}")));
-                Value::Object(info.sections(config))
-            }
-            None => {
-                problems.push(format!("shard {i}: INFO failed"));
-                json!({"status": "error", "error": "INFO failed"})
-            }
+        let sections = if let Some(info) = info {
+            let found = info.problems(config).into_iter();
+            problems.extend(found.map(|it| format!("shard {i}: {it}")));
+            Value::Object(info.sections(config))
+        } else {
+            problems.push(format!("shard {i}: INFO failed"));
+            json!({"status": "error", "error": "INFO failed"})
         };
         told.insert(format!("shard_{i}"), sections);
     }

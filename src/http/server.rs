@@ -23,6 +23,7 @@ pub(crate) struct Server {
     listener: TcpListener,
     protocols: Protocols,
     connections: Connections,
+    on_refusal: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
@@ -35,7 +36,13 @@ impl Server {
         let listener = listen(config.listen)
             .with_context(|| format!("cannot listen on {} (server.listen)", config.listen))?;
         let connections = Connections::new(config, proxies);
-        Ok(Self { listener, protocols: protocols(config, Tls::new(config)?), connections })
+        let protocols = protocols(config, Tls::new(config)?);
+        Ok(Self { listener, protocols, connections, on_refusal: Box::new(|| ()) })
+    }
+
+    /// Calls `tell` for each connection that finds no place.
+    pub(crate) fn on_refusal(self, tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_refusal: Box::new(tell), ..self }
     }
 
     /// The certificate in use, if there is one.
@@ -70,7 +77,10 @@ impl Server {
     async fn accept(&self) -> Option<Accepted> {
         match self.listener.accept().await {
             Ok((stream, peer)) => {
-                let (stream, place) = self.connections.enter(stream, peer.ip())?;
+                let Some((stream, place)) = self.connections.enter(stream, peer.ip()) else {
+                    (self.on_refusal)();
+                    return None;
+                };
                 _ = stream.set_nodelay(true);
                 Some(Accepted { stream, peer, place })
             }

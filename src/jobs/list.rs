@@ -147,10 +147,10 @@ async fn page_of_batches(
             oldest: &oldest,
         };
         let batch = spread::batch(redis, retention, owner, &wanted).await?;
-        if batch.jobs.is_empty() {
+        if batch.is_empty() {
             return Ok(Page { jobs, next: None });
         }
-        for (job, score, fields) in batch.jobs {
+        for spread::Listed { job, score, fields } in batch {
             n_seen += 1;
             let summary = fields.and_then(|it| Summary::from_stored(&it));
             jobs.extend(

@@ -12,6 +12,7 @@ pub(crate) mod routes;
 mod status;
 mod status_cache;
 mod store;
+mod tickets;
 
 use std::time::Duration;
 

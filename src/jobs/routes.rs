@@ -12,10 +12,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Circumstances, Cursor, FileResult, Filter, JobFile, Jobs, NewJob, Status, Summary,
-    body::{self, JobBody},
+    body::JobBody,
     download,
     result::{ResultBody, StoredBody},
-    status_cache,
+    status_cache, tickets,
 };
 use crate::{
     auth::{Client, ClientOrAdmin, Reader, Tickets, Worker},
@@ -31,11 +31,11 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(status_cache::router())
         .merge(download::router())
+        .merge(tickets::router())
         .routes(routes!(create, list))
         .routes(routes!(show, change, delete))
         .routes(routes!(cancel))
         .routes(routes!(retry))
-        .routes(routes!(ticket))
         .routes(routes!(webhooks))
         .routes(routes!(files))
         .routes(routes!(file))
@@ -237,32 +237,6 @@ async fn change(
 ) -> Result<Json<Changed>, Problem> {
     let status = jobs.transition(job_id, change.status).await?;
     Ok(Json(Changed { job_id, status }))
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Ticket)]
-struct TicketBody {
-    #[schema(example = "MTc5NTQwNTcyMg.5mYw")]
-    ticket: String,
-    /// The job's stream, with the ticket.
-    #[schema(
-        example = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw"
-    )]
-    stream: String,
-}
-
-/// Make a fresh stream ticket
-#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/ticket", tag = "progress", security(("key" = ["client"])),
-    responses((status = 200, body = TicketBody)))]
-async fn ticket(
-    State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
-    Client(caller): Client,
-    Path(id): Path<JobId>,
-) -> Result<Json<TicketBody>, Problem> {
-    let job = jobs.get_for(&caller, id).await?;
-    let ticket = tickets.issue(job.id).await?.as_str().to_owned();
-    Ok(Json(TicketBody { stream: body::stream_link(id, &ticket), ticket }))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 impl Locks {
     /// Runs `work` under a lock, if it can be had within `wanted.wait`; else, or when the service is about to stop,
-    /// returns nothing. `work` is given the fencing token.
+    /// returns nothing. `work` is told what it holds, with the fencing token.
     ///
     /// The lock is renewed at each third of its TTL. When it is lost `work` is dropped, so that it stops at its next
     /// await: when Redis says so, or when it could not be renewed for nine tenths of its TTL. The last tenth is for
@@ -22,7 +22,7 @@ impl Locks {
     pub(crate) async fn exclusively<T, F>(
         &self,
         wanted: &Wanted,
-        work: impl FnOnce(u64) -> F,
+        work: impl FnOnce(Held) -> F,
     ) -> Result<Option<T>>
     where
         F: Future<Output = T>,
@@ -42,7 +42,7 @@ impl Locks {
         };
         let held = &grant.held;
         let outcome = tokio::select! {
-            done = work(held.fencing_token) => Some(done),
+            done = work(held.clone()) => Some(done),
             () = self.renew_until_lost(held, wanted.ttl) => {
                 warn!(resource = %held.resource, "lost a lock in the middle of what it guards");
                 return Err(Error::LockLost { resource: grant.keep().resource });

@@ -1,8 +1,8 @@
 //! Locks in Redis: one function, one round trip.
 //!
 //! * `lock:{resource}`: the holder's token, a UUID; expires with the lock. The seed's, byte for byte.
-//! * `i2m:lock:{resource}`: hash of `token`, the holder that this service let in, and `fence`, the last fencing
-//!   token; expires [`FENCE_OUTLIVES_LOCK`] after the lock.
+//! * `i2m:lock:{resource}`: hash of `token`, the holder that this service let in, `fence`, the last fencing token,
+//!   and `released`, the last call that gave it back; expires [`FENCE_OUTLIVES_LOCK`] after the lock.
 
 use std::time::Duration;
 
@@ -14,13 +14,17 @@ use crate::{
     error::{Error, Result},
     ids::Resource,
     redis::{
-        Database, Partition, Place, Redis, Script, lock_key, lock_record_key, lock_released_channel,
+        Database, Place, Redis, Script, lock_key, lock_partition, lock_record_key,
+        lock_released_channel,
     },
 };
 
-static ACQUIRE: Script = Script::new(include_str!("../../migrations-lua/locks/acquire.lua"));
-static EXTEND: Script = Script::new(include_str!("../../migrations-lua/locks/extend.lua"));
-static RELEASE: Script = Script::new(include_str!("../../migrations-lua/locks/release.lua"));
+static ACQUIRE: Script =
+    Script::new(include_str!("../../migrations-lua/locks/acquire.lua")).repeatable();
+static EXTEND: Script =
+    Script::new(include_str!("../../migrations-lua/locks/extend.lua")).repeatable();
+static RELEASE: Script =
+    Script::new(include_str!("../../migrations-lua/locks/release.lua")).repeatable();
 
 /// A fence is made from the clock, so it matters only while the clock could be set back further than this.
 const FENCE_OUTLIVES_LOCK: Duration = Duration::from_hours(24);
@@ -86,7 +90,13 @@ pub(super) async fn extend(
 ///
 /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
 pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> Result<()> {
-    let args = vec![token.to_string().into(), lock_released_channel(resource).into()];
+    let args = vec![
+        token.to_string().into(),
+        lock_released_channel(resource).into(),
+        // By this a repeated call is told from another one.
+        Uuid::new_v4().to_string().into(),
+        millis(FENCE_OUTLIVES_LOCK),
+    ];
     let outcome: Vec<String> = RELEASE.run(place(redis, resource), keys(resource), args).await?;
     match outcome.first().map(String::as_str) {
         Some("released") => Ok(()),
@@ -95,7 +105,7 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
 }
 
 fn place<'a>(redis: &'a Redis, resource: &Resource) -> Place<'a> {
-    redis.at(Database::Jobs, Partition::of_name(&lock_key(resource)))
+    redis.at(Database::Jobs, lock_partition(resource))
 }
 
 fn keys(resource: &Resource) -> Vec<Key> {

@@ -13,7 +13,7 @@ mod sweep;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -22,9 +22,14 @@ pub(crate) use self::report::{Report, State};
 use self::sweep::{Stopped, Sweep};
 use crate::{
     error::{Error, Result},
-    redis::{CLEANUP_LOCK, Database, Lease, Lifetime, Redis, Retention},
+    ids::Resource,
+    locks::{Held, Locks, Wanted},
+    redis::{Database, Lifetime, Redis, Retention},
     tasks::Tasks,
 };
+
+/// Long enough for a failover and a few slow answers, short enough that a dead process is soon forgotten.
+const LOCK_TTL: Duration = Duration::from_secs(10);
 
 /// Keeps Redis clean. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +37,7 @@ pub(crate) struct Maintenance(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
+    locks: Locks,
     policy: Policy,
     every: Duration,
     tasks: Tasks,
@@ -65,7 +71,12 @@ impl Policy {
 }
 
 impl Maintenance {
-    pub(crate) fn new(redis: Redis, config: &Config, lifetimes: Lifetimes, tasks: &Tasks) -> Self {
+    pub(crate) fn new(
+        (redis, locks): (Redis, Locks),
+        config: &Config,
+        lifetimes: Lifetimes,
+        tasks: &Tasks,
+    ) -> Self {
         let policy = Policy {
             // Whoever keeps jobs longer wants them kept.
             max_age_secs: config.max_age.as_secs().max(lifetimes.jobs.ttl_secs),
@@ -74,7 +85,7 @@ impl Maintenance {
             batch: config.batch,
             pace: config.pace,
         };
-        Self(Arc::new(Inner { redis, policy, every: config.every, tasks: tasks.clone() }))
+        Self(Arc::new(Inner { redis, locks, policy, every: config.every, tasks: tasks.clone() }))
     }
 
     /// Cleans up from time to time, in whichever process finds first that it is due.
@@ -116,8 +127,8 @@ impl Maintenance {
     /// [`Error::CleanupRunning`], or [`Error::RedisUnavailable`] if it could not begin. One that began and failed says
     /// so in its report.
     pub(crate) async fn run(&self, dry_run: bool, stop: &CancellationToken) -> Result<Report> {
-        let (lease, report) = self.begin(dry_run).await?;
-        Ok(self.clone().sweep(lease, report, stop.clone()).await)
+        let (begun, _) = oneshot::channel();
+        self.clone().run_alone(dry_run, stop.clone(), begun).await
     }
 
     /// Begins to clean up, in the background of this process.
@@ -126,54 +137,110 @@ impl Maintenance {
     ///
     /// As [`Maintenance::run`].
     async fn run_in_background(&self, dry_run: bool) -> Result<Report> {
-        let (lease, report) = self.begin(dry_run).await?;
-        let run = self.clone().sweep(lease, report.clone(), self.0.tasks.shutdown());
-        self.0.tasks.spawn_unguarded("cleanup on demand", async move { drop(run.await) });
-        Ok(report)
+        let (begun, mut has_begun) = oneshot::channel();
+        let mut run = Box::pin(self.clone().run_alone(dry_run, self.0.tasks.shutdown(), begun));
+        tokio::select! {
+            biased;
+            ended = &mut run => ended,
+            Ok(report) = &mut has_begun => {
+                self.0.tasks.spawn_unguarded("cleanup on demand", async move { drop(run.await) });
+                Ok(report)
+            }
+        }
     }
 
     /// The last cleanup of any process, or the one that is running.
     async fn last(&self) -> Result<Option<Report>> {
-        store::load(&self.0.redis).await
-    }
-
-    async fn begin(&self, dry_run: bool) -> Result<(Lease, Report)> {
-        let redis = &self.0.redis;
-        let mut lease = Lease::new(CLEANUP_LOCK);
-        if !lease.hold(redis).await? {
-            return Err(Error::CleanupRunning);
+        let last = store::load(&self.0.redis).await?;
+        // Not only its own: every process shows when any last finished one.
+        if let Some(it) = &last {
+            self.note_finish(it);
         }
-        let report = Report::begin(lease.token(), dry_run, self.now().await?);
-        store::save(redis, &report).await?;
-        Ok((lease, report))
+        Ok(last)
     }
 
-    async fn sweep(self, mut lease: Lease, mut report: Report, stop: CancellationToken) -> Report {
-        let redis = &self.0.redis;
-        let sweep = Sweep::new(redis, &self.0.policy, &mut lease, &mut report, &stop);
-        let (state, error) = match Box::pin(sweep.run()).await {
-            Ok(()) => (State::Finished, None),
-            Err(Stopped::ByShutdown) => {
-                (State::Interrupted, Some("its process stopped".to_owned()))
-            }
-            Err(Stopped::LostLock) => (State::Interrupted, Some("it lost its lock".to_owned())),
-            Err(Stopped::Failed(error)) => (State::Failed, Some(error.to_string())),
+    /// Cleans up under the lock, and tells when it has begun.
+    async fn run_alone(
+        self,
+        dry_run: bool,
+        stop: CancellationToken,
+        begun: oneshot::Sender<Report>,
+    ) -> Result<Report> {
+        let wanted = Wanted { resource: lock(), ttl: LOCK_TTL, wait: Duration::ZERO };
+        // Not inside the work, which ends at any point when the lock is lost.
+        let mut report = None;
+        let kept = &mut report;
+        let (this, stop) = (&self, &stop);
+        let work = |held: Held| async move {
+            let report = kept.insert(this.begin(held, dry_run).await?);
+            _ = begun.send(report.clone());
+            this.sweep(report, stop).await;
+            Ok::<_, Error>(())
         };
-        let lost_lock = error.as_deref() == Some("it lost its lock");
-        (report.state, report.error) = (state, error);
-        report.ended_at = Some(self.now().await.unwrap_or_else(|_| Utc::now()));
-        // The report of whoever has the lock now is not to be overwritten.
-        if !lost_lock {
-            _ = store::save(redis, &report).await;
-            _ = lease.let_go(redis).await;
+        let why = match Box::pin(self.0.locks.exclusively(&wanted, work)).await {
+            Ok(Some(Ok(()))) => None,
+            Ok(None) => Some("its process stopped"),
+            Err(Error::LockLost { .. }) => Some("it lost its lock"),
+            Ok(Some(Err(error))) | Err(error) => return Err(error),
+        };
+        let mut report = report.ok_or(Error::CleanupRunning)?;
+        if let Some(why) = why {
+            // Not saved: the report in Redis may be that of whoever has the lock now, and without its lock ours is
+            // read as interrupted.
+            report.end(State::Interrupted, Some(why.to_owned()), Utc::now());
         }
+        self.note(&report);
+        Ok(report)
+    }
+
+    /// The one place that knows how cleanups of this process end.
+    fn note(&self, report: &Report) {
         let totals = report.totals;
         info!(
             state = ?report.state, error = report.error, dry_run = report.dry_run, scanned = totals.scanned,
             adopted = totals.adopted, removed = totals.removed, pruned = totals.pruned,
             longest_step_ms = report.longest_step_ms, "cleaned up"
         );
-        report
+        if report.dry_run {
+            return;
+        }
+        let metrics = &self.0.redis.metrics().cleanup;
+        match report.state {
+            State::Finished => metrics.finished.inc(),
+            State::Running | State::Interrupted => metrics.interrupted.inc(),
+            State::Failed => metrics.failed.inc(),
+        };
+        metrics.adopted.inc_by(totals.adopted);
+        metrics.removed.inc_by(totals.removed);
+        metrics.pruned.inc_by(totals.pruned);
+        self.note_finish(report);
+    }
+
+    fn note_finish(&self, report: &Report) {
+        if let (State::Finished, false, Some(at)) = (report.state, report.dry_run, report.ended_at)
+        {
+            self.0.redis.metrics().cleanup.last_finished.set(at.timestamp());
+        }
+    }
+
+    async fn begin(&self, held: Held, dry_run: bool) -> Result<Report> {
+        let report = Report::begin(held.token, dry_run, self.now().await?);
+        store::save(&self.0.redis, &report).await?;
+        Ok(report)
+    }
+
+    async fn sweep(&self, report: &mut Report, stop: &CancellationToken) {
+        let redis = &self.0.redis;
+        let sweep = Sweep::new(redis, &self.0.policy, report, stop);
+        let (state, error) = match sweep.run().await {
+            Ok(()) => (State::Finished, None),
+            Err(Stopped::ByShutdown) => {
+                (State::Interrupted, Some("its process stopped".to_owned()))
+            }
+            Err(Stopped::Failed(error)) => (State::Failed, Some(error.to_string())),
+        };
+        report.end(state, error, self.now().await.unwrap_or_else(|_| Utc::now()));
+        _ = store::save(redis, report).await;
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {
@@ -181,4 +248,9 @@ impl Maintenance {
         let at = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
         at.ok_or_else(|| Error::Corrupt { what: "time", reason: ms.to_string() })
     }
+}
+
+/// Whoever holds it cleans up.
+fn lock() -> Resource {
+    Resource::internal("cleanup")
 }

@@ -58,6 +58,10 @@ pub(crate) struct Counts {
 }
 
 impl Report {
+    pub(super) fn end(&mut self, state: State, error: Option<String>, ended_at: DateTime<Utc>) {
+        (self.state, self.error, self.ended_at) = (state, error, Some(ended_at));
+    }
+
     pub(super) fn begin(id: Uuid, dry_run: bool, started_at: DateTime<Utc>) -> Self {
         Self {
             id,

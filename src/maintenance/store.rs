@@ -10,19 +10,22 @@ use fred::{
 use uuid::Uuid;
 
 use super::{
-    Policy,
+    Policy, lock,
     report::{Report, State},
 };
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{CLEANUP_LOCK, CLEANUP_REPORT, Database, Family, Place, Redis, Script},
+    redis::{CLEANUP_REPORT, Database, Family, Place, Redis, Script, lock_key},
 };
 
-static JUDGE: Script = Script::new(include_str!("../../migrations-lua/maintenance/judge.lua"));
-static PRUNE: Script = Script::new(include_str!("../../migrations-lua/maintenance/prune.lua"));
+// What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
+static JUDGE: Script =
+    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).repeatable();
+static PRUNE: Script =
+    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).repeatable();
 static REMOVE_JOB: Script =
-    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua"));
+    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua")).repeatable();
 
 /// A part of a database's keys. A key that is no text is `None`.
 pub(super) struct Page {
@@ -36,7 +39,7 @@ pub(super) async fn scan(server: Place<'_>, cursor: String, count: usize) -> Res
         let command = CustomCommand::new_static("SCAN", None, false);
         client.custom::<Value, _>(command, args.to_vec()).await
     };
-    let answer = server.call(scan).await?;
+    let answer = server.read(scan).await?;
     let mut parts = answer.into_array().into_iter();
     let next = parts.next().and_then(|it| it.as_string());
     let keys = parts.next().unwrap_or(Value::Null).into_array();
@@ -162,14 +165,14 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
         let expires = Some(Expiration::EX(MONTH_SECS));
         client.set(place.key(CLEANUP_REPORT), json.as_str(), expires, None, false).await
     };
-    place.call(set).await
+    place.read(set).await
 }
 
 /// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
     let place = redis.shared(Database::Jobs);
     let read = |client: Client| async move {
-        let keys = [CLEANUP_REPORT, CLEANUP_LOCK].map(|it| place.key(it)).to_vec();
+        let keys = vec![place.key(CLEANUP_REPORT), place.key(&lock_key(&lock()))];
         client.mget::<Vec<Option<String>>, _>(keys).await
     };
     let found = place.read(read).await?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    redis::{Database, Family, Lease, Partition, Place, Redis},
+    redis::{Database, Family, Partition, Place, Redis},
     schema::rest_after,
 };
 
@@ -30,7 +30,6 @@ type Named = (&'static Family, String);
 pub(super) struct Sweep<'a> {
     redis: &'a Redis,
     policy: &'a Policy,
-    lease: &'a mut Lease,
     report: &'a mut Report,
     stop: &'a CancellationToken,
     saved_at: Instant,
@@ -40,8 +39,6 @@ pub(super) struct Sweep<'a> {
 pub(super) enum Stopped {
     /// The process is about to end.
     ByShutdown,
-    /// Another process has the lock.
-    LostLock,
     Failed(Error),
 }
 
@@ -57,11 +54,10 @@ impl<'a> Sweep<'a> {
     pub(super) fn new(
         redis: &'a Redis,
         policy: &'a Policy,
-        lease: &'a mut Lease,
         report: &'a mut Report,
         stop: &'a CancellationToken,
     ) -> Self {
-        Self { redis, policy, lease, report, stop, saved_at: Instant::now() }
+        Self { redis, policy, report, stop, saved_at: Instant::now() }
     }
 
     pub(super) async fn run(mut self) -> Done {
@@ -147,9 +143,9 @@ impl<'a> Sweep<'a> {
         let numbered = self.redis.layout().is_numbered();
         let collections: Vec<_> = keys
             .iter()
-            .filter(|(family, _)| match numbered {
-                true => family.members.is_some(),
-                false => family.members_beside_it().is_some(),
+            .filter(|(family, _)| {
+                let members = if numbered { family.members } else { family.members_beside_it() };
+                members.is_some()
             })
             .collect();
         for chunk in collections.chunks(AT_ONCE) {
@@ -194,7 +190,7 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// After a step: rests as long as the pace wants it, and sees to it that this is still the only cleanup.
+    /// After a step: rests as long as the pace wants it, and notes now and then how far it is.
     async fn pause(&mut self, begun_at: Instant) -> Done {
         const SAVE_EVERY: Duration = Duration::from_secs(1);
         let took = begun_at.elapsed();
@@ -202,9 +198,6 @@ impl<'a> Sweep<'a> {
         let rest = sleep(rest_after(took, self.policy.pace));
         if self.stop.run_until_cancelled(rest).await.is_none() {
             return Err(Stopped::ByShutdown);
-        }
-        if !self.lease.hold(self.redis).await? {
-            return Err(Stopped::LostLock);
         }
         if self.saved_at.elapsed() > SAVE_EVERY {
             store::save(self.redis, self.report).await?;

@@ -266,6 +266,40 @@ impl Webhooks {
     }
 }
 
+/// Cleanups that this process ran, and when any process last finished one.
+pub(crate) struct Cleanup {
+    pub(crate) finished: Counter,
+    pub(crate) interrupted: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) adopted: Counter,
+    pub(crate) removed: Counter,
+    pub(crate) pruned: Counter,
+    /// Unix seconds; 0 until it is known.
+    pub(crate) last_finished: Gauge,
+}
+
+impl Cleanup {
+    pub(super) fn new(maker: &mut Maker) -> Self {
+        let [finished, interrupted, failed] = maker.counters(
+            "cleanups",
+            "Cleanups of this process, without dry runs",
+            "outcome",
+            ["finished", "interrupted", "failed"],
+        );
+        let [adopted, removed, pruned] = maker.counters(
+            "cleanup_changes",
+            "Keys that got an end or are gone, and members of sets that are gone",
+            "what",
+            ["adopted", "removed", "pruned"],
+        );
+        let last_finished = maker.gauge(
+            "cleanup_last_finished_timestamp_seconds",
+            "Unix time at which any process last finished a cleanup, 0 if that is not known",
+        );
+        Self { finished, interrupted, failed, adopted, removed, pruned, last_finished }
+    }
+}
+
 /// The seed's shared counters and gauges on their way to Redis.
 pub(crate) struct SharedMetrics {
     pub(crate) pending: Gauge,

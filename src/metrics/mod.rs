@@ -16,7 +16,7 @@ pub(crate) use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use self::{
-    features::{Cache, Celery, Locks, SharedMetrics, Webhooks},
+    features::{Cache, Celery, Cleanup, Locks, SharedMetrics, Webhooks},
     layer::Requests,
     maker::Maker,
 };
@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) locks: Locks,
     pub(crate) cache: Cache,
     pub(crate) webhooks: Webhooks,
+    pub(crate) cleanup: Cleanup,
+    pub(crate) refused_connections: Counter,
     pub(crate) shared: SharedMetrics,
 }
 
@@ -56,6 +58,11 @@ impl Metrics {
             locks: Locks::new(&mut maker),
             cache: Cache::new(&mut maker),
             webhooks: Webhooks::new(&mut maker),
+            cleanup: Cleanup::new(&mut maker),
+            refused_connections: maker.counter(
+                "http_connections_refused",
+                "Connections closed because as many are open as may be, in all or from one address",
+            ),
             shared: SharedMetrics::new(&mut maker),
             registry: maker.registry,
         }

@@ -115,7 +115,8 @@ fn security_schemes() -> Value {
             "in": "query",
             "name": "ticket",
             "description": "A stream ticket, for browsers: `EventSource` sends no header. It comes with a job's \
-                `links.stream` and from `POST /api/v1/jobs/{job_id}/ticket`.",
+                `links.stream` and from `POST /api/v1/jobs/{job_id}/ticket`; `POST /api/v1/progress/ticket` \
+                makes those of many jobs.",
         },
     })
 }

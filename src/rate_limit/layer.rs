@@ -15,8 +15,8 @@ use axum::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Charge, Cost, Origin, RateLimiter, RouteGroup, Standings, Verdict, ceil_secs, guessing::Shown,
-    headers,
+    Charge, Cost, Origin, RateLimiter, RouteGroup, Standings, Verdict, busiest::Who, ceil_secs,
+    guessing::Shown, headers,
 };
 use crate::{
     auth::Caller,
@@ -81,7 +81,8 @@ pub(crate) async fn enforce(
     let (parts, body) = request.into_parts();
     let group = group_of(&parts);
     let caller = parts.extensions.get::<Caller>();
-    let mut charges = limiter.charges(caller, &origin_of(limiter, &parts), group);
+    let origin = origin_of(limiter, &parts);
+    let mut charges = limiter.charges(caller, &origin, group);
     let metrics = &limiter.0.redis.metrics().limiter;
     if charges.is_empty() {
         metrics.unlimited.inc();
@@ -92,7 +93,8 @@ pub(crate) async fn enforce(
         Err(problem) => return problem.into_response(),
     };
     let retry = limiter.0.stream_retry;
-    let verdict = limiter.charge(&charges).await;
+    let who = Who { caller, origin: &origin, group };
+    let verdict = limiter.charge(&charges, who).await;
     verdict.count_in(metrics);
     match verdict {
         Verdict::Unlimited => next.run(Request::from_parts(parts, body)).await,

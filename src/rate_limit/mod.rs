@@ -1,6 +1,7 @@
 //! How often callers may call: named policies, all charged in one round trip, all or none.
 
 mod address;
+mod busiest;
 mod config;
 mod denied;
 mod guessing;
@@ -9,6 +10,7 @@ mod layer;
 mod local;
 mod policy;
 pub(crate) mod routes;
+mod standing;
 mod store;
 
 use std::{
@@ -22,10 +24,12 @@ use tracing::warn;
 
 use self::{
     address::{Proxies, counted_as},
+    busiest::{Busiest, Who},
     denied::{DenyTable, Refusal},
     guessing::Guessing,
     local::{LocalCounts, Spending},
     policy::{Cost, OnRedisFailure, Policy, RouteGroup},
+    standing::{Standing, Standings, ceil_secs, standings, unix_secs},
 };
 pub(crate) use self::{
     config::Config,
@@ -55,6 +59,7 @@ struct Inner {
     denied: DenyTable,
     guessing: Guessing,
     local: LocalCounts,
+    busiest: Busiest,
     waiting: Semaphore,
     degraded: Seldom,
     shadowed: Seldom,
@@ -79,20 +84,6 @@ struct Charge<'a> {
     cost: u64,
 }
 
-/// How a caller stands with one policy after a request.
-#[derive(Clone, Debug)]
-struct Standing {
-    policy: String,
-    limit: u64,
-    window: Duration,
-    remaining: u64,
-    /// Until the whole limit is back; of a refused request, until it may come again.
-    wait: Duration,
-    /// The same in Unix seconds.
-    reset_at: u64,
-    is_refused: bool,
-}
-
 /// What becomes of a request.
 enum Verdict {
     /// No policy says anything of it.
@@ -114,22 +105,6 @@ impl Verdict {
     }
 }
 
-#[derive(Default)]
-struct Standings {
-    of: Vec<Standing>,
-    /// Redis was not asked, or did not answer.
-    is_degraded: bool,
-}
-
-impl Standings {
-    /// The policy that the caller meets first.
-    fn tightest(&self) -> Option<&Standing> {
-        // Of those that refuse the one that refuses longest, else the one with the least left.
-        let refusing = self.of.iter().filter(|it| it.is_refused).max_by_key(|it| it.wait);
-        refusing.or_else(|| self.of.iter().min_by_key(|it| it.remaining))
-    }
-}
-
 impl RateLimiter {
     pub(crate) fn new(
         config: &Config,
@@ -145,6 +120,7 @@ impl RateLimiter {
             denied: DenyTable::new(config.deny_table_size),
             guessing: Guessing::new(config.failed_keys_limit, config.failed_keys_window),
             local: LocalCounts::new(config.deny_table_size),
+            busiest: Busiest::new(config.policies.len(), Instant::now()),
             waiting: Semaphore::new(config.max_waiting),
             degraded: Seldom::default(),
             shadowed: Seldom::default(),
@@ -203,8 +179,9 @@ impl RateLimiter {
     }
 
     /// Charges all of `charges`, or none. Never waits longer than `deadline`.
-    async fn charge(&self, charges: &[Charge<'_>]) -> Verdict {
+    async fn charge(&self, charges: &[Charge<'_>], who: Who<'_>) -> Verdict {
         let verdict = self.decide(charges).await;
+        self.note_busy(charges, &verdict, who);
         if !self.0.config.shadow {
             return verdict;
         }
@@ -352,47 +329,7 @@ impl RateLimiter {
     }
 }
 
-impl Charge<'_> {
-    /// How this policy stands before anything is known.
-    fn unspent(&self) -> Standing {
-        Standing {
-            policy: self.policy.name.clone(),
-            limit: self.limit,
-            window: self.policy.window,
-            remaining: self.limit,
-            wait: Duration::ZERO,
-            reset_at: 0,
-            is_refused: false,
-        }
-    }
-}
-
 /// Whether a request is a worker's or an operator's own business, which is not limited unless a policy says so.
 fn is_work(caller: &Caller, group: RouteGroup) -> bool {
     !caller.is(Role::Client) || (caller.is(Role::Worker) && group == RouteGroup::Report)
-}
-
-fn standings(charges: &[Charge<'_>], answer: &store::Answer) -> Standings {
-    let of = charges.iter().zip(&answer.counts).map(|(charge, count)| {
-        let is_refused = !count.retry.is_zero();
-        let wait = if is_refused { count.retry } else { count.reset };
-        Standing {
-            remaining: count.remaining,
-            wait,
-            reset_at: unix_secs(answer.now_ms, wait),
-            is_refused,
-            ..charge.unspent()
-        }
-    });
-    Standings { of: of.collect(), is_degraded: false }
-}
-
-/// The second by which `wait` is over.
-fn unix_secs(now_ms: u64, wait: Duration) -> u64 {
-    (now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2)).div_ceil(1000)
-}
-
-/// Whole seconds that are not too few.
-fn ceil_secs(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -152,7 +152,10 @@ pub enum Cost {
 }
 
 /// What happens while Redis cannot be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ToSchema,
+)]
+#[schema(as = RateLimitOnRedisFailure)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRedisFailure {
     /// Everybody is let in.

@@ -19,6 +19,7 @@ use crate::{
     redis::{Database, Partition, Place, Redis, Script},
 };
 
+// Not repeatable: it would charge twice, and a mark of each request would cost more than the request.
 static CHARGE: Script = Script::new(include_str!("../../migrations-lua/rate_limit/charge.lua"));
 
 /// What Redis said of a request.

@@ -34,8 +34,7 @@ pub(super) struct Durable {
 impl Durable {
     pub(super) fn start(
         config: &Config,
-        address: &Address,
-        database: u8,
+        (address, database): (&Address, u8),
         replicas: watch::Receiver<Vec<Node>>,
         tasks: &Tasks,
         measured: Measured<'_>,

@@ -70,12 +70,8 @@ pub(crate) fn metric_keys(name: &MetricName) -> [String; 2] {
     [format!("metric:{name}:count"), format!("metric:{name}:value")]
 }
 
-/// Who cleans up for all processes, in the jobs database.
-pub(crate) const CLEANUP_LOCK: &str = "lock:i2m:cleanup";
 /// The last cleanup's report, in the jobs database.
 pub(crate) const CLEANUP_REPORT: &str = "i2m:cleanup";
-/// Who changes stored data for all processes, in the jobs database.
-pub(crate) const SCHEMA_LOCK: &str = "lock:i2m:schema";
 /// Which changes of stored data were made, in the jobs database.
 pub(crate) const SCHEMA: &str = "i2m:schema";
 /// Renewed by every start and every cleanup; it must outlive the data that it is about.
@@ -171,6 +167,12 @@ pub(crate) fn rate_limit_key(of: fmt::Arguments<'_>) -> String {
 /// The seed's key of a lock, in the jobs database.
 pub(crate) fn lock_key(resource: &Resource) -> String {
     format!("lock:{resource}")
+}
+
+/// Where a lock stands in a cluster; those of the service itself stand beside what they guard.
+pub(crate) fn lock_partition(resource: &Resource) -> Partition {
+    let key = lock_key(resource);
+    if key.starts_with("lock:i2m:") { Partition::SHARED } else { Partition::of_name(&key) }
 }
 
 /// Who of this service's callers took a lock last, and its fence, in the jobs database.

@@ -12,7 +12,6 @@ mod embedded;
 mod eviction;
 mod family;
 mod keys;
-mod lease;
 mod partition;
 mod place;
 mod replicas;
@@ -35,15 +34,13 @@ pub(crate) use self::{
     due::oldest,
     family::{Family, Lifetime},
     keys::{
-        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_LOCK, CLEANUP_REPORT,
-        CacheKey, HEALTH_PROBE, LISTING, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_LOCK,
-        SCHEMA_TTL_SECS, TASK_PREFIX, WEBHOOK_PREFIX, WEBHOOKS, idempotency_key,
-        job_events_channel, job_key, job_tasks_key, lock_changes_channel, lock_key,
-        lock_record_key, lock_released_channel, metric_batch_key, metric_keys, progress_channel,
-        rate_limit_key, result_key, stream_changes_channel, stream_key, tag_keys,
-        ticket_secret_key, user_jobs_keys,
+        ACTIVE_TASKS, API_KEYS, API_KEYS_CHANNEL, CACHED, CANCELLING, CLEANUP_REPORT, CacheKey,
+        HEALTH_PROBE, LISTING, METRIC_NAMES, OUTBOX, SCHEMA, SCHEMA_TTL_SECS, TASK_PREFIX,
+        WEBHOOK_PREFIX, WEBHOOKS, idempotency_key, job_events_channel, job_key, job_tasks_key,
+        lock_changes_channel, lock_key, lock_partition, lock_record_key, lock_released_channel,
+        metric_batch_key, metric_keys, progress_channel, rate_limit_key, result_key,
+        stream_changes_channel, stream_key, tag_keys, ticket_secret_key, user_jobs_keys,
     },
-    lease::Lease,
     partition::{Layout, Partition},
     place::Place,
     replicas::ReplicaReport,
@@ -218,8 +215,8 @@ impl Redis {
             Durability::Async => None,
             Durability::Wait => {
                 let measured = Measured { metrics: &metrics.redis, name: Database::Jobs.as_str() };
-                let (number, nodes) = (Database::Jobs as u8, nodes.clone());
-                Some(Durable::start(config, &address, number, nodes, tasks, measured)?)
+                let place = (&address, Database::Jobs as u8);
+                Some(Durable::start(config, place, nodes.clone(), tasks, measured)?)
             }
         };
         let reads_replicas = config.replica_reads && address.is_followed();
@@ -238,11 +235,9 @@ impl Redis {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let layout = config.layout();
-        let database = if layout.is_numbered() { Database::Progress as u8 } else { 0 };
         let subscriber = Subscriber::start(
             config,
             address,
-            database,
             Vec::new(),
             tasks,
             metrics.redis.subscriber_gaps.clone(),

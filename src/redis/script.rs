@@ -70,7 +70,8 @@ impl Script {
 
     /// `text` is a file below `migrations-lua/schema`, run piece by piece by `shared/schema.lua`.
     pub(crate) const fn of_schema(text: &'static str) -> Self {
-        Self::between(BEFORE_SCHEMA, text, AFTER_SCHEMA)
+        // A piece and where the next begins are written together.
+        Self::between(BEFORE_SCHEMA, text, AFTER_SCHEMA).repeatable()
     }
 
     const fn between(shared: &'static str, text: &'static str, after: &'static str) -> Self {

@@ -114,7 +114,8 @@ impl Server {
         self.attempt(&slot, async move { Ok(answer.await?) }).await.map_err(Failure::into_error)
     }
 
-    /// Runs `call`, which only reads, and again where a failover takes its answer.
+    /// Runs `call`, which only reads or else comes to the same when it is done twice, and again where a failover takes
+    /// its answer.
     ///
     /// # Errors
     ///
@@ -287,7 +288,9 @@ impl From<fred::error::Error> for Failure {
             "CLUSTERDOWN",
             "Failed to route command",
         ];
-        const LOST: [&str; 2] = ["Too many failed write attempts", "Missing expected connection"];
+        // And what of fred's or, where somebody waited for replicas, of a primary that becomes one, says nothing of it.
+        const LOST: [&str; 3] =
+            ["Too many failed write attempts", "Missing expected connection", "UNBLOCKED"];
         if error.details().starts_with("READONLY") {
             return Self::ReadOnly(error.into());
         }

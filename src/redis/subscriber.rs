@@ -25,6 +25,9 @@ use tracing::warn;
 use super::{Address, Config, slot::is_answer};
 use crate::{metrics::Counter, tasks::Tasks};
 
+/// Channels belong to no database.
+const ANY: u8 = 0;
+
 /// What a listener hears.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
@@ -41,7 +44,6 @@ pub(crate) struct Subscriber(Arc<Inner>);
 struct Inner {
     config: Config,
     address: Address,
-    database: u8,
     patterns: Vec<String>,
     /// Absent until it is known where the server is.
     client: RwLock<Option<SubscriberClient>>,
@@ -58,7 +60,6 @@ impl Subscriber {
     pub(crate) fn start(
         config: &Config,
         address: &Address,
-        database: u8,
         patterns: Vec<String>,
         tasks: &Tasks,
         gaps: Counter,
@@ -66,12 +67,11 @@ impl Subscriber {
         const MAX_SIGNALS: usize = 8192;
         if let Some(server) = address.now() {
             // Settings that fred refuses should stop the start.
-            config.builder(&server, database).build_subscriber_client()?;
+            config.builder(&server, ANY).build_subscriber_client()?;
         }
         let inner = Inner {
             config: config.clone(),
             address: address.clone(),
-            database,
             client: RwLock::new(None),
             patterns,
             wanted: Mutex::default(),
@@ -243,7 +243,7 @@ impl Subscriber {
     }
 
     fn open(&self, server: FredConfig) -> Option<Connection> {
-        let builder = self.0.config.builder(&server, self.0.database);
+        let builder = self.0.config.builder(&server, ANY);
         let client = builder.build_subscriber_client().ok()?;
         *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());

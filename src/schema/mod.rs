@@ -22,8 +22,10 @@ use tracing::{info, warn};
 use self::store::{Piece, State};
 use crate::{
     error::{Error, Result},
+    ids::Resource,
     ids::Sha256Hex,
-    redis::{Lease, Redis, Retention, SCHEMA_LOCK, Script},
+    locks::{Held, Locks, Wanted},
+    redis::{Redis, Retention, Script},
     tasks::Tasks,
 };
 
@@ -50,12 +52,16 @@ static MIGRATIONS: [Migration; 1] = [Migration::new(
     include_str!("../../migrations-lua/schema/0001_adopt_python_data.lua"),
 )];
 
+/// Long enough for a failover and a few slow answers, short enough that work of a dead process is soon taken up.
+const LOCK_TTL: Duration = Duration::from_secs(10);
+
 /// The state of the stored data. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Schema(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
+    locks: Locks,
     retention: Retention,
     /// The part of the time that is worked.
     pace: f64,
@@ -64,9 +70,9 @@ struct Inner {
 }
 
 impl Schema {
-    pub(crate) fn new(redis: Redis, retention: Retention, pace: f64) -> Self {
+    pub(crate) fn new(redis: Redis, locks: Locks, retention: Retention, pace: f64) -> Self {
         let (is_current, failure) = (AtomicBool::new(false), OnceLock::new());
-        Self(Arc::new(Inner { redis, retention, pace, is_current, failure }))
+        Self(Arc::new(Inner { redis, locks, retention, pace, is_current, failure }))
     }
 
     /// Applies what is pending, here or in another process, as soon as Redis is there.
@@ -131,16 +137,17 @@ impl Schema {
             _ = store::renew(redis).await;
             return Ok(true);
         }
-        let mut lease = Lease::new(SCHEMA_LOCK);
-        if !lease.hold(redis).await? {
-            return Ok(false);
+        let resource = lock();
+        let wanted = Wanted { resource, ttl: LOCK_TTL, wait: Duration::ZERO };
+        match self.0.locks.exclusively(&wanted, |held| self.apply_alone(held)).await {
+            Ok(Some(done)) => done,
+            // Somebody else is at it, or the service is about to stop.
+            Ok(None) | Err(Error::LockLost { .. } | Error::Busy(_)) => Ok(false),
+            Err(error) => Err(error),
         }
-        let done = self.apply_with(&lease).await;
-        _ = lease.let_go(redis).await;
-        done
     }
 
-    async fn apply_with(&self, lease: &Lease) -> Result<bool> {
+    async fn apply_alone(&self, held: Held) -> Result<bool> {
         const PIECE: usize = 100;
         for migration in self.pending().await? {
             info!(migration = migration.name, "changing stored data");
@@ -148,7 +155,7 @@ impl Schema {
             loop {
                 let piece_at = Instant::now();
                 let piece =
-                    store::apply_piece(&self.0.redis, migration, lease, (PIECE, self.0.retention))
+                    store::apply_piece(&self.0.redis, migration, &held, (PIECE, self.0.retention))
                         .await?;
                 match piece {
                     Piece::More => sleep(rest_after(piece_at.elapsed(), self.0.pace)).await,
@@ -203,6 +210,11 @@ impl Schema {
 pub(crate) fn rest_after(took: Duration, pace: f64) -> Duration {
     const LONGEST: Duration = Duration::from_secs(1);
     took.mul_f64((1.0 - pace) / pace).min(LONGEST)
+}
+
+/// Whoever holds it changes stored data.
+fn lock() -> Resource {
+    Resource::internal("schema")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What was done to the stored data, in Redis: one function, one round trip.
 //!
-//! * `i2m:schema`: hash of a file's name to `applied checksum when` or `running checksum cursor`. It must outlive all
+//! * `i2m:schema`: hash of a file's name to `applied checksum when` or `running checksum cursor run-id`. It must outlive all
 //!   data that it is about; its TTL is a year, renewed by every start and every cleanup.
 
 use std::{collections::BTreeMap, fmt};
@@ -11,10 +11,11 @@ use fred::{
     types::{Key, Value},
 };
 
-use super::Migration;
+use super::{LOCK_TTL, Migration};
 use crate::{
     error::Result,
-    redis::{Database, Lease, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS},
+    locks::Held,
+    redis::{Database, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
 };
 
 /// What is known of a file.
@@ -32,11 +33,12 @@ impl Done {
     fn parse(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ')?;
         let (checksum, last) = rest.split_once(' ')?;
-        let state = match word {
-            "applied" => {
-                State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
-            }
-            _ => State::Running { cursor: last.to_owned() },
+        let state = if word == "applied" {
+            State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
+        } else {
+            // Behind it stands which server gave it.
+            let cursor = last.split_once(' ').map_or(last, |it| it.0);
+            State::Running { cursor: cursor.to_owned() }
         };
         Some(Self { state, checksum: checksum.to_owned() })
     }
@@ -62,7 +64,7 @@ pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
 pub(super) async fn renew(redis: &Redis) -> Result<()> {
     let secs = i64::try_from(SCHEMA_TTL_SECS).unwrap_or(i64::MAX);
     let place = place(redis);
-    place.call(|client| async move { client.expire(place.key(SCHEMA), secs, None).await }).await
+    place.read(|client| async move { client.expire(place.key(SCHEMA), secs, None).await }).await
 }
 
 fn place(redis: &Redis) -> Place<'_> {
@@ -83,12 +85,12 @@ pub(super) enum Piece {
 pub(super) async fn apply_piece(
     redis: &Redis,
     migration: &Migration,
-    lease: &Lease,
+    held: &Held,
     (size, retention): (usize, Retention),
 ) -> Result<Piece> {
     let args = vec![
-        Value::from(lease.token().to_string()),
-        Value::from(Lease::ttl_ms()),
+        Value::from(held.token.to_string()),
+        Value::from(LOCK_TTL.as_millis().to_string()),
         Value::from(migration.name),
         Value::from(migration.checksum().as_str()),
         Value::from(size.to_string()),
@@ -96,7 +98,7 @@ pub(super) async fn apply_piece(
         Value::try_from(SCHEMA_TTL_SECS)?,
         Value::from_static_str(redis.layout().as_str()),
     ];
-    let keys = vec![Key::from_static_str(lease.key()), Key::from_static_str(SCHEMA)];
+    let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(SCHEMA)];
     let answer: Vec<String> = migration.script.run(place(redis), keys, args).await?;
     Ok(match answer.first().map(String::as_str) {
         Some("more") => Piece::More,

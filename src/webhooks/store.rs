@@ -1,7 +1,8 @@
 //! Webhooks in Redis: one function, one round trip.
 //!
 //! * `i2m:webhooks` sorted set: `job_id:attempt` by when it is due
-//! * `i2m:webhook:{job_id:attempt}` hash: url, type, payload, state, tries, `created_at`; `…:log` list of attempts
+//! * `i2m:webhook:{job_id:attempt}` hash: url, type, payload, state, tries, `created_at`, noted, the last
+//!   call that noted an attempt; `…:log` list of attempts
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,6 +12,7 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::sender::Outcome;
 use crate::{
@@ -19,9 +21,12 @@ use crate::{
     redis::{Database, Partition, Place, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
 };
 
+// Not repeatable: those that the lost answer named are leased, and it would lease others. The next tick does no less.
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
-static SETTLE: Script = Script::new(include_str!("../../migrations-lua/webhooks/settle.lua"));
-static READ: Script = Script::about_job(include_str!("../../migrations-lua/webhooks/read.lua"));
+static SETTLE: Script =
+    Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).repeatable();
+static READ: Script =
+    Script::about_job(include_str!("../../migrations-lua/webhooks/read.lua")).repeatable();
 
 /// Attempts and attempts of jobs that the log keeps.
 const MAX_LOG: usize = 50;
@@ -124,6 +129,8 @@ pub(super) async fn settle(
         Value::from(entry.to_string()),
         Value::from(retention.ttl_secs.to_string()),
         Value::from(MAX_LOG.to_string()),
+        // By this a repeated call is told from another one.
+        Value::from(Uuid::new_v4().to_string()),
     ];
     let job: JobId = of.split(':').next().unwrap_or_default().parse()?;
     let place = redis.at(Database::Jobs, Partition::of_job(job));

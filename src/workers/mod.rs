@@ -102,7 +102,8 @@ impl Workers {
                 self.wait_for_tick(&mut messages, &mut ticks, false).await;
                 let wanted = self.leadership();
                 let heard = &mut messages;
-                let kept = self.0.locks.exclusively(&wanted, |fence| self.keep(fence, heard));
+                let kept =
+                    self.0.locks.exclusively(&wanted, |held| self.keep(held.fencing_token, heard));
                 if let Err(error) = Box::pin(kept).await {
                     debug!(%error, "cannot look after Celery now");
                     ticks.reset_after(SOON);

@@ -1,6 +1,6 @@
 // What the tests run: Redis, the gateway, a page of another origin, Chromium, and a way to cut connections.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -50,6 +50,26 @@ export class World {
     return `redis+unix://${socket}`;
   }
 
+  /** The addresses of a new cluster: two primaries that have half of the slots each. */
+  async cluster() {
+    const ports = [await freePort(), await freePort()];
+    for (const port of ports) {
+      const dir = await mkdtemp(join(tmpdir(), "i2m-"));
+      this.endWith(() => rm(dir, { recursive: true }));
+      const bus = String(await freePort());
+      const options = ["--bind", "127.0.0.1", "--port", String(port), "--dir", dir, "--save", "", "--appendonly", "no"];
+      this.run("redis-server", [...options, "--cluster-enabled", "yes", "--cluster-port", bus], { stdio: "ignore" });
+      await until("a node", () => redisCli(port, "ping").startsWith("PONG"));
+    }
+    const [first, second] = ports;
+    redisCli(first, "cluster", "addslotsrange", "0", "8191");
+    redisCli(second, "cluster", "addslotsrange", "8192", "16383");
+    const bus = redisCli(first, "config", "get", "cluster-port").trim().split("\n")[1];
+    redisCli(second, "cluster", "meet", "127.0.0.1", String(first), bus);
+    await until("the cluster", () => ports.every((port) => redisCli(port, "cluster", "info").includes("cluster_state:ok")));
+    return ports.map((port) => `127.0.0.1:${port}`);
+  }
+
   /** A new gateway, once its Redis is there; `settings` are names below I2M__ with their values. */
   async gateway(redis, settings = {}) {
     const binary = process.env.I2M_BINARY;
@@ -62,6 +82,7 @@ export class World {
       SSE__RETRY: "20ms",
       ...settings,
     };
+    if (redis === undefined) delete all.REDIS__URL;
     const env = Object.fromEntries(Object.entries(all).map(([name, value]) => [`I2M__${name}`, value]));
     const process_ = this.run(binary, [], {
       stdio: ["ignore", "pipe", "inherit"],
@@ -152,7 +173,7 @@ export class Gateway {
       body: JSON.stringify(body),
     });
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
+    return answer.status === 204 ? undefined : answer.json();
   }
 
   createJob(...filenames) {
@@ -172,6 +193,10 @@ export class Gateway {
       ...more,
     };
     return this.call("PUT", `${job.links.self}/files/${file}/result`, { status: "completed", result });
+  }
+
+  remove(job) {
+    return this.call("DELETE", job.links.self);
   }
 
   fail(job, file, error) {
@@ -236,6 +261,21 @@ class Proxy {
       else browser.destroy();
     });
   }
+}
+
+/** A port that was free a moment ago, for what takes no 0. */
+export async function freePort() {
+  const server = createTcpServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** What a Redis answers to a command; nothing, if it does not. */
+export function redisCli(port, ...command) {
+  const { stdout } = spawnSync("redis-cli", ["-p", String(port), ...command], { encoding: "utf8" });
+  return stdout ?? "";
 }
 
 /** A new Chromium with a profile of its own. */

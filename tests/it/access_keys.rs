@@ -323,3 +323,17 @@ async fn the_command_line_makes_the_first_key() {
         assert!(!output.status.success() && error.contains(said), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_key_can_ask_what_it_may_do() {
+    let app = TestApp::start().await;
+    for (who, name, roles) in [
+        (As::Alice, "alice", json!(["client"])),
+        (As::Worker, "worker", json!(["worker"])),
+        (As::Admin, "admin", json!(["admin"])),
+    ] {
+        let told = app.get(who, "/api/v1/key").await.ok(200);
+        assert_eq!(told, json!({"name": name, "roles": roles}));
+    }
+    app.get(As::Nobody, "/api/v1/key").await.problem(403, "AUTHENTICATION_REQUIRED");
+}

@@ -1,12 +1,30 @@
 //! Tests in a real browser, which use this build of the service.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
+
+const FOLDER: &str = "tests/browser";
 
 #[test]
 fn a_real_browser_is_served() {
-    // One file after the other: each has a browser of its own.
-    let arguments = ["--test", "--test-concurrency=1", "--test-reporter=tap"];
-    passes(Command::new("node").args(arguments), "tests/browser");
+    passes(&mut tests_of(|file| !file.starts_with("dashboard")), FOLDER);
+}
+
+#[test]
+fn the_dashboard_works_in_a_real_browser() {
+    passes(&mut tests_of(|file| file.starts_with("dashboard")), FOLDER);
+}
+
+/// One file after the other: each has a browser of its own.
+fn tests_of(is_wanted: impl Fn(&str) -> bool) -> Command {
+    let mut files: Vec<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .filter(|it| it.ends_with(".test.mjs") && is_wanted(it))
+        .collect();
+    files.sort();
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-concurrency=1", "--test-reporter=tap"]).args(files);
+    command
 }
 
 /// Its types are current, it compiles, and works in Node and in Chromium.

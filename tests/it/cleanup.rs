@@ -17,7 +17,7 @@ const LONG_AGO: &str = "2020-01-01T00:00:00";
 /// Runs a cleanup to its end and returns the report.
 pub(crate) async fn clean(app: &TestApp, query: &str) -> Value {
     let begun = app.post(As::Admin, &format!("{PATH}{query}"), &json!({})).await;
-    assert_eq!(begun.header("location"), PATH);
+    assert_eq!(begun.header("location"), PATH, "{}", begun.text);
     let begun = begun.ok(202);
     let mut report = Value::Null;
     until("the cleanup is over", async || {

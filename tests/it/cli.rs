@@ -109,8 +109,8 @@ fn health_asks_a_listener_with_tls() {
     let environment = [
         redis.place()[0],
         redis.place()[1],
-        ("I2M__SERVER__TLS_CERT_FILE", &cert),
-        ("I2M__SERVER__TLS_KEY_FILE", &key),
+        ("I2M__SERVER__TLS_CERT_FILE", cert.as_str()),
+        ("I2M__SERVER__TLS_KEY_FILE", key.as_str()),
     ];
     let service = ServiceProcess::start(redis.dir(), &environment);
     let port = service.base.rsplit_once(':').unwrap().1;

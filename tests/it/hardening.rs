@@ -189,6 +189,19 @@ async fn a_full_house_answers_at_once() {
     })
     .await;
     assert!(open.len() <= 4, "{}", open.len());
+    drop(open);
+    // How often others were refused, until there is a place to ask from.
+    let mut page = String::new();
+    until("there is a place again", async || {
+        let asked = app.request(As::Nobody, Method::GET, "/metrics").send().await;
+        let Ok(answer) = asked.and_then(reqwest::Response::error_for_status) else { return false };
+        page = answer.text().await.unwrap();
+        true
+    })
+    .await;
+    let refused =
+        page.lines().find_map(|it| it.strip_prefix("i2m_http_connections_refused_total "));
+    assert!(refused.unwrap().parse::<u64>().unwrap() >= 1, "{refused:?}");
 }
 
 #[tokio::test]

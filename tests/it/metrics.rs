@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::Path};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, As, TestApp, is_on_cluster, path_of, until};
+use crate::{
+    cleanup::{PATH, clean},
+    harness::{Answer, As, TestApp, TestRedis, config, is_on_cluster, path_of, until},
+};
 
 /// The page as Prometheus reads it.
 async fn page(app: &TestApp) -> String {
@@ -152,6 +155,8 @@ async fn jobs_are_measured_where_they_begin_and_end() {
 #[tokio::test]
 async fn locks_and_the_cache_are_counted() {
     let app = TestApp::start().await;
+    // The service has taken locks of its own.
+    let before = page(&app).await;
     let lock = app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
     app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
         .await
@@ -165,13 +170,40 @@ async fn locks_and_the_cache_are_counted() {
         app.get(As::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
     }
     let page = page(&app).await;
+    let more =
+        |metric: &str, labels: &[&str]| sum(&page, metric, labels) - sum(&before, metric, labels);
     for outcome in ["acquired", "unavailable", "released", "lost"] {
         let label = format!("outcome=\"{outcome}\"");
-        assert_eq!(sum(&page, "i2m_lock_operations_total", &[&label]), 1, "{outcome}");
+        assert_eq!(more("i2m_lock_operations_total", &[&label]), 1, "{outcome}");
     }
-    assert_eq!(sum(&page, "i2m_lock_wait_seconds_count", &[]), 2);
+    assert_eq!(more("i2m_lock_wait_seconds_count", &[]), 2);
     assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"miss\""]), 1);
     assert_eq!(sum(&page, "i2m_cache_lookups_total", &["outcome=\"hit\""]), 2);
+}
+
+#[tokio::test]
+async fn cleanups_are_counted_and_every_process_knows_the_last() {
+    const LAST: &str = "i2m_cleanup_last_finished_timestamp_seconds";
+    let app = TestApp::start().await;
+    clean(&app, "?dry_run=true").await;
+    let changes = |page: &str| sum(page, "i2m_cleanup_changes_total", &["what=\"adopted\""]);
+    let before = page(&app).await;
+    assert_eq!((sum(&before, "i2m_cleanups_total", &[]), sum(&before, LAST, &[])), (0, 0));
+    app.redis.run(1, &["SET", "lock:job:x", "token"]).await;
+    clean(&app, "").await;
+    let after = page(&app).await;
+    assert_eq!(sum(&after, "i2m_cleanups_total", &["outcome=\"finished\""]), 1);
+    assert_eq!(sum(&after, "i2m_cleanups_total", &[]), 1);
+    assert_eq!(changes(&after), 1);
+    let at = sum(&after, LAST, &[]);
+    assert!(at > 0);
+
+    let settings = config(&app.redis, &[]);
+    let other = TestApp::start_on(TestRedis::prepare(&[]), settings).await;
+    other.until_ready().await;
+    other.get(As::Admin, PATH).await.ok(200);
+    assert_eq!(sum(&page(&other).await, LAST, &[]), at);
+    other.stop().await.unwrap();
 }
 
 #[tokio::test]

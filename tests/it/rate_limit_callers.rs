@@ -83,3 +83,27 @@ async fn only_trusted_proxies_say_who_calls() {
     ];
     assert_eq!(spoofed, [200, 429]);
 }
+
+#[tokio::test]
+async fn operators_see_who_calls_most_and_no_key() {
+    let fields =
+        [("scope", "key"), ("routes", "[\"create_job\"]"), ("cost", "file"), ("limit", "30")];
+    let files = policy("files", &[&fields[..], &[("window", "1h")]].concat());
+    let app = limited(&[], &(by_key("5", "1h") + &files)).await;
+    for status in [200, 200, 200, 200, 200, 429, 429] {
+        assert_eq!(app.get(As::Bob, LIST).await.status, status);
+    }
+    app.create_job(7).await;
+    app.get(As::Alice, LIST).await.ok(200);
+
+    let path = "/api/v1/admin/rate-limits";
+    // Counted as any other request of hers.
+    app.get(As::Alice, path).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    let report = app.get(As::Admin, path).await.ok(200);
+    let [by_key, files] = &report["policies"].as_array().unwrap()[..] else { panic!("{report}") };
+    let busy = |name: &str, hash: &str, admitted: u64, refused: u64| json!({"caller": name, "key_hash": &hash[..8], "admitted": admitted, "refused": refused, "uncertain": 0});
+    assert_eq!(by_key["busiest"], json!([busy("bob", BOB, 5, 2), busy("alice", ALICE, 3, 0)]));
+    assert_eq!(files["busiest"], json!([busy("alice", ALICE, 7, 0)]));
+    assert_eq!((&files["cost"], &files["limit"]), (&json!("file"), &json!(30)));
+    assert!(!report.to_string().contains(ALICE) && !report.to_string().contains("alice-key"));
+}

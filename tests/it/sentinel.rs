@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::harness::{Answer, As, SentinelSetup, Topology, Traffic, id_of, path_of, until};
 
@@ -64,11 +65,7 @@ async fn a_result_repeated_by_a_failover_counts_once() {
         jobs.push(app.create_job(2).await);
     }
     let first = setup.primary().await;
-    let port = setup.servers[first].port;
-    until("the replicas have the jobs", async || {
-        setup.cli(port, &["wait", "2", "100"]).await.starts_with('2')
-    })
-    .await;
+    setup.until_replicated().await;
     // Sent to a server that hangs and is then replaced: each of these is repeated.
     setup.servers[first].signal("STOP");
     let results = jobs.iter().map(|job| app.complete(job, 0));
@@ -100,6 +97,40 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
         .await;
     let job = app.get(As::Alice, path_of(&job)).await.ok(200);
     assert!(job["attempt"].as_u64().unwrap() <= 2, "{job}");
+}
+
+/// As Redis does to all who wait for replicas when it becomes one.
+#[tokio::test]
+async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
+    let setup = SentinelSetup::start_with(Topology {
+        n_replicas: 1,
+        n_sentinels: 1,
+        down_after_ms: 60_000,
+        ..Topology::default()
+    })
+    .await;
+    let app = setup.serve(&[("redis.durability", "wait")]).await;
+    // From here on Redis has the script.
+    app.create_job(1).await;
+    setup.servers[1].signal("STOP");
+    let mut creating = JoinSet::new();
+    let new = json!({"files": [{"filename": "a.png"}]});
+    creating.spawn(Answer::of(app.request(As::Alice, Method::POST, "/api/v1/jobs").json(&new)));
+    let port = setup.servers[0].port;
+    until("it waits for the replica, and no longer", async || {
+        let clients = setup.cli(port, &["client", "list"]).await;
+        let waiting = clients.lines().find(|it| it.contains("cmd=wait"));
+        let id = waiting.and_then(|it| it.strip_prefix("id=")?.split(' ').next());
+        let Some(id) = id else { return false };
+        setup.cli(port, &["client", "unblock", id, "error"]).await.trim() == "1"
+    })
+    .await;
+    setup.servers[1].signal("CONT");
+    creating.join_next().await.unwrap().unwrap().ok(201);
+    assert_eq!(
+        app.get(As::Alice, "/api/v1/jobs").await.json()["jobs"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Streams of other kinds: of many jobs, and of published events.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{As, EventSource, TestApp, TestRedis, config, id_of, until};
+use crate::harness::{As, EventSource, TestApp, TestRedis, config, id_of, path_of, until};
 
 #[tokio::test]
 async fn many_jobs_are_followed_on_one_connection() {
@@ -74,6 +75,30 @@ async fn each_of_many_jobs_needs_its_ticket() {
     app.get(As::Bob, &format!("/api/v1/progress/stream?jobs={}", id_of(&jobs[0])))
         .await
         .problem(404, "JOB_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_page_gets_one_link_for_those_of_its_jobs_that_there_are() {
+    const PATH: &str = "/api/v1/progress/ticket";
+    let app = TestApp::start().await;
+    let jobs = [app.create_job(1).await, app.create_job(1).await, app.create_job(1).await];
+    let [kept, gone, done] = jobs.each_ref().map(id_of);
+    app.send(As::Alice, Method::DELETE, path_of(&jobs[1]), &Value::Null).await.ok_status(204);
+    let asked = json!({"jobs": [done, gone, kept]});
+    let link = app.post(As::Alice, PATH, &asked).await.ok(200);
+    assert_eq!(link["jobs"], json!([done, kept]));
+    let stream = link["stream"].as_str().unwrap();
+    let mut stream = EventSource::open(&app, stream, None).await;
+    assert_eq!(stream.response.status(), 200);
+    stream.until("task_queued").await;
+
+    let others = app.post(As::Bob, PATH, &asked).await.ok(200);
+    assert_eq!(others, json!({"jobs": []}));
+    app.post(As::Alice, PATH, &json!({"jobs": ["x"]})).await.problem(400, "INVALID_JOB_ID");
+    for n_jobs in [0, 101] {
+        let many = json!({"jobs": vec![kept; n_jobs]});
+        app.post(As::Alice, PATH, &many).await.problem(422, "VALIDATION_ERROR");
+    }
 }
 
 #[tokio::test]

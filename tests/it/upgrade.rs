@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, EventSource, ServiceProcess, TestRedis, id_of, path_of, until};
+use crate::harness::{
+    Answer, As, Event, EventSource, ServiceProcess, TestRedis, id_of, path_of, until,
+};
 
 struct Version {
-    _process: ServiceProcess,
+    process: ServiceProcess,
     base: String,
     http: reqwest::Client,
 }
@@ -19,12 +21,14 @@ impl Version {
             redis.place()[0],
             redis.place()[1],
             ("I2M__AUTH__TICKET_SECRETS", "the same for both versions"),
+            ("I2M__SERVER__DRAIN_SPREAD", "100ms"),
         ];
         let process = ServiceProcess::start_program(program, redis.dir(), &[], &environment);
-        let version =
-            Self { base: process.base.clone(), _process: process, http: reqwest::Client::new() };
-        until("it is ready", async || {
-            version.ask(Method::GET, "/readyz", None).await.status == 200
+        let version = Self { base: process.base.clone(), process, http: reqwest::Client::new() };
+        let ready = format!("{}/readyz", version.base);
+        until("it is ready", async || match version.http.get(&ready).send().await {
+            Ok(answer) => answer.status() == 200,
+            Err(error) => panic!("{error}; it said {}", version.process.log.lock().unwrap()),
         })
         .await;
         version
@@ -37,9 +41,35 @@ impl Version {
     }
 
     async fn follow(&self, job: &Value) -> EventSource {
-        let url = format!("{}{}", self.base, job["links"]["stream"].as_str().unwrap());
-        EventSource::of(self.http.get(url).send().await.unwrap(), None)
+        self.follow_after(job, None).await
     }
+
+    /// As a browser that has seen everything up to `last`.
+    async fn follow_after(&self, job: &Value, last: Option<&Event>) -> EventSource {
+        let url = format!("{}{}", self.base, job["links"]["stream"].as_str().unwrap());
+        let last_id = last.map(|it| it.id.as_str());
+        let request = self.http.get(url);
+        let request = last_id.into_iter().fold(request, |it, id| it.header("last-event-id", id));
+        EventSource::of(request.send().await.unwrap(), last_id)
+    }
+
+    async fn report(&self, job: &Value, percent: u64) {
+        let path = format!("{}/files/file_000/progress", path_of(job));
+        let report = json!({"progress": percent, "message": percent.to_string()});
+        self.ask(Method::POST, &path, Some(report)).await.ok(200);
+    }
+
+    /// As Kubernetes does it: what is under way may end.
+    fn stop(mut self) {
+        self.process.signal("TERM");
+        assert!(self.process.wait().success());
+    }
+}
+
+/// A worker's.
+fn result() -> Value {
+    json!({"status": "completed", "result": {
+        "filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "https://example.com/a.glb"}})
 }
 
 /// A job that each step of is done by the other version.
@@ -57,10 +87,8 @@ async fn hand_over(first: &Version, second: &Version) {
             assert_eq!(event.data["file_progress"], json!(10 * (n + 1)));
         }
     }
-    let result = json!({"status": "completed", "result": {
-        "filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "https://example.com/a.glb"}});
     let file = |n: usize| format!("{path}/files/file_00{n}/result");
-    second.ask(Method::PUT, &file(0), Some(result)).await.ok(200);
+    second.ask(Method::PUT, &file(0), Some(result())).await.ok(200);
     let failed = json!({"status": "failed", "error": "no luck"});
     first.ask(Method::PUT, &file(1), Some(failed)).await.ok(200);
     for stream in [&mut here, &mut there] {
@@ -81,16 +109,69 @@ async fn hand_over(first: &Version, second: &Version) {
     first.ask(Method::GET, path, None).await.problem(404, "JOB_NOT_FOUND");
 }
 
+/// The program of the other version.
+fn other() -> PathBuf {
+    PathBuf::from(std::env::var_os("I2M_OTHER_VERSION").unwrap())
+}
+
+/// Whether both versions know a path, if not for reading.
+async fn both_know(versions: [&Version; 2], path: &str) -> bool {
+    for version in versions {
+        if version.ask(Method::GET, path, None).await.status == 404 {
+            return false;
+        }
+    }
+    true
+}
+
+/// A lock that one version grants, and the other extends, refuses to others, and gives back.
+async fn share_locks(first: &Version, second: &Version) {
+    let path = "/api/v1/locks/shared";
+    let wanted = json!({"ttl_secs": 60});
+    let held = first.ask(Method::POST, path, Some(wanted.clone())).await.ok(201);
+    second.ask(Method::POST, path, Some(wanted.clone())).await.problem(409, "LOCK_UNAVAILABLE");
+    let extension = json!({"token": held["token"], "ttl_secs": 60});
+    let extended = second.ask(Method::PATCH, path, Some(extension)).await.ok(200);
+    assert_eq!(extended["fencing_token"], held["fencing_token"]);
+    let release = format!("{path}?token={}", held["token"].as_str().unwrap());
+    assert_eq!(second.ask(Method::DELETE, &release, None).await.status, 204);
+    let next = first.ask(Method::POST, path, Some(wanted)).await.ok(201);
+    assert!(next["fencing_token"].as_u64() > held["fencing_token"].as_u64());
+    let release = format!("{path}?token={}", next["token"].as_str().unwrap());
+    assert_eq!(first.ask(Method::DELETE, &release, None).await.status, 204);
+}
+
+/// A key that one version makes, and the other shows and revokes.
+async fn share_keys(first: &Version, second: &Version) {
+    let path = "/api/v1/admin/keys";
+    let order = json!({"name": "shared", "roles": ["client"]});
+    let made = first.ask(Method::POST, path, Some(order)).await.ok(201);
+    let listed = second.ask(Method::GET, path, None).await.text;
+    let id = made["id"].as_str().unwrap();
+    assert!(listed.contains(id), "{id} is not in {listed}");
+    let one = format!("{path}/{id}");
+    assert_eq!(second.ask(Method::DELETE, &one, None).await.status, 204);
+    first.ask(Method::DELETE, &one, None).await.problem(404, "KEY_NOT_FOUND");
+}
+
 #[tokio::test]
 #[ignore = "needs another version, which `make test-upgrade` builds"]
 async fn two_versions_share_one_redis() {
-    let other = PathBuf::from(std::env::var_os("I2M_OTHER_VERSION").unwrap());
+    let other = other();
     let redis = TestRedis::start();
     let new = Version::start(&ServiceProcess::program(), &redis).await;
     let old = Version::start(&other, &redis).await;
     for _ in 0..3 {
         hand_over(&old, &new).await;
         hand_over(&new, &old).await;
+    }
+    if both_know([&new, &old], "/api/v1/locks/shared").await {
+        share_locks(&old, &new).await;
+        share_locks(&new, &old).await;
+    }
+    if both_know([&new, &old], "/api/v1/admin/keys").await {
+        share_keys(&old, &new).await;
+        share_keys(&new, &old).await;
     }
     // Whatever one version has made, the other has removed.
     let prefixes =
@@ -100,5 +181,51 @@ async fn two_versions_share_one_redis() {
         let left: Vec<_> =
             keys.iter().filter(|key| prefixes.iter().any(|it| key.starts_with(it))).collect();
         assert_eq!(left, Vec::<&String>::new());
+    }
+}
+
+/// A browser that goes on at `to` after the event that it saw last, and then sees what is reported there and no more.
+async fn move_over(job: &Value, last: &Event, to: &Version, percent: u64) -> (EventSource, Event) {
+    to.report(job, percent).await;
+    let mut stream = to.follow_after(job, Some(last)).await;
+    let event = stream.until("file_update").await;
+    assert_eq!(event.data["message"], json!(percent.to_string()), "after {last:?}");
+    (stream, event)
+}
+
+#[tokio::test]
+#[ignore = "needs another version, which `make test-upgrade` builds"]
+async fn a_rollout_and_its_rollback_lose_nothing() {
+    let redis = TestRedis::start();
+    let new_job = json!({"files": [{"filename": "a.png"}]});
+    let old = Version::start(&other(), &redis).await;
+    let first = old.ask(Method::POST, "/api/v1/jobs", Some(new_job.clone())).await.ok(201);
+    let mut stream = old.follow(&first).await;
+    old.report(&first, 10).await;
+    let seen = stream.until("file_update").await;
+
+    // Out it rolls: the new version is ready before the old one is told to stop.
+    let new = Version::start(&ServiceProcess::program(), &redis).await;
+    old.stop();
+    assert!(stream.rest().await.iter().all(|it| it.name != "file_update"));
+    let (mut stream, seen) = move_over(&first, &seen, &new, 20).await;
+    let second = new.ask(Method::POST, "/api/v1/jobs", Some(new_job)).await.ok(201);
+    let mut of_second = new.follow(&second).await;
+    new.report(&second, 10).await;
+    let seen_of_second = of_second.until("file_update").await;
+
+    // And back, on data that the new version has written.
+    let old = Version::start(&other(), &redis).await;
+    new.stop();
+    for stream in [&mut stream, &mut of_second] {
+        assert!(stream.rest().await.iter().all(|it| it.name != "file_update"));
+    }
+    for (job, seen, percent) in [(&first, &seen, 30), (&second, &seen_of_second, 20)] {
+        let (mut stream, _) = move_over(job, seen, &old, percent).await;
+        let path = format!("{}/files/file_000/result", path_of(job));
+        old.ask(Method::PUT, &path, Some(result())).await.ok(200);
+        stream.until("task_completed").await;
+        let job = old.ask(Method::GET, path_of(job), None).await.ok(200);
+        assert_eq!(job["status"], "completed", "{job}");
     }
 }

@@ -23,7 +23,7 @@ use crate::harness::{As, ServiceProcess, TestApp, TestRedis, config, id_of, path
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Settings under which webhooks reach this machine, and come soon again.
-const QUICK: &[(&str, &str)] = &[
+pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.secrets", SECRET),
     ("webhooks.allow_http", "true"),
     ("webhooks.allowed_networks", "127.0.0.0/8"),
@@ -35,21 +35,21 @@ const QUICK: &[(&str, &str)] = &[
 
 /// What came, and what is answered: in turn, and then 204.
 #[derive(Clone, Default)]
-struct Receiver {
+pub(crate) struct Receiver {
     heard: Arc<Mutex<Vec<Heard>>>,
     answers: Arc<Mutex<VecDeque<u16>>>,
 }
 
 #[derive(Clone, Debug)]
-struct Heard {
+pub(crate) struct Heard {
     path: String,
-    headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     body: Value,
 }
 
 impl Receiver {
     #[expect(clippy::disallowed_methods, reason = "the receiver runs beside the test")]
-    async fn start(answers: &[u16]) -> (Self, String) {
+    pub(crate) async fn start(answers: &[u16]) -> (Self, String) {
         let receiver = Self::default();
         receiver.answers.lock().unwrap().extend(answers);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -73,17 +73,17 @@ impl Receiver {
         (status, [(header::LOCATION, "/elsewhere")]).into_response()
     }
 
-    fn heard(&self) -> Vec<Heard> {
+    pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 }
 
-async fn create(app: &TestApp, url: &str) -> Value {
+pub(crate) async fn create(app: &TestApp, url: &str) -> Value {
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": url});
     app.post(As::Alice, "/api/v1/jobs", &new).await.ok(201)
 }
 
-async fn webhooks_of(app: &TestApp, job: &Value) -> Vec<Value> {
+pub(crate) async fn webhooks_of(app: &TestApp, job: &Value) -> Vec<Value> {
     let told = app.get(As::Alice, &format!("{}/webhooks", path_of(job))).await.ok(200);
     told["webhooks"].as_array().unwrap().clone()
 }

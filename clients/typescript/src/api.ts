@@ -101,6 +101,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/rate-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the limits, and who calls most
+         * @description Callers are counted by each process for itself, over the last five to ten minutes.
+         */
+        get: operations["admin_policies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/slow-queries": {
         parameters: {
             query?: never;
@@ -552,6 +572,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read whose key this is, and what it may do */
+        get: operations["keys_own"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/locks/{resource}": {
         parameters: {
             query?: never;
@@ -632,6 +669,27 @@ export interface paths {
         get: operations["progress_follow_jobs"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/progress/ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a link to the stream of up to 100 jobs
+         * @description Jobs that do not exist, or are somebody else's, are left out: a page that shows a list need not know which were
+         *     deleted meanwhile.
+         */
+        post: operations["progress_many"];
         delete?: never;
         options?: never;
         head?: never;
@@ -833,6 +891,29 @@ export interface components {
         /** @description The body of POST …/progress: many files at once. */
         BatchReport: {
             files: components["schemas"]["BatchItem"][];
+        };
+        BusyCaller: {
+            /** @example 5211 */
+            admitted: number;
+            /**
+             * @description A key's name, an address, or a network.
+             * @example upload-api
+             */
+            caller: string;
+            /**
+             * @description Of a key, the first digits of its SHA-256.
+             * @example 72ee9d43
+             */
+            key_hash?: string;
+            /** @example 0 */
+            refused: number;
+            /** @description The group of routes, for policies that count each by itself. */
+            route?: components["schemas"]["RouteGroup"];
+            /**
+             * @description At most so much of these may be of other callers: only the busiest are counted exactly.
+             * @example 0
+             */
+            uncertain: number;
         };
         /**
          * @example {
@@ -1151,6 +1232,9 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             status: components["schemas"]["Status"];
         };
+        JobsToFollow: {
+            jobs: components["schemas"]["JobId"][];
+        };
         /** @description A job as lists show it. */
         JobSummary: {
             completed_files: number;
@@ -1399,6 +1483,19 @@ export interface components {
         };
         /** @enum {string} */
         Outcome: "completed" | "failed";
+        OwnKey: {
+            /**
+             * @description The key's name; with `auth.mode = "open"` the first digits of its hash.
+             * @example upload-api
+             */
+            name: string;
+            /**
+             * @example [
+             *       "client"
+             *     ]
+             */
+            roles: components["schemas"]["Role"][];
+        };
         /** @description The answer of a probe. */
         Probe: {
             /** @description With `?verbose`. */
@@ -1493,6 +1590,39 @@ export interface components {
          * @enum {string}
          */
         RateLimitCost: "request" | "file";
+        /**
+         * @description What happens while Redis cannot be asked.
+         * @enum {string}
+         */
+        RateLimitOnRedisFailure: "open" | "closed" | "local";
+        RateLimitPolicies: {
+            /** @description Whether anything is counted. */
+            enabled: boolean;
+            policies: components["schemas"]["RateLimitPolicy"][];
+            /**
+             * @description Of how many of the last seconds `busiest` tells.
+             * @example 412
+             */
+            seconds: number;
+            /** @description Whether it is counted, and nobody refused. */
+            shadow: boolean;
+        };
+        RateLimitPolicy: {
+            algorithm: components["schemas"]["RateLimitAlgorithm"];
+            /** @description Who spent most at this process, the busiest first. */
+            busiest: components["schemas"]["BusyCaller"][];
+            cost: components["schemas"]["RateLimitCost"];
+            /** @example 6000 */
+            limit: number;
+            on_redis_failure: components["schemas"]["RateLimitOnRedisFailure"];
+            /** @example key */
+            policy: string;
+            /** @description The groups of routes that it counts; none are all. */
+            routes: components["schemas"]["RouteGroup"][];
+            scope: components["schemas"]["RateLimitScope"];
+            /** @example 60 */
+            window_secs: number;
+        };
         RateLimits: {
             /** @description Whether anybody is refused. */
             enforced: boolean;
@@ -1629,6 +1759,15 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             message?: string;
             status: components["schemas"]["FileStatus"];
+        };
+        StreamLink: {
+            /** @description Those of the jobs that there are, in the order of the stream's ids. */
+            jobs: components["schemas"]["JobId"][];
+            /**
+             * @description Their stream, with a ticket for each; absent if none of them exists.
+             * @example /api/v1/progress/stream?jobs=1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed&ticket=MTc5NTQwNTcyMg.5mYw
+             */
+            stream?: string;
         };
         StreamProgress: {
             current: number;
@@ -1894,6 +2033,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Queues"];
+                };
+            };
+        };
+    };
+    admin_policies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RateLimitPolicies"];
                 };
             };
         };
@@ -2615,6 +2774,26 @@ export interface operations {
             };
         };
     };
+    keys_own: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnKey"];
+                };
+            };
+        };
+    };
     locks_acquire: {
         parameters: {
             query?: never;
@@ -2868,6 +3047,30 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    progress_many: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobsToFollow"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamLink"];
+                };
             };
         };
     };

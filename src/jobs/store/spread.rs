@@ -40,7 +40,7 @@ static LISTED: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/listed.lua")).repeatable();
 
 /// A job that was announced comes within this, or never.
-const COMES_WITHIN: Duration = Duration::from_secs(60);
+const COMES_WITHIN: Duration = Duration::from_mins(1);
 /// Records that are read at once.
 const AT_ONCE: usize = 64;
 
@@ -147,19 +147,25 @@ pub(in crate::jobs) async fn unlist(
     UNLIST.run::<i64>(place, names, args).await.map(|_| ())
 }
 
-/// Jobs of a list after a cursor, newest first.
-pub(in crate::jobs) struct Batch {
-    /// Of each the place in the list, as Redis spells the score, and the fields of its record, if it exists.
-    pub(in crate::jobs) jobs: Vec<(JobId, String, Option<Vec<Option<String>>>)>,
+/// What stands in a list.
+pub(in crate::jobs) struct Listed {
+    pub(in crate::jobs) job: JobId,
+    /// Its place, as Redis spells the score.
+    pub(in crate::jobs) score: String,
+    /// The job's record as lists show it, if there is one.
+    pub(in crate::jobs) fields: Option<Fields>,
 }
 
-/// Reads a batch of `owner`'s jobs. What has gone is taken out of the list.
+/// The fields of [`FIELDS`], and the JSON of the first file.
+type Fields = Vec<Option<String>>;
+
+/// Reads some of `owner`'s jobs, newest first. What has gone is taken out of the list.
 pub(in crate::jobs) async fn batch(
     redis: &Redis,
     retention: Retention,
     owner: &Sha256Hex,
     wanted: &Wanted<'_>,
-) -> Result<Batch> {
+) -> Result<Vec<Listed>> {
     let (place, names) = list_of(redis, owner);
     let args = vec![
         Value::from(wanted.n.to_string()),
@@ -174,7 +180,8 @@ pub(in crate::jobs) async fn batch(
     }
     let listed = flat.chunks_exact(2).filter_map(|it| Some((it[0].parse().ok()?, it[1].clone())));
     let reads = listed.map(|(job, score): (JobId, String)| async move {
-        Ok::<_, Error>((job, score, record(redis, job).await?))
+        let fields = record(redis, job).await?;
+        Ok::<_, Error>(Listed { job, score, fields })
     });
     let reads: Vec<_> = reads.collect();
     let jobs: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
@@ -183,14 +190,13 @@ pub(in crate::jobs) async fn batch(
         let age = now_ms.saturating_sub(score.parse().unwrap_or(0));
         Duration::from_millis(age) > COMES_WITHIN
     };
-    let gone: Vec<JobId> =
-        jobs.iter().filter(|it| it.2.is_none() && is_late(&it.1)).map(|it| it.0).collect();
+    let gone = jobs.iter().filter(|it| it.fields.is_none() && is_late(&it.score));
+    let gone: Vec<JobId> = gone.map(|it| it.job).collect();
     unlist(redis, owner, &gone).await?;
-    Ok(Batch { jobs })
+    Ok(jobs)
 }
 
-/// What lists show of a job: the fields of [`FIELDS`], and the JSON of its first file.
-async fn record(redis: &Redis, job: JobId) -> Result<Option<Vec<Option<String>>>> {
+async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
     let place = place_of(redis, job);
     let read = |client: Client| async move {
         let both = client.pipeline();

@@ -278,7 +278,7 @@ impl Primary {
         let durable = match cluster.config.durability {
             Durability::Async => None,
             Durability::Wait => {
-                Some(Durable::start(&cluster.config, &address, 0, well, &tasks, measured)?)
+                Some(Durable::start(&cluster.config, (&address, 0), well, &tasks, measured)?)
             }
         };
         let servers =

@@ -26,6 +26,11 @@ impl Balancer {
         services[place] = (base.to_owned(), true);
     }
 
+    /// Whether the service of this place is taken for ready.
+    pub(super) fn is_ready(&self, place: usize) -> bool {
+        self.services.lock().unwrap()[place].1
+    }
+
     /// The next service that is ready, or any if none is.
     pub(super) fn base(&self) -> String {
         let services = self.services.lock().unwrap();

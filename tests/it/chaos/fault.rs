@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::{task::block_in_place, time::sleep};
+use tokio::task::block_in_place;
 
 use super::world::{Durability, World};
 use crate::harness::{Weather, until};
@@ -53,13 +53,13 @@ impl Fault {
             Self::Failover => "`SENTINEL FAILOVER`",
             Self::SentinelKilled => "`kill -9` of a sentinel",
             Self::ReplicaKilled => "`kill -9` of a replica",
-            Self::Partition => "services cut off from the primary for 3 s",
+            Self::Partition => "services cut off from the primary until neither is ready",
             Self::ServiceKilled => "`kill -9` of one of two services",
             Self::RollingRestart => "rolling restart of both services",
-            Self::OutOfMemory => "Redis out of memory for 2 s",
+            Self::OutOfMemory => "Redis out of memory for 300 requests",
             Self::Loading => "Redis loading its data",
-            Self::Latency => "200 ms of latency for 4 s",
-            Self::ClockJump => "the services' clock jumps ahead an hour",
+            Self::Latency => "200 ms of latency for 300 requests",
+            Self::ClockJump => "the services' clock jumps ahead an hour, and both restart",
         }
     }
 
@@ -76,31 +76,47 @@ impl Fault {
             Self::PrimaryKilled => world.setup.servers[primary].kill(),
             Self::PrimaryHung => world.setup.servers[primary].signal("STOP"),
             Self::Failover => world.setup.fail_over().await,
-            Self::SentinelKilled => world.setup.sentinels[0].kill(),
-            Self::ReplicaKilled => world.setup.servers[(primary + 1) % 3].kill(),
+            Self::SentinelKilled => {
+                world.setup.sentinels[0].kill();
+                until_missed(world, "sentinels").await;
+            }
+            Self::ReplicaKilled => {
+                world.setup.servers[(primary + 1) % 3].kill();
+                until_missed(world, "replicas").await;
+            }
             Self::Partition => {
-                change(world, Weather { is_cut: true, ..Weather::default() }, 3).await;
+                change(world, Weather { is_cut: true, ..Weather::default() });
+                let is_seen = async || !world.balancer.is_ready(0) && !world.balancer.is_ready(1);
+                until("both services notice", is_seen).await;
+                change(world, Weather::default());
             }
             Self::Latency => {
                 let delay = Duration::from_millis(100);
-                change(world, Weather { delay, ..Weather::default() }, 4).await;
+                change(world, Weather { delay, ..Weather::default() });
+                world.ledger.until_more_requests(300).await;
+                change(world, Weather::default());
             }
             Self::ServiceKilled => {
                 world.services[0].signal("KILL");
-                sleep(Duration::from_secs(1)).await;
+                until("the load balancer notices", async || !world.balancer.is_ready(0)).await;
+                world.ledger.until_more_requests(100).await;
                 world.start_service(0).await;
             }
             Self::RollingRestart => restart_all(world).await,
             Self::OutOfMemory => {
                 world.setup.cli(port, &["config", "set", "maxmemory", "1"]).await;
-                sleep(Duration::from_secs(2)).await;
+                world.ledger.until_more_failures(300).await;
                 world.setup.cli(port, &["config", "set", "maxmemory", "0"]).await;
             }
             Self::Loading => {
                 world.setup.cli(port, &["config", "set", "key-load-delay", "300"]).await;
                 world.setup.cli(port, &["debug", "reload"]).await;
             }
-            Self::ClockJump => world.jump(Duration::from_hours(1)).await,
+            Self::ClockJump => {
+                world.jump(Duration::from_hours(1)).await;
+                // So that browsers come back to the later time with what they got at the earlier.
+                restart_all(world).await;
+            }
         }
         if !matches!(self, Self::PrimaryKilled | Self::PrimaryHung | Self::Failover) {
             return None;
@@ -122,13 +138,19 @@ impl Fault {
     }
 }
 
-async fn change(world: &World, weather: Weather, secs: u64) {
+/// Waits until a sentinel says that one of the others, or of the replicas, is down.
+async fn until_missed(world: &World, whom: &str) {
+    let port = world.setup.sentinels[1].port;
+    until("a sentinel misses it", async || {
+        let said = world.setup.ask_sentinel(port, &["sentinel", whom, "mymaster"]).await;
+        said.contains("s_down")
+    })
+    .await;
+}
+
+fn change(world: &World, weather: Weather) {
     for proxy in &world.setup.proxies {
         proxy.weather.send_replace(weather);
-    }
-    sleep(Duration::from_secs(secs)).await;
-    for proxy in &world.setup.proxies {
-        proxy.weather.send_replace(Weather::default());
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::harness::until;
+
 /// Shared by all who take part.
 #[derive(Clone, Default)]
 pub(super) struct Ledger(Arc<Mutex<Pages>>);
@@ -29,6 +31,18 @@ pub(super) struct Pages {
 impl Ledger {
     pub(super) fn open(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap()
+    }
+
+    /// Waits until callers have had answers to so many requests more.
+    pub(super) async fn until_more_requests(&self, n: usize) {
+        let wanted = self.open().n_requests + n;
+        until("requests are answered", async || self.open().n_requests >= wanted).await;
+    }
+
+    /// Waits until so many requests more have failed.
+    pub(super) async fn until_more_failures(&self, n: usize) {
+        let wanted = self.open().failures.len() + n;
+        until("requests fail", async || self.open().failures.len() >= wanted).await;
     }
 
     /// A new browser's line in `seen`.

@@ -8,10 +8,9 @@ mod report;
 mod traffic;
 mod world;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rstest::rstest;
-use tokio::time::sleep_until;
 
 use self::{
     fault::Fault,
@@ -20,18 +19,18 @@ use self::{
     world::{Durability, World},
 };
 
-/// Traffic before the fault, and from the fault on.
-const BEFORE: Duration = Duration::from_millis(1500);
-const AFTER: Duration = Duration::from_secs(7);
+/// Requests before the fault, and after it is over.
+const BEFORE: usize = 300;
+const AFTER: usize = 1000;
 
 /// One fault under traffic. Returns what it cost.
 async fn suffer(fault: Fault, durability: Durability) -> Row {
     let mut world = World::start(fault, durability).await;
     let traffic = Traffic::begin(world.balancer.clone(), world.ledger.clone()).await;
-    tokio::time::sleep(BEFORE).await;
+    world.ledger.until_more_requests(BEFORE).await;
     let began = Instant::now();
     let sentinels_took = fault.strike(&mut world).await;
-    sleep_until((began + AFTER).into()).await;
+    world.ledger.until_more_requests(AFTER).await;
     traffic.end().await;
     fault.undo(&mut world).await;
     Row::of(fault, durability, &world, began, sentinels_took).await

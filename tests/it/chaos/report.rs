@@ -80,6 +80,8 @@ impl Row {
         let is_safe = self.durability == Durability::Wait;
         hold(!is_safe || self.n_lost_jobs == 0, of(self.n_lost_jobs, "acknowledged jobs lost"));
         hold(self.n_over_timeout == 0, of(self.n_over_timeout, "calls beyond their timeout"));
+        hold(self.lost_events.is_empty(), of(self.lost_events.len(), "events lost"));
+        hold(self.n_doubled_events == 0, of(self.n_doubled_events, "events doubled"));
         let free = [Fault::Failover, Fault::RollingRestart];
         hold(!free.contains(&self.fault) || self.n_failed == 0, of(self.n_failed, "failed"));
         let moved = self.sentinels_took.map(|it| it + Duration::from_secs(1));
@@ -123,8 +125,8 @@ pub(super) fn write(rows: &[Row]) {
         "# What faults cost\n\n\
          Written by `make test-chaos`: two services behind a load balancer that heeds `/readyz`; Redis 7 with two\n\
          replicas and three sentinels whose patience is 1 s; 50 browsers on 10 jobs, 10 workers that report, 3 callers\n\
-         that create jobs and 2 that read. All of it on one machine of {} cores, the service a debug build, for\n\
-         8 s each. A request that failed is repeated by its caller after 50 ms. An event is lost when a report was\n\
+         that create jobs and 2 that read. All of it on one machine of {} cores, the service a debug build; from 300\n\
+         requests before the fault to 1000 after it. A request that failed is repeated by its caller after 50 ms. An event is lost when a report was\n\
          acknowledged and a browser of its job never saw it. The timeout of a call is {:.0} s (`redis.failover_wait`, one\n\
          `redis.command_timeout`, and half a second).\n\n\
          | fault | durability | sentinels needed, s | without a write, s | requests failed | acknowledged jobs lost | \

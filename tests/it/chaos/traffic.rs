@@ -74,10 +74,14 @@ impl Traffic {
 
     /// Lets callers finish what they do, and browsers see what is left.
     pub(super) async fn end(mut self) {
-        const SETTLE: Duration = Duration::from_secs(2);
+        const PATIENCE: Duration = Duration::from_secs(5);
         self.stop.store(true, Ordering::Relaxed);
         while self.callers.join_next().await.is_some() {}
-        sleep(SETTLE).await;
+        // What they have not seen by then they never will.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.ledger.open().lost_events().is_empty() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
         self.browsers.shutdown().await;
     }
 

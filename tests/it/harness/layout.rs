@@ -72,8 +72,8 @@ fn partition_of(name: &str) -> String {
             return owner[owner.len() - 2..].to_owned();
         }
     }
-    // Both stand beside what they protect.
-    if ["lock:i2m:cleanup", "lock:i2m:schema"].contains(&name) {
+    // The service's own stand beside what they protect.
+    if name.starts_with("lock:i2m:") {
         return "00".to_owned();
     }
     if let Some(address) = name.strip_prefix("rl:ip:") {

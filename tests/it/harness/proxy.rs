@@ -22,6 +22,8 @@ pub(crate) struct Weather {
     pub(crate) is_cut: bool,
     /// One way.
     pub(crate) delay: Duration,
+    /// What the server does is done, and nobody hears of it.
+    pub(crate) loses_answers: bool,
 }
 
 pub(crate) struct Proxy {
@@ -65,8 +67,8 @@ async fn connect(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = carry(first, from_client, to_server, weather.clone()) => (),
-        () = carry(Vec::new(), from_server, to_client, weather) => (),
+        () = carry(first, from_client, to_server, weather.clone(), false) => (),
+        () = carry(Vec::new(), from_server, to_client, weather, true) => (),
     }
     Ok(())
 }
@@ -77,6 +79,7 @@ async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
+    is_answer: bool,
 ) {
     let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let outlook = weather.clone();
@@ -100,6 +103,9 @@ async fn carry(
     let write = async move {
         while let Some((arrives, chunk)) = under_way.recv().await {
             sleep_until(arrives).await;
+            if is_answer && weather.borrow().loses_answers {
+                continue;
+            }
             if weather.wait_for(|it| !it.is_cut).await.is_err()
                 || to.write_all(&chunk).await.is_err()
             {

@@ -48,6 +48,7 @@ fn is_of_celery(channel: &&str) -> bool {
 }
 
 /// What tests run on.
+#[expect(clippy::disallowed_methods, reason = "it is the test run that is set, not the service")]
 pub(crate) fn is_on_cluster() -> bool {
     std::env::var("I2M_TEST_REDIS").is_ok_and(|it| it == "cluster")
 }
@@ -321,7 +322,9 @@ impl TestRedis {
         } else {
             self.run(database, &["KEYS", "*"]).await.convert().unwrap()
         };
-        names.retain(|it| it != "i2m:schema" && it != "i2m:listing");
+        names.retain(|it| {
+            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:listing"].contains(&it.as_str())
+        });
         names.sort();
         names
     }

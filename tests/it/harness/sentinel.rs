@@ -189,7 +189,7 @@ impl SentinelSetup {
         redis_cli(port, &self.topology.cli, command).await
     }
 
-    async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+    pub(crate) async fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
         redis_cli(port, &self.topology.sentinel_cli, command).await
     }
 
@@ -205,17 +205,39 @@ impl SentinelSetup {
         until("there is another primary", async || self.primary().await != before).await;
     }
 
-    /// A service behind the sentinels.
+    /// Waits until the replicas have what the primary has now.
+    pub(crate) async fn until_replicated(&self) {
+        let port = self.servers[self.primary().await].port;
+        let info = async || self.cli(port, &["info", "replication"]).await;
+        let number = |text: &str| -> u64 {
+            text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+        };
+        let wanted = number(info().await.split_once("master_repl_offset:").unwrap().1);
+        until("the replicas have it", async || {
+            let info = info().await;
+            // A line for each: state=online,offset=…
+            let offsets = info.split("state=online,offset=").skip(1).map(number);
+            offsets.filter(|it| *it >= wanted).count() == self.topology.n_replicas
+        })
+        .await;
+    }
+
+    /// A service behind the sentinels that is ready.
     pub(crate) async fn serve(&self, settings: &[(&str, &str)]) -> TestApp {
+        let app = self.begin_to_serve(settings).await;
+        app.until_ready().await;
+        app
+    }
+
+    /// A service behind the sentinels.
+    pub(crate) async fn begin_to_serve(&self, settings: &[(&str, &str)]) -> TestApp {
         let addresses = self.addresses();
         let mut all = vec![("redis.mode", "sentinel"), ("redis.sentinels", addresses.as_str())];
         all.extend(settings);
         // Never started; the service keeps things in its folder.
         let redis = TestRedis::prepare(&[]);
         let config = config_for(&redis, &all);
-        let app = TestApp::start_on(redis, config).await;
-        app.until_ready().await;
-        app
+        TestApp::start_on(redis, config).await
     }
 }
 

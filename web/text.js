@@ -1,0 +1,30 @@
+// Numbers and times in the words that people read.
+
+export function bytes(size) {
+  if (size < 1000) return `${size} B`;
+  if (size < 1e6) return `${(size / 1e3).toFixed(size < 1e4 ? 1 : 0)} kB`;
+  return `${(size / 1e6).toFixed(1)} MB`;
+}
+
+/** A length of time in one or two words. */
+export function duration(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+export function age(time) {
+  const ms = Date.now() - time;
+  return ms < 5000 ? "just now" : `${duration(ms)} ago`;
+}
+
+export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+
+export const number = (value) => value.toLocaleString("en");
+
+export const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
+
+/** A date and a time of day, as the reader writes them. */
+export const moment = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
