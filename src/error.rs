@@ -23,6 +23,9 @@ pub(crate) enum Error {
     InvalidKey,
     #[error("Invalid or expired stream ticket")]
     InvalidTicket,
+    /// Signed by us, so that whoever shows it has not guessed it.
+    #[error("Invalid or expired stream ticket")]
+    ExpiredTicket,
     #[error("there is no key {0}")]
     KeyNotFound(KeyId),
     /// As many keys as there may be, of a name or in all.
