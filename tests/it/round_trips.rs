@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// Nothing is done by the way, as far as settings go.
-const QUIET: [(&str, &str); 8] = [
+const QUIET: [(&str, &str); 9] = [
+    ("redis.pool_size", "1"),
     ("rate_limit.enabled", "false"),
     ("auth.ticket_secrets", "0123456789abcdef"),
     ("redis.probe_interval", "1m"),
@@ -38,9 +39,11 @@ impl Watched {
         let redis = TestRedis::start();
         let settings = [&QUIET[..], settings].concat();
         let config = config_with(&redis, &settings, toml);
+        let mut meter = Meter::of(&redis).await;
         let app = TestApp::start_on(redis, config).await;
         app.until_ready().await;
-        let meter = Meter::of(&app.redis).await;
+        // The look at its maxmemory-policy, which comes some time after a start.
+        meter.until_sent("\"INFO\" \"memory\"").await;
         Self { app, meter, costs: Costs::new() }
     }
 

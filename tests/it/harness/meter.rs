@@ -5,7 +5,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::TestRedis;
+use super::{PATIENCE, TestRedis};
 
 /// What some work cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,12 @@ impl Meter {
         assert_eq!(line_of(&mut monitor).await, "+OK\r\n");
         let asker = BufReader::new(UnixStream::connect(&socket).await.unwrap());
         Self { monitor, asker }
+    }
+
+    /// Waits until it has been sent this, since the meter is there.
+    pub(crate) async fn until_sent(&mut self, command: &str) {
+        let read = async { while !line_of(&mut self.monitor).await.contains(command) {} };
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {command}"));
     }
 
     /// Does `work` and says what it cost. Nothing else may ask this Redis meanwhile.
