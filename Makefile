@@ -8,10 +8,10 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup image clean
+.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup bench-startup check-instructions image clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start the service, with a Redis of its own
 	@scripts/setup rust redis
@@ -64,7 +64,7 @@ check: ## Check format, lints, documentation and dependencies
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
-	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --all-targets --all-features -- -D warnings
 	@echo "== documentation"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@echo "== dependencies"
@@ -81,6 +81,10 @@ check: ## Check format, lints, documentation and dependencies
 	else \
 		echo "WARNING: ADVISORIES NOT CHECKED: $(advisories) is out of reach" >&2; \
 	fi
+
+check-instructions: ## Count the instructions of hot paths and compare with the baseline; RENEW=1 makes it anew
+	@scripts/setup rust valgrind
+	@cargo bench --locked --features bench-internals --bench instructions -- $(if $(RENEW),--renew)
 
 bench: bench-http bench-sse ## Measure everything beside its peers
 
@@ -101,6 +105,10 @@ soak: ## Ten minutes of browsers that come and go while Redis is killed; SOAK_SE
 bench-cleanup: ## Clean up a million keys beside traffic, and measure what requests notice of it
 	@scripts/setup rust redis
 	@cargo bench --locked --bench cleanup -- $(BENCH_ARGS)
+
+bench-startup: ## Measure starts, the size of the program and what it holds when idle
+	@scripts/setup rust redis
+	@cargo bench --locked --bench startup
 
 image: ## Build the container image
 	@docker build --tag $(image) .

@@ -95,6 +95,13 @@ impl App {
         })
     }
 
+    /// The routes and all that stands around them, for whoever brings requests of another kind.
+    #[cfg(feature = "bench-internals")]
+    #[doc(hidden)]
+    pub fn into_routes(self) -> axum::Router {
+        self.router
+    }
+
     fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> Result<AppState> {
         let retention = Retention {
             ttl_secs: config.jobs.ttl.as_secs(),

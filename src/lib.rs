@@ -39,3 +39,7 @@ mod traces;
 
 pub use app::App;
 pub use config::{Config, Deployment, Secret};
+/// Of the inside, for bench/instructions alone.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use progress::bench;

@@ -12,7 +12,7 @@ use std::{
 /// commit, so that a reader of the change sees it.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("lib", &["app", "config"]),
+    ("lib", &["app", "config", "progress"]),
     (
         "cli",
         &["app", "auth", "config", "demo", "offline", "openapi", "router", "telemetry", "traces"],

@@ -1,5 +1,7 @@
 //! Progress of jobs: recorded by workers, read at once, or followed by browsers.
 
+#[cfg(feature = "bench-internals")]
+pub mod bench;
 mod cursor;
 mod follow;
 mod follower;
