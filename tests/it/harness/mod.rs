@@ -23,7 +23,7 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
-    cluster::ClusterSetup,
+    cluster::{ClusterSetup, Way},
     origin::Origin,
     proxy::{Proxy, Weather},
     redis::{TestRedis, is_on_cluster},
