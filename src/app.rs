@@ -151,7 +151,7 @@ impl App {
             maintenance,
             jobs,
             locks,
-            models: Models::new(cache.clone(), config.models.clone()),
+            models: Models::new(cache.clone(), config.models.clone())?,
             cache,
         }))
     }

@@ -5,6 +5,7 @@ mod celery;
 mod child;
 mod cluster;
 mod layout;
+mod meter;
 mod origin;
 mod proxy;
 mod redis;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     celery::CeleryWorker,
     child::ServiceProcess,
     cluster::{ClusterSetup, Way},
+    meter::{Cost, Meter},
     origin::Origin,
     proxy::{Proxy, Weather},
     redis::{TestRedis, is_on_cluster},
