@@ -24,12 +24,11 @@ mod workload;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
 use self::{
-    bench::{Bench, CONNECTIONS, Plan},
-    redis::Redis,
+    bench::{Bench, CONNECTIONS},
     report::{Report, Row},
     servers::{Kind, Limits},
     stage::{Sample, Stage},
@@ -74,38 +73,45 @@ fn main() -> Result<()> {
 async fn run(args: &Args) -> Result<()> {
     machine::pin(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-http-").tempdir()?;
-    let redis = Redis::start(LOAD_CORE, dir.path())?;
-    let mut report = Report::new(machine::circumstances(&redis, args.quick)?);
-    let bench = Bench { redis, dir: dir.path(), plan: Plan::new(args.quick) };
     let kinds: &[Kind] =
         if args.alone { &[Kind::Gateway] } else { &[Kind::Gateway, Kind::FastApi] };
-    for kind in kinds {
-        for limits in Limits::ALL {
-            let mut stage = Stage::new(&bench, *kind, limits).await?;
-            for workload in Workload::of(limits) {
+    let start = |kind: &Kind| Bench::new(*kind, dir.path(), args.quick);
+    let benches: Vec<Bench> = kinds.iter().map(start).collect::<Result<_>>()?;
+    let mut report = Report::new(machine::circumstances(&benches[0].redis, args.quick)?);
+    for limits in Limits::ALL {
+        let mut stages = Vec::new();
+        for bench in &benches {
+            stages.push(Stage::new(bench, limits).await?);
+        }
+        for workload in Workload::of(limits) {
+            // One server right after the other: what else the machine does changes with time.
+            for stage in &mut stages {
                 let asks = stage.prepare(*workload).await?;
                 let name = workload.name();
                 if args.only.is_empty() || args.only.iter().any(|it| name.contains(it)) {
-                    run_workload(&bench, &stage, *workload, &asks, &mut report)
-                        .await
-                        .with_context(|| format!("{} of {}", name, kind.name()))?;
+                    let outcome = run_workload(stage, *workload, &asks, &mut report).await;
+                    if let Err(error) = outcome {
+                        let error = format!("{name}, {}: {error:#}", stage.server.kind.name());
+                        eprintln!("   {error}");
+                        report.errors.push(error);
+                    }
                 }
             }
         }
     }
     println!("{}", report.text());
     println!("written to {}", report.write(&args.results)?.display());
+    ensure!(report.errors.is_empty(), "not measured: {:#?}", report.errors);
     Ok(())
 }
 
 async fn run_workload(
-    bench: &Bench<'_>,
     stage: &Stage<'_>,
     workload: Workload,
     asks: &[workload::Ask],
     report: &mut Report,
 ) -> Result<()> {
-    let kind = stage.server.kind;
+    let (bench, kind) = (stage.bench, stage.server.kind);
     eprintln!("== {}, {}", workload.name(), kind.name());
     let Sample { round_trips, call } = stage.sample(workload, asks).await?;
     for n_connections in workload.connections(kind) {

@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{CONNECTIONS, Measured},
+    bench::{CONNECTIONS, Measured, NOISE},
     chart,
     raw::Raw,
     servers::Kind,
@@ -30,6 +30,8 @@ pub(crate) struct Report {
     circumstances: Circumstances,
     pub(crate) rows: Vec<Row>,
     pub(crate) raws: Vec<(Workload, Raw)>,
+    /// What could not be measured, and why.
+    pub(crate) errors: Vec<String>,
 }
 
 pub(crate) struct Row {
@@ -47,7 +49,7 @@ const HEAD: &str = "| server | connections | requests/s | p50 ms | p99 ms | p99.
 
 impl Report {
     pub(crate) fn new(circumstances: Circumstances) -> Self {
-        Self { circumstances, rows: Vec::new(), raws: Vec::new() }
+        Self { circumstances, rows: Vec::new(), raws: Vec::new(), errors: Vec::new() }
     }
 
     pub(crate) fn measured(
@@ -68,12 +70,25 @@ impl Report {
     /// All tables, the targets first.
     pub(crate) fn text(&self) -> String {
         let mut text = self.targets_table();
+        for error in &self.errors {
+            _ = writeln!(text, "\n**Not measured:** {error}");
+        }
         for workload in Workload::all() {
             if self.rows.iter().any(|it| it.workload == workload) {
                 _ = write!(text, "\n## {}\n\n{}", workload.name(), self.table(workload));
             }
         }
         text
+    }
+
+    /// How far to believe it.
+    fn noise(&self) -> String {
+        let n_noisy = self.rows.iter().filter(|it| it.measured.others_share > NOISE).count();
+        format!(
+            "- measured while other programs took more than {:.0} % of a core: {n_noisy} of {} figures",
+            NOISE * 100.0,
+            self.rows.len()
+        )
     }
 
     fn targets_table(&self) -> String {
@@ -142,7 +157,7 @@ impl Report {
         let raws: Vec<_> = self.raws.iter().map(raw).collect();
         Ok(json!({
             "date": self.circumstances.date, "machine": machine, "targets": targets::check(self),
-            "rows": rows, "redis_itself": raws,
+            "rows": rows, "redis_itself": raws, "errors": self.errors,
         }))
     }
 
@@ -154,6 +169,7 @@ impl Report {
         for (what, value) in machine {
             _ = writeln!(text, "- {what}: {value}");
         }
+        _ = writeln!(text, "{}", self.noise());
         _ = write!(text, "\nHow to read this: [bench/README.md](../README.md).\n\n");
         _ = write!(text, "![chart]({name}.svg)\n\n{}", self.text());
         fs::create_dir_all(dir)?;

@@ -69,6 +69,22 @@ impl Server {
         tokio::time::sleep(Duration::from_millis(700)).await;
         Ok(Self { kind, addr, process })
     }
+
+    /// Waits until what nobody waits for any more is done: a load ends in the middle of its last requests.
+    pub(crate) fn settle(&self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_mins(1);
+        const LOOK: Duration = Duration::from_millis(100);
+        const IDLE: f64 = 0.2;
+        let begin = Instant::now();
+        loop {
+            let before = self.process.cpu_seconds();
+            sleep(LOOK);
+            if self.process.cpu_seconds() - before < IDLE * LOOK.as_secs_f64() {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < PATIENCE, "{} does not come to rest", self.kind.name());
+        }
+    }
 }
 
 fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {

@@ -10,7 +10,7 @@ use crate::{
     bench::Bench,
     monitor::{Command, Monitor, round_trips},
     redis::Redis,
-    servers::{Kind, Limits, Server},
+    servers::{Limits, Server},
     workload::{Ask, Job, Jobs, KEY, N_BATCH, N_FILES, Workload, get_status, post_job},
 };
 
@@ -29,7 +29,7 @@ const ADD_FOREIGN_KEYS: &str = "redis.call('SELECT', 2)
 const REMOVE_ALL_PROGRESS: &str = "redis.call('SELECT', 2) redis.call('FLUSHDB') return 1";
 
 pub(crate) struct Stage<'a> {
-    bench: &'a Bench<'a>,
+    pub(crate) bench: &'a Bench,
     pub(crate) server: Server,
     jobs: Jobs,
     http: reqwest::Client,
@@ -43,10 +43,12 @@ pub(crate) struct Sample {
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) async fn new(bench: &'a Bench<'a>, kind: Kind, limits: Limits) -> Result<Self> {
-        let server = Server::start(kind, limits, &bench.redis, bench.dir).await?;
+    pub(crate) async fn new(bench: &'a Bench, limits: Limits) -> Result<Self> {
+        let server = Server::start(bench.kind, limits, &bench.redis, &bench.dir).await?;
         let jobs = Jobs { few: Vec::new(), many: Vec::new() };
-        Ok(Self { bench, server, jobs, http: reqwest::Client::new() })
+        // Servers close what was idle for some time, just when it may be used again.
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+        Ok(Self { bench, server, jobs, http })
     }
 
     /// Makes what `workload` needs, and returns its requests.
@@ -118,6 +120,10 @@ impl<'a> Stage<'a> {
         let (mut trips, mut call) = (Vec::new(), None);
         let n = if workload == Workload::Mixed { 100 } else { N_SAMPLES };
         for ask in asks.iter().cycle().skip(1).take(n) {
+            if ask.method == "GET" {
+                // What is cached by it is cached from now on.
+                self.answer(workload, ask).await?;
+            }
             monitor.take(redis)?;
             let answer = self.answer(workload, ask).await?;
             let commands = monitor.take(redis)?;
