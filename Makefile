@@ -88,7 +88,7 @@ check-instructions: ## Count the instructions of hot paths and compare with the 
 
 bench: bench-http bench-sse ## Measure everything beside its peers
 
-bench-http: ## Measure requests and limits beside Redis and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
+bench-http: ## Measure requests beside Redis and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
 	@scripts/setup rust redis wrk bench-python
 	@cargo bench --locked --bench http -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 

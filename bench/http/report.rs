@@ -1,16 +1,22 @@
-//! What came out: printed as a table, and written as Markdown.
+//! What came out: printed as tables, and written as Markdown, JSON and a chart.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::{
-    load::{Measured, RawRedis, What},
-    servers::{Kind, Limits},
+    bench::{CONNECTIONS, Measured, NOISE},
+    chart,
+    raw::Raw,
+    servers::Kind,
+    targets,
+    workload::Workload,
 };
 
 /// Where and when.
@@ -22,78 +28,161 @@ pub(crate) struct Circumstances {
 
 pub(crate) struct Report {
     circumstances: Circumstances,
-    redis: Option<RawRedis>,
-    rows: Vec<(Kind, Limits, What, Measured)>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) raws: Vec<(Workload, Raw)>,
+    /// What could not be measured, and why.
+    pub(crate) errors: Vec<String>,
 }
+
+pub(crate) struct Row {
+    pub(crate) kind: Kind,
+    pub(crate) workload: Workload,
+    pub(crate) n_connections: usize,
+    /// Of a single request.
+    pub(crate) round_trips: f64,
+    pub(crate) measured: Measured,
+}
+
+const HEAD: &str = "| server | connections | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs | Redis CPU µs | \
+    Redis commands | round trips | bytes | RSS MiB | server's core | load's core | others |\n\
+    | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
 
 impl Report {
     pub(crate) fn new(circumstances: Circumstances) -> Self {
-        Self { circumstances, redis: None, rows: Vec::new() }
+        Self { circumstances, rows: Vec::new(), raws: Vec::new(), errors: Vec::new() }
     }
 
-    pub(crate) fn redis(&mut self, raw: &RawRedis) {
-        self.redis = Some(*raw);
+    pub(crate) fn measured(
+        &self,
+        kind: Kind,
+        workload: Workload,
+        n_connections: usize,
+    ) -> Option<&Measured> {
+        let is_it =
+            |it: &&Row| (it.kind, it.workload, it.n_connections) == (kind, workload, n_connections);
+        self.rows.iter().find(is_it).map(|it| &it.measured)
     }
 
-    pub(crate) fn add(&mut self, kind: Kind, limits: Limits, what: What, measured: Measured) {
-        self.rows.push((kind, limits, what, measured));
+    pub(crate) fn raw(&self, workload: Workload) -> Option<&Raw> {
+        self.raws.iter().find(|it| it.0 == workload).map(|it| &it.1)
     }
 
-    /// The peer's rate for the same.
-    fn peer(&self, limits: Limits, what: What) -> Option<f64> {
-        // The peer has no table, so it asks Redis whatever the gateway does.
-        let limits = if limits == Limits::Over { Limits::OverWithoutTable } else { limits };
-        let row = self.rows.iter().find(|it| (it.0, it.1, it.2) == (Kind::FastApi, limits, what));
-        row.map(|it| it.3.per_second)
-    }
-
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::new();
-        if let Some(RawRedis { gets_per_second, charges_per_second }) = self.redis {
-            _ = writeln!(
-                text,
-                "Redis by itself: {gets_per_second:.0} GET/s, {charges_per_second:.0} charges/s.\n"
-            );
+    /// All tables, the targets first.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.targets_table();
+        for error in &self.errors {
+            _ = writeln!(text, "\n**Not measured:** {error}");
         }
-        text += "| server | limits | request | requests/s | of Redis' charges/s | × FastAPI | p99 | CPU each |\n";
-        text += "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |\n";
-        for (kind, limits, what, it) in &self.rows {
-            let of_redis = self.redis.map(|raw| it.per_second / raw.charges_per_second);
-            let of_peer = self.peer(*limits, *what).map(|peer| it.per_second / peer);
-            let ratio = |it: Option<f64>| it.map_or("–".to_owned(), |it| format!("{it:.2}"));
-            let limits = match limits {
-                Limits::Off => "off",
-                Limits::On => "on",
-                Limits::Over => "over, known",
-                Limits::OverWithoutTable => "over, Redis asked",
-            };
-            let what = match what {
-                What::GetJob => "GET job",
-                What::PostJob => "POST job",
-                What::Refused => "429",
-            };
-            let Measured { per_second, p99_ms, cpu_us } = it;
+        for workload in Workload::all() {
+            if self.rows.iter().any(|it| it.workload == workload) {
+                _ = write!(text, "\n## {}\n\n{}", workload.name(), self.table(workload));
+            }
+        }
+        text
+    }
+
+    /// How far to believe it.
+    fn noise(&self) -> String {
+        let n_noisy = self.rows.iter().filter(|it| it.measured.others_share > NOISE).count();
+        format!(
+            "- measured while other programs took more than {:.0} % of a core: {n_noisy} of {} figures",
+            NOISE * 100.0,
+            self.rows.len()
+        )
+    }
+
+    fn targets_table(&self) -> String {
+        let mut text = "## Targets\n\n| work | figure | target | measured | met |\n".to_owned();
+        text += "| --- | --- | ---: | ---: | --- |\n";
+        for it in targets::check(self) {
+            let met = if it.is_met { "met" } else { "**not met**" };
             _ = writeln!(
                 text,
-                "| {} | {limits} | {what} | {per_second:.0} | {} | {} | {p99_ms:.1} ms | {cpu_us:.0} µs |",
-                kind.name(),
-                ratio(of_redis),
-                ratio(of_peer),
+                "| {} | {} | {} | {} | {met} |",
+                it.work, it.figure, it.target, it.measured
             );
         }
         text
     }
 
-    pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let mut text = format!("# Requests, {}\n\n", self.circumstances.date);
-        for (name, value) in &self.circumstances.machine {
-            _ = writeln!(text, "- {name}: {value}");
+    fn table(&self, workload: Workload) -> String {
+        let mut text = HEAD.to_owned();
+        for Row { kind, n_connections, round_trips, measured: it, .. } in
+            self.rows.iter().filter(|it| it.workload == workload)
+        {
+            let percent = |share: f64| format!("{:.0} %", share * 100.0);
+            let trips = (round_trips * 100.0).round() / 100.0;
+            _ = writeln!(
+                text,
+                "| {} | {n_connections} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {trips} | {:.0} | {:.0} | {} | {} | {} |",
+                kind.name(),
+                rate(it.per_second),
+                it.p50_ms,
+                it.p99_ms,
+                it.p999_ms,
+                it.cpu_us,
+                it.redis_cpu_us,
+                it.commands,
+                it.bytes,
+                it.rss_mib,
+                percent(it.server_share),
+                percent(it.load_share),
+                percent(it.others_share),
+            );
         }
-        text.push('\n');
-        text += &self.table();
-        fs::create_dir_all(folder)?;
-        let path = folder.join(format!("http-{}.md", self.circumstances.date));
+        if let Some(it) = self.raw(workload) {
+            _ = writeln!(
+                text,
+                "| Redis itself | {CONNECTIONS} | {} | {:.2} | {:.2} | – | – | {:.1} | {:.1} | 1 | – | – | – | – | – |",
+                rate(it.per_second),
+                it.p50_ms,
+                it.p99_ms,
+                it.redis_cpu_us,
+                it.commands
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Result<Value> {
+        let machine: BTreeMap<_, _> = self.circumstances.machine.iter().cloned().collect();
+        let mut rows = Vec::new();
+        for it in &self.rows {
+            rows.push(json!({
+                "server": it.kind.name(), "work": it.workload.name(), "connections": it.n_connections,
+                "round_trips": it.round_trips, "measured": serde_json::to_value(it.measured)?,
+            }));
+        }
+        let raw = |it: &(Workload, Raw)| json!({ "work": it.0.name(), "measured": it.1 });
+        let raws: Vec<_> = self.raws.iter().map(raw).collect();
+        Ok(json!({
+            "date": self.circumstances.date, "machine": machine, "targets": targets::check(self),
+            "rows": rows, "redis_itself": raws, "errors": self.errors,
+        }))
+    }
+
+    /// Writes `http-DATE.md`, `.json` and `.svg` into `dir`.
+    pub(crate) fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let Circumstances { date, machine } = &self.circumstances;
+        let name = format!("http-{date}");
+        let mut text = format!("# Requests, {date}\n\n");
+        for (what, value) in machine {
+            _ = writeln!(text, "- {what}: {value}");
+        }
+        _ = writeln!(text, "{}", self.noise());
+        _ = write!(text, "\nHow to read this: [bench/README.md](../README.md).\n\n");
+        _ = write!(text, "![chart]({name}.svg)\n\n{}", self.text());
+        fs::create_dir_all(dir)?;
+        let path = dir.join(format!("{name}.md"));
         fs::write(&path, text)?;
+        let json = serde_json::to_string_pretty(&self.json()?)? + "\n";
+        fs::write(dir.join(format!("{name}.json")), json)?;
+        fs::write(dir.join(format!("{name}.svg")), chart::draw(self, date))?;
         Ok(path)
     }
+}
+
+/// Requests a second.
+pub(crate) fn rate(value: f64) -> String {
+    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }

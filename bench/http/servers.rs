@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{SERVER_CORE, load::What, process::Process, redis::Redis};
+use crate::{SERVER_CORE, process::Process, redis::Redis, workload::KEY};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(crate) enum Kind {
     Gateway,
     FastApi,
@@ -36,34 +36,17 @@ pub(crate) enum Limits {
     Off,
     /// By key and by address, and nobody comes to the limit.
     On,
-    /// The caller is over its limit, and is refused from memory.
+    /// The caller is over its limit.
     Over,
-    /// The same, and Redis is asked each time.
-    OverWithoutTable,
 }
 
 impl Limits {
-    pub(crate) fn of(kind: Kind) -> &'static [Self] {
-        match kind {
-            Kind::Gateway => &[Self::Off, Self::On, Self::Over, Self::OverWithoutTable],
-            Kind::FastApi => &[Self::Off, Self::On, Self::OverWithoutTable],
-        }
-    }
-
-    pub(crate) fn requests(self) -> &'static [What] {
-        match self {
-            Self::Off | Self::On => &[What::GetJob, What::PostJob],
-            Self::Over | Self::OverWithoutTable => &[What::Refused],
-        }
-    }
-
-    fn is_over(self) -> bool {
-        matches!(self, Self::Over | Self::OverWithoutTable)
-    }
+    pub(crate) const ALL: [Self; 3] = [Self::Off, Self::On, Self::Over];
 }
 
 /// A running server.
 pub(crate) struct Server {
+    pub(crate) kind: Kind,
     pub(crate) addr: SocketAddr,
     pub(crate) process: Process,
 }
@@ -84,45 +67,34 @@ impl Server {
         wait_for(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
         // Connections to Redis are made, and what start-up costs is over.
         tokio::time::sleep(Duration::from_millis(700)).await;
-        Ok(Self { addr, process })
+        Ok(Self { kind, addr, process })
     }
 
-    /// Makes a job and, where that is what is measured, a caller that is over its limit. Returns the job's path.
-    pub(crate) async fn prepare(&self, limits: Limits) -> Result<String> {
-        let client = reqwest::Client::new();
-        let url = format!("http://{}/api/v1/jobs", self.addr);
-        let body: Value = serde_json::from_str(JOB)?;
-        if limits == Limits::OverWithoutTable {
-            // Its refusal takes the one place of the table.
-            for _ in 0..2 {
-                client.post(&url).bearer_auth("other").json(&body).send().await?;
+    /// Waits until what nobody waits for any more is done: a load ends in the middle of its last requests.
+    pub(crate) fn settle(&self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_mins(1);
+        const LOOK: Duration = Duration::from_millis(100);
+        const IDLE: f64 = 0.2;
+        let begin = Instant::now();
+        loop {
+            let before = self.process.cpu_seconds();
+            sleep(LOOK);
+            if self.process.cpu_seconds() - before < IDLE * LOOK.as_secs_f64() {
+                return Ok(());
             }
+            ensure!(begin.elapsed() < PATIENCE, "{} does not come to rest", self.kind.name());
         }
-        let post = client.post(&url).bearer_auth(KEY).json(&body);
-        let job: Value = post.send().await?.error_for_status()?.json().await?;
-        let id = job["job_id"].as_str().with_context(|| format!("what job is this: {job}"))?;
-        if limits.is_over() {
-            let refused = client.post(&url).bearer_auth(KEY).json(&body).send().await?;
-            ensure!(refused.status() == 429, "not refused: {}", refused.status());
-        }
-        Ok(format!("/api/v1/jobs/{id}"))
     }
 }
 
-pub(crate) const KEY: &str = "benchmark";
-pub(crate) const JOB: &str =
-    r#"{"files":[{"filename":"chair.png","size":48213,"content_type":"image/png"}]}"#;
-
 fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
-    let limit = if limits.is_over() { 1 } else { 1_000_000_000 };
-    let table = if limits == Limits::OverWithoutTable { 1 } else { 10_000 };
+    let limit = if limits == Limits::Over { 1 } else { 1_000_000_000 };
     let policies = json!([
         { "name": "key", "scope": "key", "limit": limit, "window": "1h" },
         { "name": "ip", "scope": "ip", "limit": 1_000_000_000, "window": "1h" },
     ]);
     let settings = json!({ "rate_limit": {
         "enabled": limits != Limits::Off,
-        "deny_table_size": table,
         "deadline": "1s",
         "policies": policies,
     }});
@@ -132,7 +104,7 @@ fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
         ("I2M__SERVER__LISTEN", addr.to_string()),
         ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
         ("I2M__AUTH__MODE", "keys".to_owned()),
-        ("I2M__AUTH__KEYS", json!([key(KEY), key("other")]).to_string()),
+        ("I2M__AUTH__KEYS", json!([key(KEY)]).to_string()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     let args = ["--config".to_owned(), file.display().to_string()];
@@ -146,7 +118,7 @@ fn key(key: &str) -> Value {
         _ = write!(hex, "{byte:02x}");
         hex
     });
-    json!({ "name": key, "sha256": hex, "roles": ["client"] })
+    json!({ "name": key, "sha256": hex, "roles": ["client", "worker"] })
 }
 
 fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
@@ -166,7 +138,7 @@ fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
     let limit = match limits {
         Limits::Off => "0",
         Limits::On => "1000000000",
-        Limits::Over | Limits::OverWithoutTable => "1",
+        Limits::Over => "1",
     };
     let env = [
         ("REDIS_URL", format!("redis://{}", redis.addr)),

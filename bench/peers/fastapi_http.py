@@ -1,68 +1,210 @@
-"""Jobs over HTTP as people write them in Python: the same keys, a limiter script, redis-py's asyncio client."""
+"""Jobs over HTTP as people write them in Python, with the seed's own ways to ask Redis.
+
+What `JobStore`, `ProgressTracker`, `RateLimiter` and `RedisCache` do for a call is done here for it: the same commands
+in the same order, one after the other. Only the pool is larger, since the seed's 50 connections refuse the 51st caller.
+"""
 
 import hashlib
 import json
 import os
 import time
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime
 
 from fastapi import Depends, FastAPI, Header, HTTPException
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
 LIMIT = int(os.environ.get("LIMIT", "0"))  # 0: no limits
 WINDOW = 3600
 TTL = 86_400
-COUNT = """
-local count = redis.call('INCR', KEYS[1])
-if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return count
+STATUS_TTL = 10
+CHECK = """
+local key = KEYS[1]
+local limit = tonumber(ARGV[1])
+local window = tonumber(ARGV[2])
+local current_time = tonumber(ARGV[3])
+
+-- Get current count
+local current = redis.call('GET', key)
+current = tonumber(current) or 0
+
+-- Check if we should reset
+local ttl = redis.call('TTL', key)
+
+if ttl == -2 or ttl == -1 then
+    -- Key doesn't exist or no expiry
+    current = 0
+end
+
+-- Increment counter
+current = current + 1
+
+-- Check limit
+if current > limit then
+    return {0, current, ttl}  -- Denied
+end
+
+-- Update counter
+if current == 1 then
+    -- First request in window
+    redis.call('SET', key, current)
+    redis.call('EXPIRE', key, window)
+    ttl = window
+else
+    -- Increment existing
+    redis.call('SET', key, current)
+end
+
+return {1, current, ttl}  -- Allowed
 """
 
-jobs = Redis.from_url(os.environ["REDIS_URL"] + "/1", decode_responses=True, protocol=2, max_connections=200)
-limits = Redis.from_url(os.environ["REDIS_URL"] + "/3", decode_responses=True, protocol=2, max_connections=200)
-count = limits.register_script(COUNT)
+
+class NewFile(BaseModel):
+    filename: str
+    size: int | None = None
+    content_type: str | None = None
+
+
+class NewJob(BaseModel):
+    files: list[NewFile]
+
+
+class FileReport(BaseModel):
+    progress: int
+    message: str | None = None
+
+
+class Report(FileReport):
+    file_id: str
+
+
+class Batch(BaseModel):
+    files: list[Report]
+
+
+def client(database: int) -> Redis:
+    return Redis.from_url(
+        f"{os.environ['REDIS_URL']}/{database}",
+        decode_responses=True,
+        protocol=2,
+        max_connections=512,
+        socket_keepalive=True,
+        health_check_interval=30,
+        socket_connect_timeout=5,
+        socket_timeout=5,
+    )
+
+
+jobs, tracker, limits, cache = client(1), client(2), client(3), client(4)
 app = FastAPI()
 
 
 async def caller(authorization: str = Header()) -> str:
     key_hash = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).hexdigest()
-    if LIMIT and await count(keys=[f"rl:key:{key_hash}"], args=[WINDOW]) > LIMIT:
-        raise HTTPException(429, "too many requests", {"Retry-After": "60"})
+    if LIMIT:
+        key = f"rl:key:{key_hash}"
+        allowed, _, ttl = await limits.eval(CHECK, 1, key, LIMIT, WINDOW, int(time.time()))
+        if not allowed:
+            raise HTTPException(429, "too many requests", {"Retry-After": str(max(ttl, 1))})
     return key_hash
 
 
+def now() -> str:
+    return datetime.utcnow().isoformat()
+
+
+async def get_job(job_id: str, owner: str) -> dict:
+    job = await jobs.hgetall(f"job:{job_id}")
+    if not job or job["api_key_hash"] != owner:
+        raise HTTPException(404, "no such job")
+    files = await jobs.lrange(f"job:{job_id}:files", 0, -1)
+    job["files"] = [json.loads(it) for it in files]
+    return job
+
+
+async def update_progress(job_id: str, file_id: str, report: FileReport) -> None:
+    await tracker.set(f"progress:{job_id}:{file_id}", str(report.progress))
+    event = {"file_id": file_id, "progress": report.progress, "timestamp": now()}
+    if report.message:
+        event["message"] = report.message
+    await tracker.xadd(f"stream:progress:{job_id}", event, maxlen=1000)
+
+
+@app.get("/livez")
+async def livez() -> dict:
+    return {"status": "ok"}
+
+
 @app.post("/api/v1/jobs", status_code=201)
-async def create(new: dict, owner: str = Depends(caller)) -> dict:
+async def create(new: NewJob, owner: str = Depends(caller)) -> dict:
     job_id = str(uuid.uuid4())
-    now = datetime.now(timezone.utc).replace(tzinfo=None).isoformat()
     record = {
         "job_id": job_id,
         "api_key_hash": owner,
         "status": "pending",
-        "total_files": len(new["files"]),
+        "total_files": len(new.files),
         "completed_files": 0,
         "failed_files": 0,
-        "created_at": now,
-        "updated_at": now,
+        "created_at": now(),
+        "updated_at": now(),
     }
     pipe = jobs.pipeline()
     pipe.hset(f"job:{job_id}", mapping=record)
     pipe.expire(f"job:{job_id}", TTL)
-    for file in new["files"]:
-        pipe.rpush(f"job:{job_id}:files", json.dumps(file))
+    for file in new.files:
+        pipe.rpush(f"job:{job_id}:files", json.dumps(file.model_dump(exclude_none=True)))
     pipe.expire(f"job:{job_id}:files", TTL)
     pipe.setex(f"session:{job_id}", TTL, owner)
     pipe.sadd(f"user_jobs:{owner}", job_id)
     pipe.expire(f"user_jobs:{owner}", TTL)
+    await pipe.execute()
+    pipe = tracker.pipeline()
+    for i in range(len(new.files)):
+        pipe.setex(f"progress:{job_id}:file_{i:03d}", TTL, "0")
     await pipe.execute()
     return record
 
 
 @app.get("/api/v1/jobs/{job_id}")
 async def show(job_id: str, owner: str = Depends(caller)) -> dict:
-    job = await jobs.hgetall(f"job:{job_id}")
-    if not job or job["api_key_hash"] != owner:
-        raise HTTPException(404, "no such job")
-    files = await jobs.lrange(f"job:{job_id}:files", 0, -1)
-    return {**job, "files": [json.loads(it) for it in files], "read_at": time.time()}
+    return await get_job(job_id, owner)
+
+
+@app.get("/api/v1/jobs/{job_id}/status")
+async def status(job_id: str, owner: str = Depends(caller)) -> dict:
+    key = f"cache:status:{job_id}"
+    cached = await cache.get(key)
+    if cached is not None:
+        return json.loads(cached)
+    job = await get_job(job_id, owner)
+    value = {name: job[name] for name in ("job_id", "status", "total_files", "completed_files", "failed_files", "updated_at")}
+    await cache.setex(key, STATUS_TTL, json.dumps(value))
+    return value
+
+
+@app.get("/api/v1/jobs/{job_id}/progress", dependencies=[Depends(caller)])
+async def progress(job_id: str) -> dict:
+    found, cursor = {}, 0
+    while True:
+        cursor, keys = await tracker.scan(cursor, match=f"progress:{job_id}:*", count=100)
+        if keys:
+            values = await tracker.mget(keys)
+            for key, value in zip(keys, values):
+                found[key.split(":")[-1]] = int(value or 0)
+        if cursor == 0:
+            break
+    return found
+
+
+@app.post("/api/v1/jobs/{job_id}/files/{file_id}/progress", dependencies=[Depends(caller)])
+async def report_file(job_id: str, file_id: str, report: FileReport) -> dict:
+    await update_progress(job_id, file_id, report)
+    return {"recorded": 1}
+
+
+@app.post("/api/v1/jobs/{job_id}/progress", dependencies=[Depends(caller)])
+async def report_batch(job_id: str, batch: Batch) -> dict:
+    for report in batch.files:
+        await update_progress(job_id, report.file_id, report)
+    return {"recorded": len(batch.files)}

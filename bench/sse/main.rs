@@ -16,6 +16,7 @@ mod chart;
 mod histogram;
 mod machine;
 mod marker;
+#[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod process;
 mod publish;
 mod ramp;

@@ -95,11 +95,21 @@ pub(crate) fn cpu_seconds_of_all() -> f64 {
     ticks.sum::<f64>() / TICKS_PER_SECOND
 }
 
+/// Of programs that this one started and waited for.
+pub(crate) fn cpu_seconds_of_children() -> f64 {
+    cpu_fields("self", 13)
+}
+
 pub(crate) fn cpu_seconds_of(pid: u32) -> f64 {
+    cpu_fields(&pid.to_string(), 11)
+}
+
+/// User and system time, two fields of a process's `stat`, counted behind its name.
+fn cpu_fields(pid: &str, first: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold spaces. User and system time are fields 14 and 15.
+    // The name, in parentheses, may hold spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
+    let ticks: f64 = fields.skip(first).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
     ticks / TICKS_PER_SECOND
 }
 

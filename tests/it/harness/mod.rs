@@ -24,7 +24,7 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
-    cluster::ClusterSetup,
+    cluster::{ClusterSetup, Way},
     meter::{Cost, Meter},
     origin::Origin,
     proxy::{Proxy, Weather},
