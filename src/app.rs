@@ -24,7 +24,7 @@ use crate::{
     redis::{Redis, Retention},
     router::router,
     schema::Schema,
-    state::AppState,
+    state::{AppState, Handles},
     tasks::Tasks,
     webhooks::Webhooks,
     workers::Workers,
@@ -131,7 +131,7 @@ impl App {
             tasks.shutdown(),
         );
         tasks.spawn("keys", watch);
-        Ok(AppState {
+        Ok(AppState::new(Handles {
             keys,
             tickets,
             progress,
@@ -151,9 +151,9 @@ impl App {
             maintenance,
             jobs,
             locks,
-            models: Models::new(cache.clone(), config.models.clone()),
+            models: Models::new(cache.clone(), config.models.clone())?,
             cache,
-        })
+        }))
     }
 
     fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {

@@ -2,7 +2,7 @@
 //!
 //! `http::problem` decides how each variant looks to a caller.
 
-use std::time::Duration;
+use std::{error::Error as StdError, time::Duration};
 
 use crate::ids::{FileId, JobId, KeyId, MetricName, ModelId, Resource};
 
@@ -23,6 +23,9 @@ pub(crate) enum Error {
     InvalidKey,
     #[error("Invalid or expired stream ticket")]
     InvalidTicket,
+    /// Signed by us, so that whoever shows it has not guessed it.
+    #[error("Invalid or expired stream ticket")]
+    ExpiredTicket,
     #[error("there is no key {0}")]
     KeyNotFound(KeyId),
     /// As many keys as there may be, of a name or in all.
@@ -115,4 +118,16 @@ impl From<fred::error::Error> for Error {
         };
         if passing { Self::RedisUnavailable(error.to_string()) } else { Self::Redis(error) }
     }
+}
+
+/// An error, its cause, the cause of that, and so on.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |it| (*it).source())
+}
+
+/// All of them in one line, for the log.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

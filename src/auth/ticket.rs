@@ -84,20 +84,27 @@ impl Tickets {
         Ok(Ticket(format!("{expiry}.{}", URL_SAFE_NO_PAD.encode(signature))))
     }
 
-    /// Accepts a ticket that is signed for `job` by any of the secrets and not expired.
+    /// Accepts tickets, separated by commas, if there is one for each of `jobs`, in their order: signed by any of the
+    /// secrets and not expired.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTicket`], or [`Error::RedisUnavailable`] where no secret is configured.
-    pub(crate) async fn check(&self, job: JobId, ticket: &str) -> Result<()> {
-        let (expiry, signature) = ticket.split_once('.').ok_or(Error::InvalidTicket)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::InvalidTicket)?;
+    /// [`Error::InvalidTicket`] if one is none, else [`Error::ExpiredTicket`]; [`Error::RedisUnavailable`] where no
+    /// secret is configured.
+    pub(crate) async fn check(&self, jobs: &[JobId], tickets: &str) -> Result<()> {
+        let tickets: Vec<&str> = tickets.split(',').collect();
+        if tickets.len() != jobs.len() {
+            return Err(Error::InvalidTicket);
+        }
         let secrets = self.secrets().await?;
-        // verify_slice compares in constant time.
-        let is_signed = |it: &Secret| mac(it, job, expiry).verify_slice(&signature).is_ok();
-        let signed = secrets.all().iter().any(is_signed);
-        let alive = i64::from_str_radix(expiry, 16).is_ok_and(|it| it >= Utc::now().timestamp());
-        if signed && alive { Ok(()) } else { Err(Error::InvalidTicket) }
+        let now = Utc::now().timestamp();
+        let mut all_alive = true;
+        // To the last one, so that an expired ticket hides no forged one behind it.
+        for (job, ticket) in jobs.iter().zip(tickets) {
+            let expiry = signed_expiry(&secrets, *job, ticket).ok_or(Error::InvalidTicket)?;
+            all_alive &= expiry >= now;
+        }
+        if all_alive { Ok(()) } else { Err(Error::ExpiredTicket) }
     }
 
     /// Keeps the shared secret from expiring, if it is in use, and takes over another one, should Redis have lost its
@@ -161,6 +168,16 @@ impl Tickets {
         let made = place.read(make).await?;
         made.map(Secret::from).ok_or_else(no_secret)
     }
+}
+
+/// When a ticket expires, if any of the secrets has signed it for `job`.
+fn signed_expiry(secrets: &Secrets, job: JobId, ticket: &str) -> Option<i64> {
+    let (expiry, signature) = ticket.split_once('.')?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+    // verify_slice compares in constant time.
+    let is_signed = |it: &Secret| mac(it, job, expiry).verify_slice(&signature).is_ok();
+    let signed = secrets.all().iter().any(is_signed);
+    if signed { i64::from_str_radix(expiry, 16).ok() } else { None }
 }
 
 fn no_secret() -> Error {

@@ -117,7 +117,7 @@ pub(super) async fn unmark(broker: &Server, task: Uuid) -> Result<()> {
 pub(super) async fn back_to_outbox(redis: &Redis, task: Uuid) -> Result<()> {
     let place = place_of(redis, task);
     place
-        .call(|client| async move {
+        .read(|client| async move {
             let member = (0.0, task.to_string());
             client.zadd(place.key(OUTBOX), None, None, false, false, member).await
         })
@@ -127,7 +127,7 @@ pub(super) async fn back_to_outbox(redis: &Redis, task: Uuid) -> Result<()> {
 pub(super) async fn forget(redis: &Redis, task: Uuid) -> Result<()> {
     let place = place_of(redis, task);
     place
-        .call(|client| async move { client.zrem(place.key(ACTIVE_TASKS), task.to_string()).await })
+        .read(|client| async move { client.zrem(place.key(ACTIVE_TASKS), task.to_string()).await })
         .await
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn clear_outbox(redis: &Redis, tasks: impl Iterator<Item = Uuid
     for (partition, tasks) in by_partition {
         let (place, tasks) = (redis.at(Database::Jobs, partition), &tasks);
         place
-            .call(|client| async move {
+            .read(|client| async move {
                 client.zrem::<(), _, _>(place.key(OUTBOX), tasks.clone()).await
             })
             .await?;
@@ -198,7 +198,7 @@ pub(super) async fn touch(redis: &Redis, task: Uuid) -> Result<()> {
     let now = place_of(redis, task).now_ms().await? as f64;
     let place = place_of(redis, task);
     place
-        .call(|client| async move {
+        .read(|client| async move {
             use fred::types::SetOptions::XX;
 
             let (key, member) = (place.key(ACTIVE_TASKS), (now, task.to_string()));

@@ -65,7 +65,9 @@ impl Report {
         if is_draining {
             problems.push("the service is about to stop".to_owned());
         }
-        let is_down = findings.databases.iter().any(|it| it.ping.is_err());
+        // Of a cluster that was never reached no server is known.
+        let is_down =
+            findings.databases.is_empty() || findings.databases.iter().any(|it| it.ping.is_err());
         if is_down {
             problems.push("Redis does not answer".to_owned());
         }

@@ -26,6 +26,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) details: Map<String, Value>,
     pub(crate) retry_after: Option<Duration>,
+    /// Whether the caller showed a key or a ticket that it may have guessed.
+    pub(crate) is_guess: bool,
     /// The error behind the response, for the log.
     pub(crate) cause: Option<Arc<Error>>,
 }
@@ -61,6 +63,7 @@ impl Problem {
             detail: detail.into(),
             details: Map::new(),
             retry_after: None,
+            is_guess: false,
             cause: None,
         }
     }
@@ -106,6 +109,7 @@ impl From<Error> for Problem {
             Error::Unauthenticated
             | Error::InvalidKey
             | Error::InvalidTicket
+            | Error::ExpiredTicket
             | Error::Forbidden { .. } => Self::of_caller(&error),
             Error::JobNotFound(job) => Self::missing(&error, "JOB_NOT_FOUND", "job_id", job),
             Error::ModelNotFound(model) => {
@@ -185,9 +189,10 @@ impl Problem {
             Error::Unauthenticated => {
                 Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string())
             }
-            Error::InvalidKey | Error::InvalidTicket => {
-                Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
-            }
+            Error::InvalidKey | Error::InvalidTicket | Error::ExpiredTicket => Self {
+                is_guess: !matches!(error, Error::ExpiredTicket),
+                ..Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
+            },
             Error::Forbidden { needed } => {
                 Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string())
                     .with("needed_role", *needed)

@@ -37,7 +37,8 @@ pub struct Config {
     /// How long clients may keep a model without asking again.
     #[serde(with = "Time")]
     pub client_max_age: Duration,
-    /// `GET {origin}/{model_id}` is asked for models that are missing or stale: 200 with JSON, or 404. Empty: nobody is.
+    /// `GET {origin}/{model_id}` is asked for models that are missing or stale: 200 with JSON, or 404. With https the
+    /// system's certificates vouch for it, or those in `SSL_CERT_FILE`. Empty: nobody is.
     pub origin: String,
     /// Shown to the origin as `Authorization: Bearer`.
     pub origin_key: Secret,
@@ -56,8 +57,10 @@ impl Config {
         check_between("ttl", self.ttl, second, self.max_ttl)?;
         check_between("stale_for", self.stale_for, Duration::ZERO, 30 * day)?;
         check_between("negative_ttl", self.negative_ttl, Duration::from_millis(1), day)?;
-        if !self.origin.is_empty() && Origin::new(self).is_none() {
-            bail!("origin has to be an http or https URL such as https://models.example.com/v1/");
+        if !self.origin.is_empty() && Origin::url(self).is_none() {
+            bail!(
+                "origin has to be an http or https URL without a user, such as https://models.example.com/v1/"
+            );
         }
         Ok(())
     }
@@ -72,8 +75,11 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    pub(crate) fn new(cache: Cache, config: Config) -> Self {
-        Self { cache, origin: Origin::new(&config), config }
+    /// # Errors
+    ///
+    /// If there is an origin with TLS, and the system has no certificates to trust.
+    pub(crate) fn new(cache: Cache, config: Config) -> AnyResult<Self> {
+        Ok(Self { cache, origin: Origin::new(&config)?, config })
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -207,13 +207,7 @@ async fn caller(
     parts: &mut Parts,
 ) -> Result<Option<String>, Problem> {
     if let Some(tickets) = &query.ticket {
-        let tickets: Vec<&str> = tickets.split(',').collect();
-        if tickets.len() != jobs.len() {
-            return Err(Error::InvalidTicket.into());
-        }
-        let checks =
-            jobs.iter().zip(tickets).map(|(job, ticket)| state.tickets.check(*job, ticket));
-        try_join_all(checks).await?;
+        state.tickets.check(jobs, tickets).await?;
         return Ok(jobs.first().map(JobId::to_string));
     }
     if state.hub.config().access == Access::JobId {

@@ -44,7 +44,8 @@ pub struct Config {
     /// The header in which they say it. Only what every one of these proxies writes.
     pub proxy_header: ProxyHeader,
     /// Wrong keys and tickets that one address may show within `failed_keys_window`. Further attempts get 429, with right
-    /// keys too, but for keys that were let in from there before. Counted whether `enabled` or not.
+    /// keys too, but for keys that were let in from there before. Counted whether `enabled` or not. A ticket that has
+    /// expired is not wrong.
     pub failed_keys_limit: NonZeroU32,
     /// How long they are counted.
     #[serde(with = "Time")]

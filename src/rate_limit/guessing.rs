@@ -15,7 +15,7 @@ use super::{
     Charge, RateLimiter, Standings, Verdict,
     policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
 };
-use crate::{ids::Sha256Hex, redis::Partition};
+use crate::ids::Sha256Hex;
 
 /// The name of its limit, which no other may have.
 pub(super) const NAME: &str = "failed_keys";
@@ -85,7 +85,7 @@ impl RateLimiter {
         Charge {
             policy,
             key: policy.key(group, address),
-            partition: Partition::of_name(address),
+            partition: self.0.redis.partition_of_name(address),
             limit,
             cost: 1,
         }

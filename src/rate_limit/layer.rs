@@ -26,9 +26,6 @@ use crate::{
     state::AppState,
 };
 
-/// The code of the answer to a wrong key or ticket.
-const WRONG: &str = "INVALID_API_KEY";
-
 /// Finds out who calls and from where, for all that follow, and stops who tries keys. Stands before every route that
 /// takes a key; whether limits are enabled makes no difference.
 pub(crate) async fn know_caller(
@@ -44,7 +41,7 @@ pub(crate) async fn know_caller(
     let caller = Caller::from_request_parts(&mut parts, &state).await;
     let shown = match &caller {
         Ok(caller) => Some(Shown::Good(&caller.hash)),
-        Err(problem) if problem.code == WRONG => Some(Shown::Unknown),
+        Err(problem) if problem.is_guess => Some(Shown::Unknown),
         Err(_) => shows_ticket(&parts).then_some(Shown::Unknown),
     };
     let retry = limiter.0.stream_retry;
@@ -62,7 +59,7 @@ pub(crate) async fn know_caller(
         parts.extensions.insert(caller);
     }
     let response = next.run(Request::from_parts(parts, body)).await;
-    if response.extensions().get::<Problem>().is_some_and(|it| it.code == WRONG)
+    if response.extensions().get::<Problem>().is_some_and(|it| it.is_guess)
         && let Some(standings) = limiter.note_failure(&failure).await
     {
         return refuse_guesser(&standings);

@@ -144,7 +144,7 @@ impl RateLimiter {
         if config.allow.iter().any(|it| it.is(hash, origin.address)) {
             return Vec::new();
         }
-        let by_address = Partition::of_name(&origin.counted_as);
+        let by_address = self.0.redis.partition_of_name(&origin.counted_as);
         let charge = |policy: &'_ Policy| -> Option<(String, Partition, u64)> {
             let limit = u64::from(policy.limit.get());
             match (policy.scope.is_of_keys(), hash) {

@@ -1,10 +1,12 @@
 //! Sorted sets by time, one in every place: what is in them for long enough.
 
-use fred::interfaces::SortedSetsInterface as _;
+use fred::types::{Key, Value};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Database, Redis};
+use super::{Database, Redis, Script};
 use crate::error::Result;
+
+static AGED: Script = Script::new(include_str!("../../migrations-lua/jobs/aged.lua")).repeatable();
 
 /// Places that are asked at once.
 const AT_ONCE: usize = 32;
@@ -22,15 +24,11 @@ pub(crate) async fn oldest(
     age_ms: u64,
     limit: usize,
 ) -> Result<Vec<String>> {
-    let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let places = redis.places(database).map(|place| async move {
-        let until = place.now_ms().await?.saturating_sub(age_ms);
-        let until = i64::try_from(until).unwrap_or(i64::MAX);
-        let range = |client: fred::clients::Client| async move {
-            let (key, limit) = (place.key(name), Some((0, count)));
-            client.zrangebyscore::<Vec<String>, _, _, _>(key, 0_i64, until, false, limit).await
-        };
-        place.read(range).await
+        let args = vec![Value::from(age_ms.to_string()), Value::from(limit.to_string())];
+        let (_, members): (String, Vec<String>) =
+            AGED.run(place, vec![Key::from_static_str(name)], args).await?;
+        Ok::<_, crate::error::Error>(members)
     });
     let places: Vec<_> = places.collect();
     let found: Vec<Vec<String>> = stream::iter(places).buffered(AT_ONCE).try_collect().await?;

@@ -268,6 +268,11 @@ impl Redis {
         &self.0.layout
     }
 
+    /// The partition of what is counted of a name; where databases are numbered it does not matter.
+    pub(crate) fn partition_of_name(&self, name: &str) -> Partition {
+        if self.0.layout.is_numbered() { Partition::SHARED } else { Partition::of_name(name) }
+    }
+
     /// Where the keys of `partition` are that belong to `database`.
     pub(crate) fn at(&self, database: Database, partition: Partition) -> Place<'_> {
         Place::new(self, database, partition)

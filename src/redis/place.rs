@@ -65,7 +65,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Runs `call`, which only reads, and again where a failover takes its answer.
+    /// Runs `call`, which only reads or comes to the same when it is done twice, and again where a failover takes its
+    /// answer.
     ///
     /// # Errors
     ///

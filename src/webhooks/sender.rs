@@ -29,6 +29,7 @@ use super::{
     signature::{self, Key},
     store::Claimed,
 };
+use crate::error::{causes, chain};
 
 /// Sends webhooks.
 pub(super) struct Sender {
@@ -108,18 +109,8 @@ impl Sender {
     }
 }
 
-fn causes<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |it| (*it).source())
-}
-
 fn is_forbidden(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(<dyn StdError>::is::<Forbidden>)
-}
-
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Connects to checked addresses only, whether a URL names a host or an address.

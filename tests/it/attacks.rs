@@ -106,6 +106,36 @@ async fn forged_tickets_are_attempts_too() {
     }
 }
 
+#[tokio::test]
+async fn browsers_that_come_back_late_lock_nobody_out() {
+    let app = guarded(&[("auth.ticket_secrets", SECRET)]).await;
+    let (job, other) = (app.create_job(1).await, app.create_job(1).await);
+    let expired = |it: &Value| forge(SECRET, id_of(it), chrono::Utc::now().timestamp() - 1);
+    let path = format!("{}/progress/stream?timeout=1&ticket=", path_of(&job));
+    for _ in 0..20 {
+        let refused = app.get(As::Nobody, &format!("{path}{}", expired(&job))).await;
+        let said = refused.problem(403, "INVALID_API_KEY");
+        assert_eq!(said["detail"], "Invalid or expired stream ticket");
+    }
+    // Who was never let in from here before is, and so is who has a ticket.
+    app.get(As::Bob, "/api/v1/key").await.ok(200);
+    let good = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
+    assert!(app.get(As::Nobody, &good).await.text.contains("task_queued"));
+    // Behind an expired ticket no other is guessed for nothing.
+    let forged = forge("another-secret-of-16", id_of(&other), 1 << 40);
+    let both = format!(
+        "/api/v1/progress/stream?jobs={},{}&ticket={},{forged}",
+        id_of(&job),
+        id_of(&other),
+        expired(&job)
+    );
+    for _ in 0..5 {
+        app.get(As::Nobody, &both).await.problem(403, "INVALID_API_KEY");
+    }
+    assert!(app.get(As::Nobody, &both).await.text.starts_with("retry:"));
+    app.get(As::Worker, "/api/v1/key").await.problem(429, "RATE_LIMIT_EXCEEDED");
+}
+
 /// A ticket as the service signs it, with a secret and an expiry of the attacker's choice.
 fn forge(secret: &str, job: &str, expiry: i64) -> String {
     let expiry = format!("{expiry:x}");

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{
-    Answer, As, ClusterSetup, EventSource, TestApp, Traffic, id_of, path_of, until,
+    Answer, As, ClusterSetup, EventSource, TestApp, Traffic, Way, id_of, path_of, until,
 };
 
 /// Enough that every shard has some of them.
@@ -90,7 +90,7 @@ enum Fault {
 #[tokio::test]
 async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
     // Who takes over has to have a replica, too, for jobs to be acknowledged.
-    let mut setup = ClusterSetup::start_with(3, 2).await;
+    let mut setup = ClusterSetup::start_with(3, 2, Way::default()).await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
     let mut streams: Vec<EventSource> = Vec::new();
@@ -153,6 +153,42 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
         until("it is served", async || app.complete(job, 0).await.status == 200).await;
         stream.until("task_completed").await;
     }
+}
+
+#[rstest]
+#[case::a_password("requirepass sesame\nmasterauth sesame\n", "", "sesame")]
+#[case::a_user(
+    "requirepass sesame\nmasterauth sesame\nuser gateway on >own ~i2m:* &* +@all -@admin -@dangerous +info +cluster|nodes\n",
+    "gateway",
+    "own"
+)]
+#[tokio::test]
+async fn guarded_nodes_are_reached(#[case] lines: &str, #[case] user: &str, #[case] word: &str) {
+    let cli = ["-a", "sesame"].map(str::to_owned).to_vec();
+    let way = Way { lines: lines.to_owned(), tls: false, cli };
+    let setup = ClusterSetup::start_with(3, 0, way).await;
+    let app = setup.serve(&[("redis.username", user), ("redis.password", word)]).await;
+    join_all((0..MANY).map(|_| app.create_job(1))).await;
+}
+
+#[tokio::test]
+async fn nodes_are_reached_by_tls() {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = rcgen::generate_simple_self_signed(names).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("cert.pem"), certificate.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+    let cert = path("cert.pem");
+    let lines = format!(
+        "tls-cert-file {cert}\ntls-key-file {}\ntls-ca-cert-file {cert}\ntls-auth-clients no\n\
+         tls-cluster yes\ntls-replication yes\n",
+        path("key.pem")
+    );
+    let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
+    let setup = ClusterSetup::start_with(3, 0, Way { lines, tls: true, cli }).await;
+    let app = setup.serve(&[("redis.tls", "true"), ("redis.tls_ca_file", &cert)]).await;
+    join_all((0..MANY).map(|_| app.create_job(1))).await;
 }
 
 #[tokio::test]

@@ -291,7 +291,8 @@ async fn a_path_has_one_spelling(#[case] path: &str) {
     assert!(!answer.contains("[package]") && !answer.contains("root:"), "{answer}");
 }
 
-fn certificate(dir: &std::path::Path) -> String {
+/// A certificate for `localhost` that vouches for itself, in `cert.pem` and `key.pem`.
+pub(crate) fn certificate(dir: &std::path::Path) -> String {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();

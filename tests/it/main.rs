@@ -41,6 +41,7 @@ mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
 mod replicas;
+mod round_trips;
 mod schema;
 mod seed_defects;
 mod sentinel;

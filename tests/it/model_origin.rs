@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::{
+    hardening::certificate,
     harness::{Answer, As, Origin, ServiceProcess, TestApp, TestRedis, config, until},
     models::{KEY, MODEL, is, look, put, remove},
 };
@@ -169,6 +170,46 @@ async fn an_origin_that_fails_is_said_to_and_spared() {
     }
     let may = 2 + usize::try_from(started.elapsed().as_secs()).unwrap();
     assert!(origin.asked() - asked <= may, "{} in {:?}", origin.asked() - asked, started.elapsed());
+}
+
+/// The origin is another service here, which has the model.
+#[tokio::test]
+async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
+    let (far, near) = (TestRedis::start(), TestRedis::start());
+    certificate(far.dir());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|it| far.dir().join(it).display().to_string());
+    let tls = [("I2M__SERVER__TLS_CERT_FILE", &*cert), ("I2M__SERVER__TLS_KEY_FILE", &*key)];
+    let origin = ServiceProcess::start(far.dir(), &[&far.place()[..], &tls].concat());
+    far.run(4, &["SETEX", KEY, "50", "[7]"]).await;
+    let port = origin.base.rsplit_once(':').unwrap().1;
+    let url = format!("https://localhost:{port}/api/v1/models");
+    certificate(near.dir());
+    let stranger = near.dir().join("cert.pem").display().to_string();
+    let http = reqwest::Client::new();
+    for (authority, status) in [(&stranger, 502), (&cert, 200)] {
+        let settings = [
+            ("I2M__MODELS__ORIGIN", &*url),
+            ("I2M__MODELS__ORIGIN_KEY", "k"),
+            ("SSL_CERT_FILE", authority),
+        ];
+        let service = ServiceProcess::start(near.dir(), &[&near.place()[..], &settings].concat());
+        let look = || http.get(format!("{}{MODEL}", service.base)).bearer_auth("k");
+        let mut answer = Answer::of(look()).await;
+        until("both services have their Redis", async || {
+            answer = Answer::of(look()).await;
+            answer.status == status
+        })
+        .await;
+        if status == 200 {
+            assert_eq!(answer.ok(200), json!([7]));
+        } else {
+            answer.problem(502, "ORIGIN_FAILED");
+            until("the log says why", async || {
+                service.log.lock().unwrap().contains("invalid peer certificate")
+            })
+            .await;
+        }
+    }
 }
 
 #[tokio::test]

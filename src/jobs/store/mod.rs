@@ -289,7 +289,7 @@ pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
 pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()> {
     let place = redis.at(Database::Jobs, Partition::of_job(job));
     place
-        .call(|client| async move { client.zrem(place.key(CANCELLING), job.to_string()).await })
+        .read(|client| async move { client.zrem(place.key(CANCELLING), job.to_string()).await })
         .await
 }
 

@@ -100,7 +100,7 @@ pub(in crate::jobs) async fn reserve(
 pub(in crate::jobs) async fn free(redis: &Redis, owner: &Sha256Hex, noted: &str) -> Result<()> {
     let Some((_, name)) = redis.layout().parse(noted) else { return Ok(()) };
     let place = redis.at(Database::Jobs, Partition::of_caller(owner));
-    place.call(|client| async move { client.del(place.key(name)).await }).await
+    place.read(|client| async move { client.del(place.key(name)).await }).await
 }
 
 async fn exists(redis: &Redis, job: JobId) -> Result<bool> {
@@ -277,5 +277,5 @@ pub(in crate::jobs) async fn renew_list(
     let done = |client: Client| async move {
         client.zrem::<(), _, _>(place.key(LISTING), job.to_string()).await
     };
-    place.call(done).await
+    place.read(done).await
 }

@@ -19,18 +19,30 @@ pub(crate) struct ClusterSetup {
     pub(crate) nodes: Vec<Process>,
     n_shards: usize,
     n_replicas: usize,
+    way: Way,
+}
+
+/// How nodes are reached.
+#[derive(Clone, Default)]
+pub(crate) struct Way {
+    /// Further lines for the nodes.
+    pub(crate) lines: String,
+    /// Whether they speak TLS only.
+    pub(crate) tls: bool,
+    /// Credentials and TLS for redis-cli.
+    pub(crate) cli: Vec<String>,
 }
 
 impl ClusterSetup {
     /// Starts primaries with a replica each and waits until all know all.
     pub(crate) async fn start(n_shards: usize) -> Self {
-        Self::start_with(n_shards, 1).await
+        Self::start_with(n_shards, 1, Way::default()).await
     }
 
-    /// The same with more replicas of each.
-    pub(crate) async fn start_with(n_shards: usize, n_replicas: usize) -> Self {
+    /// The same with more replicas of each, or reached in another way.
+    pub(crate) async fn start_with(n_shards: usize, n_replicas: usize, way: Way) -> Self {
         let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
-        let mut setup = Self { dir, nodes: Vec::new(), n_shards, n_replicas };
+        let mut setup = Self { dir, nodes: Vec::new(), n_shards, n_replicas, way };
         for _ in 0..(1 + n_replicas) * n_shards {
             setup.start_node();
         }
@@ -61,13 +73,15 @@ impl ClusterSetup {
         let dir = self.dir.path().join(format!("node-{}", ports[0]));
         fs::create_dir(&dir).unwrap();
         let text = format!(
-            "port {}\ncluster-port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\nlogfile redis.log\n\
+            "{} {}\ncluster-port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\nlogfile redis.log\n\
              cluster-enabled yes\ncluster-node-timeout {NODE_TIMEOUT_MS}\n\
              cluster-require-full-coverage no\ncluster-replica-validity-factor 0\n\
-             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n",
+             repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n{}",
+            if self.way.tls { "port 0\ntls-port" } else { "port" },
             ports[0],
             ports[1],
-            dir.display()
+            dir.display(),
+            self.way.lines
         );
         self.nodes.push(Process::start(ports[0], dir.join("redis.conf"), &text, &[]));
         self.nodes.len() - 1
@@ -110,7 +124,7 @@ impl ClusterSetup {
 
     /// Runs a command at a node as redis-cli does.
     pub(crate) async fn ask(&self, node: usize, command: &[&str]) -> String {
-        redis_cli(self.nodes[node].port, &[], command).await
+        redis_cli(self.nodes[node].port, &self.way.cli, command).await
     }
 
     pub(crate) async fn id(&self, node: usize) -> String {

@@ -5,6 +5,7 @@ mod celery;
 mod child;
 mod cluster;
 mod layout;
+mod meter;
 mod origin;
 mod proxy;
 mod redis;
@@ -23,7 +24,8 @@ pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
     child::ServiceProcess,
-    cluster::ClusterSetup,
+    cluster::{ClusterSetup, Way},
+    meter::{Cost, Meter},
     origin::Origin,
     proxy::{Proxy, Weather},
     redis::{TestRedis, is_on_cluster},
