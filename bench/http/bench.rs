@@ -45,8 +45,8 @@ impl Plan {
             long: Duration::from_secs(long),
             short: Duration::from_secs(short),
             slow: Duration::from_secs(slow),
-            n_raw: if is_quick { 20_000 } else { 80_000 },
-            patience: Duration::from_secs(if is_quick { 4 } else { 90 }),
+            n_raw: if is_quick { 10_000 } else { 80_000 },
+            patience: Duration::from_secs(if is_quick { 0 } else { 90 }),
         }
     }
 }

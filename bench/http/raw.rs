@@ -1,6 +1,6 @@
 //! How much Redis does by itself: what the gateway sent for one request, sent over and over by redis-benchmark.
 
-use std::process::Command as Program;
+use std::{process::Command as Program, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     bench::{Bench, CONNECTIONS, n_calls},
     monitor::Command,
+    process::{cpu_seconds_of_all, cpu_seconds_of_children},
     workload::{MARK, Workload},
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Raw {
     pub(crate) redis_cpu_us: f64,
     /// Of any kind, for each call: those inside of the script, too.
     pub(crate) commands: f64,
+    /// Other programs, the idle servers among them, of a core.
+    pub(crate) others_share: f64,
 }
 
 /// `sent` is what the gateway sent for one request of `workload` about the job `id`.
@@ -32,7 +35,9 @@ pub(crate) fn measure(
     (sent, id): (&Command, &str),
 ) -> Result<Raw> {
     let n = if workload == Workload::PostBatch { bench.plan.n_raw / 10 } else { bench.plan.n_raw };
-    let (calls, cpu) = (n_calls(&bench.redis, None)?, bench.redis.process.cpu_seconds());
+    let cpu =
+        || [bench.redis.process.cpu_seconds(), cpu_seconds_of_children(), cpu_seconds_of_all()];
+    let (calls, before, begin) = (n_calls(&bench.redis, None)?, cpu(), Instant::now());
     let output = Program::new("redis-benchmark")
         .args(["-p", &bench.redis.addr.port().to_string(), "-c", &CONNECTIONS.to_string()])
         .args(["-n", &n.to_string(), "-r", "2000000000", "--csv"])
@@ -40,7 +45,8 @@ pub(crate) fn measure(
         .args(sent.words.iter().map(|it| varied(it, workload, id)))
         .output()
         .context("redis-benchmark is not there")?;
-    let cpu = bench.redis.process.cpu_seconds() - cpu;
+    let (after, seconds) = (cpu(), begin.elapsed().as_secs_f64());
+    let spent = |i: usize| after[i] - before[i];
     let calls = n_calls(&bench.redis, None)? - calls;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -57,8 +63,9 @@ pub(crate) fn measure(
         per_second: figure(6).with_context(said)?,
         p50_ms: figure(3).with_context(said)?,
         p99_ms: figure(1).with_context(said)?,
-        redis_cpu_us: cpu * 1e6 / n as f64,
+        redis_cpu_us: spent(0) * 1e6 / n as f64,
         commands: calls / n as f64,
+        others_share: ((spent(2) - spent(0) - spent(1)) / seconds).max(0.0),
     })
 }
 

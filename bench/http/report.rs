@@ -92,14 +92,19 @@ impl Report {
     }
 
     fn targets_table(&self) -> String {
-        let mut text = "## Targets\n\n| work | figure | target | measured | met |\n".to_owned();
-        text += "| --- | --- | ---: | ---: | --- |\n";
+        let mut text =
+            "## Targets\n\n| work | figure | target | measured | met | others |\n".to_owned();
+        text += "| --- | --- | ---: | ---: | --- | ---: |\n";
         for it in targets::check(self) {
             let met = if it.is_met { "met" } else { "**not met**" };
             _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {met} |",
-                it.work, it.figure, it.target, it.measured
+                "| {} | {} | {} | {} | {met} | {} |",
+                it.work,
+                it.figure,
+                it.target,
+                it.measured,
+                percent(it.others_share)
             );
         }
         text
@@ -110,7 +115,6 @@ impl Report {
         for Row { kind, n_connections, round_trips, measured: it, .. } in
             self.rows.iter().filter(|it| it.workload == workload)
         {
-            let percent = |share: f64| format!("{:.0} %", share * 100.0);
             let trips = (round_trips * 100.0).round() / 100.0;
             _ = writeln!(
                 text,
@@ -133,12 +137,13 @@ impl Report {
         if let Some(it) = self.raw(workload) {
             _ = writeln!(
                 text,
-                "| Redis itself | {CONNECTIONS} | {} | {:.2} | {:.2} | – | – | {:.1} | {:.1} | 1 | – | – | – | – | – |",
+                "| Redis itself | {CONNECTIONS} | {} | {:.2} | {:.2} | – | – | {:.1} | {:.1} | 1 | – | – | – | – | {} |",
                 rate(it.per_second),
                 it.p50_ms,
                 it.p99_ms,
                 it.redis_cpu_us,
-                it.commands
+                it.commands,
+                percent(it.others_share)
             );
         }
         text
@@ -180,6 +185,10 @@ impl Report {
         fs::write(dir.join(format!("{name}.svg")), chart::draw(self, date))?;
         Ok(path)
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 /// Requests a second.
