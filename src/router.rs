@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    compression::CompressionLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, Predicate, SizeAbove},
+    },
     cors::{AllowOrigin, CorsLayer},
 };
 use utoipa::OpenApi;
@@ -116,13 +119,19 @@ fn layered(routes: Router, config: &Config) -> Result<Router> {
         .layer(from_fn(log_request))
         .layer(from_fn_with_state(HasTls(config.server.has_tls()), secure_headers))
         .layer(cors(&config.cors)?)
-        // Leaves event streams alone: a compressor would hold events back.
-        .layer(CompressionLayer::new().br(true).gzip(true))
+        // Leaves event streams alone: a compressor would hold events back. And small answers: making one smaller costs
+        // more than all else of it.
+        .layer(CompressionLayer::new().br(true).gzip(true).compress_when(compressible()))
         .layer(from_fn(render_problems))
         .layer(CatchPanicLayer::custom(render_panic))
         .layer(from_fn_with_state(Deadline(config.server.request_timeout), Deadline::enforce))
         .layer(Extension(body_limit));
     Ok(routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).layer(layers))
+}
+
+fn compressible() -> impl Predicate {
+    const WORTH_BYTES: u64 = 1024;
+    DefaultPredicate::new().and(SizeAbove::new(WORTH_BYTES))
 }
 
 fn cors(config: &CorsConfig) -> Result<CorsLayer> {

@@ -231,6 +231,8 @@ async fn json_is_compressed_and_streams_are_not() {
         |path: &str| app.request(As::Alice, Method::GET, path).header("accept-encoding", "gzip");
     let response = get(path_of(&job)).send().await.unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip");
+    let small = get("/livez").send().await.unwrap();
+    assert!(small.headers().get("content-encoding").is_none());
     let stream = get(job["links"]["stream"].as_str().unwrap()).send().await.unwrap();
     assert!(stream.headers().get("content-encoding").is_none());
 }

@@ -6,6 +6,7 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use tempfile::TempDir;
@@ -302,9 +303,19 @@ pub(super) async fn redis_cli(port: u16, options: &[String], command: &[&str]) -
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Ports that were free a moment ago, all different.
+/// Ports that were free a moment ago, all different: below those that the system gives to clients, each test process
+/// beginning elsewhere, so that nobody else takes them meanwhile.
 pub(super) fn free_ports(n: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    const FIRST: u32 = 10_000;
+    const PROCESSES: u32 = 1000;
+    const EACH: u32 = 20;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = FIRST + std::process::id() % PROCESSES * EACH;
+    let mut held: Vec<TcpListener> = Vec::new();
+    while held.len() < n {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (begin - FIRST + offset) % (PROCESSES * EACH);
+        held.extend(TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap())));
+    }
     held.iter().map(|it| it.local_addr().unwrap().port()).collect()
 }
