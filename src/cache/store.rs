@@ -1,6 +1,6 @@
 //! Cached values in Redis: one function, one round trip. What stands where says `migrations-lua/shared/cache.lua`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -226,15 +226,14 @@ pub(super) async fn remove_matching(
         client.custom::<(u64, Vec<Key>), _>(scan, args.to_vec()).await
     };
     let (next, keys) = server.read(scan).await?;
-    let mut by_partition: BTreeMap<Partition, Vec<String>> = BTreeMap::new();
-    for key in keys {
-        if let Some((partition, name)) = redis.layout().parse(&key.as_str_lossy()) {
-            by_partition.entry(partition).or_default().push(name.to_owned());
-        }
-    }
+    let found = keys.iter().filter_map(|key| {
+        let key = key.as_str_lossy();
+        let (partition, name) = redis.layout().parse(&key)?;
+        Some((partition, name.to_owned()))
+    });
     let mut n = 0;
-    for (partition, names) in by_partition {
-        n += remove_at(redis.at(Database::Cache, partition), names).await?;
+    for (place, found) in redis.by_place(Database::Cache, found, |it| it.0) {
+        n += remove_at(place, found.into_iter().map(|it| it.1).collect()).await?;
     }
     Ok((next, n))
 }

@@ -6,7 +6,7 @@
 //! * `i2m:sent:{task_id}` string: the task was put into its queue, or must not be any more
 //! * `i2m:cancelled:{task_id}` string: the tombstone that a worker can look for
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use fred::{
     interfaces::{HashesInterface as _, KeysInterface as _, SortedSetsInterface as _},
@@ -132,14 +132,9 @@ pub(super) async fn forget(redis: &Redis, task: Uuid) -> Result<()> {
 }
 
 pub(super) async fn clear_outbox(redis: &Redis, tasks: impl Iterator<Item = Uuid>) -> Result<()> {
-    let mut by_partition: BTreeMap<Partition, Vec<String>> = BTreeMap::new();
-    for task in tasks {
-        let partition =
-            if redis.layout().is_numbered() { Partition::SHARED } else { Partition::of_task(task) };
-        by_partition.entry(partition).or_default().push(task.to_string());
-    }
-    for (partition, tasks) in by_partition {
-        let (place, tasks) = (redis.at(Database::Jobs, partition), &tasks);
+    for (place, tasks) in redis.by_place(Database::Jobs, tasks, |it| Partition::of_task(*it)) {
+        let tasks: Vec<String> = tasks.iter().map(Uuid::to_string).collect();
+        let tasks = &tasks;
         place
             .read(|client| async move {
                 client.zrem::<(), _, _>(place.key(OUTBOX), tasks.clone()).await

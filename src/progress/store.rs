@@ -3,7 +3,7 @@
 //! * `progress:{job_id}:{file_id}` string: percent
 //! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/job.lua`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use fred::{
     clients::Client,
@@ -102,7 +102,8 @@ pub(super) async fn read_new(
     after: &[(JobId, StreamId)],
     count: u64,
 ) -> Result<HashMap<JobId, Vec<Entry>>> {
-    let groups = by_place(redis, Database::Progress, after, |it| it.0);
+    let groups =
+        redis.by_place(Database::Progress, after.iter().copied(), |it| Partition::of_job(it.0));
     let reads = groups.iter().map(|(place, after)| read_new_at(*place, after, count));
     let mut found = HashMap::new();
     for streams in try_join_all(reads).await? {
@@ -133,23 +134,6 @@ async fn read_new_at(
     Ok(streams.into_iter().filter_map(parse).collect())
 }
 
-/// What is about jobs, with the place of those that are together.
-fn by_place<'a, T: Copy>(
-    redis: &'a Redis,
-    database: Database,
-    all: &[T],
-    job_of: impl Fn(&T) -> JobId,
-) -> Vec<(Place<'a>, Vec<T>)> {
-    if redis.layout().is_numbered() {
-        return vec![(redis.shared(database), all.to_vec())];
-    }
-    let mut groups: BTreeMap<Partition, Vec<T>> = BTreeMap::new();
-    for it in all {
-        groups.entry(Partition::of_job(job_of(it))).or_default().push(*it);
-    }
-    groups.into_iter().map(|(partition, it)| (redis.at(database, partition), it)).collect()
-}
-
 /// How a job stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
@@ -163,8 +147,7 @@ pub(super) struct Standing {
 
 /// How `jobs` stand, in their order.
 pub(super) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
-    let places: Vec<usize> = (0..jobs.len()).collect();
-    let groups = by_place(redis, Database::Jobs, &places, |it| jobs[*it]);
+    let groups = redis.by_place(Database::Jobs, 0..jobs.len(), |it| Partition::of_job(jobs[*it]));
     let checks = groups.iter().map(|(place, group)| async move {
         let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
         Ok::<_, Error>((group, standings_at(redis, *place, &jobs).await?))

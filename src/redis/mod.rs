@@ -22,7 +22,7 @@ mod slot;
 mod subscriber;
 mod tls;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fred::types::config::Config as FredConfig;
 use tokio::sync::watch;
@@ -276,6 +276,22 @@ impl Redis {
     /// Where the keys of `partition` are that belong to `database`.
     pub(crate) fn at(&self, database: Database, partition: Partition) -> Place<'_> {
         Place::new(self, database, partition)
+    }
+
+    /// Things by where they are: all together where databases are numbered, else by their partitions.
+    pub(crate) fn by_place<T>(
+        &self,
+        database: Database,
+        all: impl IntoIterator<Item = T>,
+        partition_of: impl Fn(&T) -> Partition,
+    ) -> Vec<(Place<'_>, Vec<T>)> {
+        let mut groups: BTreeMap<Partition, Vec<T>> = BTreeMap::new();
+        for it in all {
+            let partition =
+                if self.0.layout.is_numbered() { Partition::SHARED } else { partition_of(&it) };
+            groups.entry(partition).or_default().push(it);
+        }
+        groups.into_iter().map(|(partition, it)| (self.at(database, partition), it)).collect()
     }
 
     /// Where the keys of `database` are that belong to no subject.
