@@ -15,7 +15,7 @@ use crate::redis::{API_KEYS_CHANNEL, Signal, Subscriber};
 /// A change that was not heard of is seen after this long: half of the second within which a revoked key has to stop.
 const LOOK: Duration = Duration::from_millis(500);
 /// Until keys were read once, nobody can be told that a key is wrong.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 const NOTE_USED: Duration = Duration::from_secs(5);
 const RENEW_SECRET: Duration = Duration::from_secs(30);
 

@@ -16,6 +16,7 @@ use fred::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
     address::{Address, Node},
@@ -84,10 +85,10 @@ pub struct Config {
     pub on_other_policy: OnOtherPolicy,
     /// Commands that may wait on one connection; further ones are refused at once.
     pub max_pending_commands: usize,
-    /// First wait between attempts to connect.
+    /// Longest wait between attempts to connect at first; it is half of that at least, and grows while Redis is away ...
     #[serde(with = "Time")]
     pub reconnect_min_delay: Duration,
-    /// Longest wait between attempts to connect.
+    /// ... up to this.
     #[serde(with = "Time")]
     pub reconnect_max_delay: Duration,
     /// Time between pings of a connection, which counts as lost after two without an answer.
@@ -322,18 +323,37 @@ impl Config {
         let mut config = server.clone();
         config.version = RespVersion::RESP3;
         config.database = Some(database);
-        config.fail_fast = false;
+        // fred waits before it connects if it may try again. Whoever holds the client makes another when this fails.
+        config.fail_fast = true;
         let mut builder = Builder::from_config(config);
         builder.set_connection_config(self.connection());
         builder.set_performance_config(PerformanceConfig {
             default_command_timeout: self.command_timeout,
-            broadcast_channel_capacity: 4096,
+            // Each client has eight of these, with room for all that they may hold.
+            broadcast_channel_capacity: 64,
             ..PerformanceConfig::default()
         });
         let millis = |it: Duration| u32::try_from(it.as_millis()).unwrap_or(u32::MAX);
         let (least, most) = (millis(self.reconnect_min_delay), millis(self.reconnect_max_delay));
-        builder.set_policy(ReconnectPolicy::new_exponential(0, least, most, 2));
+        let mut policy = ReconnectPolicy::new_exponential(0, least / 2, most, 2);
+        policy.set_jitter(least / 2);
+        builder.set_policy(policy);
         builder
+    }
+
+    /// As [`Config::builder`], with room for many messages.
+    pub(super) fn subscriber_builder(&self, server: &FredConfig, database: u8) -> Builder {
+        let mut builder = self.builder(server, database);
+        builder.with_performance_config(|it| it.broadcast_channel_capacity = 4096);
+        builder
+    }
+
+    /// When to connect again, when nothing has answered for `down`: soon at first, since most servers come back within
+    /// moments, then ever later, and never many processes at once.
+    pub(super) fn next_attempt(&self, down: Duration) -> Instant {
+        let (least, most) = (self.reconnect_min_delay, self.reconnect_max_delay);
+        let longest = (down / 16).max(least).min(most);
+        Instant::now() + longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))
     }
 
     fn connection(&self) -> ConnectionConfig {

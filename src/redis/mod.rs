@@ -3,6 +3,7 @@
 //! Every call is bounded; see `server`. A call given up may still have been applied; see `docs/REDIS.md`.
 
 mod address;
+mod attempt;
 mod bell;
 mod cluster;
 mod config;

@@ -10,7 +10,7 @@ use fred::{
     clients::Client,
     interfaces::{ClientLike as _, EventInterface as _},
     types::{
-        ConnectHandle, Value,
+        Value,
         config::{Config as FredConfig, Options, Server},
     },
 };
@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Address, Config};
+use super::{Address, Config, attempt::Attempt};
 use crate::{metrics::ConnectionMetrics, tasks::Tasks};
 
 /// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
@@ -52,7 +52,7 @@ struct Standing {
 /// What its supervisor knows of a client.
 struct Connection {
     client: Client,
-    handle: ConnectHandle,
+    attempt: Attempt,
     connects: Receiver<Server>,
     server: FredConfig,
     n_failures: u32,
@@ -131,14 +131,16 @@ impl Slot {
                 () = address.changed() => self.follow(address.now(), &mut connection),
                 () = self.step(connection.as_mut(), &mut ticks) => (),
             }
-            if connection.as_ref().is_some_and(|it| self.is_lost(it)) {
+            if connection.as_ref().is_some_and(|it| it.attempt.is_over()) {
+                self.try_again(address.now(), &mut connection);
+            } else if connection.as_ref().is_some_and(|it| self.is_lost(it)) {
                 self.replace(address.now(), &mut connection);
             }
         }
         self.end();
         if let Some(connection) = connection {
             _ = timeout(self.config.probe_timeout, connection.client.quit()).await;
-            connection.handle.abort();
+            connection.attempt.abort();
         }
     }
 
@@ -171,6 +173,7 @@ impl Slot {
             _ = ticks.tick() => (),
             Ok(_) = connection.connects.recv() => (),
             () = self.doubts.notified() => return self.reconnect(connection).await,
+            () = connection.attempt.over() => return,
         }
         if self.answers(&connection.client).await {
             connection.n_failures = 0;
@@ -194,6 +197,10 @@ impl Slot {
 
     /// Itself bounded: on a stuck client this call may never return.
     async fn reconnect(&self, connection: &Connection) {
+        // What is not connected connects already, or has ended; what it were told now it would do afterwards.
+        if !connection.client.is_connected() {
+            return;
+        }
         _ = timeout(self.config.probe_timeout, connection.client.force_reconnection()).await;
     }
 
@@ -214,10 +221,20 @@ impl Slot {
 
     fn open(&self, server: FredConfig) -> Option<Connection> {
         let client = self.config.builder(&server, self.database).build().ok()?;
-        let (connects, handle) = (client.reconnect_rx(), client.connect());
+        let connects = client.reconnect_rx();
+        let next_attempt = self.config.next_attempt(self.last_up().elapsed());
+        let attempt = Attempt::new(client.connect(), next_attempt);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let last_answer = Instant::now();
-        Some(Connection { client, handle, connects, server, n_failures: 0, last_answer })
+        Some(Connection { client, attempt, connects, server, n_failures: 0, last_answer })
+    }
+
+    /// Connects anew where nothing could be reached.
+    fn try_again(&self, server: Option<FredConfig>, connection: &mut Option<Connection>) {
+        if self.set_up(false) {
+            warn!(database = self.database, "lost the connection to Redis");
+        }
+        *connection = server.and_then(|it| self.open(it));
     }
 
     /// Throws the client away, with its connection: a dropped client alone would leak it.
@@ -225,7 +242,7 @@ impl Slot {
         self.set_up(false);
         let Some(fresh) = server.and_then(|it| self.open(it)) else { return };
         if let Some(old) = connection.replace(fresh) {
-            old.handle.abort();
+            old.attempt.abort();
             self.metrics.was_replaced();
             warn!(database = self.database, "made a new connection to Redis");
         }

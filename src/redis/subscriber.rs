@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
-    types::{ConnectHandle, KeyspaceEvent, Message, config::Config as FredConfig},
+    types::{KeyspaceEvent, Message, config::Config as FredConfig},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Address, Config, slot::is_answer};
+use super::{Address, Config, attempt::Attempt, slot::is_answer};
 use crate::{metrics::Counter, tasks::Tasks};
 
 /// Channels belong to no database.
@@ -67,7 +67,7 @@ impl Subscriber {
         const MAX_SIGNALS: usize = 8192;
         if let Some(server) = address.now() {
             // Settings that fred refuses should stop the start.
-            config.builder(&server, ANY).build_subscriber_client()?;
+            config.subscriber_builder(&server, ANY).build_subscriber_client()?;
         }
         let inner = Inner {
             config: config.clone(),
@@ -142,7 +142,8 @@ impl Subscriber {
         let mut address = self.0.address.clone();
         let mut ticks = interval(self.0.config.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut connection = address.now().and_then(|it| self.open(it));
+        let mut connection = address.now().and_then(|it| self.open(it, Duration::ZERO));
+        let mut last_up = Instant::now();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -150,16 +151,23 @@ impl Subscriber {
                 () = address.changed() => self.0.up.store(false, Ordering::Relaxed),
                 () = self.step(connection.as_mut(), &mut ticks) => (),
             }
+            if self.is_up() {
+                last_up = Instant::now();
+            }
+            let down = last_up.elapsed();
+            if connection.as_ref().is_some_and(|it| it.attempt.is_over()) {
+                connection = address.now().and_then(|it| self.open(it, down));
+            }
             // A server that is about to be replaced is listened to until its successor is known.
             let Some(server) = address.now() else { continue };
             let is_right = connection.as_ref().is_some_and(|it| it.server == server);
             if !is_right || connection.as_ref().is_some_and(|it| self.is_lost(it)) {
-                self.replace(server, &mut connection);
+                self.replace(server, down, &mut connection);
             }
         }
         if let Some(connection) = connection {
             _ = timeout(self.0.config.probe_timeout, connection.client.quit()).await;
-            connection.handle.abort();
+            connection.attempt.abort();
         }
     }
 
@@ -188,6 +196,7 @@ impl Subscriber {
                 self.probe(connection).await;
             }
             _ = ticks.tick() => self.probe(connection).await,
+            () = connection.attempt.over() => self.0.up.store(false, Ordering::Relaxed),
         }
     }
 
@@ -237,18 +246,20 @@ impl Subscriber {
         }
         connection.n_failures += 1;
         self.0.up.store(false, Ordering::Relaxed);
-        if connection.n_failures >= 2 && !self.is_lost(connection) {
+        // What is not connected connects already, or has ended; what it were told now it would do afterwards.
+        if connection.n_failures >= 2 && !self.is_lost(connection) && client.is_connected() {
             _ = timeout(patience, client.force_reconnection()).await;
         }
     }
 
-    fn open(&self, server: FredConfig) -> Option<Connection> {
-        let builder = self.0.config.builder(&server, ANY);
+    /// Where nothing has been heard for `down`.
+    fn open(&self, server: FredConfig, down: Duration) -> Option<Connection> {
+        let builder = self.0.config.subscriber_builder(&server, ANY);
         let client = builder.build_subscriber_client().ok()?;
         *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
         Some(Connection {
-            handle: client.connect(),
+            attempt: Attempt::new(client.connect(), self.0.config.next_attempt(down)),
             messages,
             key_changes: client.keyspace_event_rx(),
             reconnects,
@@ -259,11 +270,11 @@ impl Subscriber {
         })
     }
 
-    fn replace(&self, server: FredConfig, connection: &mut Option<Connection>) {
+    fn replace(&self, server: FredConfig, down: Duration, connection: &mut Option<Connection>) {
         self.0.up.store(false, Ordering::Relaxed);
-        let Some(fresh) = self.open(server) else { return };
+        let Some(fresh) = self.open(server, down) else { return };
         if let Some(old) = connection.replace(fresh) {
-            old.handle.abort();
+            old.attempt.abort();
             warn!("made a new subscribing connection to Redis");
         }
     }
@@ -273,7 +284,7 @@ impl Subscriber {
 struct Connection {
     client: SubscriberClient,
     server: FredConfig,
-    handle: ConnectHandle,
+    attempt: Attempt,
     messages: broadcast::Receiver<Message>,
     key_changes: broadcast::Receiver<KeyspaceEvent>,
     reconnects: broadcast::Receiver<fred::types::config::Server>,

@@ -104,6 +104,8 @@ impl Schema {
 
     async fn until_current(&self) -> Result<()> {
         const LOOK: Duration = Duration::from_millis(50);
+        // Whether Redis is there is known without asking it, and who waits for the service waits for this.
+        const LOOK_FOR_REDIS: Duration = Duration::from_millis(5);
         // What takes longer than this is not waited for: this version understands the older data, too.
         const PATIENCE: Duration = Duration::from_mins(10);
         let begun_at = Instant::now();
@@ -118,7 +120,7 @@ impl Schema {
                 warn!("changes of stored data are still not applied; serving without them");
                 self.0.is_current.store(true, Ordering::Relaxed);
             }
-            sleep(LOOK).await;
+            sleep(if self.0.redis.is_up() { LOOK } else { LOOK_FOR_REDIS }).await;
         }
         self.0.is_current.store(true, Ordering::Relaxed);
         Ok(())
