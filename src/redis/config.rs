@@ -16,7 +16,6 @@ use fred::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::{
     address::{Address, Node},
@@ -346,14 +345,6 @@ impl Config {
         let mut builder = self.builder(server, database);
         builder.with_performance_config(|it| it.broadcast_channel_capacity = 4096);
         builder
-    }
-
-    /// When to connect again, when nothing has answered for `down`: soon at first, since most servers come back within
-    /// moments, then ever later, and never many processes at once.
-    pub(super) fn next_attempt(&self, down: Duration) -> Instant {
-        let (least, most) = (self.reconnect_min_delay, self.reconnect_max_delay);
-        let longest = (down / 16).max(least).min(most);
-        Instant::now() + longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))
     }
 
     fn connection(&self) -> ConnectionConfig {

@@ -222,8 +222,7 @@ impl Slot {
     fn open(&self, server: FredConfig) -> Option<Connection> {
         let client = self.config.builder(&server, self.database).build().ok()?;
         let connects = client.reconnect_rx();
-        let next_attempt = self.config.next_attempt(self.last_up().elapsed());
-        let attempt = Attempt::new(client.connect(), next_attempt);
+        let attempt = Attempt::new(client.connect(), &self.config, self.last_up().elapsed());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let last_answer = Instant::now();
         Some(Connection { client, attempt, connects, server, n_failures: 0, last_answer })

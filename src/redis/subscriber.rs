@@ -259,7 +259,7 @@ impl Subscriber {
         *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
         Some(Connection {
-            attempt: Attempt::new(client.connect(), self.0.config.next_attempt(down)),
+            attempt: Attempt::new(client.connect(), &self.0.config, down),
             messages,
             key_changes: client.keyspace_event_rx(),
             reconnects,
