@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup bench-startup check-instructions image clean
+.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup bench-startup bench-growth check-instructions image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,11 @@ bench-cleanup: ## Clean up a million keys beside traffic, and measure what reque
 bench-startup: ## Measure starts, the size of the program and what it holds when idle
 	@scripts/setup rust redis
 	@cargo bench --locked --bench startup
+
+bench-growth: ## Measure requests among a million jobs and beside 10 000 streams; BENCH_QUICK=1 is shorter
+	@scripts/setup rust redis wrk
+	@ulimit -n 65536 2>/dev/null || ulimit -n "$$(ulimit -H -n)"; \
+		cargo bench --locked --bench growth -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 
 image: ## Build the container image
 	@docker build --tag $(image) .

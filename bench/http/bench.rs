@@ -84,7 +84,7 @@ pub(crate) struct Measured {
 
 /// What wrk.lua prints; times in microseconds.
 #[derive(Debug, Deserialize)]
-struct Said {
+pub(crate) struct Said {
     requests: u64,
     micros: f64,
     bytes: f64,
@@ -198,7 +198,8 @@ impl Bench {
         }
     }
 
-    fn wrk(
+    /// Puts load on the server for `time`.
+    pub(crate) fn wrk(
         &self,
         server: &Server,
         asks: &[Ask],

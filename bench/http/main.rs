@@ -5,6 +5,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people; none comes near 2^52")]
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "its results are what it prints")]
 
+mod bars;
 mod bench;
 mod chart;
 #[path = "../sse/machine.rs"]

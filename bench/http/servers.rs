@@ -105,6 +105,12 @@ fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
         ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
         ("I2M__AUTH__MODE", "keys".to_owned()),
         ("I2M__AUTH__KEYS", json!([key(KEY)]).to_string()),
+        // For the benchmark that opens many streams.
+        ("I2M__SERVER__MAX_CONNECTIONS", "60000".to_owned()),
+        ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", "60000".to_owned()),
+        ("I2M__SSE__MAX_STREAMS", "60000".to_owned()),
+        ("I2M__SSE__MAX_STREAMS_PER_IP", "60000".to_owned()),
+        ("I2M__SSE__MAX_STREAMS_PER_CALLER", "60000".to_owned()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     let args = ["--config".to_owned(), file.display().to_string()];
@@ -113,12 +119,15 @@ fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
 
 /// A key as the settings have it.
 fn key(key: &str) -> Value {
-    let digest = Sha256::digest(key.as_bytes());
-    let hex = digest.iter().fold(String::new(), |mut hex, byte| {
+    json!({ "name": key, "sha256": owner(key), "roles": ["client", "worker"] })
+}
+
+/// Whose jobs they are that `key` creates, as it stands in Redis.
+pub(crate) fn owner(key: &str) -> String {
+    Sha256::digest(key.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
         _ = write!(hex, "{byte:02x}");
         hex
-    });
-    json!({ "name": key, "sha256": hex, "roles": ["client", "worker"] })
+    })
 }
 
 fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {

@@ -69,7 +69,7 @@ impl<'a> Stage<'a> {
         Ok(workload.asks(&self.jobs))
     }
 
-    async fn create(&self, n_files: usize, n: usize) -> Result<Vec<Job>> {
+    pub(crate) async fn create(&self, n_files: usize, n: usize) -> Result<Vec<Job>> {
         let (ask, mut jobs) = (post_job(n_files), Vec::new());
         for _ in 0..n {
             let answer = self.send(&ask).await?.error_for_status()?.text().await?;

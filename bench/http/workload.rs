@@ -176,7 +176,7 @@ fn mixed(jobs: &Jobs) -> Vec<Ask> {
     asks
 }
 
-fn get(path: String) -> Ask {
+pub(crate) fn get(path: String) -> Ask {
     Ask { method: "GET", path, body: None, etag: None }
 }
 
@@ -196,7 +196,7 @@ fn get_status_again(job: &Job) -> Ask {
     Ask { etag: job.etag.clone(), ..get_status(job) }
 }
 
-fn get_progress(job: &Job) -> Ask {
+pub(crate) fn get_progress(job: &Job) -> Ask {
     get(format!("/api/v1/jobs/{}/progress", job.id))
 }
 
