@@ -1,22 +1,18 @@
-//! Requests among ever more jobs, which the service itself has created.
-
-use std::time::Duration;
+//! Requests among ever more jobs.
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     bench::{Bench, CONNECTIONS},
-    idle,
+    fill, idle,
     report::{JobsRow, Report},
     servers::{Limits, owner},
     stage::Stage,
-    workload::{Ask, Job, Jobs, KEY, N_FILES, Workload, get, get_progress},
+    workload::{Ask, Job, Jobs, KEY, Workload, get, get_progress},
 };
 
 /// Jobs that are asked for, spread over all that there are.
 const N_ASKED: usize = 1000;
-/// That the service certainly does not exceed.
-const JOBS_A_SECOND: usize = 5000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -78,7 +74,7 @@ pub(crate) async fn measure(bench: &Bench, is_quick: bool, report: &mut Report) 
     for step in steps {
         // The steps before have left jobs of their own: begin anew while that is cheap.
         let stage = Stage::new(bench, Limits::Off).await?;
-        fill(&stage, *step).await?;
+        fill::fill(&stage, *step).await?;
         let jobs = sample(bench, N_ASKED)?;
         eprintln!("== {} jobs", n_jobs(bench)?);
         for question in Question::ALL {
@@ -101,26 +97,6 @@ pub(crate) async fn measure(bench: &Bench, is_quick: bool, report: &mut Report) 
     Ok(())
 }
 
-/// Has the service create jobs until there are `n` at least.
-pub(crate) async fn fill(stage: &Stage<'_>, n: usize) -> Result<()> {
-    const FEW: usize = 2000;
-    if n <= FEW {
-        stage.create(N_FILES, n).await?;
-        return Ok(());
-    }
-    let asks = Workload::PostJob.asks(&Jobs { few: Vec::new(), many: Vec::new() });
-    loop {
-        let missing = n.saturating_sub(n_jobs(stage.bench)?);
-        if missing == 0 {
-            return Ok(());
-        }
-        eprintln!("   {missing} jobs to create");
-        let time = Duration::from_secs((missing / JOBS_A_SECOND).clamp(1, 60) as u64);
-        stage.bench.wrk(&stage.server, &asks, CONNECTIONS, time)?;
-        stage.server.settle()?;
-    }
-}
-
 /// Up to `n` of the jobs that there are, spread over all of them.
 pub(crate) fn sample(bench: &Bench, n: usize) -> Result<Jobs> {
     let script = "redis.call('SELECT', 1)
@@ -132,14 +108,14 @@ pub(crate) fn sample(bench: &Bench, n: usize) -> Result<Jobs> {
     Ok(Jobs { few, many: Vec::new() })
 }
 
-fn n_jobs(bench: &Bench) -> Result<usize> {
+pub(crate) fn n_jobs(bench: &Bench) -> Result<usize> {
     let script = "redis.call('SELECT', 1) return redis.call('SCARD', KEYS[1])";
     let said = bench.redis.run(&["EVAL", script, "1", &owned()])?;
     said.trim().trim_start_matches(':').parse().with_context(|| format!("Redis says {said}"))
 }
 
 /// The set of all jobs of the one who asks.
-fn owned() -> String {
+pub(crate) fn owned() -> String {
     format!("user_jobs:{}", owner(KEY))
 }
 

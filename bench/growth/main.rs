@@ -11,6 +11,7 @@ mod bars;
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod bench;
 mod chart;
+mod fill;
 mod held;
 mod jobs;
 #[path = "../sse/machine.rs"]

@@ -7,22 +7,24 @@ use tokio::time::sleep;
 
 use crate::{
     bench::{Bench, CONNECTIONS},
+    fill::fill,
     held::Held,
     idle,
-    jobs::{fill, sample},
+    jobs::sample,
     report::{Report, StreamsRow},
-    servers::Limits,
+    servers::{Limits, Server},
     stage::Stage,
     workload::{Jobs, Workload},
 };
 
-/// Jobs that are asked for, whether they are watched or not.
+/// That there are, and that are asked for, whether they are watched or not.
+const N_JOBS: usize = 10_000;
 const N_ASKED: usize = 200;
 
 pub(crate) async fn measure(bench: &Bench, is_quick: bool, report: &mut Report) -> Result<()> {
     // Streams, and the jobs that they are about.
     let shapes: &[(usize, usize)] = if is_quick {
-        &[(1, 1), (1000, 1000), (1000, 1)]
+        &[(1, 1), (100, 100), (1000, 1000), (100, 1), (1000, 1)]
     } else {
         &[(1, 1), (100, 100), (1000, 1000), (10_000, 10_000), (1000, 1), (10_000, 1)]
     };
@@ -41,13 +43,13 @@ pub(crate) async fn measure(bench: &Bench, is_quick: bool, report: &mut Report) 
 }
 
 async fn one(bench: &Bench, n_streams: usize, n_watched: usize) -> Result<StreamsRow> {
-    let stage = Stage::new(bench, Limits::Off).await?;
-    fill(&stage, n_watched.max(N_ASKED)).await?;
+    let mut stage = Stage::new(bench, Limits::Off).await?;
+    fill(&stage, N_JOBS).await?;
+    // What filling left behind would be memory for streams.
+    stage.server = Server::start_on(bench.kind, Limits::Off, &bench.redis, &bench.dir).await?;
     let watched = sample(bench, n_watched)?.few;
     let asks = Workload::GetJob.asks(&Jobs { few: sample(bench, N_ASKED)?.few, many: Vec::new() });
     let rss_kib = || stage.server.process.rss_kib();
-    // What requests leave behind is there before.
-    bench.wrk(&stage.server, &asks, CONNECTIONS, Duration::from_secs(1))?;
     let before = rss_kib();
     let held = Held::open(stage.server.addr, &watched, n_streams).await?;
     stage.server.settle()?;

@@ -57,9 +57,7 @@ fn beside_streams(report: &Report) -> Vec<Checked> {
         let name = format!("GET job, beside {} streams / beside 1", most.n_streams);
         checked.push(flat(name, "CPU", (&least.get_job, &most.get_job), |it| it.cpu_us));
     }
-    let Some((of_one, of_own)) = shared.last().copied().zip(own.last().copied()) else {
-        return checked;
-    };
+    let (Some(of_one), Some(of_own)) = (slope(&shared), slope(&own)) else { return checked };
     let memory = |cost: &str, kib: f64| Checked {
         cost: cost.to_owned(),
         of: "memory",
@@ -68,8 +66,8 @@ fn beside_streams(report: &Report) -> Vec<Checked> {
         is_met: None,
         others_share: 0.0,
     };
-    checked.push(memory("an open stream", of_one.kib_each()));
-    checked.push(memory("a watched job beside", of_own.kib_each() - of_one.kib_each()));
+    checked.push(memory("an open stream", of_one));
+    checked.push(memory("a watched job beside", of_own - of_one));
     checked
 }
 
@@ -88,4 +86,10 @@ fn flat(
         is_met: Some(measured <= FLAT),
         others_share: least.others_share.max(most.others_share),
     }
+}
+
+/// KiB for each stream between the last two numbers of them; what the first ones need once is in neither.
+fn slope(rows: &[&StreamsRow]) -> Option<f64> {
+    let [.., less, more] = rows else { return None };
+    Some((more.grown_kib - less.grown_kib) / (more.n_streams - less.n_streams) as f64)
 }

@@ -59,6 +59,16 @@ impl Server {
         dir: &Path,
     ) -> Result<Self> {
         redis.run(&["FLUSHALL"])?;
+        Self::start_on(kind, limits, redis, dir).await
+    }
+
+    /// With what there is in Redis.
+    pub(crate) async fn start_on(
+        kind: Kind,
+        limits: Limits,
+        redis: &Redis,
+        dir: &Path,
+    ) -> Result<Self> {
         let addr = free_addr()?;
         let process = match kind {
             Kind::Gateway => start_gateway(addr, limits, redis, dir)?,
