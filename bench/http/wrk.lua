@@ -2,7 +2,8 @@
 -- that a report says something new and is recorded.
 local MARK = '########'
 local asks = {}
-local n = os.time() % 10000 * 10000
+-- Further on than any number of the time before can have come.
+local n = os.time() % 1000 * 100000
 
 local function cut(text)
   local parts, at = {}, 1
