@@ -1,12 +1,14 @@
 //! Every route and every layer, in the order in which a request meets them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
     Extension, Router,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::Response,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,10 +29,12 @@ use crate::{
     config::Config,
     counters, health,
     http::{
-        BodyLimit, Deadline, HasTls, ProblemBody, log_request, method_not_allowed, not_found,
-        render_panic, render_problems, secure_headers,
+        BodyLimit, Deadline, LogLine, ProblemBody, method_not_allowed, not_found, render_panic,
+        secure_headers,
     },
-    jobs, locks, maintenance, metrics, models, openapi, progress, rate_limit,
+    jobs, locks, maintenance,
+    metrics::{MeasuredRequest, Metrics},
+    models, openapi, progress, rate_limit,
     state::AppState,
     traces, web, workers,
 };
@@ -61,14 +65,12 @@ pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
         .merge(openapi::routes::router(&openapi::complete(collected, config)?))
         .merge(web::router(config.environment))
         .with_state(state);
-    let routes = layered(routes, config)?;
+    let routes = layered(routes, measured, config)?;
     // Without traces a request has no span to begin with.
-    let routes = if config.traces.is_enabled() {
-        routes.layer(from_fn(traces::trace_request))
-    } else {
-        routes
-    };
-    Ok(routes.layer(from_fn_with_state(measured, metrics::layer::measure)))
+    if config.traces.is_enabled() {
+        return Ok(routes.layer(from_fn(traces::trace_request)));
+    }
+    Ok(routes)
 }
 
 /// What stands behind the rate limits.
@@ -110,23 +112,40 @@ pub(crate) fn document(config: &Config) -> Result<serde_json::Value> {
 struct Shared;
 
 /// What every request meets, whatever its route.
-fn layered(routes: Router, config: &Config) -> Result<Router> {
+fn layered(routes: Router, metrics: Arc<Metrics>, config: &Config) -> Result<Router> {
     let body_limit = BodyLimit {
         bytes: usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX),
         within: config.server.body_timeout,
     };
+    let attendance = Attendance { metrics, has_tls: config.server.has_tls() };
     let layers = ServiceBuilder::new()
-        .layer(from_fn(log_request))
-        .layer(from_fn_with_state(HasTls(config.server.has_tls()), secure_headers))
-        .layer(cors(&config.cors)?)
         // Leaves event streams alone: a compressor would hold events back. And small answers: making one smaller costs
         // more than all else of it.
         .layer(CompressionLayer::new().br(true).gzip(true).compress_when(compressible()))
-        .layer(from_fn(render_problems))
+        .layer(from_fn_with_state(attendance, attend))
+        .layer(cors(&config.cors)?)
         .layer(CatchPanicLayer::custom(render_panic))
         .layer(from_fn_with_state(Deadline(config.server.request_timeout), Deadline::enforce))
         .layer(Extension(body_limit));
     Ok(routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).layer(layers))
+}
+
+#[derive(Clone)]
+struct Attendance {
+    metrics: Arc<Metrics>,
+    has_tls: bool,
+}
+
+/// What every request begins and every answer ends with. It is one layer: each has its box, and clones all within it.
+async fn attend(State(it): State<Attendance>, mut request: Request, next: Next) -> Response {
+    let measured = MeasuredRequest::begin(&it.metrics, &request);
+    let line = LogLine::begin(&mut request);
+    let mut response = next.run(request).await;
+    measured.end(&response);
+    line.render_problem(&mut response);
+    secure_headers(&mut response, it.has_tls);
+    line.end(&mut response);
+    response
 }
 
 fn compressible() -> impl Predicate {
@@ -198,7 +217,11 @@ mod tests {
         let hangs = async || std::future::pending::<()>().await;
         let routes = Router::new().route("/panics", get(panics)).route("/hangs", get(hangs));
         let request = Request::get(path).header("x-request-id", "r-1").body(Body::empty()).unwrap();
-        let response = layered(routes, &config).unwrap().oneshot(request).await.unwrap();
+        let response = layered(routes, Arc::new(Metrics::new()), &config)
+            .unwrap()
+            .oneshot(request)
+            .await
+            .unwrap();
         assert_eq!(response.headers()["x-request-id"], "r-1");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
         let status = response.status().as_u16();

@@ -181,6 +181,7 @@ const AXUM: &[&str] = &[
     "app.rs",
     "routes.rs",
     "layer.rs",
+    "metrics/requests.rs",
     "extract.rs",
     "progress/stream.rs",
     "progress/follow.rs",

@@ -4,9 +4,8 @@
 -- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request
 -- ARGV[8] webhook URL or ''   ARGV[9] number of files, then one JSON object a file, then three arguments a Celery
 -- task (see add_tasks)
--- Returns {'created', created_at, id of the first stream entry} | {'exists', status of the present job}
+-- Returns {'created', created_at} | {'exists', status of the present job}
 --   | {'replay', job id}: the same request came before   | {'conflict'}: another one came with its key
-use(JOBS_DB)
 if redis.call('EXISTS', JOB) == 1 then return { 'exists', redis.call('HGET', JOB, 'status') } end
 
 local IDEMPOTENCY = KEYS[19]
@@ -27,23 +26,26 @@ if OWNED then
   redis.call('ZADD', OWNED .. owner .. ':by_time', now_ms, job_id)
   redis.call('EXPIRE', OWNED .. owner .. ':by_time', ttl)
 end
-redis.call('HSET', JOB, 'job_id', job_id, 'api_key_hash', owner, 'status', 'pending', 'total_files', total,
-  'completed_files', 0, 'failed_files', 0, 'created_at', now, 'updated_at', now, 'attempt', 1)
-if params ~= '' then redis.call('HSET', JOB, 'params', params) end
-if webhook_url ~= '' then redis.call('HSET', JOB, 'webhook_url', webhook_url) end
+local record = { 'job_id', job_id, 'api_key_hash', owner, 'status', 'pending', 'total_files', ARGV[9],
+  'completed_files', '0', 'failed_files', '0', 'created_at', now, 'updated_at', now, 'attempt', '1' }
+local function add(field, value)
+  if value and value ~= '' then record[#record + 1] = field; record[#record + 1] = value end
+end
+add('params', params)
+add('webhook_url', webhook_url)
+add('idempotency', IDEMPOTENCY)
+redis.call('HSET', JOB, unpack(record))
 redis.call('EXPIRE', JOB, ttl)
 redis.call('SET', STATUS, 'pending', 'EX', ttl)
 redis.call('RPUSH', FILES, unpack(ARGV, 10, 9 + total))
 redis.call('EXPIRE', FILES, ttl)
 redis.call('SET', SESSION, owner, 'EX', ttl)
-if IDEMPOTENCY then
-  if numbered then redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl) end
-  redis.call('HSET', JOB, 'idempotency', IDEMPOTENCY)
-end
+if IDEMPOTENCY and numbered then redis.call('SET', IDEMPOTENCY, fingerprint .. ' ' .. job_id, 'EX', ttl) end
 add_tasks(10 + total, 1)
 
 use(PROGRESS_DB)
 for i = 0, total - 1 do redis.call('SET', PERCENT .. file_name(i), '0', 'EX', ttl) end
-local first = add_entry('', 0, 'event', 'task_queued', 'status', 'pending', 'overall', 0, 'completed', 0, 'failed', 0, 'total', total)
+add_entry('', '0', 'event', 'task_queued', 'status', 'pending', 'overall', '0', 'completed', '0', 'failed', '0',
+  'total', ARGV[9])
 publish_job_event('job_created', { status = 'pending', total_files = total })
-return { 'created', now, first }
+return { 'created', now }

@@ -29,7 +29,7 @@ local percent = 100
 if status == 'failed' then percent = tonumber(redis.call('GET', PERCENT .. file_id)) or 0 end
 redis.call('SET', PERCENT .. file_id, percent, 'EX', ttl)
 begin_work(job)
-job.overall = overall_percent(job, states)
+job.overall = overall_percent(job, states, load_percents(job.total))
 save_job('overall', job.overall, 'completed_files', job.completed, 'failed_files', job.failed)
 local fields = { 'status', status, 'attempt', attempt, 'overall', job.overall,
   'completed', job.completed, 'failed', job.failed, 'total', job.total }

@@ -25,7 +25,7 @@ for i = 0, job.total - 1 do
   end
 end
 job.overall = 0
-job.overall = overall_percent(job, states)
+job.overall = overall_percent(job, states, load_percents(job.total))
 set_status('pending')
 redis.call('HDEL', JOB, 'ended_at', 'terminal_id', 'error', 'started_at')
 save_job('attempt', job.attempt + 1, 'overall', job.overall, 'failed_files', job.failed)

@@ -2,7 +2,6 @@
 -- record and caching what it said.
 -- ARGV[5] TTL of the cached status in seconds
 -- Returns {'hit' | 'miss', status JSON, {owner}} | {'missing'}
-use(JOBS_DB)
 local owner = { redis.call('GET', SESSION) }
 use(CACHE_DB)
 local cached = redis.call('GET', CACHED)
@@ -11,8 +10,8 @@ if cached and string.sub(cached, 1, 10) == '{"job_id":' then return { 'hit', cac
 
 local job = load_job()
 if not job then return { 'missing' } end
-local updated = redis.call('HGET', JOB, 'updated_at') or now
-local percent = overall_percent(job, load_states())
+local updated = redis.call('HGET', JOB, 'updated_at') or read_clock()
+local percent = overall_percent(job, load_states(), load_percents(job.total))
 if job.status == 'completed' or job.status == 'partial' then percent = 100 end
 local json = string.format(
   '{"job_id":%s,"status":%s,"progress":%d,"total_files":%d,"completed_files":%d,"failed_files":%d,"updated_at":%s}',

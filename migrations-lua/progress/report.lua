@@ -9,23 +9,23 @@ for i = 5, #ARGV, 4 do
   if tonumber(string.match(ARGV[i], '^file_(%d+)$')) >= job.total then return { 'unknown_file', ARGV[i] } end
 end
 
-local states, recorded, ignored = load_states(), {}, 0
+local states, percents = load_states(), load_percents(job.total)
+local recorded, changed_states, ignored = {}, {}, 0
 
 local function record(file_id, percent, attempt, message)
   local state = states[file_id] or { status = 'pending', attempt = 1, note = '' }
   if attempt == 0 then attempt = state.attempt end
   if attempt < state.attempt or FINISHED[state.status] then return false end
-  use(PROGRESS_DB)
   -- Within an attempt a late report never takes progress back; a new attempt begins anew.
   local is_same_attempt = attempt == state.attempt and state.status ~= 'retrying'
-  local before = tonumber(redis.call('GET', PERCENT .. file_id)) or 0
+  local index = tonumber(string.sub(file_id, 6)) + 1
+  local before = tonumber(percents[index]) or 0
   if is_same_attempt then percent = math.max(percent, before) end
   if is_same_attempt and state.status == 'processing' and percent == before and (message or '') == state.note then
     return false
   end
-  redis.call('SET', PERCENT .. file_id, percent, 'EX', ttl)
+  percents[index] = percent
   states[file_id] = { status = 'processing', attempt = attempt, note = message or '' }
-  save_state(file_id, states[file_id])
   recorded[#recorded + 1] = { file_id, percent, message, attempt }
   return true
 end
@@ -41,14 +41,21 @@ if #recorded == 0 then
 end
 
 begin_work(job)
-local overall = overall_percent(job, states)
-save_job('overall', overall)
+-- What stands in one database is written together: to select another one costs as much as to write.
+local overall = overall_percent(job, states, percents)
+use(PROGRESS_DB)
 for _, it in ipairs(recorded) do
-  local fields = { 'status', 'processing', 'attempt', it[4], 'overall', overall,
+  local file_id, percent, message, attempt = unpack(it, 1, 4)
+  redis.call('SET', PERCENT .. file_id, percent, 'EX', ttl)
+  local fields = { 'status', 'processing', 'attempt', attempt, 'overall', overall,
     'completed', job.completed, 'failed', job.failed, 'total', job.total }
-  if it[3] then fields[#fields + 1] = 'message'; fields[#fields + 1] = it[3] end
-  add_entry(it[1], it[2], unpack(fields))
-  publish_progress(it[1], it[2], it[3])
+  if message then fields[#fields + 1] = 'message'; fields[#fields + 1] = message end
+  add_entry(file_id, percent, unpack(fields))
+  publish_progress(file_id, percent, message)
+  changed_states[#changed_states + 1] = file_id
+  changed_states[#changed_states + 1] = stored_state(states[file_id])
 end
+save_job('overall', overall)
+save_states(unpack(changed_states))
 renew(job)
 return { 'recorded', #recorded, ignored, milestones }

@@ -42,31 +42,34 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         if body.trim_ascii_start().starts_with(b"[") {
             return Err(Problem::invalid("the body has to be a JSON object, and is a list"));
         }
-        let mut json = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            let at = if path == "." { String::new() } else { format!(" at {path}") };
-            match inner.classify() {
-                serde_json::error::Category::Data => {
-                    Problem::invalid(format!("the body is not valid{at}: {inner}"))
-                }
-                _ => Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "VALIDATION_ERROR",
-                    format!("the body is not JSON: {inner}"),
-                ),
-            }
-        })?;
-        json.end().map_err(|error| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "VALIDATION_ERROR",
-                format!("the body is not JSON: {error}"),
-            )
-        })?;
-        Ok(Self(value))
+        match serde_json::from_slice(&body) {
+            Ok(value) => Ok(Self(value)),
+            // Noting all the while where one is costs as much as reading.
+            Err(_) => explain(&body).map(Self),
+        }
     }
+}
+
+/// Reads JSON that could not be read once more, to say where it is wrong.
+fn explain<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let no_json = |error: serde_json::Error| {
+        let detail = format!("the body is not JSON: {error}");
+        Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", detail)
+    };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let at = if path == "." { String::new() } else { format!(" at {path}") };
+        match inner.classify() {
+            serde_json::error::Category::Data => {
+                Problem::invalid(format!("the body is not valid{at}: {inner}"))
+            }
+            _ => no_json(inner),
+        }
+    })?;
+    json.end().map_err(no_json)?;
+    Ok(value)
 }
 
 /// The body, if it is no larger than it may be, and comes in time.
@@ -112,8 +115,11 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => {
+        // Most answers fit, and so are not moved while they are written.
+        const USUAL_BYTES: usize = 2048;
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => {
                 ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
                     .into_response()
             }

@@ -18,7 +18,7 @@ use crate::{
 
 /// An error response. `code` is part of the API; `detail` is for humans and may change.
 ///
-/// Its body is written by [`super::render_problems`], which knows the request's id.
+/// Its body is written by [`super::LogLine::render_problem`], which knows the request's id.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,

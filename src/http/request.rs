@@ -9,7 +9,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -60,51 +60,61 @@ impl CallerLabel {
     }
 }
 
-/// Logs one line for each request, and gives each answer its `X-Request-Id`.
+/// A request's line in the log, and its `X-Request-Id`.
 ///
-/// The path is logged as its route: ids are names, but a query string may hold a ticket.
-pub(crate) async fn log_request(mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = RequestId::of(&request);
-    request.extensions_mut().insert(id.clone());
-    let caller = CallerLabel::default();
-    request.extensions_mut().insert(caller.clone());
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map(|it| it.as_str().to_owned());
-
-    let mut response = next.run(request).await;
-
-    let status = response.status().as_u16();
-    let latency_ms = started.elapsed().as_secs_f64() * 1000.0;
-    let route = route.as_deref().unwrap_or("-");
-    let caller = caller.0.get().map_or("-", |it| &**it);
-    let extensions = response.extensions();
-    let problem =
-        extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
-    let code = problem.map_or("-", |it| it.code);
-    match problem.and_then(|it| it.cause.as_deref()) {
-        Some(cause) => {
-            error!(request_id = %id, %method, path, route, status, latency_ms, caller, code, %cause, "request failed");
-        }
-        None => {
-            info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request");
-        }
-    }
-    response.headers_mut().insert(X_REQUEST_ID, id.0);
-    response
+/// The path is logged as its route too: ids are names, but a query string may hold a ticket, and is not logged.
+pub(crate) struct LogLine {
+    started: Instant,
+    id: RequestId,
+    caller: CallerLabel,
+    method: Method,
+    uri: Uri,
+    route: Option<MatchedPath>,
 }
 
-/// Writes the body of each problem, now that the request's id is at hand.
-pub(crate) async fn render_problems(request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions().get::<Problem>() {
-        let body = problem.body(&id.map(|it| it.to_string()).unwrap_or_default());
-        response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
-        *response.body_mut() = Body::from(body);
+impl LogLine {
+    pub(crate) fn begin(request: &mut Request) -> Self {
+        let caller = CallerLabel::default();
+        request.extensions_mut().insert(caller.clone());
+        Self {
+            started: Instant::now(),
+            id: RequestId::of(request),
+            caller,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
     }
-    response
+
+    /// Writes the body of a problem, now that the request's id is at hand.
+    pub(crate) fn render_problem(&self, response: &mut Response) {
+        if let Some(problem) = response.extensions().get::<Problem>() {
+            let body = problem.body(&self.id.to_string());
+            response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
+            *response.body_mut() = Body::from(body);
+        }
+    }
+
+    pub(crate) fn end(self, response: &mut Response) {
+        let status = response.status().as_u16();
+        let latency_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+        let (id, method, path) = (&self.id, &self.method, self.uri.path());
+        let route = self.route.as_ref().map_or("-", MatchedPath::as_str);
+        let caller = self.caller.0.get().map_or("-", |it| &**it);
+        let extensions = response.extensions();
+        let problem =
+            extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
+        let code = problem.map_or("-", |it| it.code);
+        match problem.and_then(|it| it.cause.as_deref()) {
+            Some(cause) => {
+                error!(request_id = %id, %method, path, route, status, latency_ms, caller, code, %cause, "request failed");
+            }
+            None => {
+                info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request");
+            }
+        }
+        response.headers_mut().insert(X_REQUEST_ID, self.id.0);
+    }
 }
 
 /// The longest that an answer may take to begin.

@@ -1,9 +1,7 @@
 //! Headers that tell browsers what not to do with an answer.
 
 use axum::{
-    extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -19,17 +17,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 const HSTS: &str = "max-age=31536000";
 
-/// Whether this process ends TLS itself; a proxy that does says so itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HasTls(pub(crate) bool);
-
-/// Adds to every answer what it does not say otherwise.
-pub(crate) async fn secure_headers(
-    State(HasTls(has_tls)): State<HasTls>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = next.run(request).await;
+/// Adds to an answer what it does not say otherwise. A proxy that ends TLS says for itself that there is TLS.
+pub(crate) fn secure_headers(response: &mut Response, has_tls: bool) {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -37,5 +26,4 @@ pub(crate) async fn secure_headers(
     if has_tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
-    response
 }

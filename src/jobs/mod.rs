@@ -35,7 +35,7 @@ use crate::{
     celery::{Celery, Order, Parcel},
     config::{Size, Time, check_between},
     error::{Error, Result},
-    ids::{FileId, JobId, Sha256Hex},
+    ids::{FileId, JobId, Sha256Hex, StreamId},
     metrics::Metrics,
     redis::{Redis, Retention},
 };
@@ -288,6 +288,11 @@ impl Jobs {
     /// The job `id`, if there is one, whoever owns it.
     pub(crate) async fn find(&self, id: JobId) -> Result<Option<Job>> {
         store::read(&self.redis, self.retention, id).await
+    }
+
+    /// As [`Jobs::find`], with the newest entry of the job's progress stream.
+    pub(crate) async fn find_with_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
+        store::read_with_head(&self.redis, self.retention, id).await
     }
 
     /// The job `id` as far as it is `caller`'s business.

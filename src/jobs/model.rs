@@ -1,7 +1,7 @@
 //! A job as it stands in Redis, read tolerantly: other programs write these keys too.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -34,8 +34,6 @@ pub(crate) struct Job {
     pub(crate) files: Vec<JobFile>,
     /// The entry of the progress stream that says the end, once it was written.
     pub(crate) terminal_id: Option<StreamId>,
-    /// The newest entry of the progress stream.
-    pub(crate) last_event_id: StreamId,
 }
 
 impl Job {
@@ -61,7 +59,6 @@ impl Job {
             params: serde_json::from_str(&new.params).ok(),
             files,
             terminal_id: None,
-            last_event_id: StreamId::ZERO,
         }
     }
 }
@@ -104,9 +101,7 @@ impl JobFile {
         state: Option<&str>,
         percent: Option<&str>,
     ) -> Self {
-        let file: Map<String, Value> =
-            json.and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default();
-        let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
+        let file = json.map(StoredFile::parse).unwrap_or_default();
         let file_id = FileId::from_index(index);
         let stored_percent = percent.map_or(0, parse_percent);
         let (status, attempt, note) = match state.and_then(parse_state) {
@@ -116,16 +111,16 @@ impl JobFile {
         };
         Self {
             file_id,
-            filename: text("filename").unwrap_or_else(|| file_id.to_string()),
-            size: file.get("size").and_then(Value::as_u64),
-            content_type: text("content_type"),
+            filename: file.filename.unwrap_or_else(|| file_id.to_string()),
+            size: file.size,
+            content_type: file.content_type,
             status,
             progress: if status == FileStatus::Completed { 100 } else { stored_percent },
             attempt,
             message: note.clone().filter(|_| status == FileStatus::Processing),
             error: note.filter(|_| status == FileStatus::Failed),
-            url: text("url"),
-            metadata: file.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+            url: file.url,
+            metadata: file.metadata,
         }
     }
 
@@ -143,6 +138,36 @@ impl JobFile {
     /// What the file adds to the progress of its job: a finished one adds all it can.
     pub(crate) fn share(&self) -> u8 {
         if self.status.is_finished() { 100 } else { self.progress }
+    }
+}
+
+/// What `job:{id}:files` says of a file.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredFile {
+    filename: Option<String>,
+    size: Option<u64>,
+    content_type: Option<String>,
+    url: Option<String>,
+    metadata: Map<String, Value>,
+}
+
+impl StoredFile {
+    /// A field of another type than ours is as good as absent.
+    fn parse(json: &str) -> Self {
+        serde_json::from_str(json).unwrap_or_else(|_| Self::parse_foreign(json))
+    }
+
+    fn parse_foreign(json: &str) -> Self {
+        let file: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+        let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            filename: text("filename"),
+            size: file.get("size").and_then(Value::as_u64),
+            content_type: text("content_type"),
+            url: text("url"),
+            metadata: file.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -167,7 +192,7 @@ pub(crate) fn parse_percent(text: &str) -> u8 {
 
 /// A time that any program wrote: the seed's naive UTC, with or without fraction, or RFC 3339.
 pub(crate) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+    text.parse::<NaiveDateTime>()
         .map(|it| it.and_utc())
         .or_else(|_| DateTime::parse_from_rfc3339(text).map(|it| it.to_utc()))
         .ok()

@@ -17,7 +17,7 @@ use crate::{
 };
 
 static STATUS: Script =
-    Script::about_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
+    Script::reads_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()

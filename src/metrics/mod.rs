@@ -1,15 +1,15 @@
 //! What the process measures of itself: named handles, made once, and their text for Prometheus.
 //!
-//! Recording is an atomic addition, or for a histogram a short lock; only [`layer`] looks a handle up. Every
+//! Recording is an atomic addition, or for a histogram a short lock; only [`requests`] looks a handle up. Every
 //! metric is listed in docs/METRICS.md, which a test compares with `/metrics`. [`Metrics`] travel with the
 //! handle of Redis, which every part that measures something has.
 
 mod features;
 mod held;
-pub(crate) mod layer;
 mod maker;
 mod process;
 mod redis;
+mod requests;
 mod text;
 
 pub(crate) use prometheus_client::metrics::counter::Counter;
@@ -17,13 +17,14 @@ use prometheus_client::registry::Registry;
 
 use self::{
     features::{Cache, Celery, Cleanup, Locks, SharedMetrics, Webhooks},
-    layer::Requests,
     maker::Maker,
+    requests::Requests,
 };
 pub(crate) use self::{
     features::{Jobs as JobMetrics, Limiter, Streams},
     held::Held,
     redis::{CallOutcome, ConnectionMetrics, RedisMetrics, ServerMetrics},
+    requests::MeasuredRequest,
     text::{Asked, is_open_metrics, to_prometheus_text},
 };
 

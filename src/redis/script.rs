@@ -9,7 +9,7 @@ use fred::{
 
 use super::{
     Database, Partition, Place, Redis, Server,
-    keys::{CACHE_PREFIXES, job_keys},
+    keys::{CACHE_PREFIXES, N_JOB_KEYS, N_JOB_KEYS_TO_READ, job_keys},
     server::{Failure, Twice},
 };
 use crate::{
@@ -17,8 +17,9 @@ use crate::{
     ids::JobId,
 };
 
-/// What `shared/job.lua` gives every script about a job.
+/// What `shared/job.lua` gives every script about a job, and to those that change it `shared/lifecycle.lua`.
 const ABOUT_JOB: &str = include_str!("../../migrations-lua/shared/job.lua");
+const LIFECYCLE: &str = include_str!("../../migrations-lua/shared/lifecycle.lua");
 /// What `shared/cache.lua` gives every script about cached values.
 const ABOUT_CACHE: &str = include_str!("../../migrations-lua/shared/cache.lua");
 
@@ -45,9 +46,9 @@ const AFTER_SCHEMA: &str =
 ///
 /// One that is not [`Script::repeatable`] is repeated only when Redis has certainly not run it.
 pub(crate) struct Script {
-    shared: &'static str,
-    text: &'static str,
-    after: &'static str,
+    parts: [&'static str; 4],
+    /// How many keys of the job it is about it takes.
+    n_job_keys: usize,
     twice: Twice,
     loaded: OnceLock<Loaded>,
 }
@@ -55,27 +56,32 @@ pub(crate) struct Script {
 impl Script {
     /// `text` is a file below `migrations-lua`.
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self::between("", text, "")
+        Self::of(["", "", text, ""], 0)
     }
 
-    /// `text` is a file below `migrations-lua` that stands on `shared/job.lua`.
+    /// `text` is a file below `migrations-lua` that stands on `shared/job.lua` and reads what that names.
+    pub(crate) const fn reads_job(text: &'static str) -> Self {
+        Self::of([ABOUT_JOB, "", text, ""], N_JOB_KEYS_TO_READ)
+    }
+
+    /// `text` is a file below `migrations-lua` that stands on `shared/job.lua` and `shared/lifecycle.lua`.
     pub(crate) const fn about_job(text: &'static str) -> Self {
-        Self::between(ABOUT_JOB, text, "")
+        Self::of([ABOUT_JOB, LIFECYCLE, text, ""], N_JOB_KEYS)
     }
 
     /// `text` is a file below `migrations-lua` that stands on `shared/cache.lua`.
     pub(crate) const fn about_cache(text: &'static str) -> Self {
-        Self::between(ABOUT_CACHE, text, "")
+        Self::of([ABOUT_CACHE, "", text, ""], 0)
     }
 
     /// `text` is a file below `migrations-lua/schema`, run piece by piece by `shared/schema.lua`.
     pub(crate) const fn of_schema(text: &'static str) -> Self {
         // A piece and where the next begins are written together.
-        Self::between(BEFORE_SCHEMA, text, AFTER_SCHEMA).repeatable()
+        Self::of([BEFORE_SCHEMA, "", text, AFTER_SCHEMA], 0).repeatable()
     }
 
-    const fn between(shared: &'static str, text: &'static str, after: &'static str) -> Self {
-        Self { shared, text, after, twice: Twice::Differs, loaded: OnceLock::new() }
+    const fn of(parts: [&'static str; 4], n_job_keys: usize) -> Self {
+        Self { parts, n_job_keys, twice: Twice::Differs, loaded: OnceLock::new() }
     }
 
     /// The same, declared to have no other effect when it is run twice than when it is run once.
@@ -85,9 +91,7 @@ impl Script {
     }
 
     fn loaded(&self) -> Loaded {
-        self.loaded
-            .get_or_init(|| Loaded::from_lua(format!("{}{}{}", self.shared, self.text, self.after)))
-            .clone()
+        self.loaded.get_or_init(|| Loaded::from_lua(self.parts.concat())).clone()
     }
 
     /// Runs the script on the keys with these names: one round trip, or three after Redis lost its scripts.
@@ -154,10 +158,11 @@ impl Script {
         target: &Target<'_>,
         args: Vec<Value>,
     ) -> Option<T> {
-        self.run_on_replica(target.redis, job_keys(target.job), target.args(args).ok()?).await
+        let keys = job_keys(target.job, self.n_job_keys);
+        self.run_on_replica(target.redis, keys, target.args(args).ok()?).await
     }
 
-    /// Runs a script of [`Script::about_job`] on the keys of `job`; what all of these take first is added to
+    /// Runs a script of [`Script::reads_job`] or [`Script::about_job`] on the keys of `job`; what all of these take first is added to
     /// `args` here.
     ///
     /// # Errors
@@ -171,7 +176,7 @@ impl Script {
         args: Vec<Value>,
     ) -> Result<T> {
         let target = Target { redis, job, retention };
-        self.run(target.place(), job_keys(job), target.args(args)?).await
+        self.run(target.place(), job_keys(job, self.n_job_keys), target.args(args)?).await
     }
 
     /// Runs a script of [`Script::about_cache`]; what all of these take first is added to `args` here.
@@ -201,7 +206,7 @@ impl Script {
         one_more: Option<Key>,
         args: Vec<Value>,
     ) -> Result<T> {
-        let mut names = job_keys(target.job);
+        let mut names = job_keys(target.job, self.n_job_keys);
         names.extend(one_more);
         let (place, args) = (target.place(), target.args(args)?);
         if !target.redis.is_durable() {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     celery::Parcel,
     error::{Error, Result},
-    ids::{JobId, Sha256Hex, StreamId},
+    ids::{JobId, Sha256Hex},
     redis::{Redis, Retention, Script, Target, idempotency_key},
 };
 
@@ -86,12 +86,11 @@ pub(in crate::jobs) async fn create(
     let answer: Vec<String> =
         CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["created", created_at, first_event] => {
+        ["created", created_at] => {
             redis.metrics().jobs.created.inc();
             let mut job = Job::new(new.id, new.owner, new.checked);
             job.created_at = parse_time(created_at);
             job.updated_at = job.created_at;
-            job.last_event_id = first_event.parse().unwrap_or(StreamId::ZERO);
             Ok(Created::Job(Box::new(job)))
         }
         ["replay", job] => Ok(Created::Replayed(job.parse()?)),

@@ -5,8 +5,9 @@
 //! * `job:{id}:states` hash: `file_id` to `status:attempt:error`, ours
 //! * `user_jobs:{api_key_hash}` set, and beside it `…:by_time`, sorted by creation
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
+use chrono::{DateTime, Utc};
 use fred::{
     interfaces::{KeysInterface as _, SortedSetsInterface as _},
     types::Value,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 static READ: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/read.lua")).repeatable();
+    Script::reads_job(include_str!("../../../migrations-lua/jobs/read.lua")).repeatable();
 static FINISH_FILE: Script =
     Script::about_job(include_str!("../../../migrations-lua/jobs/finish_file.lua")).repeatable();
 static TRANSITION: Script =
@@ -45,68 +46,131 @@ static SETTLE: Script =
 
 /// Reads a job whole, as of one moment; `None` if there is none.
 pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Job>> {
-    let answer: Value = READ.run_on_job(redis, job, retention, vec![Value::from("")]).await?;
-    parse_job(job, answer)
-        .map_err(|error| Error::Corrupt { what: "job", reason: error.to_string() })
+    let answer = read_more(redis, retention, job, "").await?;
+    Ok(answer.map(|(job, _)| job))
 }
 
-fn parse_job(id: JobId, answer: Value) -> Result<Option<Job>, fred::error::Error> {
-    let mut parts = answer.into_array().into_iter();
-    let mut next = || parts.next().unwrap_or(Value::Null);
-    if next().as_str().as_deref() != Some("job") {
+/// As [`read`], with the newest entry of the job's progress stream.
+pub(super) async fn read_with_head(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+) -> Result<Option<(Job, StreamId)>> {
+    let answer = read_more(redis, retention, job, "head").await?;
+    let id = |head: &Value| head.as_str()?.parse().ok();
+    Ok(answer.map(|(job, head)| (job, head.first().and_then(id).unwrap_or(StreamId::ZERO))))
+}
+
+/// The job, and what more of it was asked for.
+async fn read_more(
+    redis: &Redis,
+    retention: Retention,
+    job: JobId,
+    more: &'static str,
+) -> Result<Option<(Job, Vec<Value>)>> {
+    let args = vec![Value::from_static_str(more)];
+    let answer: Value = READ.run_on_job(redis, job, retention, args).await?;
+    let mut parts = answer.into_array().into_iter().map(Value::into_array);
+    let mut next = || parts.next().unwrap_or_default();
+    if next().first().and_then(Value::as_str).as_deref() != Some("job") {
         return Ok(None);
     }
-    let owner: Vec<Option<String>> = next().convert()?;
-    let record: HashMap<String, String> = next().convert()?;
-    let files: Vec<String> = next().convert()?;
-    let states: HashMap<String, String> = next().convert()?;
-    let percents: Vec<Option<String>> = next().convert()?;
-    let last_event_id: String = next().convert()?;
+    let stored =
+        Stored { owner: next(), record: next(), files: next(), states: next(), percents: next() };
+    Ok(Some((stored.to_job(job), next())))
+}
 
-    let field = |name: &str| record.get(name).filter(|it| !it.is_empty()).map(String::as_str);
-    let count = |name: &str| field(name).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);
-    let time = |name: &str| field(name).and_then(parse_time);
-    let files: Vec<JobFile> = (0..percents.len().max(files.len()))
-        .map(|index| {
-            let state = states.get(&FileId::from_index(index).to_string());
-            let percent = percents.get(index).and_then(Option::as_deref);
-            JobFile::from_stored(
-                index,
-                files.get(index).map(String::as_str),
-                state.map(String::as_str),
-                percent,
-            )
-        })
-        .collect();
-    let status = Status::from_stored(field("status").unwrap_or("pending"));
-    let shares: u32 = files.iter().map(|it| u32::from(it.share())).sum();
-    let computed = shares.checked_div(u32::try_from(files.len()).unwrap_or(0)).unwrap_or(0);
-    let stored = field("overall").map_or(0, parse_percent);
-    Ok(Some(Job {
-        id,
-        owner: owner.into_iter().flatten().next().and_then(|it| Sha256Hex::try_from(it).ok()),
-        status,
-        total_files: count("total_files"),
-        completed_files: count("completed_files"),
-        failed_files: count("failed_files"),
-        progress: if status.is_success() {
-            100
-        } else if status.is_terminal() {
-            stored
-        } else {
-            stored.max(u8::try_from(computed).unwrap_or(100))
-        },
-        created_at: time("created_at"),
-        updated_at: time("updated_at"),
-        started_at: time("started_at"),
-        ended_at: time("ended_at"),
-        attempt: count("attempt").max(1),
-        error: field("error").map(str::to_owned),
-        params: field("params").and_then(|it| serde_json::from_str(it).ok()),
-        files,
-        terminal_id: field("terminal_id").and_then(|it| it.parse().ok()),
-        last_event_id: last_event_id.parse().unwrap_or(StreamId::ZERO),
-    }))
+/// A job as `read.lua` tells it. Other programs write these keys too, so what is missing or wrong is left out.
+struct Stored {
+    owner: Vec<Value>,
+    record: Vec<Value>,
+    files: Vec<Value>,
+    states: Vec<Value>,
+    percents: Vec<Value>,
+}
+
+impl Stored {
+    /// What `record` has, in the script's order.
+    const FIELDS: [&str; 13] = [
+        "total_files",
+        "completed_files",
+        "failed_files",
+        "status",
+        "overall",
+        "attempt",
+        "created_at",
+        "updated_at",
+        "started_at",
+        "ended_at",
+        "terminal_id",
+        "error",
+        "params",
+    ];
+
+    fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let place = Self::FIELDS.iter().position(|it| *it == name)?;
+        self.record.get(place)?.as_str().filter(|it| !it.is_empty())
+    }
+
+    fn count(&self, name: &str) -> u32 {
+        self.field(name).and_then(|it| it.parse().ok()).unwrap_or(0)
+    }
+
+    fn time(&self, name: &str) -> Option<DateTime<Utc>> {
+        self.field(name).and_then(|it| parse_time(&it))
+    }
+
+    fn files(&self) -> Vec<JobFile> {
+        let n = self.percents.len().max(self.files.len());
+        let mut states = vec![None; n];
+        let (pairs, _) = self.states.as_chunks::<2>();
+        for [file, state] in pairs {
+            let file = file.as_str().and_then(|it| it.parse::<FileId>().ok());
+            if let Some(place) = file.and_then(|it| states.get_mut(it.index())) {
+                *place = state.as_str();
+            }
+        }
+        let file = |(index, state): (usize, Option<Cow<'_, str>>)| {
+            let json = self.files.get(index).and_then(Value::as_str);
+            let percent = self.percents.get(index).and_then(Value::as_str);
+            JobFile::from_stored(index, json.as_deref(), state.as_deref(), percent.as_deref())
+        };
+        states.into_iter().enumerate().map(file).collect()
+    }
+
+    fn to_job(&self, id: JobId) -> Job {
+        let files = self.files();
+        let status = self.field("status");
+        let status = Status::from_stored(status.as_deref().unwrap_or("pending"));
+        let shares: u32 = files.iter().map(|it| u32::from(it.share())).sum();
+        let computed = shares.checked_div(u32::try_from(files.len()).unwrap_or(0)).unwrap_or(0);
+        let stored = self.field("overall").map_or(0, |it| parse_percent(&it));
+        let owner = self.owner.first().and_then(Value::as_string);
+        Job {
+            id,
+            owner: owner.and_then(|it| Sha256Hex::try_from(it).ok()),
+            status,
+            total_files: self.count("total_files"),
+            completed_files: self.count("completed_files"),
+            failed_files: self.count("failed_files"),
+            progress: if status.is_success() {
+                100
+            } else if status.is_terminal() {
+                stored
+            } else {
+                stored.max(u8::try_from(computed).unwrap_or(100))
+            },
+            created_at: self.time("created_at"),
+            updated_at: self.time("updated_at"),
+            started_at: self.time("started_at"),
+            ended_at: self.time("ended_at"),
+            attempt: self.count("attempt").max(1),
+            error: self.field("error").map(Cow::into_owned),
+            params: self.field("params").and_then(|it| serde_json::from_str(&it).ok()),
+            files,
+            terminal_id: self.field("terminal_id").and_then(|it| it.parse().ok()),
+        }
+    }
 }
 
 /// The outcome of a worker's report on one file, said once.
@@ -299,13 +363,10 @@ pub(super) async fn results(
     retention: Retention,
     job: JobId,
 ) -> Result<Vec<serde_json::Value>> {
-    let answer: Value =
-        READ.run_on_job(redis, job, retention, vec![Value::from("results")]).await?;
-    let stored: Vec<Option<String>> = match answer.into_array().into_iter().nth(7) {
-        Some(results) => results.convert()?,
-        None => Vec::new(),
-    };
-    Ok(stored.iter().flatten().filter_map(|it| serde_json::from_str(it).ok()).collect())
+    let answer = read_more(redis, retention, job, "results").await?;
+    let results = answer.map(|it| it.1).unwrap_or_default();
+    let result = |it: &Value| serde_json::from_str(&it.as_str()?).ok();
+    Ok(results.iter().filter_map(result).collect())
 }
 
 fn tagged(answer: Vec<String>) -> (String, String) {

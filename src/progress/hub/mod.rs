@@ -35,7 +35,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
-    jobs::Jobs,
+    jobs::{Job, Jobs},
     metrics::{Held, Streams},
     redis::{Layout, Redis, job_events_channel, progress_channel, stream_changes_channel},
     tasks::Tasks,
@@ -195,18 +195,16 @@ impl Hub {
 
     /// The job now, and the newest entry of its stream. An end that stands in the record only is completed.
     async fn read_job(&self, id: JobId) -> Result<(View, StreamId)> {
-        let mut job = self.0.jobs.find(id).await?;
-        if job.as_ref().is_some_and(|it| it.status.is_terminal() && it.terminal_id.is_none()) {
+        let mut found = self.0.jobs.find_with_head(id).await?;
+        let is_unsettled = |job: &Job| job.status.is_terminal() && job.terminal_id.is_none();
+        if found.as_ref().is_some_and(|it| is_unsettled(&it.0)) {
             self.0.jobs.settle(id).await?;
-            job = self.0.jobs.find(id).await?;
+            found = self.0.jobs.find_with_head(id).await?;
         }
-        match job {
-            Some(job) => {
-                let head = job.last_event_id;
-                Ok((View::of(job), head))
-            }
-            None => Ok((View::unknown(id), StreamId::ZERO)),
-        }
+        Ok(match found {
+            Some((job, head)) => (View::of(job), head),
+            None => (View::unknown(id), StreamId::ZERO),
+        })
     }
 
     /// A cursor for a watcher that has seen everything up to `id`.

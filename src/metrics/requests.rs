@@ -3,14 +3,12 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
     time::Instant,
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{Method, StatusCode},
-    middleware::Next,
     response::Response,
 };
 use prometheus_client::{
@@ -108,30 +106,37 @@ impl Requests {
     }
 }
 
-/// Measures a request until its answer begins.
-pub(crate) async fn measure(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let requests = &metrics.requests;
-    let started = Instant::now();
-    let held = Held::one_of(&requests.in_flight);
-    let method = known_method(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
+/// A request, measured until its answer begins.
+pub(crate) struct MeasuredRequest<'a> {
+    requests: &'a Requests,
+    started: Instant,
+    _held: Held,
+    method: &'static str,
+    route: Option<MatchedPath>,
+}
 
-    let response = next.run(request).await;
-
-    drop(held);
-    let labels = Labels { method, route, status: class(response.status()) };
-    requests.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
-    let extensions = response.extensions();
-    let problem =
-        extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
-    if let Some(problem) = problem {
-        requests.note_problem(problem.code);
+impl<'a> MeasuredRequest<'a> {
+    pub(crate) fn begin(metrics: &'a Metrics, request: &Request) -> Self {
+        Self {
+            requests: &metrics.requests,
+            started: Instant::now(),
+            _held: Held::one_of(&metrics.requests.in_flight),
+            method: known_method(request.method()),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
     }
-    response
+
+    pub(crate) fn end(self, response: &Response) {
+        let Self { requests, started, method, route, .. } = self;
+        let labels = Labels { method, route, status: class(response.status()) };
+        requests.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        let extensions = response.extensions();
+        let problem =
+            extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
+        if let Some(problem) = problem {
+            requests.note_problem(problem.code);
+        }
+    }
 }
 
 /// A method may be any word; those that no route takes are one.
