@@ -57,7 +57,8 @@ fn beside_streams(report: &Report) -> Vec<Checked> {
         let name = format!("GET job, beside {} streams / beside 1", most.n_streams);
         checked.push(flat(name, "CPU", (&least.get_job, &most.get_job), |it| it.cpu_us));
     }
-    let (Some(of_one), Some(of_own)) = (slope(&shared), slope(&own)) else { return checked };
+    let (Some(of_one), Some(of_own)) = (shared.last(), own.last()) else { return checked };
+    let (of_one, of_own) = (of_one.kib_each(), of_own.kib_each());
     let memory = |cost: &str, kib: f64| Checked {
         cost: cost.to_owned(),
         of: "memory",
@@ -86,10 +87,4 @@ fn flat(
         is_met: Some(measured <= FLAT),
         others_share: least.others_share.max(most.others_share),
     }
-}
-
-/// KiB for each stream between the last two numbers of them; what the first ones need once is in neither.
-fn slope(rows: &[&StreamsRow]) -> Option<f64> {
-    let [.., less, more] = rows else { return None };
-    Some((more.grown_kib - less.grown_kib) / (more.n_streams - less.n_streams) as f64)
 }
