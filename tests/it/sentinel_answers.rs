@@ -57,6 +57,12 @@ async fn kill_when(setup: &mut SentinelSetup, first: usize, (command, said): (&[
 
 /// What the present primary says.
 async fn ask(setup: &SentinelSetup, command: &[&str]) -> String {
+    // The service may know the new primary before the sentinel that is asked here does.
+    until("a sentinel names a primary that is one", async || {
+        let port = setup.servers[setup.primary().await].port;
+        setup.cli(port, &["role"]).await.starts_with("master")
+    })
+    .await;
     let port = setup.servers[setup.primary().await].port;
     setup.cli(port, command).await.trim().to_owned()
 }
