@@ -7,6 +7,7 @@
 
 mod bench;
 mod chart;
+mod flame;
 #[path = "../sse/machine.rs"]
 mod machine;
 mod monitor;
@@ -42,6 +43,7 @@ const LOAD_CORE: usize = 1;
 
 /// Measures requests to the gateway beside Redis and `FastAPI`.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 struct Args {
     /// Given by `cargo bench`; test runners that list or run everything do not give it.
     #[arg(long, hide = true)]
@@ -55,6 +57,9 @@ struct Args {
     /// Only these workloads, by parts of their names.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Instead of figures, pictures of where the gateway's time goes.
+    #[arg(long)]
+    flames: bool,
     /// Where results are written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
@@ -74,7 +79,7 @@ async fn run(args: &Args) -> Result<()> {
     machine::pin(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-http-").tempdir()?;
     let kinds: &[Kind] =
-        if args.alone { &[Kind::Gateway] } else { &[Kind::Gateway, Kind::FastApi] };
+        if args.alone || args.flames { &[Kind::Gateway] } else { &[Kind::Gateway, Kind::FastApi] };
     let start = |kind: &Kind| Bench::new(*kind, dir.path(), args.quick);
     let benches: Vec<Bench> = kinds.iter().map(start).collect::<Result<_>>()?;
     let mut report = Report::new(machine::circumstances(&benches[0].redis, args.quick)?);
@@ -88,7 +93,11 @@ async fn run(args: &Args) -> Result<()> {
             for stage in &mut stages {
                 let asks = stage.prepare(*workload).await?;
                 let name = workload.name();
-                if args.only.is_empty() || args.only.iter().any(|it| name.contains(it)) {
+                if args.flames && workload.is_drawn() {
+                    flame::record(stage.bench, &stage.server, *workload, &asks, &args.results)?;
+                } else if !args.flames
+                    && (args.only.is_empty() || args.only.iter().any(|it| name.contains(it)))
+                {
                     let outcome = run_workload(stage, *workload, &asks, &mut report).await;
                     if let Err(error) = outcome {
                         let error = format!("{name}, {}: {error:#}", stage.server.kind.name());
@@ -98,6 +107,9 @@ async fn run(args: &Args) -> Result<()> {
                 }
             }
         }
+    }
+    if args.flames {
+        return Ok(());
     }
     println!("{}", report.text());
     println!("written to {}", report.write(&args.results)?.display());

@@ -132,6 +132,12 @@ impl Workload {
         !matches!(self, Self::Livez | Self::Mixed | Self::GetJobLimited | Self::Refused)
     }
 
+    /// Whether a flame graph of it is kept: of each kind one.
+    pub(crate) fn is_drawn(self) -> bool {
+        use Workload::{GetJob, GetJobLimited, GetStatusAgain, PostJob, PostProgress, Refused};
+        matches!(self, GetJob | GetStatusAgain | PostProgress | PostJob | GetJobLimited | Refused)
+    }
+
     /// The requests, to be sent one after the other and over again.
     pub(crate) fn asks(self, jobs: &Jobs) -> Vec<Ask> {
         let each = |ask: fn(&Job) -> Ask| jobs.few.iter().map(ask).collect();
