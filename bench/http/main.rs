@@ -31,7 +31,7 @@ use clap::Parser;
 use self::{
     bench::{Bench, CONNECTIONS},
     report::{Report, Row},
-    servers::{Kind, Limits},
+    servers::{BEFORE, Kind, Limits},
     stage::{Sample, Stage},
     workload::Workload,
 };
@@ -57,6 +57,9 @@ struct Args {
     /// Only these workloads, by parts of their names.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Another build of the gateway, to be measured beside this one.
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Instead of figures, pictures of where the gateway's time goes.
     #[arg(long)]
     flames: bool,
@@ -78,8 +81,14 @@ fn main() -> Result<()> {
 async fn run(args: &Args) -> Result<()> {
     machine::pin(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-http-").tempdir()?;
-    let kinds: &[Kind] =
-        if args.alone || args.flames { &[Kind::Gateway] } else { &[Kind::Gateway, Kind::FastApi] };
+    let mut kinds = vec![Kind::Gateway];
+    if let Some(program) = &args.before {
+        kinds.push(Kind::Before);
+        _ = BEFORE.set(program.clone());
+    }
+    if !(args.alone || args.flames) {
+        kinds.push(Kind::FastApi);
+    }
     let start = |kind: &Kind| Bench::new(*kind, dir.path(), args.quick);
     let benches: Vec<Bench> = kinds.iter().map(start).collect::<Result<_>>()?;
     let mut report = Report::new(machine::circumstances(&benches[0].redis, args.quick)?);
