@@ -8,7 +8,7 @@ advisories := https://github.com/RustSec/advisory-db
 profile := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-sse soak bench-cleanup bench-startup bench-growth check-instructions image clean
+.PHONY: help run run-sentinel run-cluster demo test test-cluster test-chaos test-upgrade check bench bench-http bench-flames bench-sse soak bench-cleanup bench-startup bench-growth check-instructions image clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,12 @@ bench: bench-http bench-sse ## Measure everything beside its peers
 bench-http: ## Measure requests beside Redis and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
 	@scripts/setup rust redis wrk bench-python
 	@cargo bench --locked --bench http -- $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
+
+bench-flames: ## Draw where the gateway's time goes, into bench/results/flame-*.svg
+	@scripts/setup rust redis wrk flames
+	@CARGO_PROFILE_BENCH_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+		RUSTFLAGS=-Cforce-frame-pointers=yes CARGO_TARGET_DIR=target/flames \
+		cargo bench --locked --bench http -- --flames $(if $(BENCH_QUICK),--quick) $(BENCH_ARGS)
 
 bench-sse: ## Measure streams beside nchan and FastAPI; BENCH_QUICK=1 is shorter, BENCH_ARGS are passed on
 	@scripts/setup rust redis nchan bench-python

@@ -8,7 +8,7 @@ use crate::ids::{FileId, JobId, KeyId, MetricName, ModelId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A caller's mistake; the text is for the caller.
     #[error("{0}")]

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -137,13 +138,7 @@ pub(crate) struct Sha256Hex(String);
 
 impl Sha256Hex {
     pub(crate) fn of(text: &str) -> Self {
-        use std::fmt::Write as _;
-
-        let digest = Sha256::digest(text.as_bytes());
-        Self(digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            _ = write!(hex, "{byte:02x}");
-            hex
-        }))
+        Self(HEXLOWER.encode(&Sha256::digest(text.as_bytes())))
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -1,6 +1,6 @@
 //! `/`, `/docs` and `/web/*`: the dashboard and the API page, compiled in, and allowed to load nothing but itself.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::{config::Deployment, state::AppState};
@@ -150,11 +151,7 @@ impl Page {
 
 /// Weak, since the same file also goes out compressed.
 fn etag_of(body: &[u8]) -> HeaderValue {
-    let digest = Sha256::digest(body);
-    let hex = digest.iter().take(16).fold(String::new(), |mut hex, byte| {
-        _ = write!(hex, "{byte:02x}");
-        hex
-    });
+    let hex = HEXLOWER.encode(&Sha256::digest(body)[..16]);
     HeaderValue::try_from(format!("W/\"{hex}\"")).expect("hexadecimal digits make a valid header")
 }
 

@@ -20,12 +20,14 @@ mod machine;
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod monitor;
 #[path = "../sse/process.rs"]
+#[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod process;
 #[path = "../sse/redis.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of streams")]
 mod redis;
 mod report;
 #[path = "../http/servers.rs"]
+#[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod servers;
 #[path = "../http/stage.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of requests")]

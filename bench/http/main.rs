@@ -8,6 +8,7 @@
 mod bars;
 mod bench;
 mod chart;
+mod flame;
 #[path = "../sse/machine.rs"]
 mod machine;
 mod monitor;
@@ -31,7 +32,7 @@ use clap::Parser;
 use self::{
     bench::{Bench, CONNECTIONS},
     report::{Report, Row},
-    servers::{Kind, Limits},
+    servers::{BEFORE, Kind, Limits},
     stage::{Sample, Stage},
     workload::Workload,
 };
@@ -43,6 +44,7 @@ const LOAD_CORE: usize = 1;
 
 /// Measures requests to the gateway beside Redis and `FastAPI`.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 struct Args {
     /// Given by `cargo bench`; test runners that list or run everything do not give it.
     #[arg(long, hide = true)]
@@ -56,6 +58,12 @@ struct Args {
     /// Only these workloads, by parts of their names.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Another build of the gateway, to be measured beside this one.
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// Instead of figures, pictures of where the gateway's time goes.
+    #[arg(long)]
+    flames: bool,
     /// Where results are written.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
@@ -74,8 +82,14 @@ fn main() -> Result<()> {
 async fn run(args: &Args) -> Result<()> {
     machine::pin(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-http-").tempdir()?;
-    let kinds: &[Kind] =
-        if args.alone { &[Kind::Gateway] } else { &[Kind::Gateway, Kind::FastApi] };
+    let mut kinds = vec![Kind::Gateway];
+    if let Some(program) = &args.before {
+        kinds.push(Kind::Before);
+        _ = BEFORE.set(program.clone());
+    }
+    if !(args.alone || args.flames) {
+        kinds.push(Kind::FastApi);
+    }
     let start = |kind: &Kind| Bench::new(*kind, dir.path(), args.quick);
     let benches: Vec<Bench> = kinds.iter().map(start).collect::<Result<_>>()?;
     let mut report = Report::new(machine::circumstances(&benches[0].redis, args.quick)?);
@@ -89,7 +103,11 @@ async fn run(args: &Args) -> Result<()> {
             for stage in &mut stages {
                 let asks = stage.prepare(*workload).await?;
                 let name = workload.name();
-                if args.only.is_empty() || args.only.iter().any(|it| name.contains(it)) {
+                if args.flames && workload.is_drawn() {
+                    flame::record(stage.bench, &stage.server, *workload, &asks, &args.results)?;
+                } else if !args.flames
+                    && (args.only.is_empty() || args.only.iter().any(|it| name.contains(it)))
+                {
                     let outcome = run_workload(stage, *workload, &asks, &mut report).await;
                     if let Err(error) = outcome {
                         let error = format!("{name}, {}: {error:#}", stage.server.kind.name());
@@ -99,6 +117,9 @@ async fn run(args: &Args) -> Result<()> {
                 }
             }
         }
+    }
+    if args.flames {
+        return Ok(());
     }
     println!("{}", report.text());
     println!("written to {}", report.write(&args.results)?.display());

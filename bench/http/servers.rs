@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::OnceLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -18,13 +19,19 @@ use crate::{SERVER_CORE, process::Process, redis::Redis, workload::KEY};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(crate) enum Kind {
     Gateway,
+    /// Another build of it, to see what a change has done.
+    Before,
     FastApi,
 }
+
+/// The program of [`Kind::Before`].
+pub(crate) static BEFORE: OnceLock<PathBuf> = OnceLock::new();
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
+            Self::Before => "gateway before",
             Self::FastApi => "FastAPI",
         }
     }
@@ -71,7 +78,13 @@ impl Server {
     ) -> Result<Self> {
         let addr = free_addr()?;
         let process = match kind {
-            Kind::Gateway => start_gateway(addr, limits, redis, dir)?,
+            Kind::Gateway => {
+                start_gateway(env!("CARGO_BIN_EXE_image2model-gateway"), addr, limits, redis, dir)?
+            }
+            Kind::Before => {
+                let program = BEFORE.get().context("no build to compare with")?;
+                start_gateway(&program.display().to_string(), addr, limits, redis, dir)?
+            }
             Kind::FastApi => start_fastapi(addr, limits, redis, dir)?,
         };
         wait_for(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
@@ -97,7 +110,13 @@ impl Server {
     }
 }
 
-fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
+fn start_gateway(
+    program: &str,
+    addr: SocketAddr,
+    limits: Limits,
+    redis: &Redis,
+    dir: &Path,
+) -> Result<Process> {
     let limit = if limits == Limits::Over { 1 } else { 1_000_000_000 };
     let policies = json!([
         { "name": "key", "scope": "key", "limit": limit, "window": "1h" },
@@ -124,7 +143,7 @@ fn start_gateway(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     let args = ["--config".to_owned(), file.display().to_string()];
-    Process::start(SERVER_CORE, env!("CARGO_BIN_EXE_image2model-gateway"), &args, &env, dir)
+    Process::start(SERVER_CORE, program, &args, &env, dir)
 }
 
 /// A key as the settings have it.

@@ -112,7 +112,7 @@ impl Workload {
             Self::PostJob => &[201],
             Self::Refused => &[429],
             // The seed knows no ETag.
-            Self::GetStatusAgain if kind == Kind::Gateway => &[304],
+            Self::GetStatusAgain if kind != Kind::FastApi => &[304],
             Self::Mixed => &[200, 201, 304],
             _ => &[200],
         }
@@ -130,6 +130,12 @@ impl Workload {
     /// Whether the gateway's work is one call to Redis, which Redis can be asked to do by itself.
     pub(crate) fn is_one_call(self) -> bool {
         !matches!(self, Self::Livez | Self::Mixed | Self::GetJobLimited | Self::Refused)
+    }
+
+    /// Whether a flame graph of it is kept: of each kind one.
+    pub(crate) fn is_drawn(self) -> bool {
+        use Workload::{GetJob, GetJobLimited, GetStatusAgain, PostJob, PostProgress, Refused};
+        matches!(self, GetJob | GetStatusAgain | PostProgress | PostJob | GetJobLimited | Refused)
     }
 
     /// The requests, to be sent one after the other and over again.

@@ -53,6 +53,10 @@ impl Process {
             .collect()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn cpu_seconds(&self) -> f64 {
         self.family().into_iter().map(cpu_seconds_of).sum()
     }

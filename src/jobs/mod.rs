@@ -13,8 +13,9 @@ mod status;
 mod status_cache;
 mod store;
 mod tickets;
+mod together;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result as AnyResult, bail};
 use bytesize::ByteSize;
@@ -29,7 +30,9 @@ pub(crate) use self::{
     result::FileResult,
     status::{FileStatus, Status},
 };
-use self::{new_job::Checked, store::spread::Reserved};
+use self::{
+    new_job::Checked, status_cache::CachedStatus, store::spread::Reserved, together::Together,
+};
 use crate::{
     auth::Caller,
     celery::{Celery, Order, Parcel},
@@ -81,6 +84,8 @@ pub(crate) struct Jobs {
     config: Config,
     retention: Retention,
     celery: Option<Celery>,
+    reads: Arc<Together<JobId, Option<Arc<Job>>>>,
+    statuses: Arc<Together<JobId, Option<CachedStatus>>>,
 }
 
 /// What a request to create a job carries beside its body.
@@ -99,7 +104,7 @@ impl Jobs {
         retention: Retention,
         celery: Option<Celery>,
     ) -> Self {
-        Self { redis, config, retention, celery }
+        Self { redis, config, retention, celery, reads: Arc::default(), statuses: Arc::default() }
     }
 
     /// What the process measures.
@@ -287,7 +292,11 @@ impl Jobs {
 
     /// The job `id`, if there is one, whoever owns it.
     pub(crate) async fn find(&self, id: JobId) -> Result<Option<Job>> {
-        store::read(&self.redis, self.retention, id).await
+        let read = async || {
+            let job = store::read(&self.redis, self.retention, id).await?;
+            Ok(job.map(Arc::new))
+        };
+        Ok(self.reads.read(id, read).await?.map(Arc::unwrap_or_clone))
     }
 
     /// As [`Jobs::find`], with the newest entry of the job's progress stream.

@@ -1,6 +1,6 @@
 //! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, Utc};
 use fred::types::Value;
 use utoipa::ToSchema;
@@ -26,35 +26,42 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// A status as JSON text.
-struct CachedStatus {
-    json: String,
+#[derive(Clone)]
+pub(super) struct CachedStatus {
+    json: Bytes,
+    owner: Option<Sha256Hex>,
     is_hit: bool,
 }
 
 impl Jobs {
-    /// The small status of a job as far as it is `caller`'s business: one round trip.
+    /// The small status of a job as far as it is `caller`'s business: at most one round trip.
     async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
-        let ttl_secs = self.config.status_cache_ttl.as_secs().max(1);
-        let args = vec![Value::from(ttl_secs.to_string())];
-        let mut parts = self.status_parts(id, args).await?.into_iter();
-        let mut next = || parts.next().unwrap_or(Value::Null);
-        let outcome = next().as_string().unwrap_or_default();
-        if outcome == "missing" {
-            return Err(Error::JobNotFound(id));
-        }
-        let json = next().as_string().unwrap_or_default();
-        let owner: Vec<Option<String>> = next().convert()?;
-        let owner = owner.into_iter().flatten().next().and_then(|it| Sha256Hex::try_from(it).ok());
-        if !caller.may_see(owner.as_ref()) {
-            return Err(Error::JobNotFound(id));
-        }
-        let (is_hit, cache) = (outcome == "hit", &self.redis.metrics().cache);
-        if is_hit {
+        let found = self.statuses.read(id, async || self.read_status(id).await).await?;
+        let found = found.filter(|it| caller.may_see(it.owner.as_ref()));
+        let found = found.ok_or(Error::JobNotFound(id))?;
+        let cache = &self.redis.metrics().cache;
+        if found.is_hit {
             cache.hit.inc()
         } else {
             cache.miss.inc()
         };
-        Ok(CachedStatus { json, is_hit })
+        Ok(found)
+    }
+
+    async fn read_status(&self, id: JobId) -> Result<Option<CachedStatus>> {
+        let ttl_secs = self.config.status_cache_ttl.as_secs().max(1);
+        let args = vec![Value::from(ttl_secs.to_string())];
+        let mut parts = self.status_parts(id, args).await?.into_iter();
+        let mut next = || parts.next().unwrap_or(Value::Null);
+        let outcome = next();
+        let is_hit = outcome.as_str().as_deref() == Some("hit");
+        if !is_hit && outcome.as_str().as_deref() != Some("miss") {
+            return Ok(None);
+        }
+        let json = next().into_bytes().unwrap_or_default();
+        let owner = next().into_array().first().and_then(Value::as_string);
+        let owner = owner.and_then(|it| Sha256Hex::try_from(it).ok());
+        Ok(Some(CachedStatus { json, owner, is_hit }))
     }
 
     /// What the script says: on a replica if one has the status cached, else on the primary.
@@ -110,5 +117,5 @@ async fn status(
 ) -> Result<Response, Problem> {
     let found = jobs.cached_status(&caller, id).await?;
     let x_cache = if found.is_hit { "hit" } else { "miss" };
-    Ok(cached_json(&headers, found.json.into(), x_cache, "private, no-cache"))
+    Ok(cached_json(&headers, found.json, x_cache, "private, no-cache"))
 }
