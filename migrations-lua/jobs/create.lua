@@ -1,7 +1,7 @@
 -- Creates a job: record, status, file list, session, owner's set, and the progress of each file.
 -- KEYS[19] i2m:idempotency:{owner}:{hash of the key}, or absent; in a cluster, where that has a slot of its own, only
 -- noted here (see jobs/reserve.lua)
--- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request
+-- ARGV[5] owner (API key hash)   ARGV[6] params, a JSON object or ''   ARGV[7] fingerprint of the request, with a key
 -- ARGV[8] webhook URL or ''   ARGV[9] number of files, then one JSON object a file, then three arguments a Celery
 -- task (see add_tasks)
 -- Returns {'created', created_at} | {'exists', status of the present job}

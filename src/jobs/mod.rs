@@ -133,19 +133,7 @@ impl Jobs {
             Reserved::Theirs(id) => (id, false),
             Reserved::Made(id) => return Ok((self.first_answer(id, owner, &checked).await?, true)),
         };
-        let files = checked.files.iter().enumerate();
-        let order = Order {
-            job: id,
-            attempt: 1,
-            files: files
-                .map(|(i, it)| {
-                    (FileId::from_index(i), serde_json::from_str(it).unwrap_or_default())
-                })
-                .collect(),
-            params: new.params(),
-            traceparent: circumstances.traceparent.as_deref(),
-        };
-        let tasks = self.celery.as_ref().map_or(Ok(Vec::new()), |it| it.parcels(&order))?;
+        let tasks = self.first_tasks(id, new, &checked, circumstances)?;
         let idempotency = circumstances.idempotency.as_ref();
         let record = store::NewRecord { id, owner, checked: &checked, idempotency, tasks: &tasks };
         match store::create(&self.redis, self.retention, record).await? {
@@ -164,6 +152,26 @@ impl Jobs {
                 Ok((self.first_answer(made, owner, &checked).await?, !is_ours))
             }
         }
+    }
+
+    fn first_tasks(
+        &self,
+        job: JobId,
+        new: &NewJob,
+        checked: &Checked,
+        circumstances: &Circumstances,
+    ) -> Result<Vec<Parcel>> {
+        let Some(celery) = &self.celery else { return Ok(Vec::new()) };
+        let file = |(i, it): (usize, &String)| {
+            (FileId::from_index(i), serde_json::from_str(it).unwrap_or_default())
+        };
+        celery.parcels(&Order {
+            job,
+            attempt: 1,
+            files: checked.files.iter().enumerate().map(file).collect(),
+            params: new.params(),
+            traceparent: circumstances.traceparent.as_deref(),
+        })
     }
 
     /// The job as it was when it was created.
@@ -232,7 +240,7 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Error::WrongStatus`] for a job that is not over, or has nothing to retry.
-    pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Job> {
+    pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Arc<Job>> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
             let job = self.get(id).await?;
@@ -286,17 +294,17 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Error::JobNotFound`].
-    pub(crate) async fn get(&self, id: JobId) -> Result<Job> {
+    pub(crate) async fn get(&self, id: JobId) -> Result<Arc<Job>> {
         self.find(id).await?.ok_or(Error::JobNotFound(id))
     }
 
-    /// The job `id`, if there is one, whoever owns it.
-    pub(crate) async fn find(&self, id: JobId) -> Result<Option<Job>> {
+    /// The job `id`, if there is one, whoever owns it; one for all who asked before it was read.
+    pub(crate) async fn find(&self, id: JobId) -> Result<Option<Arc<Job>>> {
         let read = async || {
             let job = store::read(&self.redis, self.retention, id).await?;
             Ok(job.map(Arc::new))
         };
-        Ok(self.reads.read(id, read).await?.map(Arc::unwrap_or_clone))
+        self.reads.read(id, read).await
     }
 
     /// As [`Jobs::find`], with the newest entry of the job's progress stream.
@@ -309,7 +317,7 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Error::JobNotFound`] for a job that is somebody else's, just as for none.
-    pub(crate) async fn get_for(&self, caller: &Caller, id: JobId) -> Result<Job> {
+    pub(crate) async fn get_for(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
         let job = self.get(id).await?;
         if caller.may_see(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
     }

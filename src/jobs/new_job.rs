@@ -140,6 +140,9 @@ impl NewFile {
         if let Some(url) = &self.url {
             check_url(url, MAX_URL)?;
         }
+        if self.metadata.is_empty() {
+            return Ok(());
+        }
         match serde_json::to_vec(&self.metadata) {
             Ok(json) if json.len() <= MAX_METADATA => Ok(()),
             _ => Err(format!("metadata: more than {MAX_METADATA} bytes of JSON")),

@@ -1,5 +1,7 @@
 //! `/api/v1/jobs`: create, read, list, cancel, retry and delete jobs, report results.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -156,7 +158,7 @@ async fn show(
 ) -> Result<Json<JobBody>, Problem> {
     let job = jobs.get_for(&caller, id).await?;
     let queue_position = jobs.queue_position(&job).await?;
-    let mut body = JobBody::of(job, &tickets).await?;
+    let mut body = JobBody::of(Arc::unwrap_or_clone(job), &tickets).await?;
     body.queue_position = queue_position;
     Ok(Json(body))
 }
@@ -193,7 +195,7 @@ async fn retry(
 ) -> Result<Json<JobBody>, Problem> {
     jobs.get_for(&caller, id).await?;
     let job = jobs.retry(id, traceparent(&headers).as_deref()).await?;
-    Ok(Json(JobBody::of(job, &tickets).await?))
+    Ok(Json(JobBody::of(Arc::unwrap_or_clone(job), &tickets).await?))
 }
 
 /// Delete a job and all that is kept of it
@@ -277,7 +279,7 @@ async fn files(
     Path(job_id): Path<JobId>,
 ) -> Result<Json<FilesBody>, Problem> {
     let job = jobs.get_for(&caller, job_id).await?;
-    Ok(Json(FilesBody { job_id, files: job.files }))
+    Ok(Json(FilesBody { job_id, files: Arc::unwrap_or_clone(job).files }))
 }
 
 /// Read one file
@@ -288,11 +290,9 @@ async fn file(
     Reader(caller): Reader,
     Path((job, file)): Path<(JobId, FileId)>,
 ) -> Result<Json<JobFile>, Problem> {
-    let mut files = jobs.get_for(&caller, job).await?.files;
-    if file.index() < files.len() {
-        return Ok(Json(files.swap_remove(file.index())));
-    }
-    Err(Error::FileNotFound { job, file }.into())
+    let found = jobs.get_for(&caller, job).await?;
+    let found = found.files.get(file.index()).cloned();
+    Ok(Json(found.ok_or(Error::FileNotFound { job, file })?))
 }
 
 /// Report a file's result

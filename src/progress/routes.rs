@@ -69,7 +69,7 @@ async fn show(
     Reader(caller): Reader,
     Path(job): Path<JobId>,
 ) -> Result<Response, Problem> {
-    let view = View::of(jobs.get_for(&caller, job).await?);
+    let view = View::of(&*jobs.get_for(&caller, job).await?);
     Ok(Json(full_snapshot(&view)).into_response())
 }
 

@@ -93,13 +93,13 @@ impl View {
         }
     }
 
-    pub(crate) fn of(job: Job) -> Self {
+    pub(crate) fn of(job: &Job) -> Self {
         let message = job.files.iter().rev().find_map(|it| it.message.clone());
-        let files = job.files.into_iter().map(|it| FileView {
+        let files = job.files.iter().map(|it| FileView {
             status: it.status,
             progress: it.progress,
-            filename: it.filename,
-            error: it.error,
+            filename: it.filename.clone(),
+            error: it.error.clone(),
         });
         // The seed's tracker records progress without touching the job's status.
         let has_begun = job.status == Status::Pending && job.progress > 0;
@@ -113,7 +113,7 @@ impl View {
             progress: job.progress,
             files: files.collect(),
             started_at: job.started_at,
-            error: job.error,
+            error: job.error.clone(),
             message,
             terminal_id: job.terminal_id,
         }

@@ -70,10 +70,12 @@ pub(in crate::jobs) async fn create(
     retention: Retention,
     new: NewRecord<'_>,
 ) -> Result<Created> {
+    // Nobody asks for it without a key, and it is a hash of all that is stored.
+    let fingerprint = new.idempotency.map(|_| new.checked.fingerprint());
     let mut args = vec![
         Value::from(new.owner.as_str()),
         Value::from(new.checked.params.as_str()),
-        Value::from(new.checked.fingerprint().as_str()),
+        Value::from(fingerprint.as_ref().map_or("", |it| it.as_str())),
         Value::from(new.checked.webhook_url.as_str()),
         Value::from(new.checked.files.len().to_string()),
     ];

@@ -202,7 +202,7 @@ impl Hub {
             found = self.0.jobs.find_with_head(id).await?;
         }
         Ok(match found {
-            Some((job, head)) => (View::of(job), head),
+            Some((job, head)) => (View::of(&job), head),
             None => (View::unknown(id), StreamId::ZERO),
         })
     }
