@@ -85,6 +85,7 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
     let app = setup.serve(&[]).await;
     let job = app.create_job(1).await;
     app.fail(&job, 0, "no luck").await.ok(200);
+    setup.until_replicated().await;
     let first = setup.primary().await;
     setup.servers[first].signal("STOP");
     // A retry begins an attempt; a second one would begin another.
