@@ -13,10 +13,12 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
         SentinelSetup::start_with(Topology { n_replicas: 1, ..Topology::default() }).await;
     let settings = [
         ("redis.durability", "wait"),
-        ("redis.wait_timeout", "100ms"),
+        ("redis.wait_timeout", "500ms"),
         ("redis.failover_wait", "500ms"),
     ];
     let app = setup.serve(&settings).await;
+    // A replica is in touch some time before it takes what is new.
+    setup.until_replicated().await;
     app.create_job(1).await;
 
     let replica = 1 - setup.primary().await;
