@@ -15,15 +15,9 @@ use crate::{
     bench::{CONNECTIONS, Measured, NOISE},
     chart,
     jobs::Question,
+    machine::Circumstances,
     targets,
 };
-
-/// Where and when.
-pub(crate) struct Circumstances {
-    pub(crate) date: String,
-    /// Name and value.
-    pub(crate) machine: Vec<(&'static str, String)>,
-}
 
 pub(crate) struct Report {
     circumstances: Circumstances,

@@ -13,18 +13,12 @@ use serde_json::{Value, json};
 use crate::{
     bench::{CONNECTIONS, Measured, NOISE},
     chart,
+    machine::Circumstances,
     raw::Raw,
     servers::Kind,
     targets,
     workload::Workload,
 };
-
-/// Where and when.
-pub(crate) struct Circumstances {
-    pub(crate) date: String,
-    /// Name and value.
-    pub(crate) machine: Vec<(&'static str, String)>,
-}
 
 pub(crate) struct Report {
     circumstances: Circumstances,

@@ -4,7 +4,14 @@ use std::{fs, process::Command};
 
 use anyhow::Result;
 
-use crate::{redis::Redis, report::Circumstances};
+use crate::redis::Redis;
+
+/// Where and when.
+pub(crate) struct Circumstances {
+    pub(crate) date: String,
+    /// Name and value.
+    pub(crate) machine: Vec<(&'static str, String)>,
+}
 
 /// Keeps this program, and what it starts from now on, on `core`.
 pub(crate) fn pin(core: usize) {

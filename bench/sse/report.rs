@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::{chart, servers::Kind};
+use crate::{chart, machine::Circumstances, servers::Kind};
 
 /// What is asked of the gateway.
 #[derive(Clone, Copy)]
@@ -27,13 +27,6 @@ pub(crate) struct Row {
     /// What else there is to say of a value.
     pub(crate) notes: BTreeMap<Kind, String>,
     pub(crate) target: Target,
-}
-
-/// Where and when.
-pub(crate) struct Circumstances {
-    pub(crate) date: String,
-    /// Name and value.
-    pub(crate) machine: Vec<(&'static str, String)>,
 }
 
 impl Row {

@@ -56,6 +56,12 @@ pub(crate) struct ProblemBody<'a> {
 }
 
 impl Problem {
+    /// What went wrong with a request, for the log and for metrics: what its caller is told, or is not.
+    pub(crate) fn of(response: &Response) -> Option<&Self> {
+        let extensions = response.extensions();
+        extensions.get::<Self>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0))
+    }
+
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,

@@ -16,7 +16,7 @@ use axum::{
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::{Problem, problem::Unsaid};
+use super::Problem;
 use crate::error::Error;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -101,9 +101,7 @@ impl LogLine {
         let (id, method, path) = (&self.id, &self.method, self.uri.path());
         let route = self.route.as_ref().map_or("-", MatchedPath::as_str);
         let caller = self.caller.0.get().map_or("-", |it| &**it);
-        let extensions = response.extensions();
-        let problem =
-            extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
+        let problem = Problem::of(response);
         let code = problem.map_or("-", |it| it.code);
         match problem.and_then(|it| it.cause.as_deref()) {
             Some(cause) => {

@@ -20,7 +20,7 @@ use super::{
     Held, Metrics,
     maker::{Bounds, Label, Maker, REQUEST_SECONDS},
 };
-use crate::http::{Problem, Unsaid};
+use crate::http::Problem;
 
 /// Requests as they were answered.
 pub(crate) struct Requests {
@@ -130,10 +130,7 @@ impl<'a> MeasuredRequest<'a> {
         let Self { requests, started, method, route, .. } = self;
         let labels = Labels { method, route, status: class(response.status()) };
         requests.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
-        let extensions = response.extensions();
-        let problem =
-            extensions.get::<Problem>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0));
-        if let Some(problem) = problem {
+        if let Some(problem) = Problem::of(response) {
             requests.note_problem(problem.code);
         }
     }

@@ -5,14 +5,13 @@ use std::{future::Future, sync::Arc};
 use fred::{
     clients::Client,
     error::Error as FredError,
-    interfaces::ClientLike as _,
-    types::{CustomCommand, Key, Value, scripts::Script as Loaded},
+    types::{Key, Value, scripts::Script as Loaded},
 };
 
 use super::{
     Database, Home, Partition, Redis,
     cluster::Primary,
-    server::{Failure, Twice},
+    server::{Failure, Twice, ask_time},
 };
 use crate::error::{Error, Result};
 
@@ -141,10 +140,6 @@ impl<'a> Place<'a> {
     ///
     /// As [`Place::call`].
     pub(crate) async fn now_ms(&self) -> Result<u64> {
-        let time = || CustomCommand::new_static("TIME", None, false);
-        let no_args = Vec::<String>::new;
-        let (secs, micros): (u64, u64) =
-            self.read(|client| async move { client.custom(time(), no_args()).await }).await?;
-        Ok(secs * 1000 + micros / 1000)
+        self.read(ask_time).await
     }
 }

@@ -231,11 +231,7 @@ impl Server {
     ///
     /// As [`Server::call`].
     pub(crate) async fn now_ms(&self) -> Result<u64> {
-        let time = || CustomCommand::new_static("TIME", None, false);
-        let no_args = Vec::<String>::new;
-        let (secs, micros): (u64, u64) =
-            self.read(|client| async move { client.custom(time(), no_args()).await }).await?;
-        Ok(secs * 1000 + micros / 1000)
+        self.read(ask_time).await
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -271,6 +267,13 @@ impl Server {
             .map(|step| &self.pool[(first + step) % self.pool.len()])
             .find_map(|slot| Some((slot.clone(), slot.client_if_up()?)))
     }
+}
+
+/// Unix milliseconds by the `TIME` of the server that `client` speaks with.
+pub(super) async fn ask_time(client: Client) -> Result<u64, fred::error::Error> {
+    let time = CustomCommand::new_static("TIME", None, false);
+    let (secs, micros): (u64, u64) = client.custom(time, Vec::<String>::new()).await?;
+    Ok(secs * 1000 + micros / 1000)
 }
 
 impl From<fred::error::Error> for Failure {

@@ -7,7 +7,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{
-    Answer, As, ClusterSetup, EventSource, TestApp, Traffic, Way, id_of, path_of, until,
+    Answer, As, Certificate, ClusterSetup, EventSource, TestApp, Traffic, Way, id_of, path_of,
+    until,
 };
 
 /// Enough that every shard has some of them.
@@ -173,18 +174,9 @@ async fn guarded_nodes_are_reached(#[case] lines: &str, #[case] user: &str, #[ca
 
 #[tokio::test]
 async fn nodes_are_reached_by_tls() {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = rcgen::generate_simple_self_signed(names).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(path("cert.pem"), certificate.cert.pem()).unwrap();
-    std::fs::write(path("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
-    let cert = path("cert.pem");
-    let lines = format!(
-        "tls-cert-file {cert}\ntls-key-file {}\ntls-ca-cert-file {cert}\ntls-auth-clients no\n\
-         tls-cluster yes\ntls-replication yes\n",
-        path("key.pem")
-    );
+    let certificate = Certificate::new();
+    let cert = certificate.path();
+    let lines = certificate.redis_lines() + "tls-cluster yes\n";
     let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
     let setup = ClusterSetup::start_with(3, 0, Way { lines, tls: true, cli }).await;
     let app = setup.serve(&[("redis.tls", "true"), ("redis.tls_ca_file", &cert)]).await;

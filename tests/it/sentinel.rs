@@ -7,7 +7,9 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, As, SentinelSetup, Topology, Traffic, id_of, path_of, until};
+use crate::harness::{
+    Answer, As, Certificate, SentinelSetup, Topology, Traffic, id_of, path_of, until,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -215,18 +217,9 @@ async fn guarded_servers_and_sentinels_are_reached(
 
 #[tokio::test]
 async fn servers_and_sentinels_are_reached_by_tls() {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = rcgen::generate_simple_self_signed(names).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(path("cert.pem"), certificate.cert.pem()).unwrap();
-    std::fs::write(path("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
-    let cert = path("cert.pem");
-    let lines = format!(
-        "tls-cert-file {cert}\ntls-key-file {}\ntls-ca-cert-file {cert}\ntls-auth-clients no\n\
-         tls-replication yes\n",
-        path("key.pem")
-    );
+    let certificate = Certificate::new();
+    let cert = certificate.path();
+    let lines = certificate.redis_lines();
     let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
     let setup = SentinelSetup::start_with(Topology {
         n_replicas: 1,

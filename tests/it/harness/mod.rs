@@ -2,6 +2,7 @@
 
 mod answer;
 mod celery;
+mod certificate;
 mod child;
 mod cluster;
 mod layout;
@@ -23,6 +24,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 pub(crate) use self::{
     answer::Answer,
     celery::CeleryWorker,
+    certificate::Certificate,
     child::ServiceProcess,
     cluster::{ClusterSetup, Way},
     meter::{Cost, Meter},

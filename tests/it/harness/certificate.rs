@@ -1,0 +1,43 @@
+//! A certificate that signs itself, in files, as Redis takes it.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+/// Gone with its value.
+pub(crate) struct Certificate {
+    dir: TempDir,
+}
+
+impl Certificate {
+    /// For servers on this machine.
+    pub(crate) fn new() -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let signed = rcgen::generate_simple_self_signed(names).unwrap();
+        let new = Self { dir: tempfile::tempdir().unwrap() };
+        fs::write(new.path(), signed.cert.pem()).unwrap();
+        fs::write(new.key_path(), signed.signing_key.serialize_pem()).unwrap();
+        new
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.file("cert.pem")
+    }
+
+    fn key_path(&self) -> String {
+        self.file("key.pem")
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// What a server's configuration says of it.
+    pub(crate) fn redis_lines(&self) -> String {
+        let (cert, key) = (self.path(), self.key_path());
+        format!(
+            "tls-cert-file {cert}\ntls-key-file {key}\ntls-ca-cert-file {cert}\ntls-auth-clients no\n\
+             tls-replication yes\n"
+        )
+    }
+}
