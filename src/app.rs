@@ -3,28 +3,31 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use anyhow::{Result, bail};
-use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    api::{
+        router::{Router, router},
+        state::{AppState, Handles},
+    },
     auth::{self, ApiKeys, Tickets},
     cache::Cache,
     celery::Celery,
-    config::{Config, Deployment},
+    cleanup::{Lifetimes, Maintenance},
+    config::Config,
     counters::Counters,
     health::Health,
     http::{Server, Tls},
     jobs::Jobs,
     locks::Locks,
-    maintenance::{Lifetimes, Maintenance},
+    migrations::Schema,
     models::Models,
-    progress::{Hub, Progress},
+    progress::Progress,
     rate_limit::RateLimiter,
     redis::{Redis, Retention},
-    router::router,
-    schema::Schema,
-    state::{AppState, Handles},
+    settings::Environment,
+    sse::Hub,
     tasks::Tasks,
     webhooks::Webhooks,
     workers::Workers,
@@ -80,7 +83,7 @@ impl App {
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");
         }
-        if config.environment == Deployment::Production
+        if config.environment == Environment::Production
             && config.cors.origins.iter().any(|it| it == "*")
         {
             warn!("cors.origins is \"*\": any site may call");
@@ -98,7 +101,7 @@ impl App {
     /// The routes and all that stands around them, for whoever brings requests of another kind.
     #[cfg(feature = "bench-internals")]
     #[doc(hidden)]
-    pub fn into_routes(self) -> axum::Router {
+    pub fn into_routes(self) -> Router {
         self.router
     }
 

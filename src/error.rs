@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use crate::ids::{FileId, JobId, KeyId, MetricName, ModelId, Resource};
+use crate::ids::{FileId, InvalidId, JobId, KeyId, MetricName, ModelId, Resource};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -81,6 +81,15 @@ pub(crate) enum Error {
     Redis(fred::error::Error),
     #[error("stored {what} cannot be read: {reason}")]
     Corrupt { what: &'static str, reason: String },
+}
+
+impl From<InvalidId> for Error {
+    fn from(error: InvalidId) -> Self {
+        match error {
+            InvalidId::Job => Self::InvalidJobId,
+            InvalidId::Other(message) => Self::Invalid(message),
+        }
+    }
 }
 
 impl From<fred::error::Error> for Error {

@@ -4,42 +4,42 @@
 
 mod app;
 pub mod cli;
+mod demo;
+
+mod api;
+
 mod config;
-mod offline;
-mod router;
-mod state;
 
 mod auth;
 mod cache;
 mod celery;
+mod cleanup;
 mod counters;
-mod demo;
 mod health;
 mod jobs;
 mod locks;
-mod maintenance;
+mod migrations;
 mod models;
-mod openapi;
 mod progress;
 mod rate_limit;
-mod schema;
-mod web;
+mod sse;
 mod webhooks;
 mod workers;
 
 mod http;
-mod metrics;
 mod redis;
 
 mod error;
 mod ids;
+mod observability;
+mod serde_integer;
+mod settings;
 mod tasks;
-mod telemetry;
-mod traces;
 
 pub use app::App;
-pub use config::{Config, Deployment, Secret};
+pub use config::Config;
+pub use settings::{Environment, Secret};
 /// Of the inside, for bench/instructions alone.
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
-pub use progress::bench;
+pub use sse::bench_support as bench;

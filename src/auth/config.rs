@@ -10,8 +10,9 @@ use serde::{
 };
 
 use crate::{
-    config::{Deployment, Secret, Time, check_between},
     ids::Sha256Hex,
+    settings::Environment,
+    settings::{Secret, Time, check_between},
 };
 
 /// Limits of one key instead of those of the policies, by their names.
@@ -91,12 +92,12 @@ pub enum Role {
 }
 
 impl Config {
-    pub(crate) fn check(&self, environment: Deployment, jobs_ttl: Duration) -> Result<()> {
+    pub(crate) fn check(&self, environment: Environment, jobs_ttl: Duration) -> Result<()> {
         const MIN_SECRET_LEN: usize = 16;
-        if environment == Deployment::Production && self.mode == Mode::Open {
+        if environment == Environment::Production && self.mode == Mode::Open {
             bail!("mode is \"open\", which lets anybody in; in production it has to be \"keys\"");
         }
-        if environment == Deployment::Production && self.ticket_secrets.is_empty() {
+        if environment == Environment::Production && self.ticket_secrets.is_empty() {
             bail!(
                 "ticket_secrets is empty; in production set I2M__AUTH__TICKET_SECRETS or its _FILE"
             );

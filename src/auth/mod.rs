@@ -1,19 +1,17 @@
 //! Who may call: API keys and their roles, and tickets that let a browser follow a job.
 
-pub(crate) mod command;
+mod caller;
 mod config;
-mod extract;
-mod keyring;
-mod keys;
-pub(crate) mod routes;
-mod store;
+pub(crate) mod key_admin;
+mod key_cache;
+mod key_refresher;
+pub(crate) mod store;
 mod ticket;
-mod watch;
 
 pub(crate) use self::{
+    caller::Caller,
     config::{Config, Limits, Mode, Role},
-    extract::{Admin, Caller, Client, ClientOrAdmin, Reader, Worker},
-    keyring::ApiKeys,
+    key_cache::ApiKeys,
+    key_refresher::watch,
     ticket::Tickets,
-    watch::watch,
 };

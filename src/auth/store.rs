@@ -38,30 +38,30 @@ const MAX_KEYS: usize = 10_000;
 
 /// What is kept of a key: never the key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Record {
-    pub(super) name: String,
+pub(crate) struct Record {
+    pub(crate) name: String,
     #[serde(with = "hash_as_text")]
-    pub(super) sha256: Sha256Hex,
-    pub(super) roles: Vec<Role>,
+    pub(crate) sha256: Sha256Hex,
+    pub(crate) roles: Vec<Role>,
     #[serde(default)]
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
     /// Unix seconds by Redis' clock; the script sets it.
     #[serde(default)]
-    pub(super) created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 /// A key kept in Redis.
 #[derive(Clone, Debug)]
-pub(super) struct StoredKey {
-    pub(super) id: KeyId,
-    pub(super) record: Record,
+pub(crate) struct StoredKey {
+    pub(crate) id: KeyId,
+    pub(crate) record: Record,
     /// Unix seconds.
-    pub(super) used_at: Option<i64>,
+    pub(crate) used_at: Option<i64>,
 }
 
 /// What became of a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Created {
+pub(crate) enum Created {
     Kept,
     /// Another key begins with the same characters.
     Exists,
@@ -99,7 +99,7 @@ pub(super) async fn create(
 /// # Errors
 ///
 /// [`Error::KeyNotFound`], [`Error::RedisUnavailable`].
-pub(super) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<()> {
+pub(crate) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<()> {
     let mut args = change(id)?;
     args.push(Value::from(to_json(limits)?));
     found(id, &run(&LIMIT, redis, args).await?)
@@ -110,7 +110,7 @@ pub(super) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<
 /// # Errors
 ///
 /// [`Error::KeyNotFound`], [`Error::RedisUnavailable`].
-pub(super) async fn revoke(redis: &Redis, id: &KeyId) -> Result<()> {
+pub(crate) async fn revoke(redis: &Redis, id: &KeyId) -> Result<()> {
     found(id, &run(&REVOKE, redis, change(id)?).await?)
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn load(redis: &Redis, known: &str) -> Result<Option<(String, V
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn list(redis: &Redis) -> Result<Vec<StoredKey>> {
+pub(crate) async fn list(redis: &Redis) -> Result<Vec<StoredKey>> {
     let (_, records, used): (String, HashMap<String, String>, HashMap<String, i64>) =
         run(&LIST, redis, Vec::new()).await?;
     let mut keys = parse(records, &used);

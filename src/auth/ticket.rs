@@ -17,10 +17,10 @@ use sha2::Sha256;
 
 use super::Config;
 use crate::{
-    config::Secret,
     error::{Error, Result},
     ids::JobId,
     redis::{Database, Redis, ticket_secret_key},
+    settings::Secret,
 };
 
 /// A ticket as it stands in a URL. Not for logs, so it has no `Debug` and no `Display`.

@@ -5,9 +5,8 @@
 //! Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015), and after that served stale as long as
 //! its terms allow while one caller computes it.
 
-mod flight;
-mod invalidate;
-pub(crate) mod routes;
+pub(crate) mod invalidate;
+mod single_flight;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -23,14 +22,14 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use self::{
-    flight::Flights,
+    single_flight::Flights,
     store::{Claim, Fresh, Opened},
 };
 use crate::{
-    config::{Time, check_between},
     error::{Error, Result},
     ids::Tag,
     redis::{CacheKey, Redis},
+    settings::{Time, check_between},
     tasks::Tasks,
 };
 
@@ -167,7 +166,7 @@ impl Cache {
         negative_ttl: Duration,
         computation: Computation,
     ) -> Result<Found> {
-        let job = flight::Job { key: key.clone(), terms, negative_ttl, claim: self.claim() };
+        let job = single_flight::Job { key: key.clone(), terms, negative_ttl, claim: self.claim() };
         let found = match self.open(key, Some(job.claim)).await? {
             Opened::Value { json, is_stale, fresh_for, is_claimed } => {
                 if is_claimed {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{Secret, Time, check_between};
+use crate::settings::{Secret, Time, check_between};
 
 /// How jobs reach Celery workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -4,9 +4,9 @@
 //! be repeated by anybody until it is done. The broker's own mark of each task makes the repetition harmless.
 
 mod config;
+mod protocol;
 mod queues;
 mod store;
-mod wire;
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 pub(crate) use self::config::{Config, OnStalled, Per};
 pub(crate) use self::{
+    protocol::heartbeat_channel,
     queues::QueueReport,
     store::{Assignment, Parcel},
-    wire::heartbeat_channel,
 };
 use crate::{
     error::Result,
@@ -138,7 +138,7 @@ impl Celery {
     ) -> Result<Parcel> {
         let config = &self.0.config;
         let files: Vec<FileId> = order.files.iter().map(|it| it.0).collect();
-        let call = wire::Call {
+        let call = protocol::Call {
             task: &config.task,
             queue: &config.queue,
             priority: config.priority,
@@ -153,7 +153,7 @@ impl Celery {
         Ok(Parcel {
             task: id,
             file: file.map(|it| it.0),
-            queue_key: wire::queue_key(&config.queue, config.priority),
+            queue_key: protocol::queue_key(&config.queue, config.priority),
             message: call.to_message()?,
         })
     }
@@ -185,7 +185,7 @@ impl Celery {
 
     /// Takes tasks back. Returns whether no worker has any of them.
     pub(crate) async fn withdraw(&self, parcels: &[Parcel]) -> Result<bool> {
-        let pidbox = wire::pidbox_channel(self.0.broker_database);
+        let pidbox = protocol::pidbox_channel(self.0.broker_database);
         Ok(store::withdraw(&self.0.broker, &pidbox, parcels).await? == parcels.len())
     }
 

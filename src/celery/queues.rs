@@ -9,8 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    protocol::{self, queue_keys},
     store::corrupt,
-    wire::{self, queue_keys},
 };
 use crate::{error::Result, ids::JobId, redis::Server};
 
@@ -70,6 +70,6 @@ pub(super) async fn report(broker: &Server, queue: &str) -> Result<QueueReport> 
         oldest_age_seconds: None,
         in_flight,
         oldest_in_flight_seconds: delivered.map(|it| now.saturating_sub(it)),
-        next_jobs: next.iter().filter_map(|it| wire::job_of(it.as_bytes()?)).collect(),
+        next_jobs: next.iter().filter_map(|it| protocol::job_of(it.as_bytes()?)).collect(),
     })
 }

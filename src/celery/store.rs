@@ -14,7 +14,7 @@ use fred::{
 };
 use uuid::Uuid;
 
-use super::wire;
+use super::protocol;
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId},
@@ -102,7 +102,7 @@ pub(super) async fn withdraw(broker: &Server, pidbox: &str, parcels: &[Parcel]) 
     let mut args = vec![Value::from(MARK_SECS), Value::from(pidbox)];
     for parcel in parcels {
         args.push(Value::from(parcel.message.as_str()));
-        args.push(Value::from(wire::revoke(parcel.task)?));
+        args.push(Value::from(protocol::revoke(parcel.task)?));
     }
     let answer: Vec<Value> = WITHDRAW.run_on_server(broker, keys.collect(), args).await?;
     Ok(answer.get(1).and_then(Value::as_usize).unwrap_or(0))

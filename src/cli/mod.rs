@@ -3,6 +3,8 @@
 mod examples;
 mod exit;
 mod health;
+mod keys;
+mod maintenance;
 mod routes;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -13,7 +15,10 @@ use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::Failure;
-use crate::{App, Config, auth::command as keys, config, demo, offline, telemetry, traces::Traces};
+use crate::{
+    App, Config, config, demo,
+    observability::{logging, traces::Traces},
+};
 
 /// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
 ///
@@ -119,8 +124,10 @@ impl Cli {
             Command::Demo(args) => runtime.block_on(demo::run(args, &local_url(&config))),
             Command::Health(args) => runtime.block_on(health::run(args, local_url(&config))),
             Command::Routes { openapi } => routes::print(&config, openapi),
-            Command::Cleanup { dry_run } => runtime.block_on(offline::cleanup(&config, dry_run)),
-            Command::Migrate { status } => runtime.block_on(offline::migrate(&config, status)),
+            Command::Cleanup { dry_run } => {
+                runtime.block_on(maintenance::cleanup(&config, dry_run))
+            }
+            Command::Migrate { status } => runtime.block_on(maintenance::migrate(&config, status)),
             Command::CheckConfig | Command::ConfigReference | Command::Completions { .. } => Ok(()),
         }
     }
@@ -128,9 +135,9 @@ impl Cli {
 
 async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
     let traces = config.traces.is_enabled().then(|| Traces::start(&config.traces)).transpose()?;
-    telemetry::init(&config.log, traces.as_ref())?;
+    logging::init(&config.log, traces.as_ref())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let is_development = config.environment == crate::Deployment::Development;
+    let is_development = config.environment == crate::Environment::Development;
     let stop = stop_signal()?;
     let app = App::bind(config).await?;
     let address = app.local_addr()?;

@@ -6,7 +6,10 @@ use anyhow::Result;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{Config, openapi, router};
+use crate::{
+    Config,
+    api::{openapi, router},
+};
 
 /// Prints every operation on a line, or the whole API document.
 pub(super) fn print(config: &Config, as_openapi: bool) -> Result<()> {

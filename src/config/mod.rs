@@ -1,24 +1,21 @@
 //! Joins the features' settings and loads them: defaults, then a file, then the environment.
 
-mod forms;
+pub(crate) mod cors;
 mod reference;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use config::{Environment, File, FileFormat};
+use config::{File, FileFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::forms::Secret;
-pub(crate) use self::{
-    forms::{Size, Time},
-    reference::reference,
-};
+use crate::settings::Environment;
+
+pub(crate) use self::reference::reference;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "I2M";
@@ -42,7 +39,7 @@ const LISTS: [&str; 9] = [
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the service runs.
-    pub environment: Deployment,
+    pub environment: Environment,
     /// The listener and its limits.
     pub server: crate::http::Config,
     /// How Redis is reached.
@@ -56,7 +53,7 @@ pub struct Config {
     /// What is kept of a job's progress.
     pub progress: crate::progress::Config,
     /// How browsers are served.
-    pub sse: crate::progress::SseConfig,
+    pub sse: crate::sse::SseConfig,
     /// How often callers may call.
     pub rate_limit: crate::rate_limit::Config,
     /// What callers may ask of locks.
@@ -72,23 +69,13 @@ pub struct Config {
     /// What all processes count together, and `/metrics`.
     pub metrics: crate::counters::Config,
     /// How Redis is kept clean.
-    pub maintenance: crate::maintenance::Config,
+    pub maintenance: crate::cleanup::Config,
     /// Which browsers may call.
-    pub cors: crate::router::CorsConfig,
+    pub cors: crate::config::cors::CorsConfig,
     /// Where traces go.
-    pub traces: crate::traces::Config,
+    pub traces: crate::observability::traces::Config,
     /// What is logged.
-    pub log: crate::telemetry::Config,
-}
-
-/// Where the service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Deployment {
-    /// A laptop or a test.
-    Development,
-    /// Anywhere with real users; what is unsafe there is refused.
-    Production,
+    pub log: crate::observability::logging::Config,
 }
 
 impl Config {
@@ -110,7 +97,7 @@ impl Config {
             }
             builder = builder.add_source(File::from(path.to_owned()).format(FileFormat::Toml));
         }
-        let mut from_environment = Environment::with_prefix(PREFIX)
+        let mut from_environment = config::Environment::with_prefix(PREFIX)
             .prefix_separator(SEPARATOR)
             .separator(SEPARATOR)
             .try_parsing(true)
@@ -216,17 +203,4 @@ fn resolve_files(
         variables.insert(target, text.trim_end_matches(['\r', '\n']).to_owned());
     }
     Ok(variables)
-}
-
-/// Fails unless `value` lies between `least` and `most`, naming the setting.
-pub(crate) fn check_between(
-    name: &str,
-    value: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    bail!("{name} is {value:?}; it has to be between {least:?} and {most:?}")
 }

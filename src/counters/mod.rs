@@ -5,8 +5,7 @@
 //! when an answer was lost or Redis was away, for as long as this process lives. A process that is killed loses
 //! what it gathered since the last flush.
 
-pub(crate) mod routes;
-mod store;
+pub(crate) mod store;
 
 use std::{
     collections::HashMap,
@@ -23,10 +22,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    config::{Time, check_between},
     error::{Error, Result},
     ids::MetricName,
     redis::Redis,
+    settings::{Time, check_between},
     tasks::Tasks,
 };
 
@@ -216,6 +215,20 @@ impl Counters {
                 Err(error)
             }
         }
+    }
+
+    /// The longest that a scrape waits for Redis.
+    pub(crate) fn scrape_timeout(&self) -> Duration {
+        self.0.config.scrape_timeout
+    }
+
+    /// The metrics that were changed last, at most `metrics.max_names` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`].
+    pub(crate) async fn list(&self) -> Result<store::Listed> {
+        store::list(&self.0.redis, &self.0.config).await
     }
 
     /// What all processes have written, and this one has gathered.

@@ -62,9 +62,9 @@ pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> R
 
 /// Names and numbers as text.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
-    pub(super) counts: Vec<(String, String)>,
-    pub(super) values: Vec<(String, String)>,
+pub(crate) struct Listed {
+    pub(crate) counts: Vec<(String, String)>,
+    pub(crate) values: Vec<(String, String)>,
 }
 
 /// The metrics that were changed last, as many as are listed.

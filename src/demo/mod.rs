@@ -1,10 +1,10 @@
 //! `demo`: creates a job, plays its worker, and prints the stream as a browser would get it.
 
+mod banner;
 mod pictures;
-mod screen;
 mod service;
+mod terminal;
 mod watcher;
-mod welcome;
 mod worker;
 
 use std::{path::PathBuf, time::Duration};
@@ -12,8 +12,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-pub(crate) use self::welcome::welcome;
-use self::{screen::Screen, service::Service, watcher::End};
+pub(crate) use self::banner::welcome;
+use self::{service::Service, terminal::Screen, watcher::End};
 
 /// What to play.
 #[derive(Debug, clap::Args)]

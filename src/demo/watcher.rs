@@ -9,8 +9,8 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::time::sleep;
 
 use super::{
-    screen::Screen,
     service::{Job, Service},
+    terminal::Screen,
 };
 
 /// How a job ended.

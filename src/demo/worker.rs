@@ -58,9 +58,9 @@ fn model_of(file: &File) -> serde_json::Value {
         "status": "completed",
         "result": {
             "filename": format!("{name}.glb"),
-            "size": crate::web::CUBE.len(),
+            "size": crate::api::dashboard::CUBE.len(),
             "mime_type": "model/gltf-binary",
-            "url": crate::web::CUBE_PATH,
+            "url": crate::api::dashboard::CUBE_PATH,
         },
     })
 }

@@ -1,10 +1,9 @@
 //! Probes for Kubernetes, and the report on Redis for people.
 
 mod info;
-mod report;
-pub(crate) mod routes;
-mod slow;
-mod store;
+pub(crate) mod report;
+pub(crate) mod slow_log;
+pub(crate) mod store;
 
 use std::{
     future::Future,
@@ -26,11 +25,12 @@ pub(crate) use self::report::Report;
 use self::{
     info::Info,
     report::{DatabaseCheck, Findings},
+    slow_log::SlowQuery,
 };
 use crate::{
-    config::{Time, check_between},
     error::{Error, Result},
     redis::{Database, Place, Redis},
+    settings::{Time, check_between},
 };
 
 /// When Redis is well.
@@ -90,7 +90,7 @@ impl Health {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
 
-    fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
@@ -101,6 +101,23 @@ impl Health {
             self.0.has_started.store(true, Ordering::Relaxed);
         }
         started
+    }
+
+    /// The connections that have to be up for requests to be served, by name.
+    pub(crate) fn redis_parts(&self) -> Vec<(&'static str, bool)> {
+        self.0.redis.parts()
+    }
+
+    /// The newest entries of the slow logs of all servers, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RedisUnavailable`], or a Redis error if the service may not read them.
+    pub(crate) async fn slow_queries(&self, limit: u64) -> Result<Vec<SlowQuery>> {
+        let entries = store::slow_log(&self.0.redis, limit).await?;
+        let mut slow_queries: Vec<_> = entries.into_iter().filter_map(SlowQuery::parse).collect();
+        slow_log::newest(&mut slow_queries, limit);
+        Ok(slow_queries)
     }
 
     /// How Redis is, as of a moment ago at most.

@@ -37,7 +37,7 @@ pub(super) async fn info(place: Place<'_>) -> Result<String> {
 }
 
 /// The latest `n` entries of each server's slow log, as Redis sends them.
-pub(super) async fn slow_log(redis: &Redis, n: u64) -> Result<Vec<Value>> {
+pub(crate) async fn slow_log(redis: &Redis, n: u64) -> Result<Vec<Value>> {
     let mut entries = Vec::new();
     for (place, _) in redis.servers(Database::Jobs) {
         let get = |client: Client| async move {

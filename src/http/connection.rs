@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::{Future, pending, poll_fn},
     io::{self, IoSlice},
     net::SocketAddr,
@@ -14,14 +15,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::ConnectInfo,
-    http::{Method, Request, Response, Version},
-};
 use bytes::Bytes;
+use http_body::Body;
 use hyper::{
+    Method, Request, Response, Version,
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
@@ -32,15 +29,48 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 use tracing::debug;
 
 use super::{
     Tls,
-    connections::ConnectionPlace,
-    patience::Patient,
-    takeover::{Taken, Takeover, head_of},
+    connection_limit::ConnectionPlace,
+    socket_handoff::{Taken, Takeover, head_of},
+    timeout_stream::Patient,
 };
+
+/// The address of the connection that a request arrived on: an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+/// A service that answers the requests of all connections.
+pub(crate) trait HttpService:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::ResponseBody>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    type ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type ResponseBody = B;
+}
 
 /// How connections are spoken with. Cheap to clone.
 #[derive(Clone)]
@@ -68,14 +98,14 @@ pub(super) struct Accepted {
 }
 
 /// Serves a connection until it ends, or after its present request once `stop` is cancelled.
-pub(super) async fn serve(
+pub(super) async fn serve<A: HttpService>(
     accepted: Accepted,
-    router: Router,
+    app: A,
     protocols: Protocols,
     stop: CancellationToken,
 ) {
     if let Some(tls) = &protocols.tls {
-        return serve_tls(tls, accepted, router, &protocols, stop).await;
+        return serve_tls(tls, accepted, app, &protocols, stop).await;
     }
     let protocol = stop.run_until_cancelled(tokio::time::timeout(
         protocols.header_timeout,
@@ -84,9 +114,9 @@ pub(super) async fn serve(
     match protocol.await {
         Some(Ok(Ok(true))) => {
             let _place = accepted.place;
-            serve_http2(accepted.stream, accepted.peer, router, &protocols, stop).await;
+            serve_http2(accepted.stream, accepted.peer, app, &protocols, stop).await;
         }
-        Some(Ok(Ok(false))) => serve_http1(accepted, router, &protocols, stop).await,
+        Some(Ok(Ok(false))) => serve_http1(accepted, app, &protocols, stop).await,
         Some(Ok(Err(error))) => debug!(%error, "connection ended before a request"),
         // It said nothing, or is not wanted any more.
         Some(Err(_)) | None => (),
@@ -112,10 +142,10 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Both protocols over TLS, by what client and service agree on; sockets are not handed over.
-async fn serve_tls(
+async fn serve_tls<A: HttpService>(
     tls: &Tls,
     accepted: Accepted,
-    router: Router,
+    app: A,
     protocols: &Protocols,
     stop: CancellationToken,
 ) {
@@ -127,9 +157,9 @@ async fn serve_tls(
         Some(Err(_)) | None => return,
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return serve_http2(stream, peer, router, protocols, stop).await;
+        return serve_http2(stream, peer, app, protocols, stop).await;
     }
-    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let service = service_fn(move |request| answer(app.clone(), peer, request));
     let stream = TokioIo::new(protocols.patient(stream));
     let mut connection = pin!(protocols.http1.serve_connection(stream, service));
     let ended = tokio::select! {
@@ -144,16 +174,16 @@ async fn serve_tls(
     }
 }
 
-async fn serve_http2<S>(
+async fn serve_http2<S, A: HttpService>(
     stream: S,
     peer: SocketAddr,
-    router: Router,
+    app: A,
     protocols: &Protocols,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let service = service_fn(move |request| answer(app.clone(), peer, request));
     let stream = TokioIo::new(protocols.patient(stream));
     let connection = protocols.http2.serve_connection(stream, service);
     let mut connection = pin!(connection);
@@ -169,9 +199,9 @@ async fn serve_http2<S>(
     }
 }
 
-async fn serve_http1(
+async fn serve_http1<A: HttpService>(
     accepted: Accepted,
-    router: Router,
+    app: A,
     protocols: &Protocols,
     stop: CancellationToken,
 ) {
@@ -182,9 +212,9 @@ async fn serve_http1(
     let service = service_fn(|request: Request<Incoming>| {
         let may_hand_over =
             request.method() == Method::GET && request.version() == Version::HTTP_11;
-        let (router, wish, has_backlog) = (router.clone(), wish.clone(), has_backlog.clone());
+        let (app, wish, has_backlog) = (app.clone(), wish.clone(), has_backlog.clone());
         async move {
-            let response = answer(router, peer, request).await?;
+            let response = answer(app, peer, request).await?;
             if may_hand_over
                 && !has_backlog.load(Ordering::Relaxed)
                 && let Some(takeover) = Takeover::of(&response)
@@ -230,13 +260,13 @@ fn hand_over((takeover, head): (Takeover, Bytes), socket: Socket, place: Connect
     }
 }
 
-async fn answer(
-    router: Router,
+async fn answer<A: HttpService>(
+    app: A,
     peer: SocketAddr,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request.map(Body::new)).await
+) -> Result<Response<A::ResponseBody>, Infallible> {
+    request.extensions_mut().insert(PeerAddress(peer));
+    app.oneshot(request).await
 }
 
 /// A socket that knows whether what was written to it is still on its way out of this process: it must not be handed

@@ -1,19 +1,11 @@
 //! What routes are made of; knows no feature: extractors, problems, request ids, the listener.
 
-mod alias;
-mod cached;
 mod connection;
-mod connections;
-mod extract;
-mod patience;
-mod problem;
-mod request;
-mod security;
-mod seldom;
+mod connection_limit;
 mod server;
-mod takeover;
+mod socket_handoff;
+mod timeout_stream;
 mod tls;
-mod whole;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -23,21 +15,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    alias::{ALIAS_TAG, also_at},
-    cached::{X_CACHE, cached_json},
-    connections::ConnectionPlace,
-    extract::{BodyLimit, Json, Path, Query, read_body},
-    problem::{Problem, ProblemBody, Unsaid, method_not_allowed, not_found, render_panic},
-    request::{CallerLabel, ClientAddress, Deadline, LogLine},
-    security::secure_headers,
-    seldom::Seldom,
+    connection::PeerAddress,
+    connection_limit::ConnectionPlace,
     server::Server,
-    takeover::{Taken, Takeover},
+    socket_handoff::{Taken, Takeover},
     tls::Tls,
-    whole::{maybe_whole, whole},
 };
 
-use crate::config::{Secret, Size, Time, check_between};
+use crate::settings::{Secret, Size, Time, check_between};
 
 /// The listener and its limits.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

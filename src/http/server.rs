@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
-use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
@@ -13,8 +12,8 @@ use tracing::warn;
 
 use super::{
     Config, Tls,
-    connection::{self, Accepted, Protocols},
-    connections::Connections,
+    connection::{self, Accepted, HttpService, Protocols},
+    connection_limit::Connections,
 };
 use crate::tasks::Tasks;
 
@@ -55,9 +54,9 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests finish for at most `grace`. Says whether all did.
-    pub(crate) async fn run(
+    pub(crate) async fn run<A: HttpService>(
         self,
-        router: Router,
+        app: A,
         tasks: &Tasks,
         stop: CancellationToken,
         grace: Duration,
@@ -66,7 +65,7 @@ impl Server {
         while let Some(accepted) = stop.run_until_cancelled(self.accept()).await {
             let Some(accepted) = accepted else { continue };
             let serving =
-                connection::serve(accepted, router.clone(), self.protocols.clone(), stop.clone());
+                connection::serve(accepted, app.clone(), self.protocols.clone(), stop.clone());
             tasks.spawn_unguarded("connection", connections.track_future(serving));
         }
         drop(self.listener);

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{
     model::{parse_percent, parse_time},
     status::Status,
-    store::spread,
+    store::cluster,
 };
 use crate::{
     error::{Error, Result},
@@ -146,11 +146,11 @@ async fn page_of_batches(
             after: &job,
             oldest: &oldest,
         };
-        let batch = spread::batch(redis, retention, owner, &wanted).await?;
+        let batch = cluster::batch(redis, retention, owner, &wanted).await?;
         if batch.is_empty() {
             return Ok(Page { jobs, next: None });
         }
-        for spread::Listed { job, score, fields } in batch {
+        for cluster::Listed { job, score, fields } in batch {
             n_seen += 1;
             let summary = fields.and_then(|it| Summary::from_stored(&it));
             jobs.extend(

@@ -1,19 +1,15 @@
 //! What a job is, its lifecycle and its rules.
 
-mod body;
-mod download;
+mod coalesce;
+mod create;
+mod lifecycle_metrics;
 mod list;
-mod milestones;
 mod model;
-mod new_job;
-mod relist;
-mod result;
-pub(crate) mod routes;
+mod owner_index_refresh;
+pub(crate) mod result;
 mod status;
 mod status_cache;
 mod store;
-mod tickets;
-mod together;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,25 +18,25 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::{
+    coalesce::Together, create::Checked, status_cache::CachedStatus, store::cluster::Reserved,
+};
 pub(crate) use self::{
+    create::NewJob,
+    lifecycle_metrics::count as count_milestones,
     list::{Cursor, Filter, Page, Summary},
-    milestones::count as count_milestones,
     model::{Job, JobFile, parse_percent},
-    new_job::NewJob,
     result::FileResult,
     status::{FileStatus, Status},
-};
-use self::{
-    new_job::Checked, status_cache::CachedStatus, store::spread::Reserved, together::Together,
 };
 use crate::{
     auth::Caller,
     celery::{Celery, Order, Parcel},
-    config::{Size, Time, check_between},
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
-    metrics::Metrics,
+    observability::metrics::Metrics,
     redis::{Redis, Retention},
+    settings::{Size, Time, check_between},
 };
 
 /// What a job may be.

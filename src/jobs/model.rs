@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    new_job::Checked,
+    create::Checked,
     status::{FileStatus, Status},
 };
 use crate::ids::{FileId, JobId, Sha256Hex, StreamId};

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::new_job::{Filename, Link, check_filename, check_url};
+use super::create::{Filename, Link, check_filename, check_url};
 use crate::{
     error::{Error, Result},
-    http::{maybe_whole, whole},
     ids::FileId,
+    serde_integer::{maybe_whole, whole},
 };
 
 /// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
@@ -70,7 +70,7 @@ struct RenderedImage {
 #[schema(as = FileResult)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes which FileResult passes its check")]
-pub(super) enum ResultBody {
+pub(crate) enum ResultBody {
     Completed(CompletedBody),
     Failed(FailedBody),
 }
@@ -79,7 +79,7 @@ pub(super) enum ResultBody {
 #[schema(as = CompletedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(super) struct CompletedBody {
+pub(crate) struct CompletedBody {
     #[schema(inline)]
     status: OnlyCompleted,
     result: Model,
@@ -92,7 +92,7 @@ pub(super) struct CompletedBody {
 #[schema(as = FailedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(super) struct FailedBody {
+pub(crate) struct FailedBody {
     #[schema(inline)]
     status: OnlyFailed,
     /// For people, 1 to 4096 bytes.
@@ -121,7 +121,7 @@ enum OnlyFailed {
 #[derive(ToSchema)]
 #[schema(as = StoredResult)]
 #[expect(dead_code, reason = "describes the JSON of to_json")]
-pub(super) struct StoredBody {
+pub(crate) struct StoredBody {
     file_id: FileId,
     status: Outcome,
     result: Option<Model>,

@@ -1,41 +1,30 @@
 //! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
 
-use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
-use chrono::{DateTime, Utc};
+use bytes::Bytes;
 use fred::types::Value;
-use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Jobs;
 use crate::{
-    auth::{Caller, Reader},
+    auth::Caller,
     error::{Error, Result},
-    http::{Path, Problem, also_at, cached_json},
     ids::{JobId, Sha256Hex},
     redis::{Script, Target},
-    state::AppState,
 };
 
 static STATUS: Script =
     Script::reads_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
 
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(status))
-        .routes(also_at("/api/v1/status/tasks/{job_id}/status", routes!(status)))
-}
-
 /// A status as JSON text.
 #[derive(Clone)]
-pub(super) struct CachedStatus {
-    json: Bytes,
+pub(crate) struct CachedStatus {
+    pub(crate) json: Bytes,
     owner: Option<Sha256Hex>,
-    is_hit: bool,
+    pub(crate) is_hit: bool,
 }
 
 impl Jobs {
     /// The small status of a job as far as it is `caller`'s business: at most one round trip.
-    async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
+    pub(crate) async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
         let found = self.statuses.read(id, async || self.read_status(id).await).await?;
         let found = found.filter(|it| caller.may_see(it.owner.as_ref()));
         let found = found.ok_or(Error::JobNotFound(id))?;
@@ -77,45 +66,4 @@ impl Jobs {
         let answer: Value = STATUS.run_on_job(&self.redis, job, self.retention, args).await?;
         Ok(answer.into_array())
     }
-}
-
-/// What `status.lua` writes.
-#[derive(ToSchema)]
-#[schema(as = SmallStatus)]
-#[expect(dead_code, reason = "the script writes the JSON; this describes it")]
-struct StatusBody {
-    job_id: JobId,
-    /// The stored status, which other programs may have written.
-    #[schema(example = "processing")]
-    status: String,
-    /// Percent.
-    #[schema(maximum = 100, example = 40)]
-    progress: u8,
-    total_files: u32,
-    completed_files: u32,
-    failed_files: u32,
-    updated_at: DateTime<Utc>,
-}
-
-/// Read a job's small status
-///
-/// For pollers: cached, with an `ETag`.
-#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/status", tag = "jobs", security(("key" = ["client", "worker"])),
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the last answer.")),
-    responses(
-        (status = 200, body = StatusBody, headers(
-            ("ETag" = String, description = "Of this status."),
-            ("X-Cache" = String, description = "`hit` or `miss`."),
-        )),
-        (status = 304),
-    ))]
-async fn status(
-    State(jobs): State<Jobs>,
-    Reader(caller): Reader,
-    Path(id): Path<JobId>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let found = jobs.cached_status(&caller, id).await?;
-    let x_cache = if found.is_hit { "hit" } else { "miss" };
-    Ok(cached_json(&headers, found.json, x_cache, "private, no-cache"))
 }

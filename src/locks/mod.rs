@@ -5,7 +5,6 @@
 
 mod guard;
 mod queue;
-pub(crate) mod routes;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -24,10 +23,10 @@ use uuid::Uuid;
 
 use self::{queue::Queues, store::Attempt};
 use crate::{
-    config::{Time, check_between},
     error::{Error, Result},
     ids::Resource,
     redis::{Bell, Redis, lock_changes_channel, lock_released_channel},
+    settings::{Time, check_between},
     tasks::Tasks,
 };
 

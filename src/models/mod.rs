@@ -1,7 +1,6 @@
 //! Cached model data: stored by workers, read by clients, and fetched from an origin when it is missing.
 
 mod origin;
-pub(crate) mod routes;
 
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use self::origin::Origin;
 use crate::{
     cache::{Cache, Found, Terms},
-    config::{Secret, Size, Time, check_between},
     error::Result,
     ids::ModelId,
     redis::CacheKey,
+    settings::{Secret, Size, Time, check_between},
 };
 
 /// What is cached of models.

@@ -16,9 +16,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Config;
 use crate::{
-    config::Secret,
     error::{Error, Result, chain},
     ids::ModelId,
+    settings::Secret,
 };
 
 /// Cheap to clone.

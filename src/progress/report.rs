@@ -5,14 +5,14 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{Error, Result},
-    http::{maybe_whole, whole},
     ids::FileId,
+    serde_integer::{maybe_whole, whole},
 };
 
 /// The body of POST …/`files/{file_id}/progress`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FileReport {
+pub(crate) struct FileReport {
     /// Percent.
     #[schema(maximum = 100, example = 40)]
     #[serde(deserialize_with = "whole")]
@@ -30,7 +30,7 @@ pub(super) struct FileReport {
 /// The body of POST …/progress: many files at once.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BatchReport {
+pub(crate) struct BatchReport {
     #[schema(min_items = 1)]
     files: Vec<BatchItem>,
 }
@@ -55,22 +55,22 @@ struct BatchItem {
 /// One file's progress, valid.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(super) file_id: FileId,
+    pub(crate) file_id: FileId,
     /// 0 to 100.
-    pub(super) progress: u8,
-    pub(super) message: Option<String>,
+    pub(crate) progress: u8,
+    pub(crate) message: Option<String>,
     /// 0 stands for the present attempt.
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 impl FileReport {
-    pub(super) fn check(self, file_id: FileId) -> Result<Report> {
+    pub(crate) fn check(self, file_id: FileId) -> Result<Report> {
         Report::checked(file_id, self.progress, self.message, self.attempt)
     }
 }
 
 impl BatchReport {
-    pub(super) fn check(self, max_files: usize) -> Result<Vec<Report>> {
+    pub(crate) fn check(self, max_files: usize) -> Result<Vec<Report>> {
         if self.files.is_empty() || self.files.len() > max_files {
             return Err(Error::Invalid(format!(
                 "files: {} entries; it needs 1 to {max_files}",

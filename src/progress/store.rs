@@ -12,7 +12,7 @@ use fred::{
 };
 use futures_util::future::try_join_all;
 
-use super::{report::Report, view::Entry};
+use super::{report::Report, snapshot::Entry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
@@ -97,7 +97,7 @@ pub(super) async fn report_overall(
 
 /// Reads what came after the given entries, at most `count` of each stream, without waiting: one call, or in a
 /// cluster one for each partition, all at once.
-pub(super) async fn read_new(
+pub(crate) async fn read_new(
     redis: &Redis,
     after: &[(JobId, StreamId)],
     count: u64,
@@ -136,17 +136,17 @@ async fn read_new_at(
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
-    pub(super) exists: bool,
-    pub(super) status: Status,
+pub(crate) struct Standing {
+    pub(crate) exists: bool,
+    pub(crate) status: Status,
     /// Whether its stream says the end.
-    pub(super) has_end: bool,
+    pub(crate) has_end: bool,
     /// The newest entry of its stream.
-    pub(super) last_id: StreamId,
+    pub(crate) last_id: StreamId,
 }
 
 /// How `jobs` stand, in their order.
-pub(super) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
+pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
     let groups = redis.by_place(Database::Jobs, 0..jobs.len(), |it| Partition::of_job(jobs[*it]));
     let checks = groups.iter().map(|(place, group)| async move {
         let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
@@ -179,7 +179,7 @@ async fn standings_at(redis: &Redis, place: Place<'_>, jobs: &[JobId]) -> Result
 }
 
 /// Reads at most `count` entries of one stream from `from` on.
-pub(super) async fn read_range(
+pub(crate) async fn read_range(
     redis: &Redis,
     job: JobId,
     from: StreamId,
@@ -195,7 +195,7 @@ pub(super) async fn read_range(
 }
 
 /// Whether entries after `after` may have been trimmed away.
-pub(super) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
+pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let place = redis.at(Database::Progress, Partition::of_job(job));
     let read = |client: Client| async move {
         client.xinfo_stream::<Value, _>(place.key(&stream_key(job)), false, None).await

@@ -13,11 +13,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{address::ProxyHeader, guessing, policy::Policy};
+use super::{brute_force, client_ip::ProxyHeader, policy::Policy};
 use crate::{
     auth::Limits,
-    config::{Time, check_between},
     ids::Sha256Hex,
+    settings::{Time, check_between},
 };
 
 /// How often callers may call.
@@ -158,7 +158,7 @@ impl Config {
             bail!("ipv6_prefix is {}; it has to be between 32 and 128", self.ipv6_prefix);
         }
         check_between("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
-        let mut names = HashSet::from([guessing::NAME]);
+        let mut names = HashSet::from([brute_force::NAME]);
         for policy in &self.policies {
             policy.check(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
             if !names.insert(policy.name.as_str()) {

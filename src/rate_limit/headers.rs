@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{Charge, Standings, ceil_secs};
 
 /// Names and values. The tightest policy speaks for all, as the draft demands.
-pub(super) fn of(charges: &[Charge<'_>], standings: &Standings) -> Vec<(&'static str, String)> {
+pub(crate) fn of(charges: &[Charge<'_>], standings: &Standings) -> Vec<(&'static str, String)> {
     let mut headers = Vec::with_capacity(6);
     if let Some(it) = standings.tightest() {
         headers.push(("x-ratelimit-limit", it.limit.to_string()));

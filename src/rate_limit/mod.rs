@@ -1,16 +1,14 @@
 //! How often callers may call: named policies, all charged in one round trip, all or none.
 
-mod address;
-mod busiest;
+pub(crate) mod brute_force;
+mod client_ip;
 mod config;
-mod denied;
-mod guessing;
-mod headers;
-mod layer;
-mod local;
-mod policy;
-pub(crate) mod routes;
-mod standing;
+mod denial_cache;
+pub(crate) mod headers;
+pub(crate) mod heavy_hitters;
+mod local_limiter;
+pub(crate) mod policy;
+mod status;
 mod store;
 
 use std::{
@@ -23,24 +21,24 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 
 use self::{
-    address::{Proxies, counted_as},
-    busiest::{Busiest, Who},
-    denied::{DenyTable, Refusal},
-    guessing::Guessing,
-    local::{LocalCounts, Spending},
-    policy::{Cost, OnRedisFailure, Policy, RouteGroup},
-    standing::{Standing, Standings, ceil_secs, standings, unix_secs},
+    brute_force::Guessing,
+    client_ip::{Proxies, counted_as},
+    denial_cache::{DenyTable, Refusal},
+    heavy_hitters::{Busiest, Busy, Who},
+    local_limiter::{LocalCounts, Spending},
+    policy::{OnRedisFailure, Policy},
+    status::{standings, unix_secs},
 };
 pub(crate) use self::{
     config::Config,
-    layer::{enforce, know_caller},
+    policy::{Cost, RouteGroup},
+    status::{Standing, Standings, ceil_secs},
 };
 use crate::{
     auth::{Caller, Limits, Role},
     error::{Error, Result},
-    http::Seldom,
     ids::Sha256Hex,
-    metrics::Limiter as Metrics,
+    observability::{log_throttle::Seldom, metrics::Limiter as Metrics},
     redis::{Partition, Redis},
 };
 
@@ -68,14 +66,14 @@ struct Inner {
 
 /// Where a request comes from.
 #[derive(Clone)]
-struct Origin {
+pub(crate) struct Origin {
     address: IpAddr,
     /// The address, or the network that is counted as one.
-    counted_as: Arc<str>,
+    pub(crate) counted_as: Arc<str>,
 }
 
 /// What a request may spend in one policy.
-struct Charge<'a> {
+pub(crate) struct Charge<'a> {
     policy: &'a Policy,
     key: String,
     /// What is counted of one caller is counted in one place.
@@ -85,7 +83,7 @@ struct Charge<'a> {
 }
 
 /// What becomes of a request.
-enum Verdict {
+pub(crate) enum Verdict {
     /// No policy says anything of it.
     Unlimited,
     Admitted(Standings),
@@ -129,10 +127,47 @@ impl RateLimiter {
         }))
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The shortest time after which a refused browser stream reconnects.
+    pub(crate) fn stream_retry(&self) -> Duration {
+        self.0.stream_retry
+    }
+
+    /// The header in which trusted proxies name the client.
+    pub(crate) fn proxy_header(&self) -> &'static str {
+        self.0.proxies.header.name()
+    }
+
+    /// Counts a request that no policy limits.
+    pub(crate) fn count_unlimited(&self) {
+        self.0.redis.metrics().limiter.unlimited.inc();
+    }
+
+    /// Whether some charge depends on the number of files, so that the body has to be read first.
+    pub(crate) fn needs_file_count(charges: &[Charge<'_>]) -> bool {
+        charges.iter().any(|charge| charge.policy.cost == Cost::File)
+    }
+
+    /// Sets the cost of the charges that count files. The count is at least 1 and at most `jobs.max_files`.
+    pub(crate) fn apply_file_count(&self, charges: &mut [Charge<'_>], count: usize) {
+        let cost = count.clamp(1, self.0.max_files) as u64;
+        for charge in charges.iter_mut().filter(|charge| charge.policy.cost == Cost::File) {
+            charge.cost = cost;
+        }
+    }
+
+    /// The busiest callers of each policy, and how long they have been counted.
+    pub(crate) fn busiest(&self, max_callers: usize) -> (Duration, Vec<Vec<Busy>>) {
+        self.0.busiest.report(max_callers, Instant::now())
+    }
+
     /// What a request to `group` spends, its cost in files not yet known. Nothing, if it is not limited.
     ///
     /// A key that is not known is no caller: whoever tries keys is counted by address, and makes no keys in Redis.
-    fn charges(
+    pub(crate) fn charges(
         &self,
         caller: Option<&Caller>,
         origin: &Origin,
@@ -179,12 +214,15 @@ impl RateLimiter {
     }
 
     /// Charges all of `charges`, or none. Never waits longer than `deadline`.
-    async fn charge(&self, charges: &[Charge<'_>], who: Who<'_>) -> Verdict {
+    pub(crate) async fn charge(&self, charges: &[Charge<'_>], who: Who<'_>) -> Verdict {
         let verdict = self.decide(charges).await;
         self.note_busy(charges, &verdict, who);
-        if !self.0.config.shadow {
-            return verdict;
-        }
+        let verdict = if self.0.config.shadow { self.shadow(&verdict) } else { verdict };
+        verdict.count_in(&self.0.redis.metrics().limiter);
+        verdict
+    }
+
+    fn shadow(&self, verdict: &Verdict) -> Verdict {
         if let Verdict::Refused(_) = verdict {
             self.0.redis.metrics().limiter.would_refuse.inc();
             if let Some(times) = self.0.shadowed.due() {
@@ -285,7 +323,7 @@ impl RateLimiter {
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
-    async fn peek(
+    pub(crate) async fn peek(
         &self,
         caller: &Caller,
         origin: &Origin,
@@ -311,7 +349,7 @@ impl RateLimiter {
     }
 
     /// Who calls from `peer`, which is believed about whom it speaks for if it is one of our proxies.
-    fn address<'a>(
+    pub(crate) fn address<'a>(
         &self,
         peer: IpAddr,
         said: impl DoubleEndedIterator<Item = &'a str> + Clone,

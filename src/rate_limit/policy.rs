@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::{Time, check_between};
+use crate::settings::{Time, check_between};
 
 /// One limit.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -85,7 +85,7 @@ impl RouteGroup {
         [Self::CreateJob, Self::Read, Self::Write, Self::Report, Self::Stream, Self::Admin];
 
     /// The group of a method and a route as the router has it.
-    pub(super) fn of(method: &str, route: &str) -> Self {
+    pub(crate) fn of(method: &str, route: &str) -> Self {
         let is_stream = || route.ends_with("/stream") || route.ends_with("/events");
         match method {
             _ if route.starts_with("/api/v1/admin/") => Self::Admin,

@@ -22,7 +22,7 @@ use super::{
     eviction::OnOtherPolicy,
     partition::Layout,
 };
-use crate::config::{Secret, Time, check_between};
+use crate::settings::{Secret, Time, check_between};
 
 /// How Redis is reached.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

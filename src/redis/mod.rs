@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    metrics::Metrics,
+    observability::metrics::Metrics,
     tasks::Tasks,
 };
 

@@ -20,9 +20,11 @@ use tracing::{Instrument as _, Span, field::Empty, info_span};
 use super::{Address, Config, slot::Slot};
 use crate::{
     error::{Error, Result},
-    metrics::{CallOutcome, RedisMetrics, ServerMetrics},
+    observability::{
+        metrics::{CallOutcome, RedisMetrics, ServerMetrics},
+        traces::TARGET,
+    },
     tasks::Tasks,
-    traces::TARGET,
 };
 
 /// Time between looks for a new primary, and between attempts.

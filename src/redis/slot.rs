@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Address, Config, attempt::Attempt};
-use crate::{metrics::ConnectionMetrics, tasks::Tasks};
+use crate::{observability::metrics::ConnectionMetrics, tasks::Tasks};
 
 /// Whether a ping was answered. While Redis cannot save to disk it refuses pings as it does writes; it serves reads
 /// all the same.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Address, Config, attempt::Attempt, slot::is_answer};
-use crate::{metrics::Counter, tasks::Tasks};
+use crate::{observability::metrics::Counter, tasks::Tasks};
 
 /// Channels belong to no database.
 const ANY: u8 = 0;

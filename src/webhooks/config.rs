@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::signature::Key;
-use crate::config::{Secret, Time, check_between};
+use crate::settings::{Secret, Time, check_between};
 
 /// How ends of jobs are told to their owners' URLs.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

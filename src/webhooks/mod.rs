@@ -4,10 +4,10 @@
 //! due and takes it under a lease; if it dies, another takes it when the lease is over. The form is that of
 //! Standard Webhooks. See docs/adr/0007.
 
-mod address;
 mod config;
-mod sender;
+mod delivery;
 mod signature;
+mod ssrf;
 mod store;
 
 use std::{
@@ -24,13 +24,13 @@ use tracing::{debug, warn};
 
 pub(crate) use self::{config::Config, store::Webhook};
 use self::{
-    sender::{Outcome, Sender},
+    delivery::{Outcome, Sender},
     store::{Claimed, State},
 };
 use crate::{
     error::{Error, Result},
     ids::{JobId, quoted},
-    metrics::Held,
+    observability::metrics::Held,
     redis::{Redis, Retention},
     tasks::Tasks,
 };
@@ -90,7 +90,7 @@ impl Webhooks {
                     .to_owned(),
             ));
         }
-        address::check_url(url, &self.0.config)
+        ssrf::check_url(url, &self.0.config)
             .map_err(|reason| Error::Invalid(format!("webhook_url: {reason}; got {}", quoted(url))))
     }
 

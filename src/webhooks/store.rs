@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::sender::Outcome;
+use super::delivery::Outcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,

@@ -4,10 +4,9 @@
 //! One process does this for all, whoever holds a lock. It hears results live, and reads the stored ones when it
 //! takes over or may have missed some.
 
-mod heartbeat;
-mod observer;
-pub(crate) mod routes;
-mod update;
+pub(crate) mod heartbeats;
+mod result_consumer;
+mod result_message;
 
 use std::{
     collections::HashSet,
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use self::heartbeat::Heartbeats;
+use self::heartbeats::{Heartbeats, Worker};
 use crate::{
     celery::{Celery, OnStalled, QueueReport},
     error::Result,
@@ -57,7 +56,7 @@ struct Inner {
 
 /// Result messages that this process has heard as the keeper.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ResultMessages {
+pub(crate) struct ResultMessages {
     observed: u64,
     /// Of tasks that are not ours.
     foreign: u64,
@@ -72,6 +71,11 @@ pub(crate) struct QueueGauges {
 }
 
 impl Workers {
+    /// The workers that were heard in the last minute.
+    pub(crate) fn alive(&self) -> Vec<Worker> {
+        self.0.heartbeats.alive()
+    }
+
     pub(crate) fn start(
         celery: Celery,
         jobs: Jobs,
@@ -200,7 +204,7 @@ impl Workers {
         Ok(QueueGauges { report, n_workers: self.0.heartbeats.alive().len() })
     }
 
-    fn result_messages(&self) -> ResultMessages {
+    pub(crate) fn result_messages(&self) -> ResultMessages {
         let celery = &self.0.jobs.metrics().celery;
         ResultMessages {
             observed: celery.observed.get(),
@@ -209,7 +213,7 @@ impl Workers {
         }
     }
 
-    async fn queue_report(&self) -> Result<QueueReport> {
+    pub(crate) async fn queue_report(&self) -> Result<QueueReport> {
         let mut report = self.0.celery.queue_report().await?;
         let mut ages = Vec::new();
         for id in &report.next_jobs {
@@ -221,7 +225,7 @@ impl Workers {
     }
 
     /// Tasks that neither wait for their turn nor show a sign of life.
-    async fn stalled(&self) -> Result<Vec<String>> {
+    pub(crate) async fn stalled(&self) -> Result<Vec<String>> {
         const AT_MOST: usize = 100;
         let silent_ms =
             u64::try_from(self.0.celery.config().stalled_after.as_millis()).unwrap_or(u64::MAX);

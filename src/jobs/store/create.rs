@@ -2,17 +2,15 @@
 
 use fred::types::{Key, Value};
 
-use super::{
-    super::{
-        model::{Job, parse_time},
-        new_job::Checked,
-    },
-    spread::{self, Reserved},
-};
+use super::cluster::{self, Reserved};
 use crate::{
     celery::Parcel,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
+    jobs::{
+        create::Checked,
+        model::{Job, parse_time},
+    },
     redis::{Redis, Retention, Script, Target, idempotency_key},
 };
 
@@ -41,7 +39,7 @@ pub(in crate::jobs) enum Created {
 ///
 /// # Errors
 ///
-/// As [`spread::reserve`].
+/// As [`cluster::reserve`].
 pub(in crate::jobs) async fn reserve(
     redis: &Redis,
     retention: Retention,
@@ -53,7 +51,7 @@ pub(in crate::jobs) async fn reserve(
     match idempotency {
         Some(hash) if !redis.layout().is_numbered() => {
             let fingerprint = checked.fingerprint();
-            spread::reserve(redis, retention, (owner, hash), (id, fingerprint.as_str())).await
+            cluster::reserve(redis, retention, (owner, hash), (id, fingerprint.as_str())).await
         }
         _ => Ok(Reserved::Ours(id)),
     }
@@ -83,7 +81,7 @@ pub(in crate::jobs) async fn create(
     args.extend(new.tasks.iter().flat_map(Parcel::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
     if !redis.layout().is_numbered() {
-        spread::enlist(redis, retention, new.owner, new.id).await?;
+        cluster::enlist(redis, retention, new.owner, new.id).await?;
     }
     let answer: Vec<String> =
         CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;

@@ -13,12 +13,12 @@ use fred::{
     types::Value,
 };
 
+pub(crate) mod cluster;
 mod create;
-pub(super) mod spread;
 
 pub(super) use self::create::{Created, NewRecord, create, reserve};
 use super::{
-    milestones,
+    lifecycle_metrics,
     model::{Job, JobFile, parse_percent, parse_time},
     status::Status,
 };
@@ -206,7 +206,7 @@ pub(super) async fn finish_file(
     match answer.first().and_then(Option::as_deref) {
         Some("stored" | "duplicate") => {
             let milestones = answer.get(2).cloned().flatten().unwrap_or_default();
-            milestones::count(&redis.metrics().jobs, &milestones);
+            lifecycle_metrics::count(&redis.metrics().jobs, &milestones);
             Ok(Status::from_stored(&said))
         }
         Some("missing") => Err(Error::JobNotFound(job)),
@@ -232,7 +232,7 @@ pub(super) async fn transition(
     let mut args = vec![Value::from(to.as_str()), Value::from(error)];
     args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
     let answer: Vec<String> = TRANSITION.run_on_job(redis, job, retention, args).await?;
-    milestones::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
     let (outcome, status) = tagged(answer);
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
@@ -248,7 +248,7 @@ pub(super) async fn settle(
     job: JobId,
 ) -> Result<Option<Status>> {
     let answer: Vec<String> = SETTLE.run_on_job(redis, job, retention, Vec::new()).await?;
-    milestones::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
     let (outcome, status) = tagged(answer);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
 }
@@ -335,8 +335,8 @@ pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> R
         let noted: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
         let [owner, idempotency] = noted.as_slice() else { return Ok(true) };
         if let Ok(owner) = Sha256Hex::try_from(owner.clone()) {
-            spread::unlist(redis, &owner, &[job]).await?;
-            spread::free(redis, &owner, idempotency).await?;
+            cluster::unlist(redis, &owner, &[job]).await?;
+            cluster::free(redis, &owner, idempotency).await?;
         }
     }
     Ok(was_there)

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    metrics::Metrics,
+    observability::metrics::Metrics,
     tasks::Tasks,
 };
 

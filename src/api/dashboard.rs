@@ -1,0 +1,190 @@
+//! `/`, `/docs` and `/web/*`: the dashboard and the API page, compiled in, and allowed to load nothing but itself.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
+use crate::{api::state::AppState, settings::Environment};
+
+/// A model to show where none was made: what demonstrations give as their result.
+pub(crate) const CUBE: &[u8] = include_bytes!("../../web/cube.glb");
+pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
+
+const INDEX: &str = include_str!("../../web/index.html");
+/// Where the page is told the key to begin with.
+const KEY: &str = "{{key}}";
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const DOCS: &str = include_str!("../../web/docs.html");
+const FILES: &[(&str, &str, &[u8])] = &[
+    (CUBE_PATH, "model/gltf-binary", CUBE),
+    ("/web/actions.js", JAVASCRIPT, include_bytes!("../../web/actions.js")),
+    ("/web/api.js", JAVASCRIPT, include_bytes!("../../web/api.js")),
+    ("/web/connection.js", JAVASCRIPT, include_bytes!("../../web/connection.js")),
+    ("/web/create.js", JAVASCRIPT, include_bytes!("../../web/create.js")),
+    ("/web/cube.svg", SVG, include_bytes!("../../web/cube.svg")),
+    ("/web/dialog.js", JAVASCRIPT, include_bytes!("../../web/dialog.js")),
+    ("/web/docs-schema.js", JAVASCRIPT, include_bytes!("../../web/docs-schema.js")),
+    ("/web/docs-text.js", JAVASCRIPT, include_bytes!("../../web/docs-text.js")),
+    ("/web/docs.css", CSS, include_bytes!("../../web/docs.css")),
+    ("/web/docs.js", JAVASCRIPT, include_bytes!("../../web/docs.js")),
+    ("/web/dom.js", JAVASCRIPT, include_bytes!("../../web/dom.js")),
+    ("/web/icon.svg", SVG, include_bytes!("../../web/icon.svg")),
+    ("/web/job-file.js", JAVASCRIPT, include_bytes!("../../web/job-file.js")),
+    ("/web/job-view.js", JAVASCRIPT, include_bytes!("../../web/job-view.js")),
+    ("/web/job.css", CSS, include_bytes!("../../web/job.css")),
+    ("/web/job.js", JAVASCRIPT, include_bytes!("../../web/job.js")),
+    ("/web/jobs.css", CSS, include_bytes!("../../web/jobs.css")),
+    ("/web/jobs.js", JAVASCRIPT, include_bytes!("../../web/jobs.js")),
+    ("/web/list.js", JAVASCRIPT, include_bytes!("../../web/list.js")),
+    ("/web/main.js", JAVASCRIPT, include_bytes!("../../web/main.js")),
+    ("/web/operator-cleanup.js", JAVASCRIPT, include_bytes!("../../web/operator-cleanup.js")),
+    ("/web/operator-redis.js", JAVASCRIPT, include_bytes!("../../web/operator-redis.js")),
+    ("/web/operator-tables.js", JAVASCRIPT, include_bytes!("../../web/operator-tables.js")),
+    ("/web/operator.css", CSS, include_bytes!("../../web/operator.css")),
+    ("/web/operator.js", JAVASCRIPT, include_bytes!("../../web/operator.js")),
+    ("/web/pictures.js", JAVASCRIPT, include_bytes!("../../web/pictures.js")),
+    ("/web/stream.js", JAVASCRIPT, include_bytes!("../../web/stream.js")),
+    ("/web/style.css", CSS, include_bytes!("../../web/style.css")),
+    ("/web/table.js", JAVASCRIPT, include_bytes!("../../web/table.js")),
+    ("/web/text.js", JAVASCRIPT, include_bytes!("../../web/text.js")),
+    ("/web/theme.js", JAVASCRIPT, include_bytes!("../../web/theme.js")),
+    ("/web/timeline.js", JAVASCRIPT, include_bytes!("../../web/timeline.js")),
+    ("/web/try.js", JAVASCRIPT, include_bytes!("../../web/try.js")),
+    ("/web/webhooks.js", JAVASCRIPT, include_bytes!("../../web/webhooks.js")),
+];
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page and its files. In development the page comes with a key filled in.
+pub(crate) fn router(environment: Environment) -> Router<AppState> {
+    let key = match environment {
+        Environment::Development => "dev-key",
+        Environment::Production => "",
+    };
+    let page = |path, file, content_type, body| {
+        let page = Arc::new(Page { file, content_type, key, built: Version::of(body, key) });
+        (path, get(move |headers: HeaderMap| async move { page.answer(&headers) }))
+    };
+    let files = FILES.iter().map(|(path, content_type, body)| {
+        page(*path, path.trim_start_matches("/web/"), *content_type, *body)
+    });
+    let html = [
+        page("/", "index.html", HTML, INDEX.as_bytes()),
+        page("/docs", "docs.html", HTML, DOCS.as_bytes()),
+    ];
+    html.into_iter()
+        .chain(files)
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
+}
+
+struct Page {
+    file: &'static str,
+    content_type: &'static str,
+    key: &'static str,
+    built: Version,
+}
+
+#[derive(Clone)]
+struct Version {
+    body: Bytes,
+    etag: HeaderValue,
+}
+
+impl Version {
+    /// Of a file, in whose text `key` is filled in.
+    fn of(file: &[u8], key: &str) -> Self {
+        let body = match std::str::from_utf8(file) {
+            Ok(text) if text.contains(KEY) => Bytes::from(text.replace(KEY, key)),
+            _ => Bytes::copy_from_slice(file),
+        };
+        Self { etag: etag_of(&body), body }
+    }
+}
+
+impl Page {
+    /// What was compiled in. A build for development looks into the sources first, so that a change of the page
+    /// needs no build; that the read blocks is of no matter there.
+    fn version(&self) -> Version {
+        if cfg!(debug_assertions) {
+            let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/web/");
+            if let Ok(file) = std::fs::read(format!("{sources}{}", self.file)) {
+                return Version::of(&file, self.key);
+            }
+        }
+        self.built.clone()
+    }
+
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let Version { body, etag } = self.version();
+        let known =
+            request.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let is_known = known.split(',').any(|it| it.trim().as_bytes() == etag.as_bytes());
+        let mut response = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            let content_type =
+                [(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))];
+            (content_type, body).into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, etag);
+        // Asked for again each time, so that files of two versions never meet.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+}
+
+/// Weak, since the same file also goes out compressed.
+fn etag_of(body: &[u8]) -> HeaderValue {
+    let hex = HEXLOWER.encode(&Sha256::digest(body)[..16]);
+    HeaderValue::try_from(format!("W/\"{hex}\"")).expect("hexadecimal digits make a valid header")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_web_is_served() {
+        let mut served: Vec<_> =
+            FILES.iter().map(|it| it.0.trim_start_matches("/web/").to_owned()).collect();
+        served.extend(["index.html".to_owned(), "docs.html".to_owned()]);
+        served.sort();
+        let mut there: Vec<_> = fs::read_dir("web")
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        there.sort();
+        assert_eq!(served, there);
+    }
+
+    #[test]
+    fn a_browser_that_has_the_page_gets_it_only_once() {
+        let built = Version::of(b"a", "");
+        let page = Page { file: "no such file", content_type: "text/css", key: "", built };
+        let first = page.answer(&HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(page.answer(&headers).status(), StatusCode::NOT_MODIFIED);
+        assert_ne!(etag_of(b"a"), etag_of(b"b"));
+    }
+}

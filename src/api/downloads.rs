@@ -1,0 +1,77 @@
+//! What the deployed front-end fetches once, right after `task_completed`: all results of a job.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        extract::{Json, Path, auth::Reader},
+        problem::Problem,
+        state::AppState,
+    },
+    ids::JobId,
+    jobs::Jobs,
+};
+
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(all))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Downloads {
+    job_id: JobId,
+    files: Vec<Download>,
+    /// In the order of `files`.
+    #[schema(example = json!(["https://models.example/chair.glb"]))]
+    download_urls: Vec<String>,
+    total_files: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Download {
+    #[schema(example = "chair.glb")]
+    filename: String,
+    /// Bytes.
+    #[schema(example = 81_920)]
+    size: u64,
+    #[schema(example = "model/gltf-binary")]
+    mime_type: String,
+    #[schema(required)]
+    created_time: Option<DateTime<Utc>>,
+    /// Null where there is none: the front-end tests for it.
+    #[schema(required, value_type = Option<Object>, example = json!({"url": "https://models.example/chair.png"}))]
+    rendered_image: Option<Value>,
+}
+
+/// List a finished job's models
+///
+/// Readable before any browser hears that the job is over.
+#[utoipa::path(get, path = "/api/v1/download/{job_id}/all", tag = "files", security(("key" = ["client", "worker"])),
+    responses((status = 200, body = Downloads)))]
+async fn all(
+    State(jobs): State<Jobs>,
+    Reader(caller): Reader,
+    Path(job_id): Path<JobId>,
+) -> Result<Json<Downloads>, Problem> {
+    let job = jobs.get_for(&caller, job_id).await?;
+    let results = jobs.results(job_id).await?;
+    let created_time = job.ended_at.or(job.updated_at);
+    let (mut files, mut download_urls) = (Vec::new(), Vec::new());
+    for model in results.iter().filter_map(|it| it.get("result")) {
+        let text =
+            |name: &str| model.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        download_urls.push(text("url"));
+        files.push(Download {
+            filename: text("filename"),
+            size: model.get("size").and_then(Value::as_u64).unwrap_or(0),
+            mime_type: text("mime_type"),
+            created_time,
+            rendered_image: model.get("rendered_image").cloned(),
+        });
+    }
+    Ok(Json(Downloads { job_id, total_files: files.len(), files, download_urls }))
+}

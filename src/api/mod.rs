@@ -1,0 +1,29 @@
+//! HTTP: one file a resource, and everything that knows axum.
+
+pub(crate) mod cache;
+pub(crate) mod cleanup;
+pub(crate) mod conditional;
+pub(crate) mod dashboard;
+pub(crate) mod downloads;
+pub(crate) mod extract;
+pub(crate) mod files;
+pub(crate) mod health;
+pub(crate) mod job_status;
+pub(crate) mod jobs;
+pub(crate) mod jobs_response;
+pub(crate) mod keys;
+pub(crate) mod legacy_paths;
+pub(crate) mod locks;
+pub(crate) mod middleware;
+pub(crate) mod models;
+pub(crate) mod openapi;
+pub(crate) mod problem;
+pub(crate) mod progress;
+pub(crate) mod queues;
+pub(crate) mod rate_limits;
+pub(crate) mod router;
+pub(crate) mod shared_metrics;
+pub(crate) mod sse_response;
+pub(crate) mod state;
+pub(crate) mod stream_tickets;
+pub(crate) mod streams;

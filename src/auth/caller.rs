@@ -1,0 +1,33 @@
+//! The authenticated caller.
+
+use std::sync::Arc;
+
+use super::{Limits, Role};
+use crate::ids::Sha256Hex;
+
+/// The authenticated caller. A handler that takes one cannot be reached without a valid key.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) name: Arc<str>,
+    pub(crate) hash: Sha256Hex,
+    pub(crate) roles: Arc<[Role]>,
+    /// Other limits than those of the policies.
+    pub(crate) limits: Arc<Limits>,
+}
+
+impl Caller {
+    pub(crate) fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether a job of `owner` is this caller's business.
+    pub(crate) fn may_see(&self, owner: Option<&Sha256Hex>) -> bool {
+        self.sees_all_jobs() || owner == Some(&self.hash)
+    }
+
+    /// Whether this caller may see every job: workers work on all of them. A key that is a client's too sees
+    /// its own.
+    fn sees_all_jobs(&self) -> bool {
+        !self.is(Role::Client) && (self.is(Role::Worker) || self.is(Role::Admin))
+    }
+}

@@ -1,0 +1,29 @@
+//! The names that callers and Redis keys use, each checked once and then a type.
+
+mod digest;
+mod job;
+mod names;
+mod stream;
+
+pub(crate) use self::{
+    digest::{KeyId, Sha256Hex},
+    job::{FileId, JobId},
+    names::{MetricName, ModelId, Resource, Tag},
+    stream::StreamId,
+};
+
+/// A text that is not a valid identifier; the message is for the caller who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidId {
+    #[error("a job id is a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
+    Job,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// `text` for a message to its sender: escaped, and cut so that it cannot flood a log.
+pub(crate) fn quoted(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let cut: String = text.chars().take(MAX_CHARS).collect();
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}

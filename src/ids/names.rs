@@ -1,0 +1,129 @@
+//! Names that callers choose: of shared metrics, locks, models and cache tags.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{InvalidId, quoted};
+
+/// The name of a shared metric.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(examples("models.rendered"))]
+pub(crate) struct MetricName(String);
+
+impl FromStr for MetricName {
+    type Err = InvalidId;
+
+    /// Takes no colon, which stands between the parts of a key, and nothing that would have to be escaped.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        const MAX_BYTES: usize = 100;
+        let is_name = (1..=MAX_BYTES).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if is_name {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidId::Other(format!(
+            "a metric's name is 1 to {MAX_BYTES} letters, digits, dots, hyphens and underscores; got {}",
+            quoted(text)
+        )))
+    }
+}
+
+impl fmt::Display for MetricName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a lock is for, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resource(Arc<str>);
+
+impl Resource {
+    /// One of the service's own, which no caller can name.
+    pub(crate) fn internal(name: &str) -> Self {
+        Self(Arc::from(format!("i2m:{name}")))
+    }
+}
+
+impl FromStr for Resource {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        const MAX_BYTES: usize = 200;
+        let is_plain = !text.chars().any(|it| it.is_control() || it.is_whitespace());
+        if (1..=MAX_BYTES).contains(&text.len()) && is_plain && !text.starts_with("i2m:") {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(InvalidId::Other(format!(
+            "a resource has 1 to {MAX_BYTES} bytes, no spaces, and does not begin with i2m:; got {}",
+            quoted(text)
+        )))
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A model's name, in `cache:model:{model_id}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ModelId(Arc<str>);
+
+impl ModelId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        plain_name(text, 128).map(Self).ok_or_else(|| {
+            InvalidId::Other(format!(
+                "a model id has 1 to 128 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_.:-]{1,100}$", example = "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
+pub(crate) struct Tag(Arc<str>);
+
+impl FromStr for Tag {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        plain_name(text, 100).map(Self).ok_or_else(|| {
+            InvalidId::Other(format!(
+                "a tag has 1 to 100 letters, digits and -_.:; got {}",
+                quoted(text)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn plain_name(text: &str, max_bytes: usize) -> Option<Arc<str>> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    ((1..=max_bytes).contains(&text.len()) && is_plain).then(|| Arc::from(text))
+}

@@ -1,0 +1,41 @@
+//! Ids of the entries of Redis streams.
+
+use std::{fmt, str::FromStr};
+
+use super::{InvalidId, quoted};
+
+/// An entry's id in a Redis stream: Unix milliseconds and a sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) ms: u64,
+    pub(crate) seq: u64,
+}
+
+impl StreamId {
+    /// Before every entry.
+    pub(crate) const ZERO: Self = Self { ms: 0, seq: 0 };
+}
+
+impl FromStr for StreamId {
+    type Err = InvalidId;
+
+    /// Takes `ms-seq` with both numbers, as Redis writes it and `Last-Event-ID` brings it back.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let number =
+            |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse().ok()).flatten();
+        text.split_once('-')
+            .and_then(|(ms, seq)| Some(Self { ms: number(ms)?, seq: number(seq)? }))
+            .ok_or_else(|| {
+                InvalidId::Other(format!(
+                    "an event id looks like 1700000000000-0; got {}",
+                    quoted(text)
+                ))
+            })
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}

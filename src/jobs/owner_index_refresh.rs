@@ -1,0 +1,52 @@
+//! Keeps jobs in the lists of their owners, in a cluster: there the script that renews a job's keys cannot reach the
+//! list, so it notes that the list is to be renewed, and this does it.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{Jobs, store::cluster};
+use crate::{
+    error::Result,
+    redis::{Database, Place},
+    tasks::Tasks,
+};
+
+/// Time between looks.
+const TICK: Duration = Duration::from_secs(1);
+/// Places that one look goes to. Every process looks, and doing it twice is no harm.
+const PLACES: usize = 32;
+/// Jobs of a place that one look takes.
+const JOBS: i64 = 100;
+
+impl Jobs {
+    /// Begins to renew lists, where no script does.
+    pub(crate) fn keep_listed(&self, tasks: &Tasks) {
+        if !self.redis.layout().is_numbered() {
+            tasks.spawn("job lists", self.clone().renew_lists(tasks.shutdown()));
+        }
+    }
+
+    async fn renew_lists(self, shutdown: CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let places: Vec<Place<'_>> = self.redis.places(Database::Jobs).collect();
+        let mut turn = places.chunks(PLACES).cycle();
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            for place in turn.next().unwrap_or_default() {
+                if let Err(error) = self.renew_lists_of(*place).await {
+                    debug!(%error, "could not renew the lists of jobs; trying again");
+                }
+            }
+        }
+    }
+
+    async fn renew_lists_of(&self, place: Place<'_>) -> Result<()> {
+        for job in cluster::marked(place, JOBS).await? {
+            cluster::renew_list(&self.redis, self.retention, job).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Types that settings are made of: times, sizes and secrets, and how they are validated.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use anyhow::{Result as AnyResult, bail};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where the service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// A laptop or a test.
+    Development,
+    /// Anywhere with real users; what is unsafe there is refused.
+    Production,
+}
+
+/// A time such as `250ms`, `5s` or `24h`: names the form of a `Duration`.
+pub(crate) struct Time;
+
+impl Time {
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        humantime_serde::serialize(time, to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        humantime_serde::deserialize(from)
+    }
+}
+
+/// A size such as `64KiB` or `1MiB`: names the form of a `ByteSize`.
+pub(crate) struct Size;
+
+/// A value that is never shown, not in logs, not by `check-config`, and wiped from memory when it is dropped.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.expose().is_empty()
+    }
+
+    fn masked(&self) -> &'static str {
+        if self.is_empty() { "" } else { "********" }
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(SecretString::from(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.masked())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.masked())
+    }
+}
+
+/// Fails unless `value` lies between `least` and `most`, naming the setting.
+pub(crate) fn check_between(
+    name: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> AnyResult<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    bail!("{name} is {value:?}; it has to be between {least:?} and {most:?}")
+}
+
+/// Says what the reference calls a text of a form.
+macro_rules! text_of_form {
+    ($type:ty, $form:literal) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $form.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "format": $form})
+            }
+        }
+    };
+}
+
+text_of_form!(Time, "time");
+text_of_form!(Size, "size");
+text_of_form!(Secret, "secret");
