@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::RwLock;
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -99,12 +100,12 @@ impl ApiKeys {
             Some((self.fingerprint(&hash), grant))
         });
         let configured = Configured { config: config.clone(), grants: grants.collect() };
-        *self.0.configured.write().unwrap_or_else(PoisonError::into_inner) = configured;
+        *self.0.configured.write() = configured;
     }
 
     /// The settings' keys, as they were last loaded.
     pub(crate) fn configured(&self) -> Config {
-        self.0.configured.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+        self.0.configured.read().config.clone()
     }
 
     /// Whether a wrong key can be told from a right one; not yet while the service starts.
@@ -135,7 +136,7 @@ impl ApiKeys {
             });
         }
         let fingerprint = self.fingerprint(&hash);
-        let configured = self.0.configured.read().unwrap_or_else(PoisonError::into_inner);
+        let configured = self.0.configured.read();
         let grant = match configured.grants.get(&fingerprint) {
             Some(grant) => grant.clone(),
             None => self.stored(|it| self.find_stored(it, &fingerprint))?,
@@ -165,7 +166,7 @@ impl ApiKeys {
         let known = self.stored(|it| it.version.clone());
         let asked = Instant::now();
         let read = store::load(&self.0.redis, &known).await?;
-        let mut stored = self.0.stored.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.0.stored.write();
         stored.heard = Some(asked);
         if let Some((version, keys)) = read {
             stored.grants = self.grants(&stored, keys);
@@ -209,7 +210,7 @@ impl ApiKeys {
     }
 
     fn stored<T>(&self, read: impl FnOnce(&Stored) -> T) -> T {
-        read(&self.0.stored.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.0.stored.read())
     }
 
     fn fingerprint(&self, hash: &Sha256Hex) -> Fingerprint {

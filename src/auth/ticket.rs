@@ -4,15 +4,13 @@
 //! of `job id`, a zero byte and the expiry, as unpadded base64url (RFC 4648). It is good for one job, for
 //! any number of reconnections until it expires, and on every node that has the secret.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Utc;
 use fred::{clients::Client, interfaces::KeysInterface as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::RwLock;
 use sha2::Sha256;
 
 use super::Config;
@@ -143,11 +141,11 @@ impl Tickets {
     }
 
     fn known(&self) -> Arc<Secrets> {
-        self.0.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.secrets.read().clone()
     }
 
     fn set(&self, secrets: Secrets) {
-        *self.0.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
+        *self.0.secrets.write() = Arc::new(secrets);
     }
 
     /// The secret that all processes at this Redis share: made by the first.

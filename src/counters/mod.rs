@@ -7,13 +7,10 @@
 
 pub(crate) mod store;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Result as AnyResult, bail};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
@@ -151,7 +148,7 @@ impl Counters {
     /// [`Error::Busy`] when as many names wait as may.
     pub(crate) fn note(&self, name: MetricName, change: Change) -> Result<()> {
         let metrics = &self.0.redis.metrics().shared;
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.0.pending.lock();
         if !pending.has_room_for(&name, change, self.0.config.max_names) {
             metrics.dropped.inc();
             return Err(Error::Busy("too many metrics wait to be written; please try again"));
@@ -185,7 +182,7 @@ impl Counters {
         if writer.unanswered.is_some() {
             return true;
         }
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.0.pending.lock();
         if pending.len() == 0 {
             return false;
         }

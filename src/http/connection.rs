@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -24,6 +24,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -220,7 +221,7 @@ async fn serve_http1<A: HttpService>(
                 && let Some(takeover) = Takeover::of(&response)
             {
                 let head = head_of(&response);
-                *wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((takeover, head));
+                *wish.lock() = Some((takeover, head));
                 return pending().await;
             }
             Ok::<_, Infallible>(response)
@@ -237,7 +238,7 @@ async fn serve_http1<A: HttpService>(
         }
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => match wish.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Poll::Pending => match wish.lock().take() {
                 Some(wished) => Poll::Ready(Ok(wished)),
                 None => Poll::Pending,
             },

@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tracing::warn;
 
@@ -77,7 +78,7 @@ impl Connections {
 
     fn take(&self, peer: IpAddr) -> Option<ConnectionPlace> {
         let address = counted_as(peer.to_canonical());
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.open.lock();
         let of_address = open.of.get(&address).copied().unwrap_or(0);
         let is_exempt = || self.0.exempt.iter().any(|it| it.contains(&peer.to_canonical()));
         if open.n >= self.0.most || (of_address >= self.0.most_of_an_address && !is_exempt()) {
@@ -91,7 +92,7 @@ impl Connections {
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        let mut open = self.connections.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.connections.0.open.lock();
         open.n = open.n.saturating_sub(1);
         match open.of.get_mut(&self.address) {
             Some(n) if *n > 1 => *n -= 1,
@@ -150,7 +151,7 @@ mod tests {
         held.extend([take("10.0.0.1")]);
         assert!(held.iter().all(Option::is_some), "proxies are many callers");
         held.clear();
-        let open = connections.0.open.lock().unwrap();
+        let open = connections.0.open.lock();
         assert_eq!((open.n, open.of.len()), (0, 0));
     }
 }

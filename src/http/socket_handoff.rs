@@ -3,14 +3,12 @@
 //! A handler adds a [`Takeover`] to its response. Where the request came by plain HTTP/1, the server then gives up
 //! its own state of the connection and hands over the socket; elsewhere the response's body is sent as any other.
 
-use std::{
-    net::TcpStream,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::TcpStream, sync::Arc};
 
 use bytes::Bytes;
 use chrono::Utc;
 use hyper::{Response, header, header::HeaderValue};
+use parking_lot::Mutex;
 
 use super::connection_limit::ConnectionPlace;
 
@@ -42,7 +40,7 @@ impl Takeover {
     }
 
     pub(super) fn hand_over(&self, taken: Taken) {
-        let take = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let take = self.0.lock().take();
         if let Some(take) = take {
             take(taken);
         }

@@ -1,8 +1,9 @@
 //! TLS on the service's own port, where no proxy in front ends it: by rustls, with a certificate that can be changed.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use parking_lot::RwLock;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -37,12 +38,12 @@ impl Tls {
     /// As [`Tls::new`]; then the present one stays.
     pub(crate) fn reload(&self, config: &Config) -> Result<()> {
         let fresh = server_config(config)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.0.write() = fresh;
         Ok(())
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        self.0.read().clone().into()
     }
 }
 

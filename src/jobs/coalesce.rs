@@ -6,9 +6,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as Turn, OnceCell};
 
 use crate::error::{Error, Result};
@@ -115,7 +116,7 @@ impl<K: Copy + Eq + Hash, V> Drop for Place<'_, K, V> {
 }
 
 fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
-    it.lock().unwrap_or_else(PoisonError::into_inner)
+    it.lock()
 }
 
 #[cfg(test)]

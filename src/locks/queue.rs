@@ -1,10 +1,8 @@
 //! Who waits for which lock in this process, in their order.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex as SyncMutex, MutexGuard as SyncMutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex as SyncMutex, MutexGuard as SyncMutexGuard};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{ids::Resource, redis::Bell};
@@ -42,7 +40,7 @@ impl Queues {
     }
 
     fn waiting(&self) -> SyncMutexGuard<'_, HashMap<Resource, Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

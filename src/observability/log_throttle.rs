@@ -1,10 +1,8 @@
 //! Says that something goes on, and not at each request: a log that an attacker can fill is one more thing to attack.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 const BETWEEN: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -19,7 +17,7 @@ struct State {
 impl Seldom {
     /// If it is time to say it again: how often it happened since it was last said, this time included.
     pub(crate) fn due(&self) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.unsaid += 1;
         if state.last.is_some_and(|it| it.elapsed() < BETWEEN) {
             return None;

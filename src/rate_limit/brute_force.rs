@@ -7,7 +7,6 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +15,7 @@ use super::{
     policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
 };
 use crate::ids::Sha256Hex;
+use parking_lot::Mutex;
 
 /// The name of its limit, which no other may have.
 pub(super) const NAME: &str = "failed_keys";
@@ -49,7 +49,7 @@ impl Guessing {
     /// Remembers that `key` was let in from `address`.
     fn let_in(&self, address: &str, key: &Sha256Hex) {
         let now = Instant::now();
-        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut good = self.good.lock();
         if good.len() >= MAX_REMEMBERED {
             good.retain(|_, last| now - *last < REMEMBERED);
             if good.len() >= MAX_REMEMBERED {
@@ -61,7 +61,7 @@ impl Guessing {
     }
 
     fn is_good(&self, address: &str, key: &Sha256Hex) -> bool {
-        let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = self.good.lock();
         let last = good.get(&self.hasher.hash_one((address, key)));
         last.is_some_and(|it| it.elapsed() < REMEMBERED)
     }

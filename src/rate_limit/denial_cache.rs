@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 /// A limit that was changed, or a count that was removed, is noticed after this long.
 const REMEMBERED: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -55,14 +55,14 @@ impl DenyTable {
 
     /// Why `cost` would be refused by the count in `key` and by `limit`, if that is known.
     pub(super) fn find(&self, key: &str, cost: u64, limit: u64) -> Option<Refusal> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock();
         let found = inner.entries.get(key).copied();
         let is_still_refused = |it: &Refusal| cost >= it.cost && limit <= it.limit;
         found.filter(|it| it.forgotten > Instant::now() && is_still_refused(it))
     }
 
     pub(super) fn remember(&self, key: &str, refusal: Refusal) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         if inner.entries.len() >= self.size && !inner.entries.contains_key(key) {
             let now = Instant::now();
             // A table full of attackers is not looked through at each of their requests.
@@ -107,6 +107,6 @@ mod tests {
         table.remember("c", refusal(Duration::from_secs(9)));
         let known = ["over", "a", "b", "c"].map(|it| table.find(it, 2, 5).is_some());
         assert_eq!(known, [false, true, true, false]);
-        assert_eq!(table.inner.lock().unwrap().entries.len(), 2);
+        assert_eq!(table.inner.lock().entries.len(), 2);
     }
 }

@@ -7,12 +7,13 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{Charge, Origin, RateLimiter, Verdict, policy::RouteGroup};
 use crate::auth::Caller;
+use parking_lot::Mutex;
 
 /// What is told is of the last one to two spans.
 const SPAN: Duration = Duration::from_mins(5);
@@ -72,7 +73,7 @@ impl Busiest {
 
     /// What is known, by policy in the order of the settings, the busiest first; and of how long.
     pub(crate) fn report(&self, at_most: usize, now: Instant) -> (Duration, Vec<Vec<Busy>>) {
-        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = self.0.lock();
         spans.turn(now);
         let of_policies = spans.now.iter().zip(&spans.before).map(|(now, before)| {
             let mut all = now.joined(before);
@@ -97,7 +98,7 @@ impl RateLimiter {
             let mut of = refusing.into_iter().flat_map(|it| &it.of);
             of.any(|it| it.is_refused && it.policy == charge.policy.name)
         };
-        let mut spans = self.0.busiest.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = self.0.busiest.0.lock();
         spans.turn(Instant::now());
         for (index, policy) in self.0.config.policies.iter().enumerate() {
             let Some(charge) = charges.iter().find(|it| it.policy.name == policy.name) else {
@@ -260,7 +261,7 @@ mod tests {
     fn two_spans_are_told_as_one_and_then_forgotten() {
         let begin = Instant::now();
         let busiest = Busiest::new(1, begin);
-        let note = |address, times| add(&mut busiest.0.lock().unwrap().now[0], address, times);
+        let note = |address, times| add(&mut busiest.0.lock().now[0], address, times);
         note("a", 3);
         note("b", 1);
         let (_, told) = busiest.report(9, begin + SPAN);

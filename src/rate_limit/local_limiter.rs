@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 /// Who finds no room in the table shares one count with all others who do not, so a flood of callers neither grows
 /// it nor gets past it.
 const OTHERS: &str = "";
@@ -53,7 +53,7 @@ impl LocalCounts {
 
     /// Charges all of `spendings`, or none.
     pub(super) fn charge(&self, spendings: &[Spending<'_>], now: Instant) -> Vec<Share> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.make_room(self.size, now);
         let planned: Vec<(&str, Count)> = spendings
@@ -131,7 +131,7 @@ mod tests {
             assert_eq!(admits(&counts, &[key], 1, now), [true], "{key}");
         }
         assert_eq!(admits(&counts, &["d"], 1, now), [false]);
-        assert_eq!(counts.inner.lock().unwrap().counts.len(), 3);
+        assert_eq!(counts.inner.lock().counts.len(), 3);
         assert_eq!(admits(&counts, &["d"], 1, now + WINDOW), [true]);
     }
 }

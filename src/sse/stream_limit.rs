@@ -3,10 +3,11 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
 
 /// Counts open streams. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ impl Places {
 
     /// Streams that are open.
     pub(super) fn n_open(&self) -> usize {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).n
+        self.0.open.lock().n
     }
 
     /// Takes a place.
@@ -68,7 +69,7 @@ impl Places {
         let Inner { most, hasher, open } = &*self.0;
         let address = hasher.hash_one(("address", who.address));
         let caller = who.caller.map(|it| hasher.hash_one(("caller", it)));
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = open.lock();
         let count = |it: u64| open.of.get(&it).copied().unwrap_or(0);
         if open.n >= most.in_all {
             return Err(Error::Busy("too many streams are open"));
@@ -89,7 +90,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.places.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.places.0.open.lock();
         open.n = open.n.saturating_sub(1);
         for counted in [Some(self.address), self.caller].into_iter().flatten() {
             match open.of.get_mut(&counted) {
@@ -121,7 +122,7 @@ mod tests {
         drop(first);
         assert!(enter("c", Some("x")).is_ok());
         drop((second, third, fourth));
-        let open = places.0.open.lock().unwrap();
+        let open = places.0.open.lock();
         assert_eq!((open.n, open.of.len()), (0, 0));
     }
 }

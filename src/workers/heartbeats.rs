@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -39,14 +39,14 @@ impl Heartbeats {
             hostname: String,
         }
         let Ok(message) = serde_json::from_slice::<Message>(payload) else { return };
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         if seen.len() < MAX_WORKERS {
             seen.insert(message.headers.hostname, Instant::now());
         }
     }
 
     pub(super) fn alive(&self) -> Vec<Worker> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         seen.retain(|_, last| last.elapsed() < FORGOTTEN_AFTER);
         let worker = |(name, last): (&String, &Instant)| Worker {
             name: name.clone(),

@@ -11,12 +11,13 @@ mod result_message;
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -243,8 +244,7 @@ impl Workers {
                 self.0.celery.touch(task).await?;
                 continue;
             }
-            let is_news =
-                self.0.known_stalled.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
+            let is_news = self.0.known_stalled.lock().insert(task);
             if is_news {
                 self.0.jobs.metrics().celery.stalled.inc();
                 warn!(task_id = %task, "a task has shown no sign of life for long");

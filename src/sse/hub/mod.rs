@@ -12,10 +12,11 @@ mod subscription;
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +136,7 @@ impl Hub {
     /// At most `n` jobs with how many watch each, the most watched first.
     pub(crate) fn most_watched(&self, n: usize) -> Vec<(JobId, usize)> {
         let mut watched: Vec<_> = {
-            let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let channels = self.0.channels.lock();
             let count = |it: &Arc<Channel>| (it.job, it.n_subscribers.load(Ordering::Relaxed));
             channels.values().map(count).filter(|it| it.1 > 0).collect()
         };
@@ -170,7 +171,7 @@ impl Hub {
     }
 
     fn join(&self, job: JobId) -> Arc<Channel> {
-        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.0.channels.lock();
         let channel = channels.entry(job).or_insert_with(|| {
             let writers = self.0.writers.clone();
             Arc::new(Channel::new(job, self.0.config.ring_length, writers))

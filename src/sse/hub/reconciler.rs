@@ -3,7 +3,7 @@
 //!
 //! Paced, so that neither Redis nor the [reader](super::reader) waits for it.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -94,7 +94,7 @@ impl Hub {
     /// Forgets the channels that nobody watches.
     async fn drop_unwatched(&self) {
         let unwatched: Vec<JobId> = {
-            let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut channels = self.0.channels.lock();
             let is_unwatched = |it: &Arc<Channel>| it.n_subscribers.load(Ordering::Relaxed) == 0;
             let removed = channels.extract_if(|_, it| is_unwatched(it));
             removed

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::future::join_all;
@@ -75,12 +75,12 @@ impl Hub {
     }
 
     fn channels_of(&self, jobs: &HashSet<JobId>) -> Vec<Arc<Channel>> {
-        let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channels = self.0.channels.lock();
         jobs.iter().filter_map(|it| channels.get(it).cloned()).collect()
     }
 
     pub(super) fn all_channels(&self) -> Vec<Arc<Channel>> {
-        let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channels = self.0.channels.lock();
         channels.values().filter(|it| it.loaded.initialized()).cloned().collect()
     }
 

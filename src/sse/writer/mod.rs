@@ -10,12 +10,13 @@ mod event_loop;
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use mio::{Poll, Waker};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::event_loop::EventLoop;
@@ -75,7 +76,7 @@ struct Inbox {
 impl Inbox {
     fn put(&self, message: Message) {
         let was_empty = {
-            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut messages = self.messages.lock();
             messages.push(message);
             messages.len() == 1
         };
@@ -86,7 +87,7 @@ impl Inbox {
     }
 
     fn take(&self) -> Vec<Message> {
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.messages.lock())
     }
 }
 
