@@ -60,11 +60,13 @@ test-upgrade: ## Run this version and the one of FROM (a git ref) on one Redis
 		cargo nextest run --locked --test it --run-ignored only -E 'test(/^upgrade::/)'
 
 check: ## Check format, lints, documentation and dependencies
-	@scripts/setup rust redis deny kubernetes containers prometheus
+	@scripts/setup rust redis deny lua kubernetes containers prometheus
 	@echo "== format"
 	@cargo fmt --check
 	@echo "== lints"
 	@cargo clippy --locked --all-targets --all-features -- -D warnings
+	@echo "== Lua"
+	@scripts/check-lua
 	@echo "== documentation"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	@echo "== dependencies"
