@@ -50,13 +50,12 @@ fn main() {
         wait_until_ready(&address);
         started.elapsed()
     });
-    println!("{START_COUNT} starts, each with an empty Redis on a Unix socket  median      max");
+    let heading = format!("{START_COUNT} starts, each with an empty Redis on a Unix socket");
+    println!("{heading:<55} median       max");
+    println!("{:<52} {}", "from exec to /readyz, Redis is running", median_and_max(&redis_first));
     println!(
-        "from exec to /readyz, Redis is running               {}",
-        median_and_max(&redis_first)
-    );
-    println!(
-        "from the first reply of Redis to /readyz              {}",
+        "{:<52} {}",
+        "from the first reply of Redis to /readyz",
         median_and_max(&service_first)
     );
     #[expect(clippy::cast_precision_loss, reason = "rounded for display")]
