@@ -1,19 +1,19 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95.0-slim-bookworm AS build
-# The compiler that is in this image: rust-toolchain.toml would fetch lints and formatter too.
+# Use the compiler of this image; rust-toolchain.toml would also install clippy and rustfmt.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
-# Dependencies stay compiled in the cache mounts from one build to the next. The touch is for
-# Cargo, which goes by time: a file from git may be older than what an earlier build left there.
+# The cache mounts keep compiled dependencies between builds. Cargo compares modification times, and a file from
+# git may be older than the cached build, so `touch` forces a rebuild of this package.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     touch src/lib.rs src/main.rs \
     && cargo build --release --locked \
     && cp target/release/image2model-gateway /usr/local/bin/
 
-# Neither shell nor package manager; `nonroot` is user 65532.
+# Contains no shell and no package manager; `nonroot` is user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="image2model-gateway" \
       org.opencontainers.image.licenses="MIT"

@@ -1,14 +1,14 @@
-//! `make bench-cleanup`: what requests notice of a cleanup of a million keys, and whether its report is true.
+//! `make bench-cleanup`: measures request latency during a cleanup of a million keys, and verifies the cleanup report.
 //!
-//! The gateway and a Redis of its own run on this machine, with nothing else if possible.
+//! The gateway and its Redis run on this machine; run nothing else at the same time if possible.
 
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures for people; none comes near 2^52"
+    reason = "the values are far below 2^52"
 )]
-#![expect(clippy::print_stdout, reason = "its results are what it prints")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod fill;
 mod traffic;
@@ -26,23 +26,23 @@ use serde_json::Value;
 
 use self::{fill::Expected, traffic::Traffic};
 
-/// Measures requests without and with a cleanup beside them.
+/// Measures request latency without and with a concurrent cleanup.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Given by `cargo bench`; test runners that list or run everything do not give it.
+    /// Set by `cargo bench`, but not by test runners that list or run all targets.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Thousands of keys.
+    /// Number of keys in thousands.
     #[arg(long, default_value_t = 1000)]
     thousands: usize,
-    /// Seconds of quiet that are measured first.
+    /// Duration of the first measurement, without a cleanup, in seconds.
     #[arg(long, default_value_t = 20)]
     quiet_secs: u64,
 }
 
 fn main() -> Result<()> {
-    // A test runner calls every target, each with arguments of its own.
-    if !std::env::args().any(|it| it == "--bench") {
+    // Test runners start every target, with their own arguments.
+    if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
     let args = Args::parse();
@@ -52,50 +52,59 @@ fn main() -> Result<()> {
 async fn run(args: Args) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("bench-cleanup-").tempdir()?;
     let socket = dir.path().join("redis.sock");
-    let _redis = Ended(start_redis(&socket, dir.path())?);
+    let _redis = KillOnDrop(start_redis(&socket, dir.path())?);
     let (gateway, base) = start_gateway(&socket, dir.path())?;
-    let _gateway = Ended(gateway);
+    let _gateway = KillOnDrop(gateway);
     let traffic = Traffic::prepare(&base).await?;
     let expected = fill::fill(&socket, args.thousands)?;
-    let before = fill::n_keys(&socket)?;
+    let before = fill::key_count(&socket)?;
     println!("{before} keys");
 
     let quiet = traffic.measure(tokio::time::sleep(Duration::from_secs(args.quiet_secs))).await?.0;
-    println!("quiet           {quiet}");
-    fill::watch_for_slow_commands(&socket)?;
-    let begun_at = Instant::now();
+    println!("without cleanup {quiet}");
+    fill::reset_slow_log(&socket)?;
+    let started = Instant::now();
     let (busy, report) = traffic.measure(traffic.clean_up()).await?;
-    println!("with a cleanup  {busy}");
+    println!("with cleanup    {busy}");
     let report = report?;
-    println!("took {:.1} s, {} steps", begun_at.elapsed().as_secs_f64(), report["steps"]);
+    println!("took {:.1} s, {} steps", started.elapsed().as_secs_f64(), report["steps"]);
     println!(
-        "steps waited {} ms for Redis, the longest step {} ms",
+        "the steps waited {} ms for Redis in total, the longest {} ms",
         report["work_ms"], report["longest_step_ms"]
     );
-    println!("{} commands of all took Redis longer than 3 ms", fill::n_slow_commands(&socket)?);
+    println!(
+        "{} commands of all clients took longer than 3 ms",
+        fill::slow_command_count(&socket)?
+    );
     println!("{}", report["totals"]);
-    let n_gone = before.saturating_sub(fill::n_keys(&socket)?);
-    check(&report, &expected, n_gone)?;
-    println!("p99 is {:.2} of the quiet one", busy.p99_ms / quiet.p99_ms);
+    let removed_count = before.saturating_sub(fill::key_count(&socket)?);
+    verify(&report, &expected, removed_count)?;
+    println!("p99 with cleanup / p99 without: {:.2}", busy.p99_ms / quiet.p99_ms);
     Ok(())
 }
 
-/// The report says what was there to be done, and what the databases say was done.
-fn check(report: &Value, expected: &Expected, n_gone: u64) -> Result<()> {
-    let total = |what: &str| report["totals"][what].as_u64().unwrap_or_default();
+/// Fails if the report differs from the expected changes. Prints the removed keys by report and by DBSIZE.
+fn verify(report: &Value, expected: &Expected, removed_count: u64) -> Result<()> {
+    let total = |change: &str| report["totals"][change].as_u64().unwrap_or_default();
     let adopted = [&report["families"]["progress"]["2"], &report["families"]["counter"]["4"]]
-        .map(|it| it["adopted"].as_u64().unwrap_or_default());
-    let found = (total("removed"), total("pruned"), adopted);
-    let wanted = (expected.removed, expected.pruned, expected.adopted);
-    ensure!(found == wanted, "removed, pruned, adopted are {found:?} and not {wanted:?}: {report}");
-    println!("{} removed by the report, {n_gone} fewer in the databases", total("removed"));
+        .map(|family| family["adopted"].as_u64().unwrap_or_default());
+    let reported = (total("removed"), total("pruned"), adopted);
+    let expected = (expected.removed, expected.pruned, expected.adopted);
+    ensure!(
+        reported == expected,
+        "removed, pruned, adopted: {reported:?}, expected {expected:?}: {report}"
+    );
+    println!(
+        "{} keys removed by the report, {removed_count} fewer in the databases",
+        total("removed")
+    );
     Ok(())
 }
 
-/// A child that ends with this.
-struct Ended(Child);
+/// A child process, killed on drop.
+struct KillOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         _ = self.0.kill();
         _ = self.0.wait();
@@ -110,7 +119,7 @@ fn start_redis(socket: &Path, dir: &Path) -> Result<Child> {
         .arg(dir)
         .stdout(Stdio::null())
         .spawn()
-        .context("redis-server is installed")?;
+        .context("could not start redis-server")?;
     wait_for("Redis", || std::os::unix::net::UnixStream::connect(socket).is_ok())?;
     Ok(child)
 }
@@ -130,11 +139,11 @@ fn start_gateway(socket: &Path, dir: &Path) -> Result<(Child, String)> {
     Ok((child, format!("http://{address}")))
 }
 
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let begun_at = Instant::now();
-    while !is_there() {
-        ensure!(begun_at.elapsed() < PATIENCE, "{what} does not answer");
+fn wait_for(name: &str, mut is_ready: impl FnMut() -> bool) -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let started = Instant::now();
+    while !is_ready() {
+        ensure!(started.elapsed() < TIMEOUT, "{name} is not reachable");
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! A chart of the service's CPU a request: a panel a question, a bar a number of jobs or of streams.
+//! A chart of the gateway's CPU time per request: one panel per operation, one bar per number of jobs or streams.
 
 use crate::{
-    bars::{self, Panel},
-    jobs::Question,
+    bar_chart::{self, Panel},
+    jobs::Operation,
     report::Report,
 };
 
@@ -10,19 +10,21 @@ const JOBS: &str = "#2563eb";
 const STREAMS: &str = "#d97706";
 
 pub(crate) fn draw(report: &Report, date: &str) -> String {
-    let among_jobs = |question: Question| Panel {
-        title: format!("{}, by jobs in Redis", question.name()),
+    let panel = |operation: Operation| Panel {
+        title: format!("{}, by jobs in Redis", operation.name()),
         bars: report
-            .answers(question)
-            .map(|it| (it.step.to_string(), it.measured.cpu_us, JOBS))
+            .rows(operation)
+            .map(|row| (row.step.to_string(), row.measured.cpu_us, JOBS))
             .collect(),
     };
-    let mut panels: Vec<Panel> = Question::ALL.into_iter().map(among_jobs).collect();
-    let own = report.streams.iter().filter(|it| it.n_streams == it.n_jobs);
+    let mut panels: Vec<Panel> = Operation::ALL.into_iter().map(panel).collect();
+    let own_jobs = report.streams.iter().filter(|row| row.stream_count == row.job_count);
     panels.push(Panel {
-        title: "GET job, by open streams, each of its own job".to_owned(),
-        bars: own.map(|it| (it.n_streams.to_string(), it.get_job.cpu_us, STREAMS)).collect(),
+        title: "GET job, by open streams, one job per stream".to_owned(),
+        bars: own_jobs
+            .map(|row| (row.stream_count.to_string(), row.get_job.cpu_us, STREAMS))
+            .collect(),
     });
-    let heading = format!("CPU of the service for a request, {date}");
-    bars::draw(&heading, &panels, |it| format!("{it:.1} µs"))
+    let heading = format!("CPU time of the gateway per request, {date}");
+    bar_chart::draw(&heading, &panels, |value| format!("{value:.1} µs"))
 }

@@ -1,37 +1,38 @@
-//! `make bench-growth`: what a request costs while jobs and open streams grow in number, and what a stream holds.
+//! `make bench-growth`: measures the cost of requests with increasing numbers of jobs and open streams, and the memory
+//! of a stream.
 //!
-//! The service on one core, load and Redis on the other. See bench/README.md.
+//! The gateway runs on one core, the load generator and Redis on the other. See bench/README.md.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people; none comes near 2^52")]
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "its results are what it prints")]
+#![expect(clippy::cast_precision_loss, reason = "the values are far below 2^52")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a benchmark prints its results")]
 
-#[path = "../http/bars.rs"]
-mod bars;
+#[path = "../http/bar_chart.rs"]
+mod bar_chart;
 #[path = "../http/bench.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod bench;
 mod chart;
 mod fill;
-mod held;
+#[path = "../http/fixture.rs"]
+#[expect(dead_code, reason = "shared with the benchmark of requests")]
+mod fixture;
+#[path = "../sse/host_info.rs"]
+mod host_info;
 mod jobs;
-#[path = "../sse/machine.rs"]
-mod machine;
-#[path = "../http/monitor.rs"]
+mod open_streams;
+#[path = "../sse/pinned_process.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
-mod monitor;
-#[path = "../sse/process.rs"]
-#[expect(dead_code, reason = "shared with the benchmark of requests")]
-mod process;
+mod pinned_process;
 #[path = "../sse/redis.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of streams")]
 mod redis;
+#[path = "../http/redis_monitor.rs"]
+#[expect(dead_code, reason = "shared with the benchmark of requests")]
+mod redis_monitor;
 mod report;
 #[path = "../http/servers.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
 mod servers;
-#[path = "../http/stage.rs"]
-#[expect(dead_code, reason = "shared with the benchmark of requests")]
-mod stage;
 mod streams;
 mod targets;
 #[path = "../http/workload.rs"]
@@ -49,34 +50,34 @@ use clap::Parser;
 
 use self::{
     bench::Bench,
-    process::cpu_seconds_of_all,
-    report::{Idle, Program, Report},
-    servers::{Kind, Limits},
-    stage::Stage,
+    fixture::Fixture,
+    pinned_process::cpu_seconds_of_all,
+    report::{IdleCpu, Program, Report},
+    servers::{Limits, ServerKind},
 };
 
-/// The service runs on this core ...
+/// The core of the gateway.
 const SERVER_CORE: usize = 0;
-/// ... and the load, and Redis, on this one.
+/// The core of the load generator and Redis.
 const LOAD_CORE: usize = 1;
 
-/// Measures the gateway while jobs and streams grow in number.
+/// Measures requests to the gateway with increasing numbers of jobs and streams.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Given by `cargo bench`; test runners that list or run everything do not give it.
+    /// Set by `cargo bench`, but not by test runners that list or run all targets.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Fewer jobs and streams, within two minutes.
+    /// Use fewer jobs and streams; takes less than two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where results are written.
+    /// Directory for the results.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
 }
 
 fn main() -> Result<()> {
-    // A test runner calls every target, each with arguments of its own.
-    if !std::env::args().any(|it| it == "--bench") {
+    // Test runners start every target, with their own arguments.
+    if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
     let args = Args::parse();
@@ -85,40 +86,40 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    machine::pin(LOAD_CORE);
+    host_info::pin_to_core(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-growth-").tempdir()?;
-    let mut bench = Bench::new(Kind::Gateway, dir.path(), args.quick)?;
+    let mut bench = Bench::new(ServerKind::Gateway, dir.path(), args.quick)?;
     bench.plan.long = Duration::from_secs(if args.quick { 2 } else { 4 });
-    let mut report = Report::new(machine::circumstances(&bench.redis, args.quick)?);
-    report.program = Some(program(&bench).await?);
+    let mut report = Report::new(host_info::collect(&bench.redis, args.quick)?);
+    report.program = Some(measure_program(&bench).await?);
     streams::measure(&bench, args.quick, &mut report).await?;
     jobs::measure(&bench, args.quick, &mut report).await?;
     println!("{}", report.text());
-    println!("written to {}", report.write(&args.results)?.display());
+    println!("results: {}", report.write(&args.results)?.display());
     Ok(())
 }
 
-/// With an empty Redis and nobody who asks.
-async fn program(bench: &Bench) -> Result<Program> {
-    let stage = Stage::new(bench, Limits::Off).await?;
+/// Size, memory and idle CPU of the gateway with an empty Redis and no requests.
+async fn measure_program(bench: &Bench) -> Result<Program> {
+    let fixture = Fixture::new(bench, Limits::Off).await?;
     Ok(Program {
         mib: std::fs::metadata(env!("CARGO_BIN_EXE_image2model-gateway"))?.len() as f64
             / 1_048_576.0,
-        rss_mib: stage.server.process.rss_kib() / 1024.0,
-        idle: idle(&stage)?,
+        rss_mib: fixture.server.process.rss_kib() / 1024.0,
+        idle: measure_idle(&fixture)?,
     })
 }
 
-/// What the service and Redis take by themselves while nobody asks for anything.
-fn idle(stage: &Stage<'_>) -> Result<Idle> {
-    let (bench, server) = (stage.bench, &stage.server);
-    server.settle()?;
+/// CPU usage of the gateway and Redis without requests.
+fn measure_idle(fixture: &Fixture<'_>) -> Result<IdleCpu> {
+    let (bench, server) = (fixture.bench, &fixture.server);
+    server.wait_until_idle()?;
     let cpu =
         || [server.process.cpu_seconds(), bench.redis.process.cpu_seconds(), cpu_seconds_of_all()];
-    let (before, begin) = (cpu(), Instant::now());
+    let (before, started) = (cpu(), Instant::now());
     sleep(bench.plan.long);
-    let (after, seconds) = (cpu(), begin.elapsed().as_secs_f64());
-    let share = |i: usize| (after[i] - before[i]) / seconds;
-    let others_share = (share(2) - share(0) - share(1)).max(0.0);
-    Ok(Idle { server_share: share(0), redis_share: share(1), others_share })
+    let (after, seconds) = (cpu(), started.elapsed().as_secs_f64());
+    let share = |index: usize| (after[index] - before[index]) / seconds;
+    let background_share = (share(2) - share(0) - share(1)).max(0.0);
+    Ok(IdleCpu { server_share: share(0), redis_share: share(1), background_share })
 }

@@ -1,4 +1,4 @@
-//! What came out: printed as tables, and written as Markdown, JSON and a chart.
+//! The results: printed as tables, and written as Markdown, JSON and a chart.
 
 use std::{
     collections::BTreeMap,
@@ -12,20 +12,20 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{CONNECTIONS, Measured, NOISE},
+    bench::{CONNECTIONS, MAX_BACKGROUND_SHARE, Measurement},
     chart,
-    jobs::Question,
-    machine::Circumstances,
+    host_info::HostInfo,
+    jobs::Operation,
     targets,
 };
 
 pub(crate) struct Report {
-    circumstances: Circumstances,
+    host_info: HostInfo,
     pub(crate) program: Option<Program>,
     pub(crate) jobs: Vec<JobsRow>,
-    /// By the number of jobs.
-    pub(crate) idle: Vec<(usize, Idle)>,
-    /// With the most jobs.
+    /// Idle CPU by number of jobs.
+    pub(crate) idle: Vec<(usize, IdleCpu)>,
+    /// Memory of Redis with the largest number of jobs.
     pub(crate) redis_mib: f64,
     pub(crate) streams: Vec<StreamsRow>,
 }
@@ -34,45 +34,45 @@ pub(crate) struct Report {
 pub(crate) struct Program {
     pub(crate) mib: f64,
     pub(crate) rss_mib: f64,
-    pub(crate) idle: Idle,
+    pub(crate) idle: IdleCpu,
 }
 
-/// Parts of a core.
+/// CPU usage as fractions of a core.
 #[derive(Clone, Copy, Serialize)]
-pub(crate) struct Idle {
+pub(crate) struct IdleCpu {
     pub(crate) server_share: f64,
     pub(crate) redis_share: f64,
-    pub(crate) others_share: f64,
+    pub(crate) background_share: f64,
 }
 
 pub(crate) struct JobsRow {
-    /// How many jobs there should be, and how many there were before the question.
+    /// The planned number of jobs, and the actual number before the measurement.
     pub(crate) step: usize,
-    pub(crate) n_jobs: usize,
-    pub(crate) question: Question,
-    pub(crate) measured: Measured,
+    pub(crate) job_count: usize,
+    pub(crate) operation: Operation,
+    pub(crate) measured: Measurement,
 }
 
 #[derive(Serialize)]
 pub(crate) struct StreamsRow {
-    pub(crate) n_streams: usize,
-    pub(crate) n_jobs: usize,
-    /// What resident memory grew by when they were opened.
-    pub(crate) grown_kib: f64,
-    pub(crate) idle: Idle,
-    pub(crate) get_job: Measured,
+    pub(crate) stream_count: usize,
+    pub(crate) job_count: usize,
+    /// Growth of resident memory while the streams were opened.
+    pub(crate) growth_kib: f64,
+    pub(crate) idle: IdleCpu,
+    pub(crate) get_job: Measurement,
 }
 
 impl StreamsRow {
-    pub(crate) fn kib_each(&self) -> f64 {
-        self.grown_kib / self.n_streams as f64
+    pub(crate) fn kib_per_stream(&self) -> f64 {
+        self.growth_kib / self.stream_count as f64
     }
 }
 
 impl Report {
-    pub(crate) fn new(circumstances: Circumstances) -> Self {
+    pub(crate) fn new(host_info: HostInfo) -> Self {
         Self {
-            circumstances,
+            host_info,
             program: None,
             jobs: Vec::new(),
             idle: Vec::new(),
@@ -81,26 +81,26 @@ impl Report {
         }
     }
 
-    /// Of one question, by rising numbers of jobs.
-    pub(crate) fn answers(&self, question: Question) -> impl Iterator<Item = &JobsRow> {
-        self.jobs.iter().filter(move |it| it.question == question)
+    /// The rows of one operation, by increasing number of jobs.
+    pub(crate) fn rows(&self, operation: Operation) -> impl Iterator<Item = &JobsRow> {
+        self.jobs.iter().filter(move |row| row.operation == operation)
     }
 
     /// All tables, the targets first.
     pub(crate) fn text(&self) -> String {
         let mut text = self.targets_table();
-        for question in Question::ALL {
-            _ = write!(text, "\n## {}\n\n{}", question.name(), self.jobs_table(question));
+        for operation in Operation::ALL {
+            _ = write!(text, "\n## {}\n\n{}", operation.name(), self.jobs_table(operation));
         }
         text + &self.idle_table() + &self.streams_table()
     }
 
     fn targets_table(&self) -> String {
         let mut text =
-            "## Targets\n\n| cost | of | target | measured | met | others |\n".to_owned();
+            "## Targets\n\n| cost | resource | target | measured | met | background |\n".to_owned();
         text += "| --- | --- | ---: | ---: | --- | ---: |\n";
-        for it in targets::check(self) {
-            let met = match it.is_met {
+        for result in targets::evaluate(self) {
+            let met = match result.is_met {
                 Some(true) => "met",
                 Some(false) => "**not met**",
                 None => "–",
@@ -108,108 +108,112 @@ impl Report {
             _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {met} | {} |",
-                it.cost,
-                it.of,
-                it.target,
-                it.measured,
-                percent(it.others_share)
+                result.cost,
+                result.resource,
+                result.target,
+                result.measured,
+                percent(result.background_share)
             );
         }
         text
     }
 
-    fn jobs_table(&self, question: Question) -> String {
+    fn jobs_table(&self, operation: Operation) -> String {
         let mut text =
             "| jobs | requests/s | p50 ms | p99 ms | CPU µs | Redis CPU µs | Redis commands | \
-            bytes | RSS MiB | others |\n"
+            bytes | RSS MiB | background |\n"
                 .to_owned();
         text += "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
-        for JobsRow { n_jobs, measured: it, .. } in self.answers(question) {
+        for JobsRow { job_count, measured: measurement, .. } in self.rows(operation) {
             _ = writeln!(
                 text,
-                "| {n_jobs} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} | {} |",
-                it.per_second,
-                it.p50_ms,
-                it.p99_ms,
-                it.cpu_us,
-                it.redis_cpu_us,
-                it.commands,
-                it.bytes,
-                it.rss_mib,
-                percent(it.others_share)
+                "| {job_count} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} | {} |",
+                measurement.per_second,
+                measurement.p50_ms,
+                measurement.p99_ms,
+                measurement.cpu_us,
+                measurement.redis_cpu_us,
+                measurement.commands,
+                measurement.bytes,
+                measurement.rss_mib,
+                percent(measurement.background_share)
             );
         }
         text
     }
 
     fn idle_table(&self) -> String {
-        let mut text = "\n## Nobody asks\n\n| jobs | CPU | Redis CPU | others |\n".to_owned();
+        let mut text = "\n## Idle\n\n| jobs | CPU | Redis CPU | background |\n".to_owned();
         text += "| ---: | ---: | ---: | ---: |\n";
-        let empty = self.program.iter().map(|it| (0, it.idle));
-        for (n_jobs, it) in empty.chain(self.idle.iter().copied()) {
+        let empty = self.program.iter().map(|program| (0, program.idle));
+        for (job_count, idle) in empty.chain(self.idle.iter().copied()) {
             _ = writeln!(
                 text,
-                "| {n_jobs} | {} | {} | {} |",
-                tenths(it.server_share),
-                tenths(it.redis_share),
-                percent(it.others_share)
+                "| {job_count} | {} | {} | {} |",
+                tenths(idle.server_share),
+                tenths(idle.redis_share),
+                percent(idle.background_share)
             );
         }
         text
     }
 
     fn streams_table(&self) -> String {
-        let mut text = "\n## Open streams\n\n| streams | of jobs | KiB a stream | idle CPU | idle Redis CPU | \
-            GET job, CPU µs | Redis CPU µs | requests/s | p99 ms | others |\n\
+        let mut text =
+            "\n## Open streams\n\n| streams | jobs | KiB per stream | idle CPU | idle Redis CPU | \
+            GET job, CPU µs | Redis CPU µs | requests/s | p99 ms | background |\n\
             | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-            .to_owned();
-        for it in &self.streams {
+                .to_owned();
+        for row in &self.streams {
             _ = writeln!(
                 text,
                 "| {} | {} | {:.1} | {} | {} | {:.1} | {:.1} | {:.0} | {:.2} | {} |",
-                it.n_streams,
-                it.n_jobs,
-                it.kib_each(),
-                tenths(it.idle.server_share),
-                tenths(it.idle.redis_share),
-                it.get_job.cpu_us,
-                it.get_job.redis_cpu_us,
-                it.get_job.per_second,
-                it.get_job.p99_ms,
-                percent(it.get_job.others_share.max(it.idle.others_share))
+                row.stream_count,
+                row.job_count,
+                row.kib_per_stream(),
+                tenths(row.idle.server_share),
+                tenths(row.idle.redis_share),
+                row.get_job.cpu_us,
+                row.get_job.redis_cpu_us,
+                row.get_job.per_second,
+                row.get_job.p99_ms,
+                percent(row.get_job.background_share.max(row.idle.background_share))
             );
         }
         text
     }
 
-    fn machine(&self) -> Vec<(&'static str, String)> {
-        let mut machine = self.circumstances.machine.clone();
-        if let Some(it) = &self.program {
-            machine.push(("program", format!("{:.1} MiB", it.mib)));
-            machine.push(("resident when idle", format!("{:.1} MiB", it.rss_mib)));
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        let mut properties = self.host_info.properties.clone();
+        if let Some(program) = &self.program {
+            properties.push(("binary", format!("{:.1} MiB", program.mib)));
+            properties.push(("resident memory when idle", format!("{:.1} MiB", program.rss_mib)));
         }
-        let n_jobs = self.idle.last().map_or(0, |it| it.0);
-        machine.push(("Redis in the end", format!("{:.0} MiB, {n_jobs} jobs", self.redis_mib)));
-        let all = self.jobs.iter().map(|it| it.measured.others_share);
-        let all: Vec<f64> =
-            all.chain(self.streams.iter().map(|it| it.get_job.others_share)).collect();
-        let n_noisy = all.iter().filter(|it| **it > NOISE).count();
-        machine.push((
-            "measured while other programs took more than 15 % of a core",
-            format!("{n_noisy} of {} figures", all.len()),
+        let job_count = self.idle.last().map_or(0, |entry| entry.0);
+        properties.push((
+            "Redis memory at the end",
+            format!("{:.0} MiB, {job_count} jobs", self.redis_mib),
         ));
-        machine.push(("connections", CONNECTIONS.to_string()));
-        machine
+        let shares = self.jobs.iter().map(|row| row.measured.background_share);
+        let shares: Vec<f64> =
+            shares.chain(self.streams.iter().map(|row| row.get_job.background_share)).collect();
+        let noisy_count = shares.iter().filter(|share| **share > MAX_BACKGROUND_SHARE).count();
+        properties.push((
+            "measured with a background load above 15 % of a core",
+            format!("{noisy_count} of {} measurements", shares.len()),
+        ));
+        properties.push(("connections", CONNECTIONS.to_string()));
+        properties
     }
 
     fn json(&self) -> Value {
-        let machine: BTreeMap<_, _> = self.machine().into_iter().collect();
-        let job = |it: &JobsRow| json!({ "step": it.step, "jobs": it.n_jobs, "work": it.question.name(), "measured": it.measured });
-        let idle = |it: &(usize, Idle)| json!({ "jobs": it.0, "shares": it.1 });
+        let properties: BTreeMap<_, _> = self.properties().into_iter().collect();
+        let job = |row: &JobsRow| json!({ "step": row.step, "jobs": row.job_count, "work": row.operation.name(), "measured": row.measured });
+        let idle = |entry: &(usize, IdleCpu)| json!({ "jobs": entry.0, "shares": entry.1 });
         json!({
-            "date": self.circumstances.date,
-            "machine": machine,
-            "targets": targets::check(self),
+            "date": self.host_info.date,
+            "machine": properties,
+            "targets": targets::evaluate(self),
             "program": self.program,
             "jobs": self.jobs.iter().map(job).collect::<Vec<_>>(),
             "idle": self.idle.iter().map(idle).collect::<Vec<_>>(),
@@ -219,11 +223,11 @@ impl Report {
 
     /// Writes `growth-DATE.md`, `.json` and `.svg` into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<PathBuf> {
-        let date = &self.circumstances.date;
+        let date = &self.host_info.date;
         let name = format!("growth-{date}");
         let mut text = format!("# Growth, {date}\n\n");
-        for (what, value) in self.machine() {
-            _ = writeln!(text, "- {what}: {value}");
+        for (name, value) in self.properties() {
+            _ = writeln!(text, "- {name}: {value}");
         }
         _ = write!(text, "\nHow to read this: [bench/README.md](../README.md).\n\n");
         _ = write!(text, "![chart]({name}.svg)\n\n{}", self.text());

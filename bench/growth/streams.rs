@@ -1,4 +1,4 @@
-//! Requests beside ever more open streams, and what these take by themselves.
+//! Measures requests with an increasing number of open streams, and the idle CPU and memory of the streams.
 
 use std::time::Duration;
 
@@ -8,56 +8,63 @@ use tokio::time::sleep;
 use crate::{
     bench::{Bench, CONNECTIONS},
     fill::fill,
-    held::Held,
-    idle,
-    jobs::sample,
+    fixture::Fixture,
+    jobs::sample_jobs,
+    measure_idle,
+    open_streams::OpenStreams,
     report::{Report, StreamsRow},
     servers::{Limits, Server},
-    stage::Stage,
     workload::{Jobs, Workload},
 };
 
-/// That there are, and that are asked for, whether they are watched or not.
-const N_JOBS: usize = 10_000;
-const N_ASKED: usize = 200;
+/// Number of jobs in Redis, and number of jobs that requests address, watched or not.
+const JOB_COUNT: usize = 10_000;
+const SAMPLE_SIZE: usize = 200;
 
 pub(crate) async fn measure(bench: &Bench, is_quick: bool, report: &mut Report) -> Result<()> {
-    // Streams, and the jobs that they are about.
+    // Number of streams, and number of jobs that they watch.
     let shapes: &[(usize, usize)] = if is_quick {
         &[(1, 1), (100, 100), (1000, 1000), (100, 1), (1000, 1)]
     } else {
         &[(1, 1), (100, 100), (1000, 1000), (10_000, 10_000), (1000, 1), (10_000, 1)]
     };
-    for (n_streams, n_jobs) in shapes {
-        let row = one(bench, *n_streams, *n_jobs).await?;
+    for (stream_count, job_count) in shapes {
+        let row = measure_one(bench, *stream_count, *job_count).await?;
         eprintln!(
-            "== {n_streams} streams of {n_jobs} jobs: idle {:.1} %, {:.2} KiB each, GET job {:.1} µs; others {:.0} % of a core",
+            "== {stream_count} streams of {job_count} jobs: idle {:.1} %, {:.2} KiB per stream, GET job {:.1} µs; background {:.0} % of a core",
             row.idle.server_share * 100.0,
-            row.kib_each(),
+            row.kib_per_stream(),
             row.get_job.cpu_us,
-            row.get_job.others_share * 100.0
+            row.get_job.background_share * 100.0
         );
         report.streams.push(row);
     }
     Ok(())
 }
 
-async fn one(bench: &Bench, n_streams: usize, n_watched: usize) -> Result<StreamsRow> {
-    let mut stage = Stage::new(bench, Limits::Off).await?;
-    fill(&stage, N_JOBS).await?;
-    // What filling left behind would be memory for streams.
-    stage.server = Server::start_on(bench.kind, Limits::Off, &bench.redis, &bench.dir).await?;
-    let watched = sample(bench, n_watched)?.few;
-    let asks = Workload::GetJob.asks(&Jobs { few: sample(bench, N_ASKED)?.few, many: Vec::new() });
-    let rss_kib = || stage.server.process.rss_kib();
+async fn measure_one(
+    bench: &Bench,
+    stream_count: usize,
+    watched_count: usize,
+) -> Result<StreamsRow> {
+    let mut fixture = Fixture::new(bench, Limits::Off).await?;
+    fill(&fixture, JOB_COUNT).await?;
+    // A fresh process: memory that the old one has freed would be reused for streams.
+    fixture.server = Server::start_on(bench.kind, Limits::Off, &bench.redis, &bench.dir).await?;
+    let watched = sample_jobs(bench, watched_count)?.small;
+    let requests = Workload::GetJob
+        .requests(&Jobs { small: sample_jobs(bench, SAMPLE_SIZE)?.small, large: Vec::new() });
+    let rss_kib = || fixture.server.process.rss_kib();
     let before = rss_kib();
-    let held = Held::open(stage.server.addr, &watched, n_streams).await?;
-    stage.server.settle()?;
-    let grown_kib = rss_kib() - before;
-    // What streams are sent meanwhile has to be read by somebody.
-    let (idle, get_job) =
-        (idle(&stage)?, bench.measure(&stage.server, Workload::GetJob, &asks, CONNECTIONS)?);
+    let streams = OpenStreams::open(fixture.server.addr, &watched, stream_count).await?;
+    fixture.server.wait_until_idle()?;
+    let growth_kib = rss_kib() - before;
+    let (idle, get_job) = (
+        measure_idle(&fixture)?,
+        bench.measure(&fixture.server, Workload::GetJob, &requests, CONNECTIONS)?,
+    );
+    // The tasks of this thread read what the streams received during the measurement.
     sleep(Duration::from_millis(100)).await;
-    held.check()?;
-    Ok(StreamsRow { n_streams, n_jobs: n_watched, grown_kib, idle, get_job })
+    streams.ensure_all_open()?;
+    Ok(StreamsRow { stream_count, job_count: watched_count, growth_kib, idle, get_job })
 }

@@ -1,90 +1,94 @@
-//! What must not grow, beside what was measured.
+//! Costs that must not grow, compared with the measurements.
 
 use serde::Serialize;
 
 use crate::{
-    bench::Measured,
-    jobs::Question,
+    bench::Measurement,
+    jobs::Operation,
     report::{JobsRow, Report, StreamsRow},
 };
 
-/// What counts as flat: with the most, of that with the fewest.
+/// The maximal ratio between the largest and the smallest number of jobs or streams that counts as flat.
 const FLAT: f64 = 1.2;
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Checked {
+pub(crate) struct TargetResult {
     pub(crate) cost: String,
-    pub(crate) of: &'static str,
+    pub(crate) resource: &'static str,
     pub(crate) target: String,
     pub(crate) measured: String,
-    /// Of what has no target, nothing.
+    /// `None` if there is no target.
     pub(crate) is_met: Option<bool>,
-    /// What other programs took of a core, at most, while the figures were measured.
-    pub(crate) others_share: f64,
+    /// The maximal background load during the measurements, as a fraction of a core.
+    pub(crate) background_share: f64,
 }
 
-pub(crate) fn check(report: &Report) -> Vec<Checked> {
-    let mut checked = Vec::new();
-    for question in Question::ALL {
-        // One job makes no page of many.
-        let first = usize::from(question == Question::List);
-        let (least, most) = (report.answers(question).nth(first), report.answers(question).last());
-        if let Some((least, most)) = least.zip(most) {
-            checked.extend(among_jobs(least, most));
+pub(crate) fn evaluate(report: &Report) -> Vec<TargetResult> {
+    let mut results = Vec::new();
+    for operation in Operation::ALL {
+        // A list of one job is not comparable with a full page.
+        let first = usize::from(operation == Operation::List);
+        let (smallest, largest) =
+            (report.rows(operation).nth(first), report.rows(operation).last());
+        if let Some((smallest, largest)) = smallest.zip(largest) {
+            results.extend(by_jobs(smallest, largest));
         }
     }
-    checked.extend(beside_streams(report));
-    checked
+    results.extend(by_streams(report));
+    results
 }
 
-fn among_jobs(least: &JobsRow, most: &JobsRow) -> [Checked; 3] {
-    let name = format!("{}, at {} jobs / at {}", most.question.name(), most.step, least.step);
-    let both = (&least.measured, &most.measured);
+fn by_jobs(smallest: &JobsRow, largest: &JobsRow) -> [TargetResult; 3] {
+    let name =
+        format!("{}, at {} jobs / at {}", largest.operation.name(), largest.step, smallest.step);
+    let both = (&smallest.measured, &largest.measured);
     [
-        flat(name.clone(), "CPU", both, |it| it.cpu_us),
-        flat(name.clone(), "Redis CPU", both, |it| it.redis_cpu_us),
-        flat(name, "Redis commands", both, |it| it.commands),
+        flat(name.clone(), "CPU", both, |measurement| measurement.cpu_us),
+        flat(name.clone(), "Redis CPU", both, |measurement| measurement.redis_cpu_us),
+        flat(name, "Redis commands", both, |measurement| measurement.commands),
     ]
 }
 
-fn beside_streams(report: &Report) -> Vec<Checked> {
-    let mut checked = Vec::new();
+fn by_streams(report: &Report) -> Vec<TargetResult> {
+    let mut results = Vec::new();
     let own: Vec<&StreamsRow> =
-        report.streams.iter().filter(|it| it.n_streams == it.n_jobs).collect();
+        report.streams.iter().filter(|row| row.stream_count == row.job_count).collect();
     let shared: Vec<&StreamsRow> =
-        report.streams.iter().filter(|it| it.n_streams > it.n_jobs).collect();
-    if let (Some(least), Some(most)) = (own.first(), own.last()) {
-        let name = format!("GET job, beside {} streams / beside 1", most.n_streams);
-        checked.push(flat(name, "CPU", (&least.get_job, &most.get_job), |it| it.cpu_us));
+        report.streams.iter().filter(|row| row.stream_count > row.job_count).collect();
+    if let (Some(smallest), Some(largest)) = (own.first(), own.last()) {
+        let name = format!("GET job, with {} streams / with 1", largest.stream_count);
+        results.push(flat(name, "CPU", (&smallest.get_job, &largest.get_job), |measurement| {
+            measurement.cpu_us
+        }));
     }
-    let (Some(of_one), Some(of_own)) = (shared.last(), own.last()) else { return checked };
-    let (of_one, of_own) = (of_one.kib_each(), of_own.kib_each());
-    let memory = |cost: &str, kib: f64| Checked {
+    let (Some(shared), Some(own)) = (shared.last(), own.last()) else { return results };
+    let (shared_kib, own_kib) = (shared.kib_per_stream(), own.kib_per_stream());
+    let memory = |cost: &str, kib: f64| TargetResult {
         cost: cost.to_owned(),
-        of: "memory",
+        resource: "memory",
         target: "–".to_owned(),
         measured: format!("{kib:.1} KiB"),
         is_met: None,
-        others_share: 0.0,
+        background_share: 0.0,
     };
-    checked.push(memory("an open stream", of_one));
-    checked.push(memory("a watched job beside", of_own - of_one));
-    checked
+    results.push(memory("an open stream", shared_kib));
+    results.push(memory("a watched job", own_kib - shared_kib));
+    results
 }
 
 fn flat(
     cost: String,
-    of: &'static str,
-    (least, most): (&Measured, &Measured),
-    value: fn(&Measured) -> f64,
-) -> Checked {
-    let measured = value(most) / value(least);
-    Checked {
+    resource: &'static str,
+    (smallest, largest): (&Measurement, &Measurement),
+    value: fn(&Measurement) -> f64,
+) -> TargetResult {
+    let measured = value(largest) / value(smallest);
+    TargetResult {
         cost,
-        of,
+        resource,
         target: format!("flat: ≤ {FLAT}"),
         measured: format!("{measured:.2}"),
         is_met: Some(measured <= FLAT),
-        others_share: least.others_share.max(most.others_share),
+        background_share: smallest.background_share.max(largest.background_share),
     }
 }

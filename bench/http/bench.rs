@@ -1,4 +1,4 @@
-//! One workload on one server: wrk, and what it cost meanwhile.
+//! Measures one workload on one server: runs wrk and reads CPU times and Redis counters.
 
 use std::{
     cell::Cell,
@@ -14,28 +14,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     LOAD_CORE,
-    process::{cpu_seconds_of_all, cpu_seconds_of_children},
+    pinned_process::{cpu_seconds_of_all, cpu_seconds_of_children},
     redis::Redis,
-    servers::{Kind, Server},
-    workload::{Ask, Workload, lua_table},
+    servers::{Server, ServerKind},
+    workload::{Request, Workload, lua_table},
 };
 
-/// Where the targets are.
+/// The number of connections that the targets refer to.
 pub(crate) const CONNECTIONS: usize = 32;
-/// What other programs may take of a core before a measurement is not believed.
-pub(crate) const NOISE: f64 = 0.15;
+/// The maximal CPU usage of other programs, as a fraction of a core. A measurement above it is repeated.
+pub(crate) const MAX_BACKGROUND_SHARE: f64 = 0.15;
 
-/// How long.
+/// Durations and sizes of the measurements.
 pub(crate) struct Plan {
-    /// With [`CONNECTIONS`], and with fewer or more.
+    /// Duration with [`CONNECTIONS`] connections.
     pub(crate) long: Duration,
+    /// Duration with fewer or more connections.
     pub(crate) short: Duration,
-    /// Where a request takes seconds.
+    /// Duration for requests that take seconds.
     pub(crate) slow: Duration,
-    /// Calls of Redis by itself.
-    pub(crate) n_raw: usize,
-    /// For other programs that take much of the machine: all waiting and repeating, for one kind of server.
-    pub(crate) patience: Duration,
+    /// Calls of the Redis baseline.
+    pub(crate) baseline_requests: usize,
+    /// Total time to wait for other programs and to repeat measurements, for one kind of server.
+    pub(crate) max_quiet_wait: Duration,
 }
 
 impl Plan {
@@ -45,104 +46,107 @@ impl Plan {
             long: Duration::from_secs(long),
             short: Duration::from_secs(short),
             slow: Duration::from_secs(slow),
-            n_raw: if is_quick { 10_000 } else { 80_000 },
-            patience: Duration::from_secs(if is_quick { 0 } else { 90 }),
+            baseline_requests: if is_quick { 10_000 } else { 80_000 },
+            max_quiet_wait: Duration::from_secs(if is_quick { 0 } else { 90 }),
         }
     }
 }
 
-/// For one kind of server: its Redis, and a folder for files.
+/// The environment of one kind of server: its Redis and a directory for files.
 pub(crate) struct Bench {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) redis: Redis,
     pub(crate) dir: PathBuf,
     pub(crate) plan: Plan,
     waited: Cell<Duration>,
 }
 
-/// What a stretch of time showed.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     pub(crate) per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
-    /// Of the server and of Redis, for each request.
+    /// CPU time per request, of the server and of Redis.
     pub(crate) cpu_us: f64,
     pub(crate) redis_cpu_us: f64,
-    /// That Redis ran for each request, those inside of scripts and the server's own included.
+    /// Redis commands per request, including those in scripts and the background commands of the server.
     pub(crate) commands: f64,
-    /// Of an answer, with its head.
+    /// Size of a response, including its head.
     pub(crate) bytes: f64,
-    /// The server's, afterwards.
+    /// Resident memory of the server after the measurement.
     pub(crate) rss_mib: f64,
-    /// Of a core: the server; Redis and load together; other programs, which is noise.
+    /// CPU usage as fractions of a core: the server, Redis and the load generator together, other programs.
     pub(crate) server_share: f64,
     pub(crate) load_share: f64,
-    pub(crate) others_share: f64,
+    pub(crate) background_share: f64,
 }
 
-/// What wrk.lua prints; times in microseconds.
+/// The output of wrk.lua; times in microseconds.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Said {
+pub(crate) struct WrkResult {
     requests: u64,
     micros: f64,
     bytes: f64,
-    broken: u64,
-    refused: u64,
+    failed: u64,
+    error_statuses: u64,
     p50: f64,
     p99: f64,
     p999: f64,
 }
 
 impl Bench {
-    pub(crate) fn new(kind: Kind, dir: &Path, is_quick: bool) -> Result<Self> {
+    pub(crate) fn new(kind: ServerKind, dir: &Path, is_quick: bool) -> Result<Self> {
         let dir = dir.join(kind.name());
         fs::create_dir(&dir)?;
         let redis = Redis::start(LOAD_CORE, &dir)?;
         Ok(Self { kind, redis, dir, plan: Plan::new(is_quick), waited: Cell::default() })
     }
 
-    /// Measures in quiet, and does so again while other programs take much of the machine; within the plan's patience.
+    /// Waits until other programs are idle, then measures. Repeats a measurement with too much background load, within
+    /// the time limit of the plan, and returns the one with the least.
     pub(crate) fn measure(
         &self,
         server: &Server,
         workload: Workload,
-        asks: &[Ask],
-        n_connections: usize,
-    ) -> Result<Measured> {
+        requests: &[Request],
+        connection_count: usize,
+    ) -> Result<Measurement> {
         self.wait_for_quiet(server);
-        let mut best = self.measure_once(server, workload, asks, n_connections)?;
-        while best.others_share > NOISE && self.has_patience() {
-            eprintln!("      again: others took {:.0} % of a core", best.others_share * 100.0);
-            let begin = Instant::now();
-            let another = self.measure_once(server, workload, asks, n_connections)?;
-            self.waited.set(self.waited.get() + begin.elapsed());
-            if another.others_share < best.others_share {
+        let mut best = self.measure_once(server, workload, requests, connection_count)?;
+        while best.background_share > MAX_BACKGROUND_SHARE && self.may_wait_for_quiet() {
+            eprintln!(
+                "      repeated: background load of {:.0} % of a core",
+                best.background_share * 100.0
+            );
+            let started = Instant::now();
+            let another = self.measure_once(server, workload, requests, connection_count)?;
+            self.waited.set(self.waited.get() + started.elapsed());
+            if another.background_share < best.background_share {
                 best = another;
             }
         }
         Ok(best)
     }
 
-    fn has_patience(&self) -> bool {
-        self.waited.get() < self.plan.patience
+    fn may_wait_for_quiet(&self) -> bool {
+        self.waited.get() < self.plan.max_quiet_wait
     }
 
-    /// A build beside the measurement would be all that is measured.
     fn wait_for_quiet(&self, server: &Server) {
-        const LOOK: Duration = Duration::from_millis(200);
-        let others = || {
-            let ours = server.process.cpu_seconds() + self.redis.process.cpu_seconds();
-            cpu_seconds_of_all() - ours
+        const POLL_INTERVAL: Duration = Duration::from_millis(200);
+        let background_seconds = || {
+            let own = server.process.cpu_seconds() + self.redis.process.cpu_seconds();
+            cpu_seconds_of_all() - own
         };
-        while self.has_patience() {
-            let before = others();
-            sleep(LOOK);
-            if others() - before < NOISE * LOOK.as_secs_f64() {
+        while self.may_wait_for_quiet() {
+            let before = background_seconds();
+            sleep(POLL_INTERVAL);
+            if background_seconds() - before < MAX_BACKGROUND_SHARE * POLL_INTERVAL.as_secs_f64() {
                 return;
             }
-            self.waited.set(self.waited.get() + LOOK);
+            self.waited.set(self.waited.get() + POLL_INTERVAL);
         }
     }
 
@@ -150,10 +154,10 @@ impl Bench {
         &self,
         server: &Server,
         workload: Workload,
-        asks: &[Ask],
-        n_connections: usize,
-    ) -> Result<Measured> {
-        server.settle()?;
+        requests: &[Request],
+        connection_count: usize,
+    ) -> Result<Measurement> {
+        server.wait_until_idle()?;
         let cpu = || {
             [
                 server.process.cpu_seconds(),
@@ -162,35 +166,41 @@ impl Bench {
                 cpu_seconds_of_all(),
             ]
         };
-        let entries = n_calls(&self.redis, Some("xadd"))?;
-        let (calls, before) = (n_calls(&self.redis, None)?, cpu());
-        let said =
-            self.wrk(server, asks, n_connections, self.time(server, workload, n_connections))?;
+        let entries = call_count(&self.redis, Some("xadd"))?;
+        let (calls, before) = (call_count(&self.redis, None)?, cpu());
+        let result = self.wrk(
+            server,
+            requests,
+            connection_count,
+            self.duration(server, workload, connection_count),
+        )?;
         let after = cpu();
-        let calls = n_calls(&self.redis, None)? - calls;
-        let entries = n_calls(&self.redis, Some("xadd"))? - entries;
-        said.check(workload, entries)?;
-        let (n, seconds) = (said.requests as f64, said.micros / 1e6);
-        let spent = |i: usize| after[i] - before[i];
-        Ok(Measured {
-            per_second: n / seconds,
-            p50_ms: said.p50 / 1e3,
-            p99_ms: said.p99 / 1e3,
-            p999_ms: said.p999 / 1e3,
-            cpu_us: spent(0) * 1e6 / n,
-            redis_cpu_us: spent(1) * 1e6 / n,
-            commands: calls / n,
-            bytes: said.bytes / n,
+        let calls = call_count(&self.redis, None)? - calls;
+        let entries = call_count(&self.redis, Some("xadd"))? - entries;
+        result.validate(workload, entries)?;
+        let (requests, seconds) = (result.requests as f64, result.micros / 1e6);
+        let cpu_seconds = |index: usize| after[index] - before[index];
+        Ok(Measurement {
+            per_second: requests / seconds,
+            p50_ms: result.p50 / 1e3,
+            p99_ms: result.p99 / 1e3,
+            p999_ms: result.p999 / 1e3,
+            cpu_us: cpu_seconds(0) * 1e6 / requests,
+            redis_cpu_us: cpu_seconds(1) * 1e6 / requests,
+            commands: calls / requests,
+            bytes: result.bytes / requests,
             rss_mib: server.process.rss_kib() / 1024.0,
-            server_share: spent(0) / seconds,
-            load_share: (spent(1) + spent(2)) / seconds,
-            others_share: ((spent(3) - spent(0) - spent(1) - spent(2)) / seconds).max(0.0),
+            server_share: cpu_seconds(0) / seconds,
+            load_share: (cpu_seconds(1) + cpu_seconds(2)) / seconds,
+            background_share: ((cpu_seconds(3) - cpu_seconds(0) - cpu_seconds(1) - cpu_seconds(2))
+                / seconds)
+                .max(0.0),
         })
     }
 
-    fn time(&self, server: &Server, workload: Workload, n_connections: usize) -> Duration {
-        let is_seed = server.kind == Kind::FastApi;
-        match (workload, n_connections) {
+    fn duration(&self, server: &Server, workload: Workload, connection_count: usize) -> Duration {
+        let is_seed = server.kind == ServerKind::FastApi;
+        match (workload, connection_count) {
             (Workload::GetProgressAmongMany, CONNECTIONS..) if is_seed => self.plan.slow,
             (Workload::GetProgressAmongMany, _) if is_seed => self.plan.long,
             (Workload::PostBatch, _) | (_, CONNECTIONS) => self.plan.long,
@@ -198,53 +208,56 @@ impl Bench {
         }
     }
 
-    /// Puts load on the server for `time`.
+    /// Runs wrk against the server for `duration`.
     pub(crate) fn wrk(
         &self,
         server: &Server,
-        asks: &[Ask],
-        n_connections: usize,
-        time: Duration,
-    ) -> Result<Said> {
-        let file = self.dir.join("asks.lua");
-        fs::write(&file, lua_table(asks))?;
+        requests: &[Request],
+        connection_count: usize,
+        duration: Duration,
+    ) -> Result<WrkResult> {
+        let file = self.dir.join("requests.lua");
+        fs::write(&file, lua_table(requests))?;
         let output = Command::new("wrk")
-            .args(["--threads", "1", "--connections", &n_connections.to_string()])
-            .args(["--duration", &format!("{}s", time.as_secs()), "--timeout", "60s"])
+            .args(["--threads", "1", "--connections", &connection_count.to_string()])
+            .args(["--duration", &format!("{}s", duration.as_secs()), "--timeout", "60s"])
             .args(["--script", concat!(env!("CARGO_MANIFEST_DIR"), "/bench/http/wrk.lua")])
             .args([&format!("http://{}", server.addr), "--"])
             .arg(&file)
             .output()
-            .context("wrk is not there; scripts/setup wrk installs it")?;
+            .context("wrk is not installed; run scripts/setup wrk")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = text.lines().find_map(|it| it.strip_prefix("RESULT "));
-        let said = said.with_context(|| format!("wrk said: {text}{error}"))?;
-        serde_json::from_str(said).with_context(|| format!("wrk said: {text}"))
+        let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
+        let result = result.with_context(|| format!("unexpected output of wrk: {text}{error}"))?;
+        serde_json::from_str(result).with_context(|| format!("unexpected output of wrk: {text}"))
     }
 }
 
-impl Said {
-    /// What failed is no figure.
-    fn check(&self, workload: Workload, entries: f64) -> Result<()> {
-        let Self { requests, broken, refused, .. } = *self;
-        ensure!(requests > 0, "no request was answered");
-        ensure!(broken == 0, "{broken} of {requests} requests got no answer");
+impl WrkResult {
+    /// Fails unless all requests succeeded and, with 1 % tolerance, all reports were recorded.
+    fn validate(&self, workload: Workload, entries: f64) -> Result<()> {
+        let Self { requests, failed, error_statuses, .. } = *self;
+        ensure!(requests > 0, "no request was completed");
+        ensure!(failed == 0, "{failed} of {requests} requests failed");
         let expected = if workload == Workload::Refused { requests } else { 0 };
-        ensure!(refused == expected, "{refused} of {requests} requests were refused");
-        let wanted = (requests * workload.n_entries()) as f64;
-        ensure!(entries >= wanted * 0.99, "{entries} reports of {wanted} were recorded");
+        ensure!(
+            error_statuses == expected,
+            "{error_statuses} of {requests} responses have an error status, expected {expected}"
+        );
+        let expected = (requests * workload.entries_per_request()) as f64;
+        ensure!(entries >= expected * 0.99, "{entries} of {expected} reports were recorded");
         Ok(())
     }
 }
 
-/// How many commands Redis ran since it started: of any kind, or of one.
-pub(crate) fn n_calls(redis: &Redis, name: Option<&str>) -> Result<f64> {
+/// The number of commands that Redis has run since its start, of all kinds or of one.
+pub(crate) fn call_count(redis: &Redis, name: Option<&str>) -> Result<f64> {
     let info = redis.run(&["INFO", "commandstats"])?;
     let calls = |line: &str| {
         let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        let is_wanted = name.is_none_or(|it| it == command);
-        is_wanted.then(|| rest.split(',').next()?.parse::<f64>().ok())?
+        let matches = name.is_none_or(|name| name == command);
+        matches.then(|| rest.split(',').next()?.parse::<f64>().ok())?
     };
     Ok(info.lines().filter_map(calls).sum())
 }

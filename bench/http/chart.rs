@@ -1,10 +1,10 @@
-//! A chart of requests a second: a panel a workload, a bar a server.
+//! A chart of requests per second: one panel per workload, one bar per server.
 
 use crate::{
-    bars::{self, Panel},
+    bar_chart::{self, Panel},
     bench::CONNECTIONS,
     report::{Report, rate},
-    servers::Kind,
+    servers::ServerKind,
     workload::Workload,
 };
 
@@ -14,18 +14,24 @@ pub(crate) fn draw(report: &Report, date: &str) -> String {
         bars: bars(report, workload),
     };
     let panels: Vec<Panel> = Workload::all().map(panel).collect();
-    bars::draw(&format!("Requests a second, {CONNECTIONS} connections, {date}"), &panels, rate)
+    bar_chart::draw(
+        &format!("Requests per second, {CONNECTIONS} connections, {date}"),
+        &panels,
+        rate,
+    )
 }
 
-/// Name, requests a second, color.
+/// Name, requests per second and color of each bar.
 fn bars(report: &Report, workload: Workload) -> Vec<(String, f64, &'static str)> {
-    let of = |kind| report.measured(kind, workload, CONNECTIONS).map(|it| it.per_second);
+    let rate_of = |kind| {
+        report.measured(kind, workload, CONNECTIONS).map(|measurement| measurement.per_second)
+    };
     let all = [
-        ("Redis itself", report.raw(workload).map(|it| it.per_second), "#b0b7c3"),
-        (Kind::Gateway.name(), of(Kind::Gateway), "#2563eb"),
-        (Kind::FastApi.name(), of(Kind::FastApi), "#d97706"),
+        ("Redis alone", report.baseline(workload).map(|baseline| baseline.per_second), "#b0b7c3"),
+        (ServerKind::Gateway.name(), rate_of(ServerKind::Gateway), "#2563eb"),
+        (ServerKind::FastApi.name(), rate_of(ServerKind::FastApi), "#d97706"),
     ];
-    let there =
+    let present =
         |(name, value, color): (&str, Option<f64>, _)| Some((name.to_owned(), value?, color));
-    all.into_iter().filter_map(there).collect()
+    all.into_iter().filter_map(present).collect()
 }

@@ -1,4 +1,4 @@
-//! Where the gateway's time goes under a workload: samples of perf as a flame graph.
+//! Flame graphs of the gateway under a workload, from samples of perf.
 
 use std::{
     fs::File,
@@ -11,19 +11,19 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     bench::{Bench, CONNECTIONS},
     servers::Server,
-    workload::{Ask, Workload},
+    workload::{Request, Workload},
 };
 
 const SAMPLES_PER_SECOND: u32 = 1999;
-/// Of the whole, in percent; what is narrower is left out of the picture.
-const NARROWEST: &str = "0.3";
+/// Minimal share of all samples in percent; narrower frames are omitted.
+const MIN_WIDTH: &str = "0.3";
 
 /// Writes `flame-WORKLOAD.svg` into `results`.
 pub(crate) fn record(
     bench: &Bench,
     server: &Server,
     workload: Workload,
-    asks: &[Ask],
+    requests: &[Request],
     results: &Path,
 ) -> Result<()> {
     let samples = bench.dir.join("perf.data");
@@ -41,15 +41,15 @@ pub(crate) fn record(
         .args(["--", "sleep", &bench.plan.long.as_secs().to_string()])
         .stderr(Stdio::null())
         .spawn()
-        .context("perf is not there; scripts/setup flames installs it")?;
-    let measured = bench.measure(server, workload, asks, CONNECTIONS)?;
-    ensure!(perf.wait()?.success(), "perf took no samples");
+        .context("perf is not installed; run scripts/setup flames")?;
+    let measured = bench.measure(server, workload, requests, CONNECTIONS)?;
+    ensure!(perf.wait()?.success(), "perf failed");
     let name = workload.name();
-    let words: Vec<&str> = name.split(|it: char| !it.is_alphanumeric()).collect();
-    let words: Vec<&str> = words.into_iter().filter(|it| !it.is_empty()).collect();
+    let words: Vec<&str> = name.split(|character: char| !character.is_alphanumeric()).collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     let path = results.join(format!("flame-{}.svg", words.join("-").to_lowercase()));
     let title =
-        format!("{name}: {:.1} us of CPU a request, {CONNECTIONS} connections", measured.cpu_us);
+        format!("{name}: {:.1} us of CPU per request, {CONNECTIONS} connections", measured.cpu_us);
     draw(&samples, &title, &path)?;
     eprintln!("   {title}; {}", path.display());
     Ok(())
@@ -67,19 +67,19 @@ fn draw(samples: &Path, title: &str, path: &Path) -> Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .context("inferno is not there; scripts/setup flames installs it")?;
+        .context("inferno is not installed; run scripts/setup flames")?;
     let mut graph = Command::new("inferno-flamegraph")
-        .args(["--title", title, "--minwidth", NARROWEST, "--deterministic"])
+        .args(["--title", title, "--minwidth", MIN_WIDTH, "--deterministic"])
         .stdin(output(&mut collapse)?)
         .stdout(File::create(path)?)
         .spawn()?;
-    for mut part in [script, collapse] {
-        ensure!(part.wait()?.success(), "the samples could not be read");
+    for mut child in [script, collapse] {
+        ensure!(child.wait()?.success(), "could not process the samples");
     }
-    ensure!(graph.wait()?.success(), "the picture could not be drawn");
+    ensure!(graph.wait()?.success(), "could not draw the flame graph");
     Ok(())
 }
 
 fn output(child: &mut Child) -> Result<Stdio> {
-    Ok(child.stdout.take().context("no output")?.into())
+    Ok(child.stdout.take().context("stdout is not piped")?.into())
 }

@@ -1,26 +1,28 @@
-//! `make bench-http`: what requests cost, beside Redis itself and a `FastAPI` service that does the same work.
+//! `make bench-http`: measures the cost of requests and compares it with Redis alone and an equivalent `FastAPI`
+//! service.
 //!
-//! Everything runs on this machine: servers on one core, load and Redis on the other. See bench/README.md.
+//! All processes run on this machine: servers on one core, the load generator and Redis on the other. See
+//! bench/README.md.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people; none comes near 2^52")]
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "its results are what it prints")]
+#![expect(clippy::cast_precision_loss, reason = "the values are far below 2^52")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a benchmark prints its results")]
 
-mod bars;
+mod bar_chart;
 mod bench;
 mod chart;
+mod fixture;
 mod flame;
-#[path = "../sse/machine.rs"]
-mod machine;
-mod monitor;
-#[path = "../sse/process.rs"]
-mod process;
-mod raw;
+#[path = "../sse/host_info.rs"]
+mod host_info;
+#[path = "../sse/pinned_process.rs"]
+mod pinned_process;
 #[path = "../sse/redis.rs"]
 #[expect(dead_code, reason = "shared with the benchmark of streams")]
 mod redis;
+mod redis_baseline;
+mod redis_monitor;
 mod report;
 mod servers;
-mod stage;
 mod targets;
 mod workload;
 
@@ -31,47 +33,47 @@ use clap::Parser;
 
 use self::{
     bench::{Bench, CONNECTIONS},
+    fixture::{Fixture, Sample},
     report::{Report, Row},
-    servers::{BEFORE, Kind, Limits},
-    stage::{Sample, Stage},
+    servers::{BEFORE_PROGRAM, Limits, ServerKind},
     workload::Workload,
 };
 
-/// Servers run on this core ...
+/// The core of the servers.
 const SERVER_CORE: usize = 0;
-/// ... and the load, and Redis, on this one.
+/// The core of the load generator and Redis.
 const LOAD_CORE: usize = 1;
 
-/// Measures requests to the gateway beside Redis and `FastAPI`.
+/// Compares requests to the gateway with Redis alone and `FastAPI`.
 #[derive(Debug, Parser)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "the options are independent")]
 struct Args {
-    /// Given by `cargo bench`; test runners that list or run everything do not give it.
+    /// Set by `cargo bench`, but not by test runners that list or run all targets.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Shorter and coarser, within three minutes.
+    /// Shorter and less precise; takes less than three minutes.
     #[arg(long)]
     quick: bool,
-    /// Leave out the peer.
+    /// Measure the gateway only, without `FastAPI`.
     #[arg(long)]
     alone: bool,
-    /// Only these workloads, by parts of their names.
+    /// Measure only workloads whose names contain one of these strings.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Another build of the gateway, to be measured beside this one.
+    /// Path of another build of the gateway to compare with.
     #[arg(long)]
     before: Option<PathBuf>,
-    /// Instead of figures, pictures of where the gateway's time goes.
+    /// Draw flame graphs instead of measuring.
     #[arg(long)]
     flames: bool,
-    /// Where results are written.
+    /// Directory for the results.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
 }
 
 fn main() -> Result<()> {
-    // A test runner calls every target, each with arguments of its own.
-    if !std::env::args().any(|it| it == "--bench") {
+    // Test runners start every target, with their own arguments.
+    if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
     let args = Args::parse();
@@ -80,37 +82,43 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    machine::pin(LOAD_CORE);
+    host_info::pin_to_core(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-http-").tempdir()?;
-    let mut kinds = vec![Kind::Gateway];
+    let mut kinds = vec![ServerKind::Gateway];
     if let Some(program) = &args.before {
-        kinds.push(Kind::Before);
-        _ = BEFORE.set(program.clone());
+        kinds.push(ServerKind::Before);
+        _ = BEFORE_PROGRAM.set(program.clone());
     }
     if !(args.alone || args.flames) {
-        kinds.push(Kind::FastApi);
+        kinds.push(ServerKind::FastApi);
     }
-    let start = |kind: &Kind| Bench::new(*kind, dir.path(), args.quick);
+    let start = |kind: &ServerKind| Bench::new(*kind, dir.path(), args.quick);
     let benches: Vec<Bench> = kinds.iter().map(start).collect::<Result<_>>()?;
-    let mut report = Report::new(machine::circumstances(&benches[0].redis, args.quick)?);
+    let mut report = Report::new(host_info::collect(&benches[0].redis, args.quick)?);
     for limits in Limits::ALL {
-        let mut stages = Vec::new();
+        let mut fixtures = Vec::new();
         for bench in &benches {
-            stages.push(Stage::new(bench, limits).await?);
+            fixtures.push(Fixture::new(bench, limits).await?);
         }
-        for workload in Workload::of(limits) {
-            // One server right after the other: what else the machine does changes with time.
-            for stage in &mut stages {
-                let asks = stage.prepare(*workload).await?;
+        for workload in Workload::for_limits(limits) {
+            // Servers alternate within a workload, because the background load changes over time.
+            for fixture in &mut fixtures {
+                let requests = fixture.prepare(*workload).await?;
                 let name = workload.name();
-                if args.flames && workload.is_drawn() {
-                    flame::record(stage.bench, &stage.server, *workload, &asks, &args.results)?;
+                if args.flames && workload.has_flame_graph() {
+                    flame::record(
+                        fixture.bench,
+                        &fixture.server,
+                        *workload,
+                        &requests,
+                        &args.results,
+                    )?;
                 } else if !args.flames
-                    && (args.only.is_empty() || args.only.iter().any(|it| name.contains(it)))
+                    && (args.only.is_empty() || args.only.iter().any(|part| name.contains(part)))
                 {
-                    let outcome = run_workload(stage, *workload, &asks, &mut report).await;
+                    let outcome = run_workload(fixture, *workload, &requests, &mut report).await;
                     if let Err(error) = outcome {
-                        let error = format!("{name}, {}: {error:#}", stage.server.kind.name());
+                        let error = format!("{name}, {}: {error:#}", fixture.server.kind.name());
                         eprintln!("   {error}");
                         report.errors.push(error);
                     }
@@ -122,43 +130,44 @@ async fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     println!("{}", report.text());
-    println!("written to {}", report.write(&args.results)?.display());
-    ensure!(report.errors.is_empty(), "not measured: {:#?}", report.errors);
+    println!("results: {}", report.write(&args.results)?.display());
+    ensure!(report.errors.is_empty(), "failed measurements: {:#?}", report.errors);
     Ok(())
 }
 
 async fn run_workload(
-    stage: &Stage<'_>,
+    fixture: &Fixture<'_>,
     workload: Workload,
-    asks: &[workload::Ask],
+    requests: &[workload::Request],
     report: &mut Report,
 ) -> Result<()> {
-    let (bench, kind) = (stage.bench, stage.server.kind);
+    let (bench, kind) = (fixture.bench, fixture.server.kind);
     eprintln!("== {}, {}", workload.name(), kind.name());
-    let Sample { round_trips, call } = stage.sample(workload, asks).await?;
-    for n_connections in workload.connections(kind) {
-        let measured = bench.measure(&stage.server, workload, asks, *n_connections)?;
+    let Sample { round_trips, call } = fixture.sample(workload, requests).await?;
+    for connection_count in workload.connections(kind) {
+        let measured = bench.measure(&fixture.server, workload, requests, *connection_count)?;
         eprintln!(
-            "   {n_connections:>3} connections: {:.0}/s, p99 {:.2} ms, {:.1} µs; others {:.0} % of a core",
+            "   {connection_count:>3} connections: {:.0}/s, p99 {:.2} ms, {:.1} µs; background {:.0} % of a core",
             measured.per_second,
             measured.p99_ms,
             measured.cpu_us,
-            measured.others_share * 100.0
+            measured.background_share * 100.0
         );
         report.rows.push(Row {
             kind,
             workload,
-            n_connections: *n_connections,
+            connection_count: *connection_count,
             round_trips,
             measured,
         });
-        if kind == Kind::Gateway && workload.is_one_call() && *n_connections == CONNECTIONS {
+        if kind == ServerKind::Gateway && workload.is_one_call() && *connection_count == CONNECTIONS
+        {
             let (command, id) =
-                call.as_ref().context("the gateway does not make one call to Redis")?;
-            let raw = raw::measure(bench, workload, (command, id))?;
-            eprintln!("   Redis by itself: {:.0}/s", raw.per_second);
-            report.raws.push((workload, raw));
+                call.as_ref().context("the gateway does not send exactly one call to Redis")?;
+            let baseline = redis_baseline::measure(bench, workload, (command, id))?;
+            eprintln!("   Redis alone: {:.0}/s", baseline.per_second);
+            report.baselines.push((workload, baseline));
         }
     }
-    stage.check(workload, asks).await
+    fixture.verify(workload, requests).await
 }

@@ -1,4 +1,4 @@
-//! What came out: printed as tables, and written as Markdown, JSON and a chart.
+//! The results: printed as tables, and written as Markdown, JSON and a chart.
 
 use std::{
     collections::BTreeMap,
@@ -11,94 +11,100 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{CONNECTIONS, Measured, NOISE},
+    bench::{CONNECTIONS, MAX_BACKGROUND_SHARE, Measurement},
     chart,
-    machine::Circumstances,
-    raw::Raw,
-    servers::Kind,
+    host_info::HostInfo,
+    redis_baseline::RedisBaseline,
+    servers::ServerKind,
     targets,
     workload::Workload,
 };
 
 pub(crate) struct Report {
-    circumstances: Circumstances,
+    host_info: HostInfo,
     pub(crate) rows: Vec<Row>,
-    pub(crate) raws: Vec<(Workload, Raw)>,
-    /// What could not be measured, and why.
+    pub(crate) baselines: Vec<(Workload, RedisBaseline)>,
+    /// Workloads that could not be measured, with the reason.
     pub(crate) errors: Vec<String>,
 }
 
 pub(crate) struct Row {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) workload: Workload,
-    pub(crate) n_connections: usize,
-    /// Of a single request.
+    pub(crate) connection_count: usize,
+    /// Round trips to Redis per request.
     pub(crate) round_trips: f64,
-    pub(crate) measured: Measured,
+    pub(crate) measured: Measurement,
 }
 
 const HEAD: &str = "| server | connections | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs | Redis CPU µs | \
-    Redis commands | round trips | bytes | RSS MiB | server's core | load's core | others |\n\
+    Redis commands | round trips | bytes | RSS MiB | server CPU | load CPU | background |\n\
     | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
 
 impl Report {
-    pub(crate) fn new(circumstances: Circumstances) -> Self {
-        Self { circumstances, rows: Vec::new(), raws: Vec::new(), errors: Vec::new() }
+    pub(crate) fn new(host_info: HostInfo) -> Self {
+        Self { host_info, rows: Vec::new(), baselines: Vec::new(), errors: Vec::new() }
     }
 
     pub(crate) fn measured(
         &self,
-        kind: Kind,
+        kind: ServerKind,
         workload: Workload,
-        n_connections: usize,
-    ) -> Option<&Measured> {
-        let is_it =
-            |it: &&Row| (it.kind, it.workload, it.n_connections) == (kind, workload, n_connections);
-        self.rows.iter().find(is_it).map(|it| &it.measured)
+        connection_count: usize,
+    ) -> Option<&Measurement> {
+        let matches = |row: &&Row| {
+            (row.kind, row.workload, row.connection_count) == (kind, workload, connection_count)
+        };
+        self.rows.iter().find(matches).map(|row| &row.measured)
     }
 
-    pub(crate) fn raw(&self, workload: Workload) -> Option<&Raw> {
-        self.raws.iter().find(|it| it.0 == workload).map(|it| &it.1)
+    pub(crate) fn baseline(&self, workload: Workload) -> Option<&RedisBaseline> {
+        self.baselines.iter().find(|entry| entry.0 == workload).map(|entry| &entry.1)
     }
 
     /// All tables, the targets first.
     pub(crate) fn text(&self) -> String {
         let mut text = self.targets_table();
         for error in &self.errors {
-            _ = writeln!(text, "\n**Not measured:** {error}");
+            _ = writeln!(text, "\n**Measurement failed:** {error}");
         }
         for workload in Workload::all() {
-            if self.rows.iter().any(|it| it.workload == workload) {
+            if self.rows.iter().any(|row| row.workload == workload) {
                 _ = write!(text, "\n## {}\n\n{}", workload.name(), self.table(workload));
             }
         }
         text
     }
 
-    /// How far to believe it.
-    fn noise(&self) -> String {
-        let n_noisy = self.rows.iter().filter(|it| it.measured.others_share > NOISE).count();
+    /// The number of measurements with too much background load.
+    fn noise_note(&self) -> String {
+        let noisy_count = self
+            .rows
+            .iter()
+            .filter(|row| row.measured.background_share > MAX_BACKGROUND_SHARE)
+            .count();
         format!(
-            "- measured while other programs took more than {:.0} % of a core: {n_noisy} of {} figures",
-            NOISE * 100.0,
+            "- measured with a background load above {:.0} % of a core: {noisy_count} of {} measurements",
+            MAX_BACKGROUND_SHARE * 100.0,
             self.rows.len()
         )
     }
 
     fn targets_table(&self) -> String {
         let mut text =
-            "## Targets\n\n| work | figure | target | measured | met | others |\n".to_owned();
+            "## Targets\n\n| workload | metric | target | measured | met | background |\n"
+                .to_owned();
         text += "| --- | --- | ---: | ---: | --- | ---: |\n";
-        for it in targets::check(self) {
-            let met = if it.is_met { "met" } else { "**not met**" };
+        for result in targets::evaluate(self) {
+            let met = if result.is_met { "met" } else { "**not met**" };
             _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {met} | {} |",
-                it.work,
-                it.figure,
-                it.target,
-                it.measured,
-                percent(it.others_share)
+                result.workload,
+                result.metric,
+                result.target,
+                result.measured,
+                percent(result.background_share)
             );
         }
         text
@@ -106,69 +112,69 @@ impl Report {
 
     fn table(&self, workload: Workload) -> String {
         let mut text = HEAD.to_owned();
-        for Row { kind, n_connections, round_trips, measured: it, .. } in
-            self.rows.iter().filter(|it| it.workload == workload)
+        for Row { kind, connection_count, round_trips, measured: measurement, .. } in
+            self.rows.iter().filter(|row| row.workload == workload)
         {
             let trips = (round_trips * 100.0).round() / 100.0;
             _ = writeln!(
                 text,
-                "| {} | {n_connections} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {trips} | {:.0} | {:.0} | {} | {} | {} |",
+                "| {} | {connection_count} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {trips} | {:.0} | {:.0} | {} | {} | {} |",
                 kind.name(),
-                rate(it.per_second),
-                it.p50_ms,
-                it.p99_ms,
-                it.p999_ms,
-                it.cpu_us,
-                it.redis_cpu_us,
-                it.commands,
-                it.bytes,
-                it.rss_mib,
-                percent(it.server_share),
-                percent(it.load_share),
-                percent(it.others_share),
+                rate(measurement.per_second),
+                measurement.p50_ms,
+                measurement.p99_ms,
+                measurement.p999_ms,
+                measurement.cpu_us,
+                measurement.redis_cpu_us,
+                measurement.commands,
+                measurement.bytes,
+                measurement.rss_mib,
+                percent(measurement.server_share),
+                percent(measurement.load_share),
+                percent(measurement.background_share),
             );
         }
-        if let Some(it) = self.raw(workload) {
+        if let Some(baseline) = self.baseline(workload) {
             _ = writeln!(
                 text,
-                "| Redis itself | {CONNECTIONS} | {} | {:.2} | {:.2} | – | – | {:.1} | {:.1} | 1 | – | – | – | – | {} |",
-                rate(it.per_second),
-                it.p50_ms,
-                it.p99_ms,
-                it.redis_cpu_us,
-                it.commands,
-                percent(it.others_share)
+                "| Redis alone | {CONNECTIONS} | {} | {:.2} | {:.2} | – | – | {:.1} | {:.1} | 1 | – | – | – | – | {} |",
+                rate(baseline.per_second),
+                baseline.p50_ms,
+                baseline.p99_ms,
+                baseline.redis_cpu_us,
+                baseline.commands,
+                percent(baseline.background_share)
             );
         }
         text
     }
 
     fn json(&self) -> Result<Value> {
-        let machine: BTreeMap<_, _> = self.circumstances.machine.iter().cloned().collect();
+        let properties: BTreeMap<_, _> = self.host_info.properties.iter().cloned().collect();
         let mut rows = Vec::new();
-        for it in &self.rows {
+        for row in &self.rows {
             rows.push(json!({
-                "server": it.kind.name(), "work": it.workload.name(), "connections": it.n_connections,
-                "round_trips": it.round_trips, "measured": serde_json::to_value(it.measured)?,
+                "server": row.kind.name(), "work": row.workload.name(), "connections": row.connection_count,
+                "round_trips": row.round_trips, "measured": serde_json::to_value(row.measured)?,
             }));
         }
-        let raw = |it: &(Workload, Raw)| json!({ "work": it.0.name(), "measured": it.1 });
-        let raws: Vec<_> = self.raws.iter().map(raw).collect();
+        let baseline_json = |entry: &(Workload, RedisBaseline)| json!({ "work": entry.0.name(), "measured": entry.1 });
+        let baselines: Vec<_> = self.baselines.iter().map(baseline_json).collect();
         Ok(json!({
-            "date": self.circumstances.date, "machine": machine, "targets": targets::check(self),
-            "rows": rows, "redis_itself": raws, "errors": self.errors,
+            "date": self.host_info.date, "machine": properties, "targets": targets::evaluate(self),
+            "rows": rows, "redis_alone": baselines, "errors": self.errors,
         }))
     }
 
     /// Writes `http-DATE.md`, `.json` and `.svg` into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<PathBuf> {
-        let Circumstances { date, machine } = &self.circumstances;
+        let HostInfo { date, properties } = &self.host_info;
         let name = format!("http-{date}");
         let mut text = format!("# Requests, {date}\n\n");
-        for (what, value) in machine {
-            _ = writeln!(text, "- {what}: {value}");
+        for (name, value) in properties {
+            _ = writeln!(text, "- {name}: {value}");
         }
-        _ = writeln!(text, "{}", self.noise());
+        _ = writeln!(text, "{}", self.noise_note());
         _ = write!(text, "\nHow to read this: [bench/README.md](../README.md).\n\n");
         _ = write!(text, "![chart]({name}.svg)\n\n{}", self.text());
         fs::create_dir_all(dir)?;
@@ -185,7 +191,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// Requests a second.
+/// Formats requests per second.
 pub(crate) fn rate(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }

@@ -1,4 +1,4 @@
-//! The servers that are compared: the gateway with several limits, and `FastAPI`.
+//! The servers under comparison: the gateway with different rate limits, and `FastAPI`.
 
 use std::{
     fmt::Write as _,
@@ -14,20 +14,20 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{SERVER_CORE, process::Process, redis::Redis, workload::KEY};
+use crate::{SERVER_CORE, pinned_process::PinnedProcess, redis::Redis, workload::KEY};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     Gateway,
-    /// Another build of it, to see what a change has done.
+    /// Another build of the gateway, to measure the effect of a change.
     Before,
     FastApi,
 }
 
-/// The program of [`Kind::Before`].
-pub(crate) static BEFORE: OnceLock<PathBuf> = OnceLock::new();
+/// The executable of [`ServerKind::Before`].
+pub(crate) static BEFORE_PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-impl Kind {
+impl ServerKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -37,30 +37,31 @@ impl Kind {
     }
 }
 
-/// How callers are limited.
+/// The state of the rate limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Limits {
     Off,
-    /// By key and by address, and nobody comes to the limit.
+    /// Limits by key and by address that are never reached.
     On,
-    /// The caller is over its limit.
-    Over,
+    /// The client has exceeded its limit.
+    Exceeded,
 }
 
 impl Limits {
-    pub(crate) const ALL: [Self; 3] = [Self::Off, Self::On, Self::Over];
+    pub(crate) const ALL: [Self; 3] = [Self::Off, Self::On, Self::Exceeded];
 }
 
 /// A running server.
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) addr: SocketAddr,
-    pub(crate) process: Process,
+    pub(crate) process: PinnedProcess,
 }
 
 impl Server {
+    /// Empties Redis and starts the server.
     pub(crate) async fn start(
-        kind: Kind,
+        kind: ServerKind,
         limits: Limits,
         redis: &Redis,
         dir: &Path,
@@ -69,43 +70,43 @@ impl Server {
         Self::start_on(kind, limits, redis, dir).await
     }
 
-    /// With what there is in Redis.
+    /// Starts the server with the existing data in Redis.
     pub(crate) async fn start_on(
-        kind: Kind,
+        kind: ServerKind,
         limits: Limits,
         redis: &Redis,
         dir: &Path,
     ) -> Result<Self> {
         let addr = free_addr()?;
         let process = match kind {
-            Kind::Gateway => {
+            ServerKind::Gateway => {
                 start_gateway(env!("CARGO_BIN_EXE_image2model-gateway"), addr, limits, redis, dir)?
             }
-            Kind::Before => {
-                let program = BEFORE.get().context("no build to compare with")?;
+            ServerKind::Before => {
+                let program = BEFORE_PROGRAM.get().context("--before is not set")?;
                 start_gateway(&program.display().to_string(), addr, limits, redis, dir)?
             }
-            Kind::FastApi => start_fastapi(addr, limits, redis, dir)?,
+            ServerKind::FastApi => start_fastapi(addr, limits, redis, dir)?,
         };
-        wait_for(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
-        // Connections to Redis are made, and what start-up costs is over.
+        wait_until_listening(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
+        // Wait until the connections to Redis are open and the start-up work is done.
         tokio::time::sleep(Duration::from_millis(700)).await;
         Ok(Self { kind, addr, process })
     }
 
-    /// Waits until what nobody waits for any more is done: a load ends in the middle of its last requests.
-    pub(crate) fn settle(&self) -> Result<()> {
-        const PATIENCE: Duration = Duration::from_mins(1);
-        const LOOK: Duration = Duration::from_millis(100);
-        const IDLE: f64 = 0.2;
-        let begin = Instant::now();
+    /// Waits until the server is idle: it may still process requests that wrk aborted at its end.
+    pub(crate) fn wait_until_idle(&self) -> Result<()> {
+        const TIMEOUT: Duration = Duration::from_mins(1);
+        const POLL_INTERVAL: Duration = Duration::from_millis(100);
+        const IDLE_SHARE: f64 = 0.2;
+        let started = Instant::now();
         loop {
             let before = self.process.cpu_seconds();
-            sleep(LOOK);
-            if self.process.cpu_seconds() - before < IDLE * LOOK.as_secs_f64() {
+            sleep(POLL_INTERVAL);
+            if self.process.cpu_seconds() - before < IDLE_SHARE * POLL_INTERVAL.as_secs_f64() {
                 return Ok(());
             }
-            ensure!(begin.elapsed() < PATIENCE, "{} does not come to rest", self.kind.name());
+            ensure!(started.elapsed() < TIMEOUT, "{} does not become idle", self.kind.name());
         }
     }
 }
@@ -116,8 +117,8 @@ fn start_gateway(
     limits: Limits,
     redis: &Redis,
     dir: &Path,
-) -> Result<Process> {
-    let limit = if limits == Limits::Over { 1 } else { 1_000_000_000 };
+) -> Result<PinnedProcess> {
+    let limit = if limits == Limits::Exceeded { 1 } else { 1_000_000_000 };
     let policies = json!([
         { "name": "key", "scope": "key", "limit": limit, "window": "1h" },
         { "name": "ip", "scope": "ip", "limit": 1_000_000_000, "window": "1h" },
@@ -133,8 +134,8 @@ fn start_gateway(
         ("I2M__SERVER__LISTEN", addr.to_string()),
         ("I2M__REDIS__URL", format!("redis://{}", redis.addr)),
         ("I2M__AUTH__MODE", "keys".to_owned()),
-        ("I2M__AUTH__KEYS", json!([key(KEY)]).to_string()),
-        // For the benchmark that opens many streams.
+        ("I2M__AUTH__KEYS", json!([key_settings(KEY)]).to_string()),
+        // The growth benchmark opens many streams from one address.
         ("I2M__SERVER__MAX_CONNECTIONS", "60000".to_owned()),
         ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", "60000".to_owned()),
         ("I2M__SSE__MAX_STREAMS", "60000".to_owned()),
@@ -143,23 +144,28 @@ fn start_gateway(
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     let args = ["--config".to_owned(), file.display().to_string()];
-    Process::start(SERVER_CORE, program, &args, &env, dir)
+    PinnedProcess::start(SERVER_CORE, program, &args, &env, dir)
 }
 
-/// A key as the settings have it.
-fn key(key: &str) -> Value {
-    json!({ "name": key, "sha256": owner(key), "roles": ["client", "worker"] })
+/// The settings of an API key.
+fn key_settings(key: &str) -> Value {
+    json!({ "name": key, "sha256": owner_hash(key), "roles": ["client", "worker"] })
 }
 
-/// Whose jobs they are that `key` creates, as it stands in Redis.
-pub(crate) fn owner(key: &str) -> String {
+/// The owner of the jobs that `key` creates, as stored in Redis: the SHA-256 hash of the key.
+pub(crate) fn owner_hash(key: &str) -> String {
     Sha256::digest(key.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
         _ = write!(hex, "{byte:02x}");
         hex
     })
 }
 
-fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) -> Result<Process> {
+fn start_fastapi(
+    addr: SocketAddr,
+    limits: Limits,
+    redis: &Redis,
+    dir: &Path,
+) -> Result<PinnedProcess> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".cache/bench-venv/bin/python").display().to_string();
     let (app_dir, port) = (root.join("bench/peers").display().to_string(), addr.port().to_string());
@@ -176,25 +182,25 @@ fn start_fastapi(addr: SocketAddr, limits: Limits, redis: &Redis, dir: &Path) ->
     let limit = match limits {
         Limits::Off => "0",
         Limits::On => "1000000000",
-        Limits::Over => "1",
+        Limits::Exceeded => "1",
     };
     let env = [
         ("REDIS_URL", format!("redis://{}", redis.addr)),
         ("LIMIT", limit.to_owned()),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ];
-    Process::start(SERVER_CORE, &python, &args, &env, dir)
+    PinnedProcess::start(SERVER_CORE, &python, &args, &env, dir)
 }
 
 pub(crate) fn free_addr() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-pub(crate) fn wait_for(addr: SocketAddr) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(15);
-    let begin = Instant::now();
+pub(crate) fn wait_until_listening(addr: SocketAddr) -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(15);
+    let started = Instant::now();
     while TcpStream::connect(addr).is_err() {
-        ensure!(begin.elapsed() < PATIENCE, "nothing came to listen on {addr}");
+        ensure!(started.elapsed() < TIMEOUT, "no server listens on {addr}");
         sleep(Duration::from_millis(20));
     }
     Ok(())

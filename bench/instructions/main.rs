@@ -1,10 +1,10 @@
-//! Instructions of the service's hot paths, counted by callgrind and compared with `baseline.txt`: time on a shared
-//! machine says nothing of a change of a tenth, and this does. `make check-instructions` runs it.
+//! Counts the instructions of the service's hot paths with callgrind and compares them with `baseline.txt`. Unlike time
+//! on a shared machine, instruction counts show a change of ten percent reliably. `make check-instructions` runs it.
 //!
-//! The paths end where a command would go to Redis, which is away.
+//! The paths end where a command would be sent to Redis, which is not running.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
-#![expect(clippy::print_stdout, reason = "it is a program that prints")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the measurement")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod baseline;
 mod paths;
@@ -18,22 +18,22 @@ use self::{baseline::Baseline, paths::Path};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Under callgrind; cargo begins with an option.
+    // These arguments come from `count`, under callgrind. Arguments from cargo start with an option.
     if let [walk, path, times] = &arguments[..]
         && walk == "walk"
     {
         Path::from_str(path).unwrap().walk(times.parse().unwrap());
         return ExitCode::SUCCESS;
     }
-    let counted = Path::ALL.map(|it| (it.name(), it.count()));
-    if arguments.iter().any(|it| it == "--renew") {
+    let counted = Path::ALL.map(|path| (path.name(), path.count()));
+    if arguments.iter().any(|argument| argument == "--renew") {
         Baseline::renew(&counted);
     }
     if Baseline::read().compare(&counted) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Path {
-    /// Instructions of one walk, on average.
+    /// The mean number of instructions of one walk.
     fn count(self) -> u64 {
         const TIMES: u64 = 200;
         let output = Command::new("valgrind")
@@ -42,12 +42,13 @@ impl Path {
             .arg(std::env::current_exe().unwrap())
             .args(["walk", self.name(), &TIMES.to_string()])
             .output()
-            .expect("scripts/setup valgrind has installed it");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", self.name());
-        let collected = said.lines().find_map(|it| it.split_once("Collected : "));
-        let collected: u64 = collected.expect("what was collected").1.trim().parse().unwrap();
-        assert!(collected > TIMES, "{}: nothing was counted: {said}", self.name());
+            .expect("valgrind is not installed; run scripts/setup valgrind");
+        let output_text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {output_text}", self.name());
+        let collected = output_text.lines().find_map(|line| line.split_once("Collected : "));
+        let collected: u64 =
+            collected.expect("callgrind prints the collected count").1.trim().parse().unwrap();
+        assert!(collected > TIMES, "{}: no instructions were counted: {output_text}", self.name());
         collected / TIMES
     }
 }

@@ -1,4 +1,4 @@
-//! The paths, as a request or an event walks them.
+//! The measured paths of requests and events.
 
 use std::{hint::black_box, path::PathBuf, str::FromStr};
 
@@ -16,19 +16,19 @@ const JOB: &str = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// What every request meets.
+    /// The layers that every request passes.
     Livez,
-    /// A page that the browser has.
+    /// The dashboard page, with a matching `If-None-Match`.
     NotModified,
-    /// A key, limits, the route, the keys and arguments of its script.
+    /// Authentication, limits, the route, and the keys and arguments of the script.
     GetJob,
-    /// Over a limit, as this process knows.
+    /// A client that exceeded its limit, refused from memory.
     Refused,
-    /// The same as `GetJob` with 5 files to check and to hand to the script.
+    /// Like `GetJob`, with 5 files to validate and to pass to the script.
     CreateJob,
-    /// The same with what a worker says of 25 files.
+    /// Like `GetJob`, with a worker's report on 25 files.
     Report,
-    /// An entry of a stream made an event for browsers.
+    /// The conversion of a stream entry to an SSE event.
     Frame,
 }
 
@@ -36,8 +36,8 @@ impl FromStr for Path {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|it| it.name() == name);
-        found.ok_or_else(|| format!("there is no path {name}"))
+        let found = Self::ALL.into_iter().find(|path| path.name() == name);
+        found.ok_or_else(|| format!("unknown path {name}"))
     }
 }
 
@@ -64,7 +64,7 @@ impl Path {
         }
     }
 
-    /// Walks the path some times, of which instructions are counted, after as many of which none are.
+    /// Walks the path `times` times to warm up, then as often with instruction counting.
     pub(crate) fn walk(self, times: usize) {
         if self == Self::Frame {
             let mut watched = Watched::default();
@@ -76,13 +76,13 @@ impl Path {
         let etag = service.etag();
         let walk = || {
             for _ in 0..times {
-                let (status, _) = service.answer(self.request(&etag));
+                let (status, _) = service.send(self.request(&etag));
                 assert_eq!(status, self.status(), "{self:?}");
             }
         };
         if self == Self::Refused {
-            // The one that is let in; without Redis it fails.
-            assert_eq!(service.answer(self.request(&etag)).0, 503);
+            // The first request is within the limit; it fails because Redis is not running.
+            assert_eq!(service.send(self.request(&etag)).0, 503);
         }
         walk();
         count_from_here(walk);
@@ -114,7 +114,7 @@ impl Path {
             }
             Self::Report => {
                 let files: Vec<String> = (0..25)
-                    .map(|i| format!(r#"{{"file_id":"file_{i:03}","progress":40}}"#))
+                    .map(|file| format!(r#"{{"file_id":"file_{file:03}","progress":40}}"#))
                     .collect();
                 let body = format!(r#"{{"files":[{}]}}"#, files.join(","));
                 request(Method::POST, &format!("{JOB}/progress"), "many", &body)
@@ -127,7 +127,7 @@ fn request(method: Method, path: &str, key: &str, body: &str) -> Request<Body> {
     let request = Request::builder()
         .method(method)
         .uri(path)
-        // Without Accept-Encoding: a compressor takes more than all else, and is not ours.
+        // No Accept-Encoding: the compressor would dominate the count.
         .header(header::CONTENT_TYPE, "application/json");
     let request = match key {
         "" => request,
@@ -136,18 +136,19 @@ fn request(method: Method, path: &str, key: &str, body: &str) -> Request<Body> {
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-/// All of the service but its port. What it does by itself, another thread does, which is not counted.
+/// The service without its listener. Background tasks run on another thread, which is not counted.
 struct Service {
     routes: Router,
-    here: Runtime,
-    _beside: Runtime,
+    runtime: Runtime,
+    _background: Runtime,
 }
 
 impl Service {
     fn start() -> Self {
         tracing_subscriber::fmt().json().with_writer(std::io::sink).init();
-        let beside = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let here = Builder::new_current_thread().enable_all().build().unwrap();
+        let background =
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let file =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bench/instructions/gateway.toml");
         let settings = [
@@ -156,29 +157,29 @@ impl Service {
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::load(Some(&file), settings).unwrap();
-        let routes = beside.block_on(async { App::bind(config).await.unwrap().into_routes() });
-        Self { routes, here, _beside: beside }
+        let routes = background.block_on(async { App::bind(config).await.unwrap().into_routes() });
+        Self { routes, runtime, _background: background }
     }
 
-    fn answer(&self, request: Request<Body>) -> (u16, Bytes) {
-        self.here.block_on(async {
-            let answer = self.routes.clone().oneshot(request).await.unwrap();
-            let status = answer.status().as_u16();
-            (status, answer.into_body().collect().await.unwrap().to_bytes())
+    fn send(&self, request: Request<Body>) -> (u16, Bytes) {
+        self.runtime.block_on(async {
+            let response = self.routes.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            (status, response.into_body().collect().await.unwrap().to_bytes())
         })
     }
 
     fn etag(&self) -> String {
         let page = request(Method::GET, "/", "", "");
-        let page = self.here.block_on(self.routes.clone().oneshot(page)).unwrap();
+        let page = self.runtime.block_on(self.routes.clone().oneshot(page)).unwrap();
         page.headers()[header::ETAG].to_str().unwrap().to_owned()
     }
 }
 
-/// Callgrind counts what this calls, by its name.
+/// Callgrind counts the instructions within this function, which it finds by name.
 #[inline(never)]
 fn count_from_here(walk: impl FnOnce()) {
     walk();
-    // Something has to follow, or this would become a jump.
+    // Prevents a tail call.
     black_box(());
 }

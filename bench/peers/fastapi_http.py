@@ -1,7 +1,7 @@
-"""Jobs over HTTP as people write them in Python, with the seed's own ways to ask Redis.
+"""A typical Python service for jobs over HTTP, with the Redis commands of the seed.
 
-What `JobStore`, `ProgressTracker`, `RateLimiter` and `RedisCache` do for a call is done here for it: the same commands
-in the same order, one after the other. Only the pool is larger, since the seed's 50 connections refuse the 51st caller.
+Each request runs the commands of the seed's `JobStore`, `ProgressTracker`, `RateLimiter` and `RedisCache`, in the same
+order and one after the other. Only the pool is larger: the seed's pool of 50 connections refuses the 51st client.
 """
 
 import hashlib
@@ -117,9 +117,9 @@ def now() -> str:
 async def get_job(job_id: str, owner: str) -> dict:
     job = await jobs.hgetall(f"job:{job_id}")
     if not job or job["api_key_hash"] != owner:
-        raise HTTPException(404, "no such job")
+        raise HTTPException(404, "job not found")
     files = await jobs.lrange(f"job:{job_id}:files", 0, -1)
-    job["files"] = [json.loads(it) for it in files]
+    job["files"] = [json.loads(file) for file in files]
     return job
 
 
@@ -160,8 +160,8 @@ async def create(new: NewJob, owner: str = Depends(caller)) -> dict:
     pipe.expire(f"user_jobs:{owner}", TTL)
     await pipe.execute()
     pipe = tracker.pipeline()
-    for i in range(len(new.files)):
-        pipe.setex(f"progress:{job_id}:file_{i:03d}", TTL, "0")
+    for index in range(len(new.files)):
+        pipe.setex(f"progress:{job_id}:file_{index:03d}", TTL, "0")
     await pipe.execute()
     return record
 

@@ -1,4 +1,4 @@
-"""Progress over SSE as people write it in Python: one XREAD, on a connection of its own, per browser."""
+"""A typical Python service for progress over SSE: one XREAD per browser, on a separate connection."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from redis.asyncio import Redis
 
-# A pool has room for a hundred connections unless it is told otherwise.
+# The default limit of the pool is a hundred connections.
 redis = Redis.from_url(
     os.environ["REDIS_URL"], decode_responses=True, protocol=2, max_connections=20_000
 )
@@ -35,11 +35,11 @@ async def stream(job_id: str, request: Request) -> StreamingResponse:
         last = request.headers.get("last-event-id", "$")
         yield "retry: 2000\n\n"
         while True:
-            answer = await redis.xread({f"stream:progress:{job_id}": last}, block=15_000)
-            if not answer:
+            reply = await redis.xread({f"stream:progress:{job_id}": last}, block=15_000)
+            if not reply:
                 yield ": keep-alive\n\n"
                 continue
-            for last, fields in answer[0][1]:
+            for last, fields in reply[0][1]:
                 yield frame(job_id, last, fields)
 
     return StreamingResponse(events(), media_type="text/event-stream")

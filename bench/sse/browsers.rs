@@ -1,4 +1,4 @@
-//! Many browsers in one thread: each follows a topic on a connection of its own and checks what it gets.
+//! Many simulated browsers in one thread: each follows a topic on a separate connection and verifies the events.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,87 +21,87 @@ use tokio::{
 };
 
 use crate::{
+    event_stamp::{EventStamp, now_us},
     histogram::Histogram,
-    marker::{Marker, now_us},
     servers::Topic,
-    wire::{Wire, last_id},
+    sse_parser::{SseParser, last_id},
 };
 
-/// What a slow browser reads before it pauses.
-const READ_BETWEEN_PAUSES: usize = 256 << 10;
+/// Number of bytes that a slow browser reads before it pauses.
+const BYTES_BETWEEN_PAUSES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_secs(20);
 
 thread_local! {
-    /// What was read last, whoever read it.
+    /// A read buffer that all browsers share.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 << 10]);
 }
 
-/// What all browsers of a fleet saw together.
+/// The observations of all browsers of a fleet.
 pub(crate) struct Tally {
-    pub(crate) n_delivered: Cell<u64>,
+    pub(crate) delivered: Cell<u64>,
     /// Events that were skipped.
-    pub(crate) n_lost: Cell<u64>,
-    /// Events that came again.
-    pub(crate) n_repeated: Cell<u64>,
-    /// Connections that ended without being told to.
-    pub(crate) n_closed: Cell<u64>,
+    pub(crate) lost: Cell<u64>,
+    /// Events that were received again.
+    pub(crate) duplicates: Cell<u64>,
+    /// Connections that the server closed.
+    pub(crate) closed: Cell<u64>,
     pub(crate) latencies: RefCell<Histogram>,
 }
 
-/// A browser, which outlives its connections.
+/// The state of a browser, which persists over its connections.
 struct Browser {
     topic: usize,
     /// The number of the next event.
     expected: Cell<u64>,
-    /// Whether it was told on this connection what it knew, as the state in which it finds the job.
-    greeted: Cell<bool>,
+    /// Whether this connection has repeated the last known event as the initial job state.
+    snapshot_seen: Cell<bool>,
     last_id: RefCell<Vec<u8>>,
-    /// When the first event or comment came on this connection.
-    back_at: Cell<Option<Instant>>,
-    /// Whether it stops reading now and then, for longer than sockets can make up for.
+    /// The time when the response of this connection arrived.
+    connected_at: Cell<Option<Instant>>,
+    /// Whether it regularly stops reading for longer than socket buffers can compensate.
     is_slow: Cell<bool>,
 }
 
-/// Browsers of some topics, as many of each.
+/// Browsers of several topics, with the same number per topic.
 pub(crate) struct Fleet {
     addr: SocketAddr,
     topics: Vec<Topic>,
     browsers: Vec<Rc<Browser>>,
     connections: Vec<JoinHandle<()>>,
     pub(crate) tally: Rc<Tally>,
-    /// Whether browsers note ids and come back with them.
+    /// Whether browsers reconnect with their last event id.
     resumes: bool,
-    /// Connections that may be under way to be opened.
-    doors: Rc<Semaphore>,
+    /// Limits the number of concurrent connection attempts.
+    permits: Rc<Semaphore>,
 }
 
 impl Fleet {
     pub(crate) fn new(addr: SocketAddr, topics: &[Topic], per_topic: usize, resumes: bool) -> Self {
-        // Browsers that were cut come back all at once; others do not queue for longer than it takes.
-        let n_doors = if resumes { Semaphore::MAX_PERMITS } else { 256 };
+        // Resuming browsers reconnect all at the same time; others are limited, so that no attempt times out.
+        let max_connecting = if resumes { Semaphore::MAX_PERMITS } else { 256 };
         let browser = |topic| Browser {
             topic,
             expected: Cell::new(1),
-            greeted: Cell::new(false),
+            snapshot_seen: Cell::new(false),
             last_id: RefCell::default(),
-            back_at: Cell::new(None),
+            connected_at: Cell::new(None),
             is_slow: Cell::new(false),
         };
-        let n = topics.len() * per_topic;
+        let count = topics.len() * per_topic;
         Self {
             addr,
             topics: topics.to_vec(),
-            browsers: (0..n).map(|i| Rc::new(browser(i % topics.len()))).collect(),
+            browsers: (0..count).map(|index| Rc::new(browser(index % topics.len()))).collect(),
             connections: Vec::new(),
             tally: Rc::new(Tally {
-                n_delivered: Cell::new(0),
-                n_lost: Cell::new(0),
-                n_repeated: Cell::new(0),
-                n_closed: Cell::new(0),
+                delivered: Cell::new(0),
+                lost: Cell::new(0),
+                duplicates: Cell::new(0),
+                closed: Cell::new(0),
                 latencies: RefCell::new(Histogram::new()),
             }),
             resumes,
-            doors: Rc::new(Semaphore::new(n_doors)),
+            permits: Rc::new(Semaphore::new(max_connecting)),
         }
     }
 
@@ -109,28 +109,28 @@ impl Fleet {
         self.browsers.len()
     }
 
-    /// Makes one browser in `n` a slow one.
-    pub(crate) fn slow_down(&self, n: usize) {
-        self.browsers.iter().step_by(n).for_each(|it| it.is_slow.set(true));
+    /// Makes every `interval`th browser a slow one.
+    pub(crate) fn make_slow(&self, interval: usize) {
+        self.browsers.iter().step_by(interval).for_each(|browser| browser.is_slow.set(true));
     }
 
-    /// Begins to open every connection.
+    /// Starts to open all connections.
     pub(crate) fn connect(&mut self) {
-        self.connections = (0..self.len()).map(|it| self.connect_one(it)).collect();
+        self.connections = (0..self.len()).map(|index| self.connect_one(index)).collect();
     }
 
-    fn connect_one(&self, i: usize) -> JoinHandle<()> {
+    fn connect_one(&self, index: usize) -> JoinHandle<()> {
         let (addr, resumes) = (self.addr, self.resumes);
-        let (browser, tally, doors) =
-            (self.browsers[i].clone(), self.tally.clone(), self.doors.clone());
+        let (browser, tally, permits) =
+            (self.browsers[index].clone(), self.tally.clone(), self.permits.clone());
         let path = self.topics[browser.topic].path.clone();
-        browser.back_at.set(None);
+        browser.connected_at.set(None);
         spawn_local(async move {
             loop {
-                browser.greeted.set(false);
-                let outcome = follow(addr, &path, &browser, &tally, (resumes, &doors)).await;
+                browser.snapshot_seen.set(false);
+                let outcome = follow(addr, &path, &browser, &tally, (resumes, &permits)).await;
                 if outcome.is_err() || !resumes {
-                    tally.n_closed.set(tally.n_closed.get() + 1);
+                    tally.closed.set(tally.closed.get() + 1);
                 }
                 if !resumes {
                     return;
@@ -140,70 +140,80 @@ impl Fleet {
         })
     }
 
-    /// Waits until every browser has its response, at most `patience`.
-    pub(crate) async fn all_back(&self, patience: Duration) -> Result<()> {
-        let begin = Instant::now();
-        while self.browsers.iter().any(|it| it.back_at.get().is_none()) {
-            if begin.elapsed() > patience {
-                let n_out = self.browsers.iter().filter(|it| it.back_at.get().is_none()).count();
-                bail!("{n_out} of {} browsers could not connect", self.len());
+    /// Waits until every browser has received its response.
+    ///
+    /// # Errors
+    ///
+    /// If this takes longer than `timeout`.
+    pub(crate) async fn wait_all_connected(&self, timeout: Duration) -> Result<()> {
+        let started = Instant::now();
+        while self.browsers.iter().any(|browser| browser.connected_at.get().is_none()) {
+            if started.elapsed() > timeout {
+                let missing = self
+                    .browsers
+                    .iter()
+                    .filter(|browser| browser.connected_at.get().is_none())
+                    .count();
+                bail!("{missing} of {} browsers could not connect", self.len());
             }
             sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
 
-    /// When the last browser got its response.
-    pub(crate) fn last_back_at(&self) -> Option<Instant> {
-        self.browsers.iter().filter_map(|it| it.back_at.get()).max()
+    /// The time when the last browser received its response.
+    pub(crate) fn last_connected_at(&self) -> Option<Instant> {
+        self.browsers.iter().filter_map(|browser| browser.connected_at.get()).max()
     }
 
-    /// Cuts connection `i`, which comes back at once.
-    pub(crate) fn cut_one(&mut self, i: usize) {
-        self.connections[i].abort();
-        self.connections[i] = self.connect_one(i);
+    /// Closes the connection of one browser and opens a new one.
+    pub(crate) fn reconnect_one(&mut self, index: usize) {
+        self.connections[index].abort();
+        self.connections[index] = self.connect_one(index);
     }
 
-    pub(crate) fn cut_all(&mut self) {
-        self.connections.drain(..).for_each(|it| it.abort());
+    pub(crate) fn disconnect_all(&mut self) {
+        self.connections.drain(..).for_each(|connection| connection.abort());
     }
 
-    /// Closes every connection and forgets what was expected, before events numbered from `numbers` on.
-    pub(crate) async fn start_over(&mut self, numbers: &[u64]) -> Result<()> {
-        self.cut_all();
+    /// Closes all connections and opens new ones. The browsers expect events that follow `numbers`.
+    pub(crate) async fn reset(&mut self, numbers: &[u64]) -> Result<()> {
+        self.disconnect_all();
         sleep(Duration::from_millis(300)).await;
         for browser in &self.browsers {
             browser.expected.set(numbers[browser.topic] + 1);
             browser.last_id.borrow_mut().clear();
         }
         self.connect();
-        self.all_back(Duration::from_mins(1)).await?;
-        // For servers that subscribe after they answer.
+        self.wait_all_connected(Duration::from_mins(1)).await?;
+        // Some servers subscribe only after they have sent the response.
         sleep(Duration::from_millis(500)).await;
         Ok(())
     }
 
     pub(crate) fn clear_tally(&self) {
-        for count in [&self.tally.n_delivered, &self.tally.n_lost, &self.tally.n_repeated] {
+        for count in [&self.tally.delivered, &self.tally.lost, &self.tally.duplicates] {
             count.set(0);
         }
-        self.tally.n_closed.set(0);
+        self.tally.closed.set(0);
         self.tally.latencies.borrow_mut().clear();
     }
 
-    /// Events up to `numbers` that browsers still wait for.
-    pub(crate) fn n_outstanding(&self, numbers: &[u64]) -> u64 {
-        let of = |it: &Rc<Browser>| (numbers[it.topic] + 1).saturating_sub(it.expected.get());
-        self.browsers.iter().map(of).sum()
+    /// The number of events up to `numbers` that browsers have not received yet.
+    pub(crate) fn outstanding(&self, numbers: &[u64]) -> u64 {
+        let outstanding_of = |browser: &Rc<Browser>| {
+            (numbers[browser.topic] + 1).saturating_sub(browser.expected.get())
+        };
+        self.browsers.iter().map(outstanding_of).sum()
     }
 
-    /// Waits until nothing is outstanding, or `patience` is over. Says what still is.
-    pub(crate) async fn settle(&self, numbers: &[u64], patience: Duration) -> u64 {
-        let begin = Instant::now();
+    /// Waits until no event is outstanding, at most `timeout`. Returns the number of outstanding events.
+    pub(crate) async fn wait_until_delivered(&self, numbers: &[u64], timeout: Duration) -> u64 {
+        let started = Instant::now();
         loop {
-            let n_outstanding = self.n_outstanding(numbers);
-            if n_outstanding == 0 || begin.elapsed() > patience {
-                return n_outstanding;
+            let outstanding = self.outstanding(numbers);
+            if outstanding == 0 || started.elapsed() > timeout {
+                return outstanding;
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -212,25 +222,25 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.cut_all();
+        self.disconnect_all();
     }
 }
 
-/// One connection, until it ends.
+/// Runs one connection until it ends.
 async fn follow(
     addr: SocketAddr,
     path: &str,
     browser: &Browser,
     tally: &Tally,
-    (resumes, doors): (bool, &Semaphore),
+    (resumes, permits): (bool, &Semaphore),
 ) -> Result<()> {
-    let door = doors.acquire().await?;
+    let permit = permits.acquire().await?;
     let socket = TcpSocket::new_v4()?;
     if browser.is_slow.get() {
         socket.set_recv_buffer_size(4 << 10)?;
     }
     let mut stream = socket.connect(addr).await?;
-    let mut n_read_since_pause = 0;
+    let mut bytes_since_pause = 0;
     let mut request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n");
     let last_event_id = browser.last_id.borrow().clone();
@@ -238,35 +248,36 @@ async fn follow(
         _ = write!(request, "Last-Event-ID: {}\r\n", String::from_utf8_lossy(&last_event_id));
     }
     stream.write_all((request + "\r\n").as_bytes()).await?;
-    let mut wire = Wire::new();
-    let mut door = Some(door);
+    let mut wire = SseParser::new();
+    let mut permit = Some(permit);
     loop {
-        let n = poll_fn(|cx| read(cx, &mut stream, &mut wire, browser, (tally, resumes))).await?;
-        if n == 0 {
-            bail!("closed");
+        let length =
+            poll_fn(|cx| read(cx, &mut stream, &mut wire, browser, (tally, resumes))).await?;
+        if length == 0 {
+            bail!("the server closed the connection");
         }
         if browser.is_slow.get() {
-            n_read_since_pause += n;
-            if n_read_since_pause > READ_BETWEEN_PAUSES {
-                n_read_since_pause = 0;
+            bytes_since_pause += length;
+            if bytes_since_pause > BYTES_BETWEEN_PAUSES {
+                bytes_since_pause = 0;
                 sleep(PAUSE).await;
             }
         }
         if wire.is_done() {
-            bail!("refused or ended");
+            bail!("the stream was refused or has ended");
         }
-        if door.is_some() && wire.is_open() {
-            door = None;
-            browser.back_at.set(Some(Instant::now()));
+        if permit.is_some() && wire.is_open() {
+            permit = None;
+            browser.connected_at.set(Some(Instant::now()));
         }
     }
 }
 
-/// Reads what is there and takes it in. Gives the number of bytes.
+/// Reads available bytes and records their events. Returns the number of bytes.
 fn read(
     cx: &mut Context<'_>,
     stream: &mut TcpStream,
-    wire: &mut Wire,
+    wire: &mut SseParser,
     browser: &Browser,
     (tally, resumes): (&Tally, bool),
 ) -> Poll<std::io::Result<usize>> {
@@ -274,30 +285,30 @@ fn read(
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
         let now = now_us();
-        wire.feed(buffer.filled(), &mut |events| browser.take(events, now, tally, resumes));
+        wire.feed(buffer.filled(), &mut |events| browser.record(events, now, tally, resumes));
         Poll::Ready(Ok(buffer.filled().len()))
     })
 }
 
 impl Browser {
-    fn take(&self, events: &[u8], now: u64, tally: &Tally, resumes: bool) {
+    fn record(&self, events: &[u8], now: u64, tally: &Tally, resumes: bool) {
         if resumes && let Some(id) = last_id(events) {
             let mut last_id = self.last_id.borrow_mut();
             last_id.clear();
             last_id.extend_from_slice(id);
         }
         let mut latencies = tally.latencies.borrow_mut();
-        for marker in Marker::find(events) {
+        for marker in EventStamp::find(events) {
             let expected = self.expected.get();
             if marker.number < expected {
-                // The state of the job on a new connection says what its last event said.
-                if self.greeted.replace(true) || marker.number + 1 != expected {
-                    tally.n_repeated.set(tally.n_repeated.get() + 1);
+                // A new connection starts with the job state, which repeats the last event.
+                if self.snapshot_seen.replace(true) || marker.number + 1 != expected {
+                    tally.duplicates.set(tally.duplicates.get() + 1);
                 }
                 continue;
             }
-            tally.n_lost.set(tally.n_lost.get() + marker.number - expected);
-            tally.n_delivered.set(tally.n_delivered.get() + 1);
+            tally.lost.set(tally.lost.get() + marker.number - expected);
+            tally.delivered.set(tally.delivered.get() + 1);
             latencies.add(now.saturating_sub(marker.sent_us));
             self.expected.set(marker.number + 1);
         }

@@ -1,7 +1,7 @@
-//! Latencies, counted in buckets of three percent.
+//! A histogram of latencies with a resolution of three percent.
 
-/// Buckets for each power of two.
-const FINENESS: u32 = 32;
+/// Number of buckets per power of two.
+const BUCKETS_PER_OCTAVE: u32 = 32;
 
 pub(crate) struct Histogram {
     counts: Vec<u64>,
@@ -23,13 +23,13 @@ impl Histogram {
         self.total = 0;
     }
 
-    /// The latency in milliseconds that `share` of all do not exceed.
+    /// The quantile `share` (0 to 1) in milliseconds; NaN if the histogram is empty.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        let wanted = (self.total as f64 * share).ceil() as u64;
+        let rank = (self.total as f64 * share).ceil() as u64;
         let mut sum = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
             sum += count;
-            if sum >= wanted.max(1) {
+            if sum >= rank.max(1) {
                 return value_of(bucket) as f64 / 1000.0;
             }
         }
@@ -38,19 +38,19 @@ impl Histogram {
 }
 
 fn bucket_of(us: u64) -> usize {
-    let fineness = u64::from(FINENESS);
-    if us < fineness {
+    let per_octave = u64::from(BUCKETS_PER_OCTAVE);
+    if us < per_octave {
         return us as usize;
     }
-    let shift = us.ilog2() - FINENESS.ilog2();
-    (u64::from(shift + 1) * fineness + ((us >> shift) - fineness)) as usize
+    let shift = us.ilog2() - BUCKETS_PER_OCTAVE.ilog2();
+    (u64::from(shift + 1) * per_octave + ((us >> shift) - per_octave)) as usize
 }
 
 fn value_of(bucket: usize) -> u64 {
-    let (fineness, bucket) = (u64::from(FINENESS), bucket as u64);
-    if bucket < fineness {
+    let (per_octave, bucket) = (u64::from(BUCKETS_PER_OCTAVE), bucket as u64);
+    if bucket < per_octave {
         return bucket;
     }
-    let shift = bucket / fineness - 1;
-    (fineness + bucket % fineness) << shift
+    let shift = bucket / per_octave - 1;
+    (per_octave + bucket % per_octave) << shift
 }

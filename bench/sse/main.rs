@@ -1,31 +1,33 @@
-//! `make bench-sse`: how the gateway, nchan and `FastAPI` carry the same progress to the same browsers.
+//! `make bench-sse`: compares how the gateway, nchan and `FastAPI` deliver the same progress events to the same
+//! browsers.
 //!
-//! Everything runs on this machine: servers on one core, load and Redis on the other. See bench/README.md.
+//! All processes run on this machine: servers on one core, the load generator and Redis on the other. See
+//! bench/README.md.
 
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures for people; none comes near 2^52"
+    reason = "the values are far below 2^52"
 )]
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "its results are what it prints")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod bench;
 mod browsers;
 mod chart;
+mod event_stamp;
 mod histogram;
-mod machine;
-mod marker;
+mod host_info;
 #[expect(dead_code, reason = "shared with the benchmark of requests")]
-mod process;
+mod pinned_process;
 mod publish;
-mod ramp;
+mod rate_search;
 mod redis;
 mod report;
 mod scenarios;
 mod servers;
 mod soak;
-mod wire;
+mod sse_parser;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -37,36 +39,36 @@ use self::{
     bench::{LOAD_CORE, Plan},
     redis::Redis,
     report::Row,
-    scenarios::{Scenario, World},
-    servers::Kind,
+    scenarios::{Scenario, ScenarioContext},
+    servers::ServerKind,
 };
 
-/// Measures the gateway beside nginx with nchan and `FastAPI`.
+/// Compares the gateway with nginx and nchan, and with `FastAPI`.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Given by `cargo bench`; test runners that list or run everything do not give it.
+    /// Set by `cargo bench`, but not by test runners that list or run all targets.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Shorter and smaller, within two minutes.
+    /// Shorter and smaller; takes less than two minutes.
     #[arg(long)]
     quick: bool,
-    /// Only these scenarios.
+    /// Run only these scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Scenario>,
-    /// Leave out the peers.
+    /// Measure the gateway only, without the other servers.
     #[arg(long)]
     alone: bool,
-    /// Instead of measuring, lets browsers come and go for so many seconds, and kills Redis twice.
+    /// Run a soak test of this many seconds instead: browsers reconnect, and Redis is killed twice.
     #[arg(long)]
     soak: Option<u64>,
-    /// Where results are written.
+    /// Directory for the results.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/results"))]
     results: PathBuf,
 }
 
 fn main() -> Result<()> {
-    // A test runner calls every target, each with arguments of its own.
-    if !std::env::args().any(|it| it == "--bench") {
+    // Test runners start every target, with their own arguments.
+    if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
     let args = Args::parse();
@@ -75,7 +77,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: Args) -> Result<()> {
-    machine::pin(LOAD_CORE);
+    host_info::pin_to_core(LOAD_CORE);
     let dir = tempfile::Builder::new().prefix("bench-sse-").tempdir()?;
     if let Some(seconds) = args.soak {
         let rows = soak::soak(dir.path(), Duration::from_secs(seconds)).await?;
@@ -83,26 +85,26 @@ async fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let redis = Redis::start(LOAD_CORE, dir.path())?;
-    let mut kinds = vec![Kind::Gateway];
+    let mut kinds = vec![ServerKind::Gateway];
     if !args.alone {
-        kinds.extend([Kind::Nchan, Kind::NchanRedis, Kind::FastApi]);
+        kinds.extend([ServerKind::Nchan, ServerKind::NchanRedis, ServerKind::FastApi]);
     }
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
-    let world = World { redis: &redis, dir: dir.path(), plan, kinds };
-    let circumstances = machine::circumstances(&redis, args.quick)?;
+    let context = ScenarioContext { redis: &redis, dir: dir.path(), plan, kinds };
+    let host_info = host_info::collect(&redis, args.quick)?;
     let mut rows: Vec<Row> = Vec::new();
     for scenario in Scenario::value_variants() {
         if !args.only.is_empty() && !args.only.contains(scenario) {
             continue;
         }
         eprintln!("== {scenario:?}");
-        match world.run(*scenario).await {
+        match context.run(*scenario).await {
             Ok(more) => rows.extend(more),
-            Err(error) => eprintln!("{scenario:?} could not be measured: {error:#}"),
+            Err(error) => eprintln!("{scenario:?} failed: {error:#}"),
         }
     }
     println!("{}", report::table(&rows));
-    report::write(&args.results, &rows, &circumstances)?;
-    println!("written to {}/sse-{}.md", args.results.display(), circumstances.date);
+    report::write(&args.results, &rows, &host_info)?;
+    println!("results: {}/sse-{}.md", args.results.display(), host_info.date);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The benchmark's own Redis, and the few commands it is asked for here.
+//! The Redis of the benchmark, and a minimal client.
 
 use std::{
     fmt::Write as _,
@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{process::Process, servers};
+use crate::{pinned_process::PinnedProcess, servers};
 
 pub(crate) struct Redis {
-    pub(crate) process: Process,
+    pub(crate) process: PinnedProcess,
     pub(crate) addr: SocketAddr,
     core: usize,
     dir: PathBuf,
@@ -25,7 +25,7 @@ impl Redis {
         Self::start_at(servers::free_addr()?, core, dir, false)
     }
 
-    /// One that has everything it acknowledged when it is started again.
+    /// A Redis that keeps acknowledged writes over a restart.
     pub(crate) fn start_durable(core: usize, dir: &Path) -> Result<Self> {
         Self::start_at(servers::free_addr()?, core, dir, true)
     }
@@ -42,57 +42,57 @@ impl Redis {
             ("--notify-keyspace-events", ""),
         ];
         let args: Vec<String> =
-            args.iter().flat_map(|it| [it.0.to_owned(), it.1.to_owned()]).collect();
-        let process = Process::start(core, "redis-server", &args, &[], dir)?;
-        servers::wait_for(addr)?;
+            args.iter().flat_map(|arg| [arg.0.to_owned(), arg.1.to_owned()]).collect();
+        let process = PinnedProcess::start(core, "redis-server", &args, &[], dir)?;
+        servers::wait_until_listening(addr)?;
         Ok(Self { process, addr, core, dir: dir.to_owned(), is_durable })
     }
 
-    /// Ends it as a machine does that loses power, but for what the kernel has.
+    /// Kills the process. Data that the kernel has buffered is kept, unlike in a power failure.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    pub(crate) fn start_again(&mut self) -> Result<()> {
+    pub(crate) fn restart(&mut self) -> Result<()> {
         *self = Self::start_at(self.addr, self.core, &self.dir.clone(), self.is_durable)?;
         Ok(())
     }
 
-    /// Runs one command on a connection of its own.
+    /// Runs one command on a new connection.
     pub(crate) fn run(&self, command: &[&str]) -> Result<String> {
-        ask(self.addr, command)
+        send_command(self.addr, command)
     }
 
-    /// Connections other than the one that asks.
-    pub(crate) fn n_connections(&self) -> Result<usize> {
+    /// The number of client connections, without the one that runs this command.
+    pub(crate) fn connection_count(&self) -> Result<usize> {
         Ok(self.run(&["CLIENT", "LIST"])?.lines().count().saturating_sub(1))
     }
 
-    /// Waits until `n` clients wait in a blocking command.
-    pub(crate) async fn wait_for_blocked(&self, n: usize) -> Result<()> {
-        const TRIES: usize = 300;
-        for _ in 0..TRIES {
+    /// Waits until `count` clients are blocked in a command.
+    pub(crate) async fn wait_for_blocked(&self, count: usize) -> Result<()> {
+        const MAX_TRIES: usize = 300;
+        for _ in 0..MAX_TRIES {
             let info = self.run(&["INFO", "clients"])?;
-            let blocked = info.lines().find_map(|it| it.strip_prefix("blocked_clients:"));
-            if blocked.and_then(|it| it.trim().parse::<usize>().ok()) >= Some(n) {
+            let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+            if blocked.and_then(|clients| clients.trim().parse::<usize>().ok()) >= Some(count) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        bail!("fewer than {n} clients of Redis wait for events")
+        bail!("fewer than {count} clients of Redis are blocked")
     }
 
-    /// The version and whatever else INFO says of the server.
+    /// The version of the server.
     pub(crate) fn version(&self) -> Result<String> {
         let info = self.run(&["INFO", "server"])?;
-        let version = info.lines().find_map(|it| it.strip_prefix("redis_version:"));
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
         Ok(version.unwrap_or("?").trim().to_owned())
     }
 }
 
-/// Runs one command on a connection of its own.
-pub(crate) fn ask(addr: SocketAddr, command: &[&str]) -> Result<String> {
-    let mut stream = TcpStream::connect(addr).context("Redis is away")?;
+/// Runs one command on a new connection. Returns the text of a bulk string, or the first line of any other reply.
+pub(crate) fn send_command(addr: SocketAddr, command: &[&str]) -> Result<String> {
+    let mut stream = TcpStream::connect(addr).context("could not connect to Redis")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut text = format!("*{}\r\n", command.len());
     for word in command {

@@ -1,61 +1,61 @@
-//! What came out, against the targets: printed as a table, written as Markdown, JSON and a chart.
+//! The results, compared with the targets: printed as a table, and written as Markdown, JSON and a chart.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::{chart, machine::Circumstances, servers::Kind};
+use crate::{chart, host_info::HostInfo, servers::ServerKind};
 
-/// What is asked of the gateway.
+/// A performance target of the gateway.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
-    /// So many times what this peer has.
-    AtLeastTimes(f64, Kind),
-    /// At most so many times what this peer has.
-    AtMostTimes(f64, Kind),
+    /// At least this multiple of the peer's value.
+    AtLeastTimes(f64, ServerKind),
+    /// At most this multiple of the peer's value.
+    AtMostTimes(f64, ServerKind),
     AtMost(f64),
-    /// Only shown.
+    /// No target; the value is only reported.
     None,
 }
 
-/// One line of the table.
+/// One row of the table.
 pub(crate) struct Row {
-    pub(crate) what: String,
+    pub(crate) name: String,
     pub(crate) unit: &'static str,
-    pub(crate) values: BTreeMap<Kind, f64>,
-    /// What else there is to say of a value.
-    pub(crate) notes: BTreeMap<Kind, String>,
+    pub(crate) values: BTreeMap<ServerKind, f64>,
+    /// Additional information about the values.
+    pub(crate) notes: BTreeMap<ServerKind, String>,
     pub(crate) target: Target,
 }
 
 impl Row {
-    pub(crate) fn new(what: impl Into<String>, unit: &'static str, target: Target) -> Self {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, target: Target) -> Self {
         let (values, notes) = (BTreeMap::new(), BTreeMap::new());
-        Self { what: what.into(), unit, values, notes, target }
+        Self { name: name.into(), unit, values, notes, target }
     }
 
-    pub(crate) fn set(&mut self, kind: Kind, value: f64, note: impl Into<String>) {
+    pub(crate) fn set(&mut self, kind: ServerKind, value: f64, note: impl Into<String>) {
         self.values.insert(kind, value);
         self.notes.insert(kind, note.into());
     }
 
-    /// The gateway's value in terms of the peer that the target names, or else of nchan's.
+    /// The gateway's value divided by the value of the target's peer; without a peer, by nchan's value.
     fn ratio(&self) -> Option<f64> {
         let peer = match self.target {
             Target::AtLeastTimes(_, peer) | Target::AtMostTimes(_, peer) => peer,
-            Target::AtMost(_) | Target::None => Kind::Nchan,
+            Target::AtMost(_) | Target::None => ServerKind::Nchan,
         };
-        let ratio = self.values.get(&Kind::Gateway)? / self.values.get(&peer)?;
+        let ratio = self.values.get(&ServerKind::Gateway)? / self.values.get(&peer)?;
         ratio.is_finite().then_some(ratio)
     }
 
     fn is_met(&self) -> Option<bool> {
-        let ours = *self.values.get(&Kind::Gateway)?;
+        let ours = *self.values.get(&ServerKind::Gateway)?;
         match self.target {
-            Target::AtLeastTimes(times, _) => self.ratio().map(|it| it >= times),
-            Target::AtMostTimes(times, _) => self.ratio().map(|it| it <= times),
-            Target::AtMost(most) => Some(ours <= most),
+            Target::AtLeastTimes(times, _) => self.ratio().map(|ratio| ratio >= times),
+            Target::AtMostTimes(times, _) => self.ratio().map(|ratio| ratio <= times),
+            Target::AtMost(max) => Some(ours <= max),
             Target::None => None,
         }
     }
@@ -64,24 +64,26 @@ impl Row {
         match self.target {
             Target::AtLeastTimes(times, peer) => format!("≥ {times} × {}", peer.name()),
             Target::AtMostTimes(times, peer) => format!("≤ {times} × {}", peer.name()),
-            Target::AtMost(most) => format!("≤ {} {}", number(most), self.unit),
+            Target::AtMost(max) => format!("≤ {} {}", number(max), self.unit),
             Target::None => String::new(),
         }
     }
 
-    fn cell(&self, kind: Kind) -> String {
+    fn cell(&self, kind: ServerKind) -> String {
         let Some(value) = self.values.get(&kind) else { return "–".to_owned() };
-        match self.notes.get(&kind).filter(|it| !it.is_empty()) {
+        match self.notes.get(&kind).filter(|note| !note.is_empty()) {
             Some(note) => format!("{} ({note})", number(*value)),
             None => number(*value),
         }
     }
 
     fn to_json(&self) -> Value {
-        let values: BTreeMap<_, _> = self.values.iter().map(|it| (it.0.name(), it.1)).collect();
-        let notes: BTreeMap<_, _> = self.notes.iter().map(|it| (it.0.name(), it.1)).collect();
+        let values: BTreeMap<_, _> =
+            self.values.iter().map(|entry| (entry.0.name(), entry.1)).collect();
+        let notes: BTreeMap<_, _> =
+            self.notes.iter().map(|entry| (entry.0.name(), entry.1)).collect();
         json!({
-            "what": self.what, "unit": self.unit, "values": values, "notes": notes,
+            "name": self.name, "unit": self.unit, "values": values, "notes": notes,
             "ratio": self.ratio(), "target": self.target_text(), "met": self.is_met(),
         })
     }
@@ -98,34 +100,45 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// A Markdown table with columns as wide as they have to be.
+/// A Markdown table with aligned columns.
 pub(crate) fn table(rows: &[Row]) -> String {
-    const PEERS: [Kind; 3] = [Kind::Nchan, Kind::NchanRedis, Kind::FastApi];
+    const PEERS: [ServerKind; 3] = [ServerKind::Nchan, ServerKind::NchanRedis, ServerKind::FastApi];
     let mut lines = vec![
-        ["what", "unit", "gateway", "nchan", "nchan + Redis", "FastAPI", "ratio", "target", "met"]
-            .map(str::to_owned),
+        [
+            "measurement",
+            "unit",
+            "gateway",
+            "nchan",
+            "nchan + Redis",
+            "FastAPI",
+            "ratio",
+            "target",
+            "met",
+        ]
+        .map(str::to_owned),
     ];
     lines.push([const { String::new() }; 9]);
     for row in rows {
-        let met = row.is_met().map_or("", |it| if it { "yes" } else { "NO" });
+        let met = row.is_met().map_or("", |is_met| if is_met { "yes" } else { "NO" });
         lines.push([
-            row.what.clone(),
+            row.name.clone(),
             row.unit.to_owned(),
-            row.cell(Kind::Gateway),
+            row.cell(ServerKind::Gateway),
             row.cell(PEERS[0]),
             row.cell(PEERS[1]),
             row.cell(PEERS[2]),
-            row.ratio().map_or_else(String::new, |it| format!("{it:.2}")),
+            row.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")),
             row.target_text(),
             met.to_owned(),
         ]);
     }
-    let width = |i: usize| lines.iter().map(|it| it[i].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..9).map(width).collect();
     let mut text = String::new();
-    for (n, line) in lines.iter().enumerate() {
+    for (index, line) in lines.iter().enumerate() {
         for (cell, width) in line.iter().zip(&widths) {
-            let cell = if n == 1 { "-".repeat(*width) } else { cell.clone() };
+            let cell = if index == 1 { "-".repeat(*width) } else { cell.clone() };
             _ = write!(text, "| {cell:width$} ");
         }
         text += "|\n";
@@ -134,20 +147,20 @@ pub(crate) fn table(rows: &[Row]) -> String {
 }
 
 /// Writes `sse-DATE.md`, `.json` and `.svg` into `dir`.
-pub(crate) fn write(dir: &Path, rows: &[Row], at: &Circumstances) -> Result<()> {
+pub(crate) fn write(dir: &Path, rows: &[Row], host_info: &HostInfo) -> Result<()> {
     fs::create_dir_all(dir)?;
-    let name = format!("sse-{}", at.date);
-    let mut text = format!("# Progress over SSE, {}\n\n", at.date);
-    for (what, value) in &at.machine {
-        _ = writeln!(text, "- {what}: {value}");
+    let name = format!("sse-{}", host_info.date);
+    let mut text = format!("# Progress over SSE, {}\n\n", host_info.date);
+    for (name, value) in &host_info.properties {
+        _ = writeln!(text, "- {name}: {value}");
     }
     _ = write!(text, "\n{}\n![chart]({name}.svg)\n", table(rows));
     text += "\nHow to read this: [bench/README.md](../README.md).\n";
     fs::write(dir.join(format!("{name}.md")), text)?;
-    let machine: BTreeMap<_, _> = at.machine.iter().cloned().collect();
+    let properties: BTreeMap<_, _> = host_info.properties.iter().cloned().collect();
     let rows_json: Vec<_> = rows.iter().map(Row::to_json).collect();
-    let all = json!({ "date": at.date, "machine": machine, "rows": rows_json });
+    let all = json!({ "date": host_info.date, "machine": properties, "rows": rows_json });
     fs::write(dir.join(format!("{name}.json")), serde_json::to_string_pretty(&all)? + "\n")?;
-    fs::write(dir.join(format!("{name}.svg")), chart::draw(rows, &at.date))?;
+    fs::write(dir.join(format!("{name}.svg")), chart::draw(rows, &host_info.date))?;
     Ok(())
 }

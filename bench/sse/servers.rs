@@ -1,4 +1,4 @@
-//! The servers that are compared: ours, nginx with nchan, and `FastAPI`.
+//! The servers under comparison: the gateway, nginx with nchan, and `FastAPI`.
 
 use std::{
     fs,
@@ -12,19 +12,19 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use crate::{process::Process, redis::Redis};
+use crate::{pinned_process::PinnedProcess, redis::Redis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     Gateway,
-    /// nginx with nchan, messages in its own memory.
+    /// nginx with nchan, which stores messages in memory.
     Nchan,
-    /// The same, messages in Redis.
+    /// nginx with nchan, which stores messages in Redis.
     NchanRedis,
     FastApi,
 }
 
-impl Kind {
+impl ServerKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -34,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// Whether events reach it through Redis streams.
+    /// Whether the server reads events from Redis streams.
     pub(crate) fn reads_redis(self) -> bool {
         matches!(self, Self::Gateway | Self::FastApi)
     }
@@ -42,48 +42,55 @@ impl Kind {
 
 /// A running server.
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) addr: SocketAddr,
-    pub(crate) process: Process,
+    pub(crate) process: PinnedProcess,
 }
 
-/// Something to watch.
+/// A stream that browsers can watch.
 #[derive(Clone)]
 pub(crate) struct Topic {
     pub(crate) id: String,
-    /// What a browser asks for.
+    /// The request path of a browser.
     pub(crate) path: String,
 }
 
 impl Server {
-    pub(crate) async fn start(kind: Kind, core: usize, redis: &Redis, dir: &Path) -> Result<Self> {
+    pub(crate) async fn start(
+        kind: ServerKind,
+        core: usize,
+        redis: &Redis,
+        dir: &Path,
+    ) -> Result<Self> {
         redis.run(&["FLUSHALL"])?;
         let addr = free_addr()?;
         let process = match kind {
-            Kind::Gateway => start_gateway(core, addr, redis, dir)?,
-            Kind::Nchan | Kind::NchanRedis => start_nginx(kind, core, addr, redis, dir)?,
-            Kind::FastApi => start_fastapi(core, addr, redis, dir)?,
+            ServerKind::Gateway => start_gateway(core, addr, redis, dir)?,
+            ServerKind::Nchan | ServerKind::NchanRedis => {
+                start_nginx(kind, core, addr, redis, dir)?
+            }
+            ServerKind::FastApi => start_fastapi(core, addr, redis, dir)?,
         };
-        wait_for(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
-        // Connections to Redis are made, and what start-up costs is over.
+        wait_until_listening(addr).with_context(|| format!("see the logs in {}", dir.display()))?;
+        // Wait until the connections to Redis are open and the start-up work is done.
         tokio::time::sleep(Duration::from_millis(700)).await;
         Ok(Self { kind, addr, process })
     }
 
-    pub(crate) async fn topics(&self, n: usize) -> Result<Vec<Topic>> {
-        if self.kind == Kind::Gateway {
-            return self.create_jobs(n).await;
+    pub(crate) async fn topics(&self, count: usize) -> Result<Vec<Topic>> {
+        if self.kind == ServerKind::Gateway {
+            return self.create_jobs(count).await;
         }
         let id = |_| uuid::Uuid::new_v4().to_string();
         let path = |id: &String| match self.kind {
-            Kind::FastApi => format!("/jobs/{id}/stream"),
+            ServerKind::FastApi => format!("/jobs/{id}/stream"),
             _ => format!("/sub/{id}"),
         };
-        Ok((0..n).map(id).map(|id| Topic { path: path(&id), id }).collect())
+        Ok((0..count).map(id).map(|id| Topic { path: path(&id), id }).collect())
     }
 
-    async fn create_jobs(&self, n: usize) -> Result<Vec<Topic>> {
-        const AT_ONCE: usize = 32;
+    async fn create_jobs(&self, count: usize) -> Result<Vec<Topic>> {
+        const MAX_CONCURRENCY: usize = 32;
         let client = reqwest::Client::new();
         let url = format!("http://{}/api/v1/jobs", self.addr);
         let body = json!({ "files": [{ "filename": "picture.jpg" }] });
@@ -91,23 +98,29 @@ impl Server {
             let request = client.post(&url).bearer_auth("benchmark").json(&body);
             async move {
                 let job: Value = request.send().await?.error_for_status()?.json().await?;
-                let text = |it: &Value| it.as_str().map(str::to_owned);
+                let text = |value: &Value| value.as_str().map(str::to_owned);
                 let id = text(&job["job_id"]).or_else(|| text(&job["id"]));
                 let stream = text(&job["links"]["stream"]);
-                id.zip(stream).with_context(|| format!("what job is this: {job}"))
+                id.zip(stream)
+                    .with_context(|| format!("the response has no job id or no stream link: {job}"))
             }
         };
-        let jobs = stream::iter(0..n).map(create).buffer_unordered(AT_ONCE);
-        // A link may be absolute.
+        let jobs = stream::iter(0..count).map(create).buffer_unordered(MAX_CONCURRENCY);
+        // The link may be an absolute URL.
         let path = |link: String| {
-            let at = link.find("/api/").unwrap_or(0);
-            link[at..].to_owned()
+            let start = link.find("/api/").unwrap_or(0);
+            link[start..].to_owned()
         };
         jobs.map_ok(|(id, link)| Topic { id, path: path(link) }).try_collect().await
     }
 }
 
-fn start_gateway(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Result<Process> {
+fn start_gateway(
+    core: usize,
+    addr: SocketAddr,
+    redis: &Redis,
+    dir: &Path,
+) -> Result<PinnedProcess> {
     let env = [
         ("I2M__SERVER__LISTEN", addr.to_string()),
         ("I2M__SERVER__MAX_CONNECTIONS", "60000".to_owned()),
@@ -116,23 +129,23 @@ fn start_gateway(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Re
         ("I2M__SSE__MAX_STREAMS", "60000".to_owned()),
         ("I2M__SSE__MAX_STREAMS_PER_IP", "60000".to_owned()),
         ("I2M__SSE__MAX_STREAMS_PER_CALLER", "60000".to_owned()),
-        // One address asks for everything: it is counted, and let in.
+        // All requests come from one address: count them, but do not refuse any.
         ("I2M__RATE_LIMIT__SHADOW", "true".to_owned()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
-    Process::start(core, env!("CARGO_BIN_EXE_image2model-gateway"), &[], &env, dir)
+    PinnedProcess::start(core, env!("CARGO_BIN_EXE_image2model-gateway"), &[], &env, dir)
 }
 
 fn start_nginx(
-    kind: Kind,
+    kind: ServerKind,
     core: usize,
     addr: SocketAddr,
     redis: &Redis,
     dir: &Path,
-) -> Result<Process> {
+) -> Result<PinnedProcess> {
     const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
     let (upstream, store) = match kind {
-        Kind::NchanRedis => (
+        ServerKind::NchanRedis => (
             format!("upstream store {{ nchan_redis_server redis://{}; }}", redis.addr),
             "nchan_redis_pass store;",
         ),
@@ -141,7 +154,7 @@ fn start_nginx(
     let module = if Path::new(MODULE).exists() {
         format!("load_module {MODULE};")
     } else {
-        bail!("{MODULE} is not there; scripts/setup nchan installs it")
+        bail!("{MODULE} does not exist; run scripts/setup nchan")
     };
     let text = include_str!("../nchan.conf")
         .replace("@load_module@", &module)
@@ -154,10 +167,15 @@ fn start_nginx(
     let config = dir.join("nginx.conf");
     fs::write(&config, text)?;
     let args = ["-p", &dir.display().to_string(), "-c", &config.display().to_string()];
-    Process::start(core, "nginx", &args.map(str::to_owned), &[], dir)
+    PinnedProcess::start(core, "nginx", &args.map(str::to_owned), &[], dir)
 }
 
-fn start_fastapi(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Result<Process> {
+fn start_fastapi(
+    core: usize,
+    addr: SocketAddr,
+    redis: &Redis,
+    dir: &Path,
+) -> Result<PinnedProcess> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".cache/bench-venv/bin/python");
     let port = addr.port().to_string();
@@ -183,21 +201,21 @@ fn start_fastapi(core: usize, addr: SocketAddr, redis: &Redis, dir: &Path) -> Re
         ("REDIS_URL", format!("redis://{}/2", redis.addr)),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ];
-    Process::start(core, &python.display().to_string(), &args.map(str::to_owned), &env, dir)
+    PinnedProcess::start(core, &python.display().to_string(), &args.map(str::to_owned), &env, dir)
 }
 
 pub(crate) fn free_addr() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-pub(crate) fn wait_for(addr: SocketAddr) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(15);
-    let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
+pub(crate) fn wait_until_listening(addr: SocketAddr) -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(15);
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT {
         if TcpStream::connect(addr).is_ok() {
             return Ok(());
         }
         sleep(Duration::from_millis(20));
     }
-    bail!("nothing came to listen on {addr}")
+    bail!("no server listens on {addr}")
 }

@@ -1,8 +1,8 @@
-//! How soon the service is ready after Redis answers, how large its program is, and what it holds when idle.
-//! `make bench-startup` runs it.
+//! Measures the time from the start of the service, or from the first reply of Redis, until `/readyz` returns 200, the
+//! size of the executable and its idle memory. `make bench-startup` runs it.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
-#![expect(clippy::print_stdout, reason = "it is a program that prints")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the measurement")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use std::{
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_image2model-gateway");
-const TIMES: usize = 20;
-/// Between looks, so that these take no processor from what is measured.
-const LOOK: Duration = Duration::from_millis(1);
+const START_COUNT: usize = 20;
+/// A pause between polls, so that polling takes no CPU time from the service.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Gone with its value.
+/// A child process, killed on drop.
 struct Process(Child);
 
 impl Drop for Process {
@@ -31,45 +31,50 @@ impl Drop for Process {
 }
 
 fn main() {
-    let mut rss_kb = 0;
-    let there = timed(|dir| {
+    let mut rss_kib = 0;
+    let redis_first = measure(|dir| {
         let _redis = redis(dir);
-        until_it_answers(dir);
+        wait_for_redis(dir);
         let started = Instant::now();
         let (service, address) = service(dir);
-        until_ready(&address);
-        let took = started.elapsed();
-        rss_kb = rss_kb.max(rss_kb_of(&service));
-        took
+        wait_until_ready(&address);
+        let elapsed = started.elapsed();
+        rss_kib = rss_kib.max(rss_kib_of(&service));
+        elapsed
     });
-    let comes = timed(|dir| {
+    let service_first = measure(|dir| {
         let (_service, address) = service(dir);
         let _redis = redis(dir);
-        until_it_answers(dir);
+        wait_for_redis(dir);
         let started = Instant::now();
-        until_ready(&address);
+        wait_until_ready(&address);
         started.elapsed()
     });
-    println!("{TIMES} starts, each with an empty Redis on a unix socket   median      max");
-    println!("from exec to /readyz, Redis is there                  {}", spread(&there));
-    println!("from Redis' first answer to /readyz, service was there {}", spread(&comes));
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let heading = format!("{START_COUNT} starts, each with an empty Redis on a Unix socket");
+    println!("{heading:<55} median       max");
+    println!("{:<52} {}", "from exec to /readyz, Redis is running", median_and_max(&redis_first));
+    println!(
+        "{:<52} {}",
+        "from the first reply of Redis to /readyz",
+        median_and_max(&service_first)
+    );
+    #[expect(clippy::cast_precision_loss, reason = "rounded for display")]
     let mib = fs::metadata(PROGRAM).unwrap().len() as f64 / f64::from(1 << 20);
     println!(
-        "program {mib:.1} MiB, resident when ready at most {:.1} MiB",
-        f64::from(rss_kb) / 1024.0
+        "executable {mib:.1} MiB, resident memory when ready at most {:.1} MiB",
+        f64::from(rss_kib) / 1024.0
     );
 }
 
-fn timed(mut once: impl FnMut(&Path) -> Duration) -> Vec<Duration> {
-    let mut all: Vec<Duration> =
-        (0..TIMES).map(|_| once(tempfile::tempdir().unwrap().path())).collect();
-    all.sort();
-    all
+fn measure(mut run_once: impl FnMut(&Path) -> Duration) -> Vec<Duration> {
+    let mut times: Vec<Duration> =
+        (0..START_COUNT).map(|_| run_once(tempfile::tempdir().unwrap().path())).collect();
+    times.sort();
+    times
 }
 
-fn spread(sorted: &[Duration]) -> String {
-    let ms = |it: Duration| it.as_secs_f64() * 1000.0;
+fn median_and_max(sorted: &[Duration]) -> String {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     format!("{:>6.1} ms {:>6.1} ms", ms(sorted[sorted.len() / 2]), ms(sorted[sorted.len() - 1]))
 }
 
@@ -81,22 +86,22 @@ fn redis(dir: &Path) -> Process {
         .arg(dir)
         .stdout(Stdio::null())
         .spawn();
-    Process(child.expect("scripts/setup redis has installed it"))
+    Process(child.expect("redis-server is not installed; run scripts/setup redis"))
 }
 
-fn until_it_answers(dir: &Path) {
-    let asked = || {
+fn wait_for_redis(dir: &Path) {
+    let ping = || {
         let mut socket = UnixStream::connect(dir.join("redis.sock"))?;
         socket.write_all(b"PING\r\n")?;
-        let mut answer = [0; 5];
-        socket.read_exact(&mut answer).map(|()| answer == *b"+PONG")
+        let mut reply = [0; 5];
+        socket.read_exact(&mut reply).map(|()| reply == *b"+PONG")
     };
-    while !asked().is_ok_and(|it| it) {
-        sleep(LOOK);
+    while !ping().is_ok_and(|answered| answered) {
+        sleep(POLL_INTERVAL);
     }
 }
 
-/// The service and where it listens.
+/// Starts the service and returns its address.
 fn service(dir: &Path) -> (Process, String) {
     let mut child = Command::new(PROGRAM)
         .current_dir(dir)
@@ -110,28 +115,28 @@ fn service(dir: &Path) -> (Process, String) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
     let address = lines.find_map(|line| {
-        let said: serde_json::Value = serde_json::from_str(&line).ok()?;
-        (said["message"] == "listening").then(|| said["address"].as_str().map(str::to_owned))?
+        let entry: serde_json::Value = serde_json::from_str(&line).ok()?;
+        (entry["message"] == "listening").then(|| entry["address"].as_str().map(str::to_owned))?
     });
-    // Somebody has to read on, or the service would wait for room in the pipe.
+    // Keep reading the log, or the service would block when the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));
-    (Process(child), address.expect("it says where it listens"))
+    (Process(child), address.expect("the service logs its address"))
 }
 
-fn until_ready(address: &str) {
-    let asked = || {
+fn wait_until_ready(address: &str) {
+    let probe = || {
         let mut socket = TcpStream::connect(address)?;
         socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")?;
-        let mut answer = [0; 12];
-        socket.read_exact(&mut answer).map(|()| answer == *b"HTTP/1.1 200")
+        let mut response = [0; 12];
+        socket.read_exact(&mut response).map(|()| response == *b"HTTP/1.1 200")
     };
-    while !asked().is_ok_and(|it| it) {
-        sleep(LOOK);
+    while !probe().is_ok_and(|ready| ready) {
+        sleep(POLL_INTERVAL);
     }
 }
 
-fn rss_kb_of(service: &Process) -> u32 {
+fn rss_kib_of(service: &Process) -> u32 {
     let status = fs::read_to_string(format!("/proc/{}/status", service.0.id())).unwrap();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -16,10 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::Body;
+
 use hyper::{
     Method, Request, Response, Version,
-    body::Incoming,
+    body::{Body, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };

@@ -1,4 +1,4 @@
-//! Programs under measurement: started on a core of their own, looked at through /proc, ended at the end.
+//! Child processes that are pinned to a core and measured through /proc.
 
 use std::{
     fs,
@@ -10,16 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Clock ticks a second in /proc (`USER_HZ`), the same on every Linux.
+/// Clock ticks per second in /proc (`USER_HZ`), a constant of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A child process, ended when dropped.
-pub(crate) struct Process {
+/// A child process, terminated on drop.
+pub(crate) struct PinnedProcess {
     child: Child,
 }
 
-impl Process {
-    /// Starts `program` on `core`, with its output in a file in `dir`.
+impl PinnedProcess {
+    /// Starts `program` on `core`. Its output is written to a log file in `dir`.
     pub(crate) fn start(
         core: usize,
         program: &str,
@@ -29,7 +29,7 @@ impl Process {
     ) -> Result<Self> {
         let name = program.rsplit('/').next().unwrap_or(program);
         let log = fs::File::create(dir.join(format!("{name}.log")))?;
-        // It ends with this program, however that ends.
+        // The child ends when this process ends for any reason.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "taskset", "--cpu-list", &core.to_string(), program])
             .args(args)
@@ -42,14 +42,14 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// The process and its children: nginx works in one.
-    fn family(&self) -> Vec<u32> {
+    /// The process and its children; nginx serves requests in a child.
+    fn process_tree(&self) -> Vec<u32> {
         let pid = self.child.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.unwrap_or_default();
         [pid]
             .into_iter()
-            .chain(children.split_whitespace().filter_map(|it| it.parse().ok()))
+            .chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()))
             .collect()
     }
 
@@ -58,7 +58,7 @@ impl Process {
     }
 
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        self.family().into_iter().map(cpu_seconds_of).sum()
+        self.process_tree().into_iter().map(cpu_seconds_of).sum()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -66,21 +66,21 @@ impl Process {
         _ = self.child.wait();
     }
 
-    /// Resident memory.
+    /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> f64 {
-        self.family().into_iter().map(rss_kib_of).sum()
+        self.process_tree().into_iter().map(rss_kib_of).sum()
     }
 }
 
-impl Drop for Process {
+impl Drop for PinnedProcess {
     fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(5);
+        const TIMEOUT: Duration = Duration::from_secs(5);
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
         _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < TIMEOUT {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
@@ -91,15 +91,16 @@ impl Drop for Process {
     }
 }
 
-/// What all programs of this machine have used, outside of interrupts.
+/// CPU time of all processes of this machine, without interrupts.
 pub(crate) fn cpu_seconds_of_all() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    // The first line: cpu, user, nice, system, ...
-    let ticks = stat.split_whitespace().skip(1).take(3).filter_map(|it| it.parse::<f64>().ok());
+    // The first line contains: cpu, user, nice, system, ...
+    let ticks =
+        stat.split_whitespace().skip(1).take(3).filter_map(|ticks| ticks.parse::<f64>().ok());
     ticks.sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// Of programs that this one started and waited for.
+/// CPU time of the terminated children of this process.
 pub(crate) fn cpu_seconds_of_children() -> f64 {
     cpu_fields("self", 13)
 }
@@ -108,17 +109,17 @@ pub(crate) fn cpu_seconds_of(pid: u32) -> f64 {
     cpu_fields(&pid.to_string(), 11)
 }
 
-/// User and system time, two fields of a process's `stat`, counted behind its name.
+/// User and system time in seconds: two consecutive fields of /proc/PID/stat, counted after the process name.
 fn cpu_fields(pid: &str, first: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold spaces.
+    // The name is in parentheses and may contain spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(first).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
+    let ticks: f64 = fields.skip(first).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
     ticks / TICKS_PER_SECOND
 }
 
 fn rss_kib_of(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    line.and_then(|it| it.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
 }

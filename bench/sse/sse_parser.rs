@@ -1,18 +1,18 @@
-//! What arrives on a connection: the head of an HTTP/1.1 response, chunks, and whole events in them.
+//! Parses an HTTP/1.1 response with an event stream: its head, its chunks and the events in them.
 
 use memchr::memmem;
 
-/// Takes a response apart as it arrives.
-pub(crate) struct Wire {
+/// An incremental parser of a response.
+pub(crate) struct SseParser {
     framing: Framing,
-    /// The head, or the beginning of an event whose end has not arrived.
-    tail: Vec<u8>,
+    /// The incomplete head or event.
+    buffered: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Head,
-    /// Until the connection closes.
+    /// A body without framing, which ends when the connection closes.
     Unframed,
     ChunkSize(usize),
     Chunk(usize),
@@ -20,34 +20,34 @@ enum Framing {
     Done,
 }
 
-impl Wire {
+impl SseParser {
     pub(crate) fn new() -> Self {
-        Self { framing: Framing::Head, tail: Vec::new() }
+        Self { framing: Framing::Head, buffered: Vec::new() }
     }
 
-    /// Whether a head that says 200 has arrived.
+    /// Whether a head with status 200 has arrived.
     pub(crate) fn is_open(&self) -> bool {
         !matches!(self.framing, Framing::Head | Framing::Done)
     }
 
-    /// Whether nothing more can arrive that matters.
+    /// Whether the response has ended or was refused.
     pub(crate) fn is_done(&self) -> bool {
         self.framing == Framing::Done
     }
 
-    /// Hands whole events to `sink`, one or more at a time.
+    /// Passes complete events to `sink`, one or more at a time.
     pub(crate) fn feed(&mut self, mut input: &[u8], sink: &mut impl FnMut(&[u8])) {
         while !input.is_empty() {
             match self.framing {
                 Framing::Head => {
-                    self.tail.extend_from_slice(input);
-                    let Some(end) = memmem::find(&self.tail, b"\r\n\r\n") else { return };
-                    let head = std::mem::take(&mut self.tail);
+                    self.buffered.extend_from_slice(input);
+                    let Some(end) = memmem::find(&self.buffered, b"\r\n\r\n") else { return };
+                    let head = std::mem::take(&mut self.buffered);
                     self.framing = framing_of(&head[..end]);
-                    let n_body = head.len() - (end + 4);
-                    input = &input[input.len() - n_body..];
+                    let body_len = head.len() - (end + 4);
+                    input = &input[input.len() - body_len..];
                 }
-                Framing::Unframed => return self.body(input, sink),
+                Framing::Unframed => return self.push_body(input, sink),
                 Framing::ChunkSize(size) => {
                     let byte = input[0];
                     input = &input[1..];
@@ -59,11 +59,14 @@ impl Wire {
                     };
                 }
                 Framing::Chunk(left) => {
-                    let n = left.min(input.len());
-                    self.body(&input[..n], sink);
-                    input = &input[n..];
-                    self.framing =
-                        if n == left { Framing::ChunkEnd } else { Framing::Chunk(left - n) };
+                    let length = left.min(input.len());
+                    self.push_body(&input[..length], sink);
+                    input = &input[length..];
+                    self.framing = if length == left {
+                        Framing::ChunkEnd
+                    } else {
+                        Framing::Chunk(left - length)
+                    };
                 }
                 Framing::ChunkEnd => {
                     if input[0] == b'\n' {
@@ -76,19 +79,19 @@ impl Wire {
         }
     }
 
-    fn body(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) {
-        if self.tail.is_empty() {
+    fn push_body(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) {
+        if self.buffered.is_empty() {
             let end = end_of_events(bytes);
             if end > 0 {
                 sink(&bytes[..end]);
             }
-            self.tail.extend_from_slice(&bytes[end..]);
+            self.buffered.extend_from_slice(&bytes[end..]);
         } else {
-            self.tail.extend_from_slice(bytes);
-            let end = end_of_events(&self.tail);
+            self.buffered.extend_from_slice(bytes);
+            let end = end_of_events(&self.buffered);
             if end > 0 {
-                sink(&self.tail[..end]);
-                self.tail.drain(..end);
+                sink(&self.buffered[..end]);
+                self.buffered.drain(..end);
             }
         }
     }
@@ -96,7 +99,7 @@ impl Wire {
 
 fn framing_of(head: &[u8]) -> Framing {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    // A response of known length is no stream but a refusal.
+    // A response with a content length is a refusal, not a stream.
     if head.split(' ').nth(1) != Some("200") || head.contains("content-length:") {
         Framing::Done
     } else if head.contains("transfer-encoding: chunked") {
@@ -110,7 +113,7 @@ fn end_of_events(bytes: &[u8]) -> usize {
     if bytes.ends_with(b"\n\n") {
         return bytes.len();
     }
-    memmem::rfind(bytes, b"\n\n").map_or(0, |it| it + 2)
+    memmem::rfind(bytes, b"\n\n").map_or(0, |end| end + 2)
 }
 
 /// The value of the last `id:` line.
