@@ -16,7 +16,7 @@ for (const operation of Object.values(document.paths).flatMap(Object.values)) {
   const responses = Object.entries(operation.responses).filter(([status]) => status < "400");
   operation.responses = Object.fromEntries(responses);
   const bodies = [operation.requestBody, ...Object.values(operation.responses)];
-  for (const media of bodies.flatMap((it) => Object.values(it?.content ?? {}))) delete media.example;
+  for (const media of bodies.flatMap((body) => Object.values(body?.content ?? {}))) delete media.example;
 }
 const types = HEADER + astToString(await openapiTS(document, { alphabetize: true }));
 

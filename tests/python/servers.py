@@ -19,23 +19,23 @@ from typing import TypeVar
 import pytest
 import redis
 
-WAIT_SECS = 20.0
+TIMEOUT_SECS = 20.0
 
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None]) -> T:
+def wait_for(description: str, poll: Callable[[], T | None]) -> T:
     """What `look` returns as soon as it is true."""
-    end = time.monotonic() + WAIT_SECS
+    end = time.monotonic() + TIMEOUT_SECS
     while time.monotonic() < end:
-        if found := look():
+        if found := poll():
             return found
         time.sleep(0.01)
-    raise AssertionError(f"waited {WAIT_SECS} s in vain for {what}")
+    raise AssertionError(f"waited {TIMEOUT_SECS} s in vain for {description}")
 
 
 @contextmanager
-def running(
+def running_process(
     command: list[str], log: Path, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `command`, and ends it with all its children."""
@@ -54,7 +54,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(WAIT_SECS)
+            process.wait(TIMEOUT_SECS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -78,7 +78,7 @@ class RedisServer:
         socket = directory / "redis.sock"
         options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
         try:
-            with running(["redis-server", *options], directory / "redis.log") as process:
+            with running_process(["redis-server", *options], directory / "redis.log") as process:
                 server = cls(socket, process)
                 wait_for("Redis", server.is_up)
                 with server.client:
@@ -110,14 +110,14 @@ def running_gateway(redis_url: str, log: Path, *options: str, **settings: str) -
         "I2M__LOG__FORMAT": "json",
         **settings,
     }
-    with running([str(Path(binary).resolve()), *options], log, env) as process:
+    with running_process([str(Path(binary).resolve()), *options], log, env) as process:
 
         def address() -> str | None:
             assert process.poll() is None, log.read_text()
             # Only whole lines; and one that is no JSON is for people.
             lines = log.read_text().splitlines(keepends=True)
-            events = [json.loads(it) for it in lines if it[0] == "{" and it[-1] == "\n"]
-            found = (it["address"] for it in events if it["message"] == "listening")
+            events = [json.loads(line) for line in lines if line[0] == "{" and line[-1] == "\n"]
+            found = (event["address"] for event in events if event["message"] == "listening")
             return next(found, None)
 
         base_url = f"http://{wait_for('the gateway', address)}"
@@ -127,8 +127,8 @@ def running_gateway(redis_url: str, log: Path, *options: str, **settings: str) -
 
 def is_ready(base_url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{base_url}/readyz", timeout=WAIT_SECS):
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=TIMEOUT_SECS):
             return True
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
+    except urllib.error.HTTPError as http_error:
+        http_error.close()
         return False

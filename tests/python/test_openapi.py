@@ -52,7 +52,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             "--warnings=off",
         ]
         hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(CONFIG.parent)}
-        ran = subprocess.run(
+        completed = subprocess.run(
             [*command, *options],
             cwd=tmp_path,
             env={**os.environ, **hooks},
@@ -61,5 +61,5 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "No issues found" in ran.stdout, ran.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "No issues found" in completed.stdout, completed.stdout

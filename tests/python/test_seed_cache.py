@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from seed import RedisCache, RedisKeys, connect
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 # The seed's own: redis-py 8 would rather see SET with EX.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -37,12 +37,12 @@ class Gateway:
             headers={"Authorization": "Bearer key", "Content-Type": "application/json"},
         )
         try:
-            answer = urllib.request.urlopen(request, timeout=WAIT_SECS)
-        except urllib.error.HTTPError as refusal:
-            answer = refusal
-        with answer:
-            said = json.loads(answer.read() or "null")
-            return answer.status, answer.headers.get("X-Cache", ""), said
+            response = urllib.request.urlopen(request, timeout=TIMEOUT_SECS)
+        except urllib.error.HTTPError as http_error:
+            response = http_error
+        with response:
+            body = json.loads(response.read() or "null")
+            return response.status, response.headers.get("X-Cache", ""), body
 
     def put(self, model: str, data: Any, *tags: str) -> None:
         body = {"data": data, "ttl_secs": 100, "tags": list(tags)}
@@ -66,11 +66,11 @@ def seed_on(gateway: Gateway) -> Redis:
     return connect(str(gateway.server.socket), CACHE_DB)
 
 
-def key_of(model: str) -> str:
+def model_key(model: str) -> str:
     return RedisKeys.format_key(RedisKeys.CACHE_MODEL, model_id=model)
 
 
-async def not_needed() -> Any:
+async def must_not_run() -> Any:
     raise AssertionError("it is cached")
 
 
@@ -81,9 +81,9 @@ def test_a_model_over_http_is_a_hit_for_the_seed(gateway: Gateway) -> None:
     async def run() -> None:
         async with seed_on(gateway) as client:
             cache = RedisCache(client)
-            assert await cache.get_or_set(key_of("a"), not_needed) == data
+            assert await cache.get_or_set(model_key("a"), must_not_run) == data
             # The seed gives it another end, and we still take it for what it is.
-            assert await cache.get_or_set(key_of("a"), not_needed, 500, True) == data
+            assert await cache.get_or_set(model_key("a"), must_not_run, 500, True) == data
 
     asyncio.run(run())
     assert gateway.call("GET", "models/a") == (200, "hit", data)
@@ -98,7 +98,7 @@ def test_a_value_of_the_seed_is_a_hit_over_http(gateway: Gateway) -> None:
 
     async def run() -> None:
         async with seed_on(gateway) as client:
-            assert await RedisCache(client).get_or_set(key_of("b"), compute) == data
+            assert await RedisCache(client).get_or_set(model_key("b"), compute) == data
 
     asyncio.run(run())
     assert gateway.call("GET", "models/b") == (200, "hit", data)
@@ -111,7 +111,7 @@ def test_tags_are_invalidated_by_either(gateway: Gateway) -> None:
         async with seed_on(gateway) as client:
             cache = RedisCache(client)
             gateway.put("long", 1, "t")
-            await cache.cache_with_tags(key_of("seeds"), 2, 50, ["t", "u"])
+            await cache.cache_with_tags(model_key("seeds"), 2, 50, ["t", "u"])
             gateway.put("other", 3, "u")
             # The seed counts its set, and finds ours there.
             assert await cache.invalidate_tag("t") == 2
@@ -119,15 +119,15 @@ def test_tags_are_invalidated_by_either(gateway: Gateway) -> None:
 
             # What is stored again without the tag stays; the seed's own goes with what tag it has left.
             gateway.put("long", 4)
-            await cache.cache_with_tags(key_of("seeds"), 5, 50, ["u"])
+            await cache.cache_with_tags(model_key("seeds"), 5, 50, ["u"])
             assert gateway.invalidate("t") == 0
             assert gateway.invalidate("u") == 2
             assert gateway.call("GET", "models/long") == (200, "hit", 4)
-            assert await client.exists(key_of("seeds"), key_of("other")) == 0
+            assert await client.exists(model_key("seeds"), model_key("other")) == 0
 
             # Defect 45: the seed gives the set the time of its last member. Ours is not missed.
             gateway.put("long", 6, "t")
-            await cache.cache_with_tags(key_of("short"), 7, 1, ["t"])
+            await cache.cache_with_tags(model_key("short"), 7, 1, ["t"])
             while await client.exists("tag:t"):
                 await asyncio.sleep(0.05)
             assert gateway.invalidate("t") == 1

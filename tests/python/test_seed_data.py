@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from seed import JobStore, ProgressTracker, connect
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 # The seed's own: redis-py 8 would rather see SET with EX, Python 3.12 an aware now().
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -26,7 +26,7 @@ FILES = [
 ]
 
 
-async def leave_data(path: str, jobs: list[str]) -> None:
+async def write_seed_data(path: str, jobs: list[str]) -> None:
     """A life of jobs as the seed's programs leave it: one without progress, one worked on, one expired."""
     async with connect(path, 1) as first, connect(path, 2) as second:
         store, tracker = JobStore(first), ProgressTracker(second)
@@ -45,31 +45,31 @@ async def seed_reads(path: str, job: str) -> tuple[dict[str, Any] | None, dict[s
         return await JobStore(first).get_job(job), await ProgressTracker(second).get_batch_progress(job)
 
 
-def endless_keys(path: str, database: int) -> list[str]:
+def keys_without_ttl(path: str, database: int) -> list[str]:
     with redis.Redis(unix_socket_path=path, db=database, decode_responses=True) as client:
         return [key for key in client.keys() if client.ttl(key) == -1]
 
 
 def get(base_url: str, path: str) -> dict[str, Any]:
     request = urllib.request.Request(f"{base_url}{path}", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+        return json.load(response)
 
 
 def test_data_of_the_seed_is_adopted_at_the_start(tmp_path: Path) -> None:
     jobs = [str(uuid.uuid4()) for _ in range(3)]
     with RedisServer.start() as server:
         path = str(server.socket)
-        asyncio.run(leave_data(path, jobs))
+        asyncio.run(write_seed_data(path, jobs))
         with running_gateway(server.gateway_url, tmp_path / "gateway.log") as base_url:
             for database in range(1, 5):
-                assert endless_keys(path, database) == []
+                assert keys_without_ttl(path, database) == []
             with redis.Redis(unix_socket_path=path, db=1, decode_responses=True) as client:
                 listed = client.zrange(f"user_jobs:{OWNER}:by_time", 0, -1)
                 assert set(listed) == {jobs[0], jobs[1]}
                 assert client.get(f"job:{jobs[0]}:status") == "pending"
             shown = get(base_url, "/api/v1/jobs")["jobs"]
-            assert {it["job_id"] for it in shown} == {jobs[0], jobs[1]}
+            assert {job["job_id"] for job in shown} == {jobs[0], jobs[1]}
             progress = get(base_url, f"/api/v1/jobs/{jobs[1]}/progress")
             assert progress["files"]["file_000"]["progress"] == 40
         # The seed reads on what was adopted.

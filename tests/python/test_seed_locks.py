@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from seed import LockAcquisitionError, RedisLock, connect
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 JOBS_DB = 1
 Body = dict[str, Any]
@@ -33,11 +33,11 @@ class Gateway:
             headers={"Authorization": "Bearer key", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-                return answer.status, json.loads(answer.read() or "{}")
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, json.load(refusal)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+                return response.status, json.loads(response.read() or "{}")
+        except urllib.error.HTTPError as http_error:
+            with http_error:
+                return http_error.code, json.load(http_error)
 
     def acquire(self, resource: str, ttl: int = 30, wait: int = 0) -> tuple[int, Body]:
         return self.call("POST", resource, {"ttl_secs": ttl, "wait_secs": wait})
@@ -109,22 +109,22 @@ def test_a_lock_of_the_gateway_excludes_the_seed(gateway: Gateway) -> None:
 def test_both_take_turns(gateway: Gateway) -> None:
     """Two of each, each ten times: never two at once, and every fencing token larger than the last."""
     inside: list[str] = []
-    fences: list[int] = []
+    fencing_tokens: list[int] = []
 
-    async def enter(name: str, fence: int | None) -> None:
+    async def enter(name: str, fencing_token: int | None) -> None:
         assert inside == []
         inside.append(name)
         await asyncio.sleep(0)
         inside.remove(name)
-        if fence is not None:
-            fences.append(fence)
+        if fencing_token is not None:
+            fencing_tokens.append(fencing_token)
 
-    async def python(lock: RedisLock) -> None:
+    async def lock_with_seed(lock: RedisLock) -> None:
         for _ in range(10):
             async with lock.acquire_lock("file:3", blocking_timeout=60):
                 await enter("seed", None)
 
-    async def over_http() -> None:
+    async def lock_over_http() -> None:
         for _ in range(10):
             status, held = 409, {}
             # A slow machine may need more than one wait.
@@ -138,8 +138,8 @@ def test_both_take_turns(gateway: Gateway) -> None:
     async def run() -> None:
         async with connect(str(gateway.server.socket), JOBS_DB) as client:
             lock = RedisLock(client)
-            await asyncio.gather(python(lock), python(lock), over_http(), over_http())
+            await asyncio.gather(lock_with_seed(lock), lock_with_seed(lock), lock_over_http(), lock_over_http())
 
     asyncio.run(run())
-    assert len(fences) == 20
-    assert fences == sorted(set(fences))
+    assert len(fencing_tokens) == 20
+    assert fencing_tokens == sorted(set(fencing_tokens))

@@ -13,7 +13,7 @@ import time
 
 from standardwebhooks.webhooks import Webhook
 
-certificate, key, secret, n_failures = sys.argv[1:]
+certificate, key, secret, failure_count = sys.argv[1:]
 seen = collections.Counter()
 
 
@@ -22,16 +22,16 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         webhook_id = self.headers["webhook-id"]
         seen[webhook_id] += 1
-        n = seen[webhook_id]
-        if n == int(n_failures):
+        attempt = seen[webhook_id]
+        if attempt == int(failure_count):
             # Whoever sends this is under way for a while.
             time.sleep(0.2)
-        if n <= int(n_failures):
+        if attempt <= int(failure_count):
             self.send_error(503)
             return
-        told = Webhook(secret).verify(body, dict(self.headers))
+        payload = Webhook(secret).verify(body, dict(self.headers))
         # In one piece: another thread may print as well, between a line and its end.
-        print(json.dumps({"id": webhook_id, "told": told}) + "\n", end="", flush=True)
+        print(json.dumps({"id": webhook_id, "told": payload}) + "\n", end="", flush=True)
         self.send_response(204)
         self.end_headers()
 

@@ -1,7 +1,7 @@
 """The Celery workers that the integration tests run: one with the helper package, and plain ones.
 
     cd tests/python
-    CELERY_BROKER_URL=redis+socket:///tmp/redis.sock PYTHONPATH=../../clients/python/src \
+    CELERY_BROKER_URL=redis+socket:///tmp/redis.sock PYTHONPATH=../../clients/python-worker/src \
         python -m celery -A worker_app worker --loglevel=INFO --concurrency=2 \
         -Q batch_processing --without-gossip --without-mingle
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 KEY = "a-key"
 
@@ -27,8 +27,8 @@ class Gateway:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+            return json.load(response)
 
     def report(self, job_id: str, percent: int, file_id: str = "file_000") -> None:
         self.send("POST", f"/api/v1/jobs/{job_id}/files/{file_id}/progress", {"progress": percent})

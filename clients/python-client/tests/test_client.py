@@ -19,11 +19,11 @@ from image2model_client import (
     InvalidRequest,
     InvalidTransition,
     JobNotFound,
-    NotAllowed,
+    PermissionDenied,
 )
 
 
-class Blocking:
+class BlockingAdapter:
     """An asyncio client, called as one for threads is."""
 
     def __init__(self, client: AsyncClient) -> None:
@@ -39,7 +39,7 @@ class Blocking:
             return self._loop.run_until_complete(awaited)
 
         async def collect() -> list[Any]:
-            return [it async for it in awaited]
+            return [item async for item in awaited]
 
         return self._loop.run_until_complete(collect())
 
@@ -53,7 +53,7 @@ def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Any]:
     if request.param == "threads":
         client: Any = Client(gateway.base_url, KEY, retry_for=5)
     else:
-        client = Blocking(AsyncClient(gateway.base_url, KEY, retry_for=5))
+        client = BlockingAdapter(AsyncClient(gateway.base_url, KEY, retry_for=5))
     yield client
     client.close()
 
@@ -61,9 +61,9 @@ def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Any]:
 def test_a_job_from_creation_to_its_models(client: Any, gateway: Gateway) -> None:
     job = client.create_job(["chair.png", {"filename": "mug.png", "size": 9}], {"quality": "high"})
     assert job["status"] == "pending"
-    assert [it["filename"] for it in job["files"]] == ["chair.png", "mug.png"]
+    assert [file["filename"] for file in job["files"]] == ["chair.png", "mug.png"]
     assert client.job(job["job_id"])["params"] == {"quality": "high"}
-    assert job["job_id"] in [it["job_id"] for it in client.jobs(status="pending")]
+    assert job["job_id"] in [listed["job_id"] for listed in client.jobs(status="pending")]
 
     gateway.report(job["job_id"], 40)
     assert client.progress(job["job_id"])["overall_progress"] == 20
@@ -98,10 +98,10 @@ def test_a_stream_that_is_cut_off_goes_on_without_loss_or_repeat(
     # From before the first event, however soon the worker began.
     events = list(client.follow(job_id, last_event_id="0-0"))
     worker.join()
-    updates = [it.data["file_progress"] for it in events if it.name == "file_update"]
+    updates = [event.data["file_progress"] for event in events if event.name == "file_update"]
     assert updates == [*percents, 100]
     assert (events[-1].name, events[-1].job_id) == ("task_completed", job_id)
-    ids = [it.id for it in events if it.id and it.name == "file_update"]
+    ids = [event.id for event in events if event.id and event.name == "file_update"]
     assert len(set(ids)) == len(ids)
 
 
@@ -110,7 +110,7 @@ def test_many_jobs_on_one_stream(client: Any, gateway: Gateway) -> None:
     for job_id in jobs[:2]:
         gateway.complete(job_id)
     gateway.fail(jobs[2])
-    ends = {it.job_id: it.name for it in client.follow(*jobs) if it.is_last}
+    ends = {event.job_id: event.name for event in client.follow(*jobs) if event.is_last}
     assert ends == {jobs[0]: "task_completed", jobs[1]: "task_completed", jobs[2]: "task_failed"}
 
 
@@ -145,7 +145,7 @@ def test_errors_say_what_is_wrong(client: Any) -> None:
 def test_limits_are_told(client: Any) -> None:
     limits = client.rate_limits()
     assert limits["enforced"] is True
-    assert all(it["remaining"] <= it["limit"] for it in limits["policies"])
+    assert all(policy["remaining"] <= policy["limit"] for policy in limits["policies"])
 
 
 def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:
@@ -157,12 +157,12 @@ def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:
 
 
 def test_what_passes_is_tried_again_and_what_may_not_come_twice_is_not() -> None:
-    answers = iter([503, 429, 200, 502])
+    responses = iter([503, 429, 200, 502])
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(next(answers), json={"job_id": "x", "status": "cancelled"})
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(next(responses), json={"job_id": "x", "status": "cancelled"})
 
-    http = httpx.Client(transport=httpx.MockTransport(answer))
+    http = httpx.Client(transport=httpx.MockTransport(respond))
     with Client("http://gateway", KEY, http=http) as client:
         assert client.cancel("x") == "cancelled"
         with pytest.raises(GatewayUnavailable):
@@ -177,7 +177,7 @@ def test_a_key_is_needed(gateway: Gateway) -> None:
         del request.headers["authorization"]
 
     http = httpx.Client(event_hooks={"request": [forget]})
-    with Client(gateway.base_url, KEY, http=http) as client, pytest.raises(NotAllowed) as caught:
+    with Client(gateway.base_url, KEY, http=http) as client, pytest.raises(PermissionDenied) as caught:
         client.rate_limits()
     assert isinstance(caught.value, GatewayError)
     assert caught.value.detail == "Not authenticated"

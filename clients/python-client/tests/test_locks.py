@@ -15,7 +15,7 @@ def new_resource() -> str:
     return f"job:{uuid.uuid4()}"
 
 
-def handed_back(lock: HeldLock) -> Lock:
+def as_lock(lock: HeldLock) -> Lock:
     """What a release asks for, by somebody who is not the holder's block."""
     return {"resource": lock.resource, "token": lock.token, "fencing_token": 0, "expires_at": ""}
 
@@ -56,7 +56,7 @@ def test_who_lost_a_lock_hears_of_it(gateway: Gateway) -> None:
     resource = new_resource()
     with Client(gateway.base_url, KEY) as client, pytest.raises(LockLost):
         with client.lock(resource, ttl=3) as lock:
-            client.release_lock(handed_back(lock))
+            client.release_lock(as_lock(lock))
             client.acquire_lock(resource)
             until_lost = time.monotonic() + 20
             while not lock.is_lost:
@@ -92,7 +92,7 @@ def test_asyncio_ends_work_whose_lock_is_lost(gateway: Gateway) -> None:
         async with AsyncClient(gateway.base_url, KEY) as client:
             with pytest.raises(LockLost):
                 async with client.lock(resource, ttl=3) as lock:
-                    await client.release_lock(handed_back(lock))
+                    await client.release_lock(as_lock(lock))
                     await client.acquire_lock(resource)
                     await asyncio.sleep(60)
             # The task itself was not cancelled.

@@ -26,7 +26,7 @@ def test_it_is_written_in_python_3_9(package: Path) -> None:
 
 def test_its_bodies_are_those_of_the_api(gateway: Gateway) -> None:
     schemas = gateway.send("GET", "/openapi.json")["components"]["schemas"]
-    names = [it for it in vars(models) if it[0].isupper() and it in schemas]
+    names = [name for name in vars(models) if name[0].isupper() and name in schemas]
     assert len(names) >= 8
     for name in names:
         fields = getattr(models, name).__annotations__

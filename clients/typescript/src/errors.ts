@@ -3,7 +3,7 @@
 import type { Problem } from "./models.js";
 
 /** The codes of the API, and two of this client's own: no answer, and an answer that is not the gateway's. */
-export type Code = Problem["error_code"] | "UNREACHABLE" | "UNKNOWN";
+export type ErrorCode = Problem["error_code"] | "UNREACHABLE" | "UNKNOWN";
 
 /** The gateway refused, or could not be reached. `code` is for programs, `message` for people. */
 export class GatewayError extends Error {
@@ -11,7 +11,7 @@ export class GatewayError extends Error {
 
   constructor(
     message: string,
-    readonly code: Code,
+    readonly code: ErrorCode,
     readonly status?: number,
     readonly requestId?: string,
     readonly details: Record<string, unknown> = {},
@@ -23,15 +23,15 @@ export class GatewayError extends Error {
   }
 
   /** The error that an answer tells of. */
-  static async of(answer: Response): Promise<GatewayError> {
-    const problem = (await answer.json().catch(() => ({}))) as Partial<Problem>;
+  static async fromResponse(response: Response): Promise<GatewayError> {
+    const problem = (await response.json().catch(() => ({}))) as Partial<Problem>;
     return new GatewayError(
-      problem.detail ?? `the answer was ${answer.status} ${answer.statusText}`,
+      problem.detail ?? `the answer was ${response.status} ${response.statusText}`,
       problem.error_code ?? "UNKNOWN",
-      answer.status,
-      answer.headers.get("x-request-id") ?? undefined,
+      response.status,
+      response.headers.get("x-request-id") ?? undefined,
       problem.details as Record<string, unknown> | undefined,
-      retryAfterOf(answer),
+      parseRetryAfter(response),
     );
   }
 
@@ -42,7 +42,7 @@ export class GatewayError extends Error {
   }
 }
 
-function retryAfterOf(answer: Response): number | undefined {
-  const seconds = Number(answer.headers.get("retry-after") ?? Number.NaN);
+function parseRetryAfter(response: Response): number | undefined {
+  const seconds = Number(response.headers.get("retry-after") ?? Number.NaN);
   return Number.isFinite(seconds) && seconds >= 0 ? seconds : undefined;
 }

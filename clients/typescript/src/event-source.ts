@@ -2,7 +2,7 @@
 
 import type { EventData, GatewayEvent } from "./models.js";
 
-const NAMES: (keyof EventData)[] = [
+const EVENT_NAMES: (keyof EventData)[] = [
   "task_queued",
   "task_progress",
   "file_update",
@@ -16,9 +16,13 @@ const NAMES: (keyof EventData)[] = [
  * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`; the browser comes back and goes on by
  * itself, and is told by the gateway when all is over. `onEnd` says that it was, or that the URL was refused.
  */
-export function listen(url: string, onEvent: (event: GatewayEvent) => void, onEnd?: () => void): EventSource {
+export function listenWithEventSource(
+  url: string,
+  onEvent: (event: GatewayEvent) => void,
+  onEnd?: () => void,
+): EventSource {
   const source = new EventSource(url);
-  for (const name of NAMES) {
+  for (const name of EVENT_NAMES) {
     source.addEventListener(name, (message) => {
       const { data, lastEventId } = message as MessageEvent<string>;
       const id = lastEventId ? { id: lastEventId } : {};

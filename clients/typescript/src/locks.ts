@@ -11,13 +11,13 @@ export interface LockOptions {
   waitSecs?: number;
 }
 
-export interface HoldOptions extends LockOptions {
+export interface WithLockOptions extends LockOptions {
   /** Ends the work from outside. */
   signal?: AbortSignal;
 }
 
 /** What the gateway does for locks. */
-export interface LockCalls {
+export interface LockApi {
   acquireLock(resource: string, options: LockOptions): Promise<Lock>;
   extendLock(lock: Lock, ttlSecs: number): Promise<Lock>;
   releaseLock(lock: Lock): Promise<void>;
@@ -28,60 +28,60 @@ export interface LockCalls {
  * soon as the lock is known to be lost, or could not be renewed for its whole time. Then this fails with that error,
  * whatever `work` answers, once `work` has come to its end.
  */
-export async function holding<T>(
-  calls: LockCalls,
+export async function withLock<T>(
+  api: LockApi,
   resource: string,
   work: (signal: AbortSignal, lock: Lock) => Promise<T>,
-  { ttlSecs = 30, waitSecs = 0, signal }: HoldOptions,
+  { ttlSecs = 30, waitSecs = 0, signal }: WithLockOptions,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const lock = await calls.acquireLock(resource, { ttlSecs, waitSecs });
-  const ended = new AbortController();
-  const done = new AbortController();
-  const stop = () => ended.abort(signal?.reason);
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
-  const renewing = renew(calls, lock, ttlSecs, ended, done.signal);
+  const lock = await api.acquireLock(resource, { ttlSecs, waitSecs });
+  const workAbort = new AbortController();
+  const renewalAbort = new AbortController();
+  const abortWork = () => workAbort.abort(signal?.reason);
+  signal?.addEventListener("abort", abortWork);
+  if (signal?.aborted) abortWork();
+  const renewal = renewUntilLost(api, lock, ttlSecs, workAbort, renewalAbort.signal);
   try {
-    const answer = await work(ended.signal, lock);
-    ended.signal.throwIfAborted();
-    return answer;
+    const result = await work(workAbort.signal, lock);
+    workAbort.signal.throwIfAborted();
+    return result;
   } catch (error) {
     // Work that gives up since its lock is lost says so in a way of its own.
-    throw ended.signal.aborted ? ended.signal.reason : error;
+    throw workAbort.signal.aborted ? workAbort.signal.reason : error;
   } finally {
-    done.abort();
-    signal?.removeEventListener("abort", stop);
-    await renewing;
+    renewalAbort.abort();
+    signal?.removeEventListener("abort", abortWork);
+    await renewal;
     // What cannot be given back ends by itself.
-    await calls.releaseLock(lock).catch(() => {});
+    await api.releaseLock(lock).catch(() => {});
   }
 }
 
-/** Keeps `lock` until `done`, or aborts `ended`. */
-async function renew(
-  calls: LockCalls,
+/** Renews `lock` until `stop` is aborted, or aborts `workAbort` when the lock is lost. */
+async function renewUntilLost(
+  api: LockApi,
   lock: Lock,
   ttlSecs: number,
-  ended: AbortController,
-  done: AbortSignal,
+  workAbort: AbortController,
+  stop: AbortSignal,
 ): Promise<void> {
   const ttlMs = ttlSecs * 1000;
-  let end = Date.now() + ttlMs;
+  let deadline = Date.now() + ttlMs;
   for (;;) {
-    await sleep(Math.min(ttlMs / 3, end - Date.now()), done);
-    if (done.aborted) return;
-    const askedAt = Date.now();
-    const late = sleep(end - askedAt, done).then(
+    await sleep(Math.min(ttlMs / 3, deadline - Date.now()), stop);
+    if (stop.aborted) return;
+    const requestedAt = Date.now();
+    const expired = sleep(deadline - requestedAt, stop).then(
       () => new GatewayError(`the lock ${lock.resource} could not be renewed in time`, "LOCK_LOST"),
     );
-    const renewed = calls.extendLock(lock, ttlSecs).then(() => undefined, (error: GatewayError) => error);
-    const failure = await Promise.race([renewed, late]);
-    if (done.aborted) return;
+    const renewed = api.extendLock(lock, ttlSecs).then(() => undefined, (error: GatewayError) => error);
+    const failure = await Promise.race([renewed, expired]);
+    if (stop.aborted) return;
     if (!failure) {
-      end = askedAt + ttlMs;
+      deadline = requestedAt + ttlMs;
     } else if (failure.code === "LOCK_LOST") {
-      ended.abort(failure);
+      workAbort.abort(failure);
       return;
     }
   }

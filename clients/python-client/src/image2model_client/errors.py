@@ -29,7 +29,7 @@ class GatewayError(Exception):
         self.retry_after = retry_after
 
 
-class NotAllowed(GatewayError):
+class PermissionDenied(GatewayError):
     """The key is missing or unknown, or lacks the role."""
 
 
@@ -61,10 +61,10 @@ class GatewayUnavailable(GatewayError):
     """The gateway could not be reached, or could not serve, for as long as was tried."""
 
 
-_KINDS: Dict[str, Type[GatewayError]] = {
-    "AUTHENTICATION_REQUIRED": NotAllowed,
-    "INVALID_API_KEY": NotAllowed,
-    "INSUFFICIENT_PERMISSIONS": NotAllowed,
+_ERRORS_BY_CODE: Dict[str, Type[GatewayError]] = {
+    "AUTHENTICATION_REQUIRED": PermissionDenied,
+    "INVALID_API_KEY": PermissionDenied,
+    "INSUFFICIENT_PERMISSIONS": PermissionDenied,
     "JOB_NOT_FOUND": JobNotFound,
     "VALIDATION_ERROR": InvalidRequest,
     "INVALID_JOB_ID": InvalidRequest,
@@ -77,7 +77,7 @@ _KINDS: Dict[str, Type[GatewayError]] = {
 }
 
 
-def error_of(response: httpx.Response) -> GatewayError:
+def error_from_response(response: httpx.Response) -> GatewayError:
     """The error that an answer, already read, tells of."""
     try:
         problem = response.json()
@@ -87,22 +87,22 @@ def error_of(response: httpx.Response) -> GatewayError:
         problem = {}
     code = str(problem.get("error_code", "UNKNOWN"))
     fallback = GatewayUnavailable if response.status_code in (502, 503, 504) else GatewayError
-    return _KINDS.get(code, fallback)(
+    return _ERRORS_BY_CODE.get(code, fallback)(
         str(problem.get("detail", response.reason_phrase)),
         code=code,
         http_status=response.status_code,
         request_id=response.headers.get("x-request-id"),
         details=problem.get("details"),
-        retry_after=retry_after_of(response),
+        retry_after=retry_after_secs(response),
     )
 
 
-def unavailable(error: Exception) -> GatewayUnavailable:
+def unreachable(error: Exception) -> GatewayUnavailable:
     """The error for a gateway that could not be reached."""
     return GatewayUnavailable(str(error) or type(error).__name__, code="UNREACHABLE")
 
 
-def retry_after_of(response: httpx.Response) -> Optional[float]:
+def retry_after_secs(response: httpx.Response) -> Optional[float]:
     """The seconds of `Retry-After`, if it says any."""
     try:
         return max(0.0, float(response.headers["retry-after"]))

@@ -32,48 +32,48 @@ class Parser:
     """Reads one connection's lines, as the HTML standard has it."""
 
     def __init__(self) -> None:
-        self.retry: Optional[float] = None
-        self._name = ""
-        self._data: List[str] = []
-        self._id: Optional[str] = None
+        self.retry_secs: Optional[float] = None
+        self._event_name = ""
+        self._data_lines: List[str] = []
+        self._last_id: Optional[str] = None
 
-    def line(self, line: str) -> Optional[Event]:
+    def feed(self, line: str) -> Optional[Event]:
         """Takes in a line without its end; the event that it completes, if it does."""
         if not line:
             return self._dispatch()
-        name, _, value = line.partition(":")
+        field, _, value = line.partition(":")
         value = value[1:] if value.startswith(" ") else value
-        if name == "event":
-            self._name = value
-        elif name == "data":
-            self._data.append(value)
-        elif name == "id" and "\0" not in value:
-            self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
-            self.retry = int(value) / 1000
+        if field == "event":
+            self._event_name = value
+        elif field == "data":
+            self._data_lines.append(value)
+        elif field == "id" and "\0" not in value:
+            self._last_id = value
+        elif field == "retry" and value.isascii() and value.isdigit():
+            self.retry_secs = int(value) / 1000
         return None
 
     def _dispatch(self) -> Optional[Event]:
-        name, data = self._name or "message", "\n".join(self._data)
-        self._name, self._data = "", []
+        name, data = self._event_name or "message", "\n".join(self._data_lines)
+        self._event_name, self._data_lines = "", []
         if not data:
             return None
         value = json.loads(data)
-        return Event(name, value if isinstance(value, dict) else {"value": value}, self._id)
+        return Event(name, value if isinstance(value, dict) else {"value": value}, self._last_id)
 
 
-class Place:
+class StreamCursor:
     """Where a follower of some jobs has come to, over all its connections."""
 
     def __init__(self, jobs: Iterable[str], last_event_id: Optional[str]) -> None:
         self.jobs = list(jobs)
         self.last_event_id = last_event_id
-        self.retry = 1.0
-        self._open: Set[str] = set(self.jobs)
+        self.retry_secs = 1.0
+        self._open_jobs: Set[str] = set(self.jobs)
 
     @property
-    def is_over(self) -> bool:
-        return not self._open
+    def is_complete(self) -> bool:
+        return not self._open_jobs
 
     def path(self) -> str:
         """The path of the stream of all these jobs."""
@@ -87,15 +87,15 @@ class Place:
             headers["Last-Event-ID"] = self.last_event_id
         return headers
 
-    def take(self, parser: Parser, line: str) -> Iterator[Event]:
+    def feed(self, parser: Parser, line: str) -> Iterator[Event]:
         """Takes in a line; the event to pass on, if it completes one."""
-        event = parser.line(line)
-        if parser.retry is not None:
-            self.retry = parser.retry
+        event = parser.feed(line)
+        if parser.retry_secs is not None:
+            self.retry_secs = parser.retry_secs
         if event is None or event.name == "connection_timeout":
             return
         if event.id:
             self.last_event_id = event.id
         if event.is_last and event.job_id:
-            self._open.discard(event.job_id)
+            self._open_jobs.discard(event.job_id)
         yield event

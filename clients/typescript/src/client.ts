@@ -2,7 +2,7 @@
 
 import { GatewayError } from "./errors.js";
 import { type FollowOptions, follow } from "./follow.js";
-import { type HoldOptions, holding, type LockOptions } from "./locks.js";
+import { type LockOptions, type WithLockOptions, withLock } from "./locks.js";
 import type {
   Downloads,
   GatewayEvent,
@@ -23,37 +23,39 @@ import type {
 } from "./models.js";
 import { sleep } from "./sleep.js";
 
-export interface GatewayOptions {
+export interface GatewayClientOptions {
   /** How long a call is tried again while the gateway is away, as far as that is safe. */
   retryForMs?: number;
 }
 
 export interface ListOptions {
   status?: Status;
-  created_after?: string;
+  createdAfter?: string;
   limit?: number;
   cursor?: string;
 }
 
-interface Call {
+interface ApiRequest {
   method: string;
   path: string;
   body?: unknown;
   headers?: Record<string, string>;
   /** Whether it may come twice; what may not is sent again only after a refusal. */
-  once?: boolean;
+  idempotent?: boolean;
 }
 
-const TRY_AGAIN = [429, 502, 503, 504];
+const RETRYABLE_STATUSES = [429, 502, 503, 504];
 const TIMEOUT_MS = 10_000;
+const INITIAL_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 5000;
 
 /** The gateway at `baseUrl`, called with `key`. Every failure is a `GatewayError`. */
-export class Gateway {
+export class GatewayClient {
   readonly #baseUrl: string;
   readonly #headers: Record<string, string>;
   readonly #retryForMs: number;
 
-  constructor(baseUrl: string, key: string, { retryForMs = 30_000 }: GatewayOptions = {}) {
+  constructor(baseUrl: string, key: string, { retryForMs = 30_000 }: GatewayClientOptions = {}) {
     this.#baseUrl = baseUrl.replace(/\/+$/, "");
     this.#headers = { Authorization: `Bearer ${key}` };
     this.#retryForMs = retryForMs;
@@ -63,21 +65,23 @@ export class Gateway {
   createJob(
     files: readonly (string | NewFile)[],
     params: Record<string, unknown> = {},
-    idempotencyKey: string = randomKey(),
+    idempotencyKey: string = randomIdempotencyKey(),
   ): Promise<Job> {
-    const body = { files: files.map((it) => (typeof it === "string" ? { filename: it } : it)), params };
+    const body = { files: files.map((file) => (typeof file === "string" ? { filename: file } : file)), params };
     const headers = { "Idempotency-Key": idempotencyKey };
     return this.#send<Job>({ method: "POST", path: "/api/v1/jobs", body, headers });
   }
 
   job(id: string): Promise<Job> {
-    return this.#send<Job>({ method: "GET", path: pathOf(id) });
+    return this.#send<Job>({ method: "GET", path: jobPath(id) });
   }
 
   /** One page of the caller's jobs, newest first. */
   listJobs(options: ListOptions = {}): Promise<JobPage> {
-    const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
-    return this.#send<JobPage>({ method: "GET", path: `/api/v1/jobs?${query}` });
+    const { createdAfter, ...rest } = options;
+    const query = { ...rest, ...(createdAfter === undefined ? {} : { created_after: createdAfter }) };
+    const search = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
+    return this.#send<JobPage>({ method: "GET", path: `/api/v1/jobs?${search}` });
   }
 
   /** All of the caller's jobs, newest first, page by page. */
@@ -92,7 +96,7 @@ export class Gateway {
   }
 
   progress(id: string): Promise<JobProgress> {
-    return this.#send<JobProgress>({ method: "GET", path: `${pathOf(id)}/progress` });
+    return this.#send<JobProgress>({ method: "GET", path: `${jobPath(id)}/progress` });
   }
 
   /** The finished files of a job. */
@@ -102,21 +106,21 @@ export class Gateway {
 
   /** Cancels a job; its status then, `cancelling` while a worker is still at it. */
   async cancel(id: string): Promise<Status> {
-    return (await this.#send<JobStatus>({ method: "POST", path: `${pathOf(id)}/cancel`, once: true })).status;
+    return (await this.#send<JobStatus>({ method: "POST", path: `${jobPath(id)}/cancel`, idempotent: false })).status;
   }
 
   /** Has the failed files tried again. */
   retry(id: string): Promise<Job> {
-    return this.#send<Job>({ method: "POST", path: `${pathOf(id)}/retry`, once: true });
+    return this.#send<Job>({ method: "POST", path: `${jobPath(id)}/retry`, idempotent: false });
   }
 
   async delete(id: string): Promise<void> {
-    await this.#send<void>({ method: "DELETE", path: pathOf(id) });
+    await this.#send<void>({ method: "DELETE", path: jobPath(id) });
   }
 
-  /** A fresh ticket for `listen`, to hand to a browser that has no key. */
+  /** A fresh ticket for `listenWithEventSource`, to hand to a browser that has no key. */
   ticket(id: string): Promise<Ticket> {
-    return this.#send<Ticket>({ method: "POST", path: `${pathOf(id)}/ticket` });
+    return this.#send<Ticket>({ method: "POST", path: `${jobPath(id)}/ticket` });
   }
 
   /** How the caller stands with each limit; asking does not count. */
@@ -127,7 +131,7 @@ export class Gateway {
   /** Takes a lock such as `job:ID`, or fails with `LOCK_UNAVAILABLE`. What it guards checks `fencing_token`. */
   acquireLock(resource: string, { ttlSecs = 30, waitSecs = 0 }: LockOptions = {}): Promise<Lock> {
     const body = { ttl_secs: ttlSecs, wait_secs: waitSecs };
-    return this.#send<Lock>({ method: "POST", path: lockPath(resource), body, once: true });
+    return this.#send<Lock>({ method: "POST", path: lockPath(resource), body, idempotent: false });
   }
 
   /** Keeps a lock for `ttlSecs` from now, or fails with `LOCK_LOST`. */
@@ -138,7 +142,7 @@ export class Gateway {
 
   async releaseLock(lock: Lock): Promise<void> {
     const path = `${lockPath(lock.resource)}?token=${encodeURIComponent(lock.token)}`;
-    await this.#send<void>({ method: "DELETE", path, once: true });
+    await this.#send<void>({ method: "DELETE", path, idempotent: false });
   }
 
   /**
@@ -148,9 +152,9 @@ export class Gateway {
   withLock<T>(
     resource: string,
     work: (signal: AbortSignal, lock: Lock) => Promise<T>,
-    options: HoldOptions = {},
+    options: WithLockOptions = {},
   ): Promise<T> {
-    return holding(this, resource, work, options);
+    return withLock(this, resource, work, options);
   }
 
   /** What is known of a model; fails with `MODEL_NOT_FOUND`. */
@@ -168,8 +172,8 @@ export class Gateway {
   }
 
   /** Removes cached values by `tag` or `pattern`; for admins. */
-  invalidate(what: Invalidation): Promise<Invalidated> {
-    return this.#send<Invalidated>({ method: "POST", path: "/api/v1/admin/cache/invalidate", body: what });
+  invalidate(target: Invalidation): Promise<Invalidated> {
+    return this.#send<Invalidated>({ method: "POST", path: "/api/v1/admin/cache/invalidate", body: target });
   }
 
   /**
@@ -181,44 +185,45 @@ export class Gateway {
     const [only] = ids;
     const path =
       ids.length === 1 && only !== undefined
-        ? `${pathOf(only)}/progress/stream`
+        ? `${jobPath(only)}/progress/stream`
         : `/api/v1/progress/stream?jobs=${ids.map(encodeURIComponent).join(",")}`;
     return follow(this.#baseUrl + path, ids, this.#headers, options);
   }
 
-  async #send<T>(call: Call): Promise<T> {
-    const end = Date.now() + this.#retryForMs;
-    for (let wait = 100; ; wait = Math.min(2 * wait, 5000)) {
-      const [answer, failure] = await this.#attempt(call);
-      if (answer?.ok) return (answer.status === 204 ? undefined : await answer.json()) as T;
-      const error = answer ? await GatewayError.of(answer) : GatewayError.unreachable(failure);
+  async #send<T>(request: ApiRequest): Promise<T> {
+    const deadline = Date.now() + this.#retryForMs;
+    for (let backoffMs = INITIAL_BACKOFF_MS; ; backoffMs = Math.min(2 * backoffMs, MAX_BACKOFF_MS)) {
+      const [response, failure] = await this.#attempt(request);
+      if (response?.ok) return (response.status === 204 ? undefined : await response.json()) as T;
+      const error = response ? await GatewayError.fromResponse(response) : GatewayError.unreachable(failure);
       // A refusal says that nothing was done; silence does not.
       const wasRefused = error.status === 429 || error.status === 503;
-      const mayComeAgain = (wasRefused || !call.once) && (!answer || TRY_AGAIN.includes(answer.status));
-      const ms = Math.max((error.retryAfter ?? 0) * 1000, wait * (0.5 + Math.random() / 2));
-      if (!mayComeAgain || Date.now() + ms > end) throw error;
-      await sleep(ms);
+      const mayRepeat = wasRefused || request.idempotent !== false;
+      const isRetryable = mayRepeat && (!response || RETRYABLE_STATUSES.includes(response.status));
+      const delayMs = Math.max((error.retryAfter ?? 0) * 1000, backoffMs * (0.5 + Math.random() / 2));
+      if (!isRetryable || Date.now() + delayMs > deadline) throw error;
+      await sleep(delayMs);
     }
   }
 
-  async #attempt(call: Call): Promise<[Response | undefined, unknown]> {
-    const headers = { ...this.#headers, ...call.headers };
-    const body = call.body === undefined ? {} : { body: JSON.stringify(call.body) };
+  async #attempt(request: ApiRequest): Promise<[Response | undefined, unknown]> {
+    const headers = { ...this.#headers, ...request.headers };
+    const body = request.body === undefined ? {} : { body: JSON.stringify(request.body) };
     try {
-      const answer = await fetch(this.#baseUrl + call.path, {
-        method: call.method,
-        headers: call.body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+      const response = await fetch(this.#baseUrl + request.path, {
+        method: request.method,
+        headers: request.body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
         signal: AbortSignal.timeout(TIMEOUT_MS),
         ...body,
       });
-      return [answer, undefined];
+      return [response, undefined];
     } catch (failure) {
       return [undefined, failure];
     }
   }
 }
 
-function pathOf(job: string): string {
+function jobPath(job: string): string {
   return `/api/v1/jobs/${encodeURIComponent(job)}`;
 }
 
@@ -231,7 +236,7 @@ function modelPath(id: string): string {
 }
 
 /** Need not be hard to guess, only new; `crypto` is not there on every origin, nor in every Node. */
-function randomKey(): string {
+function randomIdempotencyKey(): string {
   const random = () => Math.random().toString(36).slice(2).padEnd(11, "0");
   return `${Date.now().toString(36)}-${random()}${random()}`;
 }

@@ -24,19 +24,19 @@ class FileState(TypedDict, total=False):
     attempt: int
 
 
-class Meta(TypedDict):
+class TaskMeta(TypedDict):
     """All that is known of a job's files; one that nothing has been said of yet is not among them."""
 
     job_id: str
     files: Dict[str, FileState]
 
 
-class _FileProgressNeeds(TypedDict):
+class _FileProgressRequired(TypedDict):
     file_id: str
     progress: float
 
 
-class FileProgress(_FileProgressNeeds, total=False):
+class FileProgress(_FileProgressRequired, total=False):
     """One file's progress among others, for `HttpReporter.progress_batch`."""
 
     message: str
@@ -44,9 +44,9 @@ class FileProgress(_FileProgressNeeds, total=False):
 
 
 def progress_state(progress: float, message: Optional[str], attempt: Optional[int]) -> FileState:
-    state: FileState = {"progress": percent(progress)}
+    state: FileState = {"progress": clamp_percent(progress)}
     if message is not None:
-        state["message"] = cut(message, MAX_MESSAGE_BYTES)
+        state["message"] = truncate_utf8(message, MAX_MESSAGE_BYTES)
     return with_attempt(state, attempt)
 
 
@@ -57,18 +57,18 @@ def completed_state(model: Model, attempt: Optional[int]) -> FileState:
 def failed_state(error: Union[str, BaseException], attempt: Optional[int]) -> FileState:
     # The gateway refuses an empty one, and `str(KeyError())` is empty.
     text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "failed")
-    return with_attempt({"status": "failed", "error": cut(text, MAX_ERROR_BYTES)}, attempt)
+    return with_attempt({"status": "failed", "error": truncate_utf8(text, MAX_ERROR_BYTES)}, attempt)
 
 
-def model_of(
+def build_model(
     filename: str,
     size: int,
     mime_type: str,
     url: str,
     rendered_image: Optional[Mapping[str, Any]],
-    more: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> Model:
-    model: Model = {"filename": filename, "size": size, "mime_type": mime_type, "url": url, **more}
+    model: Model = {"filename": filename, "size": size, "mime_type": mime_type, "url": url, **extra}
     if rendered_image is not None:
         model["rendered_image"] = dict(rendered_image)
     # What is no JSON would spoil every message from now on, so it is refused where it comes from.
@@ -83,11 +83,11 @@ def with_attempt(state: FileState, attempt: Optional[int]) -> FileState:
     return state
 
 
-def percent(progress: float) -> int:
+def clamp_percent(progress: float) -> int:
     """A slip of the arithmetic, such as 100.2, is no reason to lose a model."""
     return int(min(max(progress, 0), 100))
 
 
-def cut(text: str, max_bytes: int) -> str:
+def truncate_utf8(text: str, max_bytes: int) -> str:
     """As much of `text` as fits, without what UTF-8 cannot say: half an emoji spoils a whole message."""
     return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")

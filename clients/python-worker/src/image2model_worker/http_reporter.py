@@ -12,24 +12,24 @@ import urllib.request
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, Union
 from urllib.parse import quote, urlsplit
 
-from .meta import (
+from .task_meta import (
     MAX_MESSAGE_BYTES,
     FileProgress,
     FileState,
+    build_model,
+    clamp_percent,
     completed_state,
-    cut,
     failed_state,
-    model_of,
-    percent,
     progress_state,
+    truncate_utf8,
 )
 
 Json = Dict[str, Any]
 
 # Too many requests, and a gateway or a proxy before it that cannot serve right now.
-_TRY_AGAIN = (429, 502, 503, 504)
-_FIRST_WAIT_SECS = 0.1
-_LONGEST_WAIT_SECS = 5.0
+_RETRYABLE_STATUSES = (429, 502, 503, 504)
+_INITIAL_DELAY_SECS = 0.1
+_MAX_DELAY_SECS = 5.0
 
 
 class GatewayError(Exception):
@@ -101,11 +101,11 @@ class HttpReporter:
 
     def job(self, job_id: str) -> Json:
         """The job and its files."""
-        return self._call("GET", _path(job_id))
+        return self._request("GET", _path(job_id))
 
     def set_status(self, job_id: str, status: str) -> Json:
         """Moves the whole job, for example to `processing`. With its last file's result it ends by itself."""
-        return self._call("PATCH", _path(job_id), {"status": status})
+        return self._request("PATCH", _path(job_id), {"status": status})
 
     def progress(
         self,
@@ -118,17 +118,17 @@ class HttpReporter:
     ) -> Json:
         """Says how far a file is, in percent."""
         state = progress_state(progress, message, attempt)
-        return self._call("POST", _path(job_id, "files", file_id, "progress"), state)
+        return self._request("POST", _path(job_id, "files", file_id, "progress"), state)
 
     def progress_batch(self, job_id: str, files: Iterable[FileProgress]) -> Json:
         """Says how far several files are, in one request: all are recorded or, on an error, none."""
         items: List[Json] = []
         for file in files:
-            item: Json = {**file, "progress": percent(file["progress"])}
+            item: Json = {**file, "progress": clamp_percent(file["progress"])}
             if "message" in file:
-                item["message"] = cut(file["message"], MAX_MESSAGE_BYTES)
+                item["message"] = truncate_utf8(file["message"], MAX_MESSAGE_BYTES)
             items.append(item)
-        return self._call("POST", _path(job_id, "progress"), {"files": items})
+        return self._request("POST", _path(job_id, "progress"), {"files": items})
 
     def complete(
         self,
@@ -141,10 +141,10 @@ class HttpReporter:
         url: str,
         rendered_image: Optional[Mapping[str, Any]] = None,
         attempt: Optional[int] = None,
-        **more: Any,
+        **extra: Any,
     ) -> Json:
-        """Says where a file's model is. `rendered_image` is `{"url": ...}`; JSON in `more` is kept."""
-        model = model_of(filename, size, mime_type, url, rendered_image, more)
+        """Says where a file's model is. `rendered_image` is `{"url": ...}`; JSON in `extra` is kept."""
+        model = build_model(filename, size, mime_type, url, rendered_image, extra)
         return self._finish(job_id, file_id, completed_state(model, attempt))
 
     def fail(
@@ -159,25 +159,25 @@ class HttpReporter:
         return self._finish(job_id, file_id, failed_state(error, attempt))
 
     def _finish(self, job_id: str, file_id: str, state: FileState) -> Json:
-        return self._call("PUT", _path(job_id, "files", file_id, "result"), state)
+        return self._request("PUT", _path(job_id, "files", file_id, "result"), state)
 
-    def _call(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
+    def _request(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
         deadline = self._clock() + self._retry_for_secs
-        longest_wait = _FIRST_WAIT_SECS
+        max_backoff = _INITIAL_DELAY_SECS
         while True:
             try:
-                return self._try(method, path, body, deadline - self._clock())
+                return self._attempt(method, path, body, deadline - self._clock())
             except GatewayUnavailable as error:
                 # Apart from each other, so that a gateway that comes back is not met by all at once.
-                backoff = longest_wait * random.uniform(0.5, 1)
-                wait = max(backoff, error.retry_after_secs)
-                if self._clock() + wait >= deadline:
+                backoff = max_backoff * random.uniform(0.5, 1)
+                delay = max(backoff, error.retry_after_secs)
+                if self._clock() + delay >= deadline:
                     raise
-                self._sleep(wait)
-                longest_wait = min(longest_wait * 2, _LONGEST_WAIT_SECS)
+                self._sleep(delay)
+                max_backoff = min(max_backoff * 2, _MAX_DELAY_SECS)
 
-    def _try(
-        self, method: str, path: str, body: Optional[Mapping[str, Any]], left_secs: float
+    def _attempt(
+        self, method: str, path: str, body: Optional[Mapping[str, Any]], remaining_secs: float
     ) -> Json:
         headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
         data = None
@@ -187,13 +187,13 @@ class HttpReporter:
         request = urllib.request.Request(
             self._base_url + path, data=data, headers=headers, method=method
         )
-        timeout = min(self._timeout_secs, max(left_secs, _FIRST_WAIT_SECS))
+        timeout = min(self._timeout_secs, max(remaining_secs, _INITIAL_DELAY_SECS))
         try:
             with self._opener.open(request, timeout=timeout) as response:
-                return _parse_answer(response.read())
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                raise _error_of(refusal) from None
+                return _parse_response(response.read())
+        except urllib.error.HTTPError as http_error:
+            with http_error:
+                raise _error_from_response(http_error) from None
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             raise GatewayUnavailable(reason, code="CONNECTION_FAILED") from error
@@ -236,7 +236,7 @@ class AsyncHttpReporter:
         size: int,
         mime_type: str,
         url: str,
-        **more: Any,
+        **extra: Any,
     ) -> Json:
         return await asyncio.to_thread(
             self._reporter.complete,
@@ -246,7 +246,7 @@ class AsyncHttpReporter:
             size=size,
             mime_type=mime_type,
             url=url,
-            **more,
+            **extra,
         )
 
     async def fail(
@@ -270,53 +270,53 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _path(job_id: str, *rest: str) -> str:
-    return "/".join(["/api/v1/jobs", *(quote(it, safe="") for it in (job_id, *rest))])
+    return "/".join(["/api/v1/jobs", *(quote(segment, safe="") for segment in (job_id, *rest))])
 
 
-def _parse_answer(body: bytes) -> Json:
+def _parse_response(body: bytes) -> Json:
     try:
-        answer = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise GatewayError("the answer is no JSON object; is this the gateway?", code="BAD_ANSWER")
-    return answer
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise GatewayError("the answer is no JSON object; is this the gateway?", code="INVALID_RESPONSE")
+    return parsed
 
 
-def _error_of(refusal: urllib.error.HTTPError) -> GatewayError:
-    problem = _problem_of(refusal)
-    code = str(problem.get("error_code") or f"HTTP_{refusal.code}")
-    kind: Type[GatewayError] = GatewayError
-    if refusal.code in _TRY_AGAIN:
-        kind = GatewayUnavailable
+def _error_from_response(response: urllib.error.HTTPError) -> GatewayError:
+    problem = _parse_problem(response)
+    code = str(problem.get("error_code") or f"HTTP_{response.code}")
+    error_type: Type[GatewayError] = GatewayError
+    if response.code in _RETRYABLE_STATUSES:
+        error_type = GatewayUnavailable
     elif code == "JOB_NOT_FOUND":
-        kind = JobNotFound
+        error_type = JobNotFound
     elif code == "INVALID_TRANSITION":
-        kind = InvalidTransition
+        error_type = InvalidTransition
     details = problem.get("details")
-    error = kind(
-        str(problem.get("detail") or refusal.reason),
+    error = error_type(
+        str(problem.get("detail") or response.reason),
         code=code,
-        http_status=refusal.code,
-        request_id=problem.get("request_id") or refusal.headers.get("X-Request-Id"),
+        http_status=response.code,
+        request_id=problem.get("request_id") or response.headers.get("X-Request-Id"),
         details=details if isinstance(details, dict) else None,
     )
     if isinstance(error, GatewayUnavailable):
-        error.retry_after_secs = _retry_after_secs(refusal)
+        error.retry_after_secs = _retry_after_secs(response)
     return error
 
 
-def _problem_of(refusal: urllib.error.HTTPError) -> Json:
+def _parse_problem(response: urllib.error.HTTPError) -> Json:
     """The body, if it is a problem of the gateway's and not a page that a proxy put there."""
     try:
-        problem = json.loads(refusal.read())
+        problem = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException):
         return {}
     return problem if isinstance(problem, dict) else {}
 
 
-def _retry_after_secs(refusal: urllib.error.HTTPError) -> float:
+def _retry_after_secs(response: urllib.error.HTTPError) -> float:
     try:
-        return max(0.0, float(refusal.headers.get("Retry-After", "0")))
+        return max(0.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:  # a date
         return 0.0

@@ -32,19 +32,19 @@ MODEL: dict[str, Any] = {
 }
 
 
-class Time:
+class FakeClock:
     """A clock that only waiting moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.waits: list[float] = []
+        self.sleeps: list[float] = []
 
-    def clock(self) -> float:
+    def time(self) -> float:
         return self.now
 
     def sleep(self, secs: float) -> None:
         self.now += secs
-        self.waits.append(secs)
+        self.sleeps.append(secs)
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def test_a_job_is_reported_from_its_begin_to_its_end(
     reporter.complete(job, "file_000", **MODEL, rendered_image=image, vertices=8)
     assert reporter.fail(job, "file_001", ValueError("no object"))["status"] == "partial"
 
-    seen = reporter.job(job)
-    assert seen["status"] == "partial"
-    assert [it["status"] for it in seen["files"]] == ["completed", "failed"]
-    assert seen["files"][1]["error"] == "no object"
+    stored = reporter.job(job)
+    assert stored["status"] == "partial"
+    assert [file["status"] for file in stored["files"]] == ["completed", "failed"]
+    assert stored["files"][1]["error"] == "no object"
 
 
 def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> None:
@@ -133,39 +133,39 @@ def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter
 
 def test_a_report_outlasts_an_outage_of_redis(gateway: Gateway) -> None:
     job = gateway.create_job(KEY, "a.png")
-    with gateway.without_redis() as resume:
-        n_refused = 0
+    with gateway.paused_redis() as resume:
+        refusal_count = 0
 
         def sleep(_: float) -> None:
-            nonlocal n_refused
-            n_refused += 1
+            nonlocal refusal_count
+            refusal_count += 1
             resume()
 
         HttpReporter(gateway.base_url, KEY, sleep=sleep).progress(job, "file_000", 40)
-    assert n_refused >= 1
+    assert refusal_count >= 1
     assert HttpReporter(gateway.base_url, KEY).job(job)["files"][0]["progress"] == 40
 
 
 def test_a_gateway_that_stays_away_is_given_up_in_time() -> None:
     with socket.socket() as taken:  # bound, and listening to nobody
         taken.bind(("127.0.0.1", 0))
-        time = Time()
+        clock = FakeClock()
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         reporter = HttpReporter(
-            base_url, KEY, retry_for_secs=30, clock=time.clock, sleep=time.sleep
+            base_url, KEY, retry_for_secs=30, clock=clock.time, sleep=clock.sleep
         )
         with pytest.raises(GatewayUnavailable) as raised:
             reporter.progress(str(uuid.uuid4()), "file_000", 10)
     assert raised.value.code == "CONNECTION_FAILED"
-    assert 20 < time.now < 30
-    assert max(time.waits) <= 5
+    assert 20 < clock.now < 30
+    assert max(clock.sleeps) <= 5
     assert KEY not in repr(raised.value) + repr(reporter)
 
 
 @contextmanager
-def stand_in(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
+def fake_server(*responses: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
     """What may stand between us and the gateway, and gives these answers, the last one for ever."""
-    left, seen = list(answers), []
+    left, seen = list(responses), []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -188,54 +188,54 @@ def stand_in(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str,
         thread.join()
 
 
-def report_to(base_url: str, time: Time) -> dict[str, Any]:
-    reporter = HttpReporter(base_url, KEY, clock=time.clock, sleep=time.sleep)
+def report_to(base_url: str, clock: FakeClock) -> dict[str, Any]:
+    reporter = HttpReporter(base_url, KEY, clock=clock.time, sleep=clock.sleep)
     return reporter.progress("the job", "file_000", 10)
 
 
 def test_the_wait_is_as_long_as_the_gateway_asks() -> None:
-    time = Time()
+    clock = FakeClock()
     busy = (503, {"Retry-After": "7"}, b"")
-    with stand_in(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
-        report_to(base_url, time)
-    assert time.waits[0] == 7
-    assert time.waits[1] < 1
+    with fake_server(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
+        report_to(base_url, clock)
+    assert clock.sleeps[0] == 7
+    assert clock.sleeps[1] < 1
     assert seen == ["/api/v1/jobs/the%20job/files/file_000/progress"] * 3
 
 
 def test_a_longer_wait_than_there_is_time_for_is_not_begun() -> None:
-    time = Time()
+    clock = FakeClock()
     problem = {"error_code": "REDIS_UNAVAILABLE", "detail": "come back later"}
     busy = (503, {"Retry-After": "3600"}, json.dumps(problem).encode())
-    with stand_in(busy) as (base_url, _), pytest.raises(GatewayUnavailable) as raised:
-        report_to(base_url, time)
+    with fake_server(busy) as (base_url, _), pytest.raises(GatewayUnavailable) as raised:
+        report_to(base_url, clock)
     assert raised.value.code == "REDIS_UNAVAILABLE"
-    assert time.waits == []
+    assert clock.sleeps == []
 
 
 def test_a_connection_that_breaks_is_tried_again() -> None:
-    time = Time()
+    clock = FakeClock()
     broken = (200, {"Content-Length": "100"}, b"{")
-    with stand_in(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
-        assert report_to(base_url, time) == {"recorded": 1}
+    with fake_server(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
+        assert report_to(base_url, clock) == {"recorded": 1}
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("response", "code"),
     [
         ((404, {}, b"<html>nobody here</html>"), "HTTP_404"),
         ((302, {"Location": "/elsewhere"}, b""), "HTTP_302"),
-        ((200, {}, b"<html>welcome</html>"), "BAD_ANSWER"),
+        ((200, {}, b"<html>welcome</html>"), "INVALID_RESPONSE"),
         ((400, {}, b'["no", "problem"]'), "HTTP_400"),
     ],
     ids=["page", "redirect", "not the gateway", "no object"],
 )
 def test_what_is_no_answer_of_the_gateways_is_an_error(
-    answer: tuple[int, dict[str, str], bytes], code: str
+    response: tuple[int, dict[str, str], bytes], code: str
 ) -> None:
-    time = Time()
-    with stand_in(answer) as (base_url, seen), pytest.raises(GatewayError) as raised:
-        report_to(base_url, time)
+    clock = FakeClock()
+    with fake_server(response) as (base_url, seen), pytest.raises(GatewayError) as raised:
+        report_to(base_url, clock)
     assert raised.value.code == code
     assert len(seen) == 1
 

@@ -10,14 +10,14 @@ from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Type, cast
 
 import httpx
 
-from . import calls
-from .calls import Call, FileLike
+from . import _requests
+from ._requests import ApiRequest, FileLike
 from .client import STREAM_TIMEOUT, TIMEOUT
-from .errors import GatewayError, LockLost, error_of
-from .events import Event, Parser, Place
-from .locks import HeldLock, late
+from .errors import GatewayError, LockLost, error_from_response
+from .events import Event, Parser, StreamCursor
+from .locks import HeldLock, renewal_timed_out
 from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits, StoredModel
-from .trying import Reconnecting, Trying
+from .retry import ReconnectPolicy, RetryPolicy
 
 
 class AsyncClient:
@@ -47,9 +47,9 @@ class AsyncClient:
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
     ) -> None:
         await self.aclose()
 
@@ -64,10 +64,10 @@ class AsyncClient:
         idempotency_key: Optional[str] = None,
     ) -> Job:
         """Creates a job of `files`, names or more; once, however often it has to be sent."""
-        return cast(Job, await self._send(calls.create(files, params, idempotency_key)))
+        return cast(Job, await self._send(_requests.create_job(files, params, idempotency_key)))
 
     async def job(self, job_id: str) -> Job:
-        return cast(Job, await self._send(calls.of_job("GET", job_id)))
+        return cast(Job, await self._send(_requests.job("GET", job_id)))
 
     async def list_jobs(
         self,
@@ -78,7 +78,7 @@ class AsyncClient:
         cursor: Optional[str] = None,
     ) -> JobPage:
         """One page of the caller's jobs, newest first."""
-        return cast(JobPage, await self._send(calls.listing(status, created_after, limit, cursor)))
+        return cast(JobPage, await self._send(_requests.list_jobs(status, created_after, limit, cursor)))
 
     async def jobs(self, *, status: Optional[str] = None) -> AsyncIterator[JobSummary]:
         """All of the caller's jobs, newest first, page by page."""
@@ -92,26 +92,26 @@ class AsyncClient:
                 return
 
     async def progress(self, job_id: str) -> JobProgress:
-        return cast(JobProgress, await self._send(calls.of_job("GET", job_id, "/progress")))
+        return cast(JobProgress, await self._send(_requests.job("GET", job_id, "/progress")))
 
     async def downloads(self, job_id: str) -> Mapping[str, Any]:
         """The finished files of a job: `files`, and `download_urls` in the same order."""
-        return cast(Mapping[str, Any], await self._send(calls.downloads(job_id)))
+        return cast(Mapping[str, Any], await self._send(_requests.downloads(job_id)))
 
     async def cancel(self, job_id: str) -> str:
         """Cancels a job; its status then, `cancelling` while a worker is still at it."""
-        return str((await self._send(calls.of_job("POST", job_id, "/cancel")))["status"])
+        return str((await self._send(_requests.job("POST", job_id, "/cancel")))["status"])
 
     async def retry(self, job_id: str) -> Job:
         """Has the failed files tried again."""
-        return cast(Job, await self._send(calls.of_job("POST", job_id, "/retry")))
+        return cast(Job, await self._send(_requests.job("POST", job_id, "/retry")))
 
     async def delete(self, job_id: str) -> None:
-        await self._send(calls.of_job("DELETE", job_id))
+        await self._send(_requests.job("DELETE", job_id))
 
     async def rate_limits(self) -> RateLimits:
         """How the caller stands with each limit; asking does not count."""
-        return cast(RateLimits, await self._send(calls.rate_limits()))
+        return cast(RateLimits, await self._send(_requests.rate_limits()))
 
     @asynccontextmanager
     async def lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> AsyncIterator[HeldLock]:
@@ -121,70 +121,70 @@ class AsyncClient:
         """
         lock = await self.acquire_lock(resource, ttl=ttl, wait=wait)
         held = HeldLock(lock, ttl)
-        block = asyncio.current_task()
-        assert block is not None
-        renewing = asyncio.ensure_future(self._renew(held, lock, ttl, block))
+        task = asyncio.current_task()
+        assert task is not None
+        renewal = asyncio.ensure_future(self._renew(held, lock, ttl, task))
         try:
             try:
                 yield held
             finally:
-                renewing.cancel()
+                renewal.cancel()
                 # What cannot be given back ends by itself.
                 with suppress(GatewayError):
                     await self.release_lock(lock)
         except asyncio.CancelledError:
-            if held.loss is None:
+            if held.loss_error is None:
                 raise
             # Only the block was to be cancelled; its task goes on. Python before 3.11 does not count.
-            getattr(block, "uncancel", lambda: None)()
-            raise held.loss from None
+            getattr(task, "uncancel", lambda: None)()
+            raise held.loss_error from None
         held.raise_if_lost()
 
-    async def _renew(self, held: HeldLock, lock: Lock, ttl: int, block: asyncio.Task[Any]) -> None:
-        while held.loss is None:
-            await asyncio.sleep(held.until_renewal())
-            asked_at = time.monotonic()
-            left = held.end - asked_at
+    async def _renew(self, held: HeldLock, lock: Lock, ttl: int, task: asyncio.Task[Any]) -> None:
+        while held.loss_error is None:
+            await asyncio.sleep(held.secs_until_renewal())
+            requested_at = time.monotonic()
+            remaining = held.deadline - requested_at
             try:
-                await asyncio.wait_for(self.extend_lock(lock, ttl=ttl), left)
+                await asyncio.wait_for(self.extend_lock(lock, ttl=ttl), remaining)
             except LockLost as error:
-                held.lose(error)
+                held.mark_lost(error)
             except (GatewayError, asyncio.TimeoutError):
                 if held.is_lost:
-                    held.lose(late(held.resource))
+                    held.mark_lost(renewal_timed_out(held.resource))
             else:
-                held.renewed(asked_at)
-        block.cancel()
+                held.mark_renewed(requested_at)
+        task.cancel()
 
     async def acquire_lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Lock:
         """Takes a lock such as `job:ID`; `ttl` and `wait` are seconds."""
-        return cast(Lock, await self._send(calls.acquire(resource, ttl, wait)))
+        return cast(Lock, await self._send(_requests.acquire_lock(resource, ttl, wait)))
 
     async def extend_lock(self, lock: Lock, *, ttl: int = 30) -> Lock:
         """Keeps a lock for `ttl` seconds from now."""
-        return cast(Lock, await self._send(calls.extend(lock["resource"], lock["token"], ttl)))
+        return cast(Lock, await self._send(_requests.extend_lock(lock["resource"], lock["token"], ttl)))
 
     async def release_lock(self, lock: Lock) -> None:
-        await self._send(calls.release(lock["resource"], lock["token"]))
+        await self._send(_requests.release_lock(lock["resource"], lock["token"]))
 
     async def model(self, model_id: str) -> Any:
         """What is known of a model."""
-        return await self._send(calls.model("GET", model_id))
+        return await self._send(_requests.model("GET", model_id))
 
     async def put_model(
         self, model_id: str, data: Any, *, ttl: Optional[int] = None, tags: Iterable[str] = ()
     ) -> StoredModel:
         """Stores what is known of a model, for `ttl` seconds and by its tags."""
-        call = calls.model("PUT", model_id, calls.store(data, ttl, tags))
-        return cast(StoredModel, await self._send(call))
+        request = _requests.model("PUT", model_id, _requests.model_body(data, ttl, tags))
+        return cast(StoredModel, await self._send(request))
 
     async def delete_model(self, model_id: str) -> None:
-        await self._send(calls.model("DELETE", model_id))
+        await self._send(_requests.model("DELETE", model_id))
 
     async def invalidate(self, *, tag: Optional[str] = None, pattern: Optional[str] = None) -> int:
         """Removes cached values, and says how many there were; for admins."""
-        answer = await self._send(calls.invalidate(tag, pattern))
-        return int(answer["removed"])
+        response = await self._send(_requests.invalidate(tag, pattern))
+        return int(response["removed"])
 
     async def follow(
         self,
@@ -197,28 +197,28 @@ class AsyncClient:
         Comes back by itself where it was cut off, without loss or repeat, and gives up when the gateway could not
         be reached for `give_up_after` seconds.
         """
-        place = Place(job_ids, last_event_id)
-        coming_back = Reconnecting(give_up_after)
-        while not place.is_over:
-            failed: Optional[Exception] = None
+        cursor = StreamCursor(job_ids, last_event_id)
+        backoff = ReconnectPolicy(give_up_after)
+        while not cursor.is_complete:
+            failure: Optional[Exception] = None
             try:
-                headers = {**self._headers, **place.headers()}
-                url = f"{self._base_url}{place.path()}"
-                async with self._http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as answer:
-                    if answer.status_code == 204:
+                headers = {**self._headers, **cursor.headers()}
+                url = f"{self._base_url}{cursor.path()}"
+                async with self._http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                    if response.status_code == 204:
                         return
-                    if answer.status_code != 200:
-                        await answer.aread()
-                        raise error_of(answer)
+                    if response.status_code != 200:
+                        await response.aread()
+                        raise error_from_response(response)
                     parser = Parser()
-                    async for line in answer.aiter_lines():
-                        coming_back.contact()
-                        for event in place.take(parser, line):
+                    async for line in response.aiter_lines():
+                        backoff.record_contact()
+                        for event in cursor.feed(parser, line):
                             yield event
             except httpx.TransportError as error:
-                failed = error
-            if not place.is_over:
-                await asyncio.sleep(coming_back.after(place.retry, failed))
+                failure = error
+            if not cursor.is_complete:
+                await asyncio.sleep(backoff.delay(cursor.retry_secs, failure))
 
     async def wait(self, job_id: str, *, give_up_after: float = 60.0) -> Job:
         """Waits until a job is over, and reads it."""
@@ -226,21 +226,21 @@ class AsyncClient:
             pass
         return await self.job(job_id)
 
-    async def _send(self, call: Call) -> Any:
-        trying = Trying(call, self._retry_for)
+    async def _send(self, request: ApiRequest) -> Any:
+        policy = RetryPolicy(request, self._retry_for)
         while True:
             try:
-                answer = await self._http.request(
-                    call.method,
-                    f"{self._base_url}{call.path}",
-                    json=call.json,
-                    params=calls.encode_query(call.params),
-                    headers={**self._headers, **call.headers},
+                response = await self._http.request(
+                    request.method,
+                    f"{self._base_url}{request.path}",
+                    json=request.json,
+                    params=_requests.encode_query(request.params),
+                    headers={**self._headers, **request.headers},
                 )
             except httpx.TransportError as error:
-                wait = trying.after_error(error)
+                delay = policy.delay_after_error(error)
             else:
-                if answer.is_success:
-                    return answer.json() if answer.content else {}
-                wait = trying.after_answer(answer)
-            await asyncio.sleep(wait)
+                if response.is_success:
+                    return response.json() if response.content else {}
+                delay = policy.delay_after_response(response)
+            await asyncio.sleep(delay)
