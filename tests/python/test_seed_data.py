@@ -1,4 +1,4 @@
-"""What the seed's classes have left in Redis when the gateway comes: adopted at its start."""
+"""The gateway adopts data that the seed's classes have written before its start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import redis
 from seed import JobStore, ProgressTracker, connect
 from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
-# The seed's own: redis-py 8 would rather see SET with EX, Python 3.12 an aware now().
+# Raised by the seed's code: redis-py 8 deprecates SETEX, and Python 3.12 deprecates utcnow().
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 KEY = "seed-key"
@@ -27,15 +27,15 @@ FILES = [
 
 
 async def write_seed_data(path: str, jobs: list[str]) -> None:
-    """A life of jobs as the seed's programs leave it: one without progress, one worked on, one expired."""
+    """Writes three jobs as the seed's programs do: one without progress, one in progress, one expired."""
     async with connect(path, 1) as first, connect(path, 2) as second:
         store, tracker = JobStore(first), ProgressTracker(second)
         for job in jobs:
             await store.create_job(job, KEY, FILES)
-        # Defects 21 and 22: the percent loses its TTL, the stream never has one.
+        # Defects 21 and 22: the progress key loses its TTL, and the stream never has one.
         await tracker.initialize_batch(jobs[1], len(FILES))
         await tracker.update_progress(jobs[1], "file_000", 40, "meshing")
-        # Defect 10: an update of an expired job makes a ghost without a TTL.
+        # Defect 10: an update of an expired job creates an incomplete hash without a TTL.
         await first.delete(f"job:{jobs[2]}")
         await store.update_job_status(jobs[2], "processing")
 
@@ -56,7 +56,7 @@ def get(base_url: str, path: str) -> dict[str, Any]:
         return json.load(response)
 
 
-def test_data_of_the_seed_is_adopted_at_the_start(tmp_path: Path) -> None:
+def test_data_of_the_seed_is_adopted_at_startup(tmp_path: Path) -> None:
     jobs = [str(uuid.uuid4()) for _ in range(3)]
     with RedisServer.start() as server:
         path = str(server.socket)
@@ -72,8 +72,8 @@ def test_data_of_the_seed_is_adopted_at_the_start(tmp_path: Path) -> None:
             assert {job["job_id"] for job in shown} == {jobs[0], jobs[1]}
             progress = get(base_url, f"/api/v1/jobs/{jobs[1]}/progress")
             assert progress["files"]["file_000"]["progress"] == 40
-        # The seed reads on what was adopted.
+        # The seed still reads the adopted data.
         stored, percents = asyncio.run(seed_reads(path, jobs[0]))
         assert stored is not None and stored["total_files"] == "2"
-        # Defect 18: after create_job alone a job had no progress.
+        # Defect 18: after create_job alone, a job had no progress.
         assert percents == {"file_000": 0, "file_001": 0}

@@ -1,4 +1,4 @@
-"""The seed's Python classes and the gateway on one Redis: each reads what the other writes."""
+"""The seed's Python classes and the gateway share one Redis and read each other's data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from seed import EventPublisher, JobStore, ProgressTracker, connect
 from servers import TIMEOUT_SECS, RedisServer, running_gateway, wait_for
 
-# The seed's own: redis-py 8 would rather see SET with EX, Python 3.12 an aware now().
+# Raised by the seed's code: redis-py 8 deprecates SETEX, and Python 3.12 deprecates utcnow().
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 KEY = "seed-key"
@@ -34,14 +34,14 @@ FILES = [
 ]
 JOBS_DB, PROGRESS_DB = 1, 2
 TTL_SECS = 86_400
-# As datetime.utcnow().isoformat() writes it.
+# The format of datetime.utcnow().isoformat().
 NAIVE_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 
 Body = dict[str, Any]
 
 
 class Gateway:
-    """The gateway over HTTP, as one caller sees it."""
+    """The gateway over HTTP, with one API key."""
 
     def __init__(self, base_url: str, server: RedisServer) -> None:
         self.base_url = base_url
@@ -95,17 +95,17 @@ class Gateway:
             yield lambda event_type: wait_for(event_type, lambda: poll(event_type))
 
     def ttls(self, job: str) -> dict[str, int]:
-        """The seconds that every key of this job and of its owner has left, -1 for no end."""
+        """Returns the TTL in seconds of every key of this job and of its owner; -1 means no TTL."""
         return {key: client.ttl(key) for client, key in self._keys(job)}
 
     def stale_ttls(self, job: str) -> dict[str, int]:
-        """Those of `ttls` that are not what a write of the gateway makes them."""
+        """Returns the TTLs that the gateway has not renewed."""
         ttls = self.ttls(job)
         assert f"job:{job}" in ttls and f"stream:progress:{job}" in ttls
         return {key: secs for key, secs in ttls.items() if not TTL_SECS - 100 < secs <= TTL_SECS}
 
     def shorten_ttls(self, job: str) -> None:
-        """Makes `job` one that nobody has written to for most of its time."""
+        """Makes `job` look as if it was last written long ago."""
         for client, key in self._keys(job):
             client.expire(key, TTL_SECS // 10)
 
@@ -113,9 +113,9 @@ class Gateway:
         for database in range(5):
             path = str(self.server.socket)
             with redis.Redis(unix_socket_path=path, db=database, decode_responses=True) as client:
-                # All at once: a scan may return what it returned before.
+                # KEYS, because SCAN may return a key twice.
                 for key in client.keys():
-                    # A rate limit's window is its own, and nothing renews it.
+                    # Rate limit windows are never renewed.
                     if (job in key or OWNER in key) and not key.startswith("rl:"):
                         yield client, key
 
@@ -143,7 +143,7 @@ class EventStream:
         self._connection.close()
 
     def next(self) -> tuple[str, Body] | None:
-        """The name and data of the next event, or nothing if the server closed."""
+        """Returns the name and data of the next event, or `None` at the end of the stream."""
         name = "message"
         while line := self._response.readline().decode():
             field, _, value = line.rstrip("\n").partition(": ")
@@ -161,7 +161,7 @@ class EventStream:
 
 
 class Seed:
-    """The seed's classes, each on the database that it uses."""
+    """The seed's classes, each with the database that it uses."""
 
     def __init__(self, jobs: Redis, progress: Redis) -> None:
         self.jobs = JobStore(jobs)
@@ -169,7 +169,7 @@ class Seed:
         self.publisher = EventPublisher(jobs)
 
     async def create_job(self) -> str:
-        """A job as the seed's upload API makes it."""
+        """Creates a job as the seed's upload API does."""
         job = str(uuid.uuid4())
         await self.jobs.create_job(job, KEY, FILES)
         await self.tracker.initialize_batch(job, len(FILES))
@@ -184,7 +184,7 @@ async def seed_on(gateway: Gateway) -> AsyncIterator[Seed]:
 
 
 def with_seed(test: Callable[[Gateway, Seed], Awaitable[None]]) -> Callable[[Gateway], None]:
-    """Runs `test` with the seed's classes. It waits for one thing at a time, so it may block."""
+    """Runs `test` with the seed's classes. The test may block, because nothing else runs on its event loop."""
 
     async def run(gateway: Gateway) -> None:
         async with seed_on(gateway) as seed:
@@ -194,7 +194,7 @@ def with_seed(test: Callable[[Gateway, Seed], Awaitable[None]]) -> Callable[[Gat
     def wrapped(gateway: Gateway) -> None:
         asyncio.run(run(gateway))
 
-    # Pytest reads the arguments of what was wrapped, and has no fixture `seed`.
+    # Otherwise pytest inspects the wrapped function and looks for a fixture named `seed`.
     del wrapped.__wrapped__  # type: ignore[attr-defined]
     return wrapped
 
@@ -265,7 +265,7 @@ async def test_progress_of_the_seed_is_streamed(gateway: Gateway, seed: Seed) ->
 
 
 @with_seed
-async def test_a_status_of_the_seed_ends_the_job(gateway: Gateway, seed: Seed) -> None:
+async def test_a_status_written_by_the_seed_ends_the_job(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
         await complete_by_status(gateway, seed, job, stream)
@@ -274,7 +274,7 @@ async def test_a_status_of_the_seed_ends_the_job(gateway: Gateway, seed: Seed) -
 
 
 @with_seed
-async def test_the_end_makes_every_key_expire(gateway: Gateway, seed: Seed) -> None:
+async def test_the_end_of_an_old_job_renews_every_ttl(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     gateway.shorten_ttls(job)
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
@@ -283,7 +283,7 @@ async def test_the_end_makes_every_key_expire(gateway: Gateway, seed: Seed) -> N
 
 
 @with_seed
-async def test_the_end_of_a_young_job_makes_every_key_expire(gateway: Gateway, seed: Seed) -> None:
+async def test_the_end_of_a_new_job_renews_every_ttl(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
         await complete_by_status(gateway, seed, job, stream)
@@ -291,10 +291,10 @@ async def test_the_end_of_a_young_job_makes_every_key_expire(gateway: Gateway, s
 
 
 async def complete_by_status(gateway: Gateway, seed: Seed, job: str, stream: EventStream) -> None:
-    """Works on `job` as the seed's code does, until `stream` ends."""
+    """Processes `job` as the seed's code does, until `stream` ends."""
     await seed.tracker.update_progress(job, "file_000", 100)
     stream.wait_for("task_progress")
-    # Defects 21 and 22, which the gateway has to mend.
+    # Defects 21 and 22: the key has no TTL, and the gateway must set one.
     assert gateway.ttls(job)[f"progress:{job}:file_000"] == -1
     await seed.jobs.update_job_status(job, "processing", increment_completed=True)
     await seed.jobs.update_job_status(job, "completed", increment_completed=True)
@@ -304,14 +304,14 @@ async def complete_by_status(gateway: Gateway, seed: Seed, job: str, stream: Eve
 
 
 @with_seed
-async def test_a_job_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed) -> None:
+async def test_the_seed_reads_a_job_created_over_http(gateway: Gateway, seed: Seed) -> None:
     job = gateway.create_job()
     stored = await seed.jobs.get_job(job)
     seeds = {
         "job_id": job,
         "api_key_hash": OWNER,
         "status": "pending",
-        # Defect 12: a hash has strings only.
+        # Defect 12: the values of a hash are strings.
         "total_files": "2",
         "completed_files": "0",
         "failed_files": "0",
@@ -327,7 +327,7 @@ async def test_a_job_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed)
 
 
 @with_seed
-async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed) -> None:
+async def test_the_seed_reads_progress_reported_over_http(gateway: Gateway, seed: Seed) -> None:
     job = gateway.create_job()
     gateway.report(job, 40, "meshing")
     assert await seed.tracker.get_batch_progress(job) == {"file_000": 40, "file_001": 0}
@@ -335,7 +335,7 @@ async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Se
     assert re.fullmatch(r"\d+-\d+", events[-1]["id"])
     entry = events[-1]["data"]
     assert (entry["file_id"], entry["progress"], entry["message"]) == ("file_000", "40", "meshing")
-    # Whoever reads an entry as the seed writes it finds these in each.
+    # Every entry has the fields that the seed writes.
     for event in events:
         assert int(event["data"]["progress"]) in range(101)
         assert isinstance(event["data"]["file_id"], str)
@@ -352,7 +352,7 @@ async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Se
     assert await seed.tracker.get_batch_progress(job) == {"file_000": 100, "file_001": 100}
 
 
-def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
+def test_subscribers_receive_events_reported_over_http(gateway: Gateway) -> None:
     job = gateway.create_job()
     with (
         gateway.listener(f"progress:{job}") as next_progress,
@@ -386,7 +386,7 @@ def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
 
 
 @with_seed
-async def test_an_event_of_the_seed_reaches_browsers(gateway: Gateway, seed: Seed) -> None:
+async def test_an_event_published_by_the_seed_reaches_browsers(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/events") as stream:
         await seed.publisher.publish_job_event(job, "preview_ready", {"url": "https://x.example"})
@@ -399,12 +399,12 @@ async def test_an_event_of_the_seed_reaches_browsers(gateway: Gateway, seed: See
 
 
 def assert_near_now(timestamp: str) -> None:
-    """Asserts that `timestamp` is the present as the seed writes it."""
+    """Asserts that `timestamp` is the current time in the seed's format."""
     assert NAIVE_UTC.fullmatch(timestamp)
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     assert abs(now - datetime.fromisoformat(timestamp)) < timedelta(minutes=1)
 
 
 def parse_utc(rfc3339: str) -> datetime:
-    # Python before 3.11 knows no Z.
+    # Python before 3.11 does not parse Z.
     return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).replace(tzinfo=None)

@@ -19,7 +19,7 @@ Body = dict[str, Any]
 
 
 class Gateway:
-    """Its locks over HTTP."""
+    """The gateway's locks over HTTP."""
 
     def __init__(self, base_url: str, server: RedisServer) -> None:
         self.base_url = base_url
@@ -64,12 +64,12 @@ def test_a_lock_of_the_seed_excludes_the_gateway(gateway: Gateway) -> None:
             async with lock.acquire_lock("job:1", timeout=30) as token:
                 status, problem = gateway.acquire("job:1")
                 assert (status, problem["error_code"]) == (409, "LOCK_UNAVAILABLE")
-                # Whoever is told the token may hold on over HTTP.
+                # A client with the token can extend the lock over HTTP.
                 status, extended = gateway.call("PATCH", "job:1", {"token": token, "ttl_secs": 60})
                 assert (status, extended["token"]) == (200, token)
                 assert 50 < await client.ttl("lock:job:1") <= 60
                 waiting = asyncio.create_task(asyncio.to_thread(gateway.acquire, "job:1", 30, 8))
-                # It waits: until now the lock is the seed's.
+                # The gateway waits, because the seed still holds the lock.
                 await asyncio.sleep(0.2)
                 assert not waiting.done() and await client.get("lock:job:1") == token
             released = time.monotonic()
@@ -90,7 +90,7 @@ def test_a_lock_of_the_gateway_excludes_the_seed(gateway: Gateway) -> None:
             with pytest.raises(LockAcquisitionError):
                 async with lock.acquire_lock("job:2", blocking=False):
                     pass
-            assert not await lock.extend_lock("job:2", "not its token", 60)
+            assert not await lock.extend_lock("job:2", "wrong token", 60)
             assert await lock.extend_lock("job:2", held["token"], 60)
 
             async def wait() -> str:
@@ -106,8 +106,8 @@ def test_a_lock_of_the_gateway_excludes_the_seed(gateway: Gateway) -> None:
     asyncio.run(run())
 
 
-def test_both_take_turns(gateway: Gateway) -> None:
-    """Two of each, each ten times: never two at once, and every fencing token larger than the last."""
+def test_the_seed_and_the_gateway_take_turns(gateway: Gateway) -> None:
+    """Two holders of each kind lock ten times: never two at once, and with increasing fencing tokens."""
     inside: list[str] = []
     fencing_tokens: list[int] = []
 
@@ -127,7 +127,7 @@ def test_both_take_turns(gateway: Gateway) -> None:
     async def lock_over_http() -> None:
         for _ in range(10):
             status, held = 409, {}
-            # A slow machine may need more than one wait.
+            # A slow machine may need more than one attempt.
             while status == 409:
                 status, held = await asyncio.to_thread(gateway.acquire, "file:3", 30, 8)
             assert status == 201, held
@@ -138,7 +138,8 @@ def test_both_take_turns(gateway: Gateway) -> None:
     async def run() -> None:
         async with connect(str(gateway.server.socket), JOBS_DB) as client:
             lock = RedisLock(client)
-            await asyncio.gather(lock_with_seed(lock), lock_with_seed(lock), lock_over_http(), lock_over_http())
+            holders = [lock_with_seed(lock), lock_with_seed(lock), lock_over_http(), lock_over_http()]
+            await asyncio.gather(*holders)
 
     asyncio.run(run())
     assert len(fencing_tokens) == 20

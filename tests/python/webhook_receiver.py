@@ -1,7 +1,7 @@
-"""Receives webhooks over TLS, fails the first attempts of each, and verifies what it takes with standardwebhooks.
+"""Receives webhooks over TLS, rejects the first attempts of each, and verifies the others with standardwebhooks.
 
-Arguments: certificate, key, secret, attempts of each webhook that fail. Prints its URL, then one JSON line a
-webhook that it took.
+Arguments: certificate, key, secret, number of attempts to reject per webhook. Prints its URL, then one JSON line per
+accepted webhook.
 """
 
 import collections
@@ -24,13 +24,13 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         seen[webhook_id] += 1
         attempt = seen[webhook_id]
         if attempt == int(failure_count):
-            # Whoever sends this is under way for a while.
+            # Keeps the delivery in flight for a while, so that the test can kill the service meanwhile.
             time.sleep(0.2)
         if attempt <= int(failure_count):
             self.send_error(503)
             return
         payload = Webhook(secret).verify(body, dict(self.headers))
-        # In one piece: another thread may print as well, between a line and its end.
+        # Writes the line break in the same call, because another thread may print in between.
         print(json.dumps({"id": webhook_id, "told": payload}) + "\n", end="", flush=True)
         self.send_response(204)
         self.end_headers()

@@ -1,4 +1,4 @@
-"""The real gateway, and a worker who reports to it."""
+"""Fixtures: the real gateway, and a worker that reports to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "a-key"
 
 
 class Gateway:
-    """A running service, and its workers' side."""
+    """A running gateway, and the requests that a worker sends to it."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -50,7 +50,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Its streams close every second, so that whoever follows has to come back."""
+    """A gateway that closes streams every second, so that clients must reconnect."""
     log = tmp_path_factory.mktemp("gateway") / "gateway.log"
     settings = {"I2M__SSE__DEFAULT_TIMEOUT": "1s", "I2M__SSE__RETRY": "50ms"}
     with (

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis on a unix socket, a Celery worker, and the gateway."""
+"""Fixtures: Redis on a unix socket, a Celery worker, and the gateway."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Message = dict[str, Any]
 
 
 class ResultListener:
-    """What Celery's result backend tells those who listen, as the gateway does."""
+    """Subscribes to the messages of Celery's result backend, as the gateway does."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._pubsub = client.pubsub(ignore_subscribe_messages=False)
@@ -34,13 +34,13 @@ class ResultListener:
         self._received: list[Message] = []
 
     def messages(self, task_id: str) -> list[Message]:
-        """The task's messages so far."""
+        """Returns the messages of a task received so far."""
         while message := self._pubsub.get_message(timeout=0):
             self._received.append(json.loads(message["data"]))
         return [message for message in self._received if message["task_id"] == task_id]
 
     def wait_for(self, task_id: str, status: str) -> list[Message]:
-        """The task's messages up to the first with `status`."""
+        """Waits for a message with `status`, and returns the messages of the task received so far."""
 
         def poll() -> list[Message] | None:
             messages = self.messages(task_id)
@@ -53,7 +53,7 @@ class ResultListener:
 
 
 class Worker:
-    """A Celery worker, and who sends it tasks."""
+    """A running Celery worker, and a producer that sends it tasks."""
 
     def __init__(self, server: RedisServer, log: Path) -> None:
         self._app = Celery(broker=server.celery_url, backend=server.celery_url)
@@ -68,7 +68,7 @@ class Worker:
         return task_id
 
     def wait_until_ignored(self, task_id: str) -> None:
-        """Until the task ended by `Ignore`, of which Celery tells nobody but its log."""
+        """Waits until the task ended by `Ignore`, which Celery reports only in its log."""
         wait_for(f"the end of {task_id}", lambda: f"[{task_id}] ignored" in self._log.read_text())
 
 
@@ -108,7 +108,7 @@ def job_id() -> str:
 
 
 class Gateway:
-    """The real service, on a Redis of its own that can be made to hang."""
+    """A running gateway, with its own Redis that can be paused."""
 
     def __init__(self, base_url: str, redis_process: subprocess.Popen[bytes]) -> None:
         self.base_url = base_url
@@ -116,7 +116,7 @@ class Gateway:
 
     @contextmanager
     def paused_redis(self) -> Iterator[Callable[[], None]]:
-        """Redis hangs until the function that this yields is called, or the block ends."""
+        """Pauses Redis until the yielded function is called or the block ends."""
         self._redis_process.send_signal(signal.SIGSTOP)
 
         def resume() -> None:
@@ -128,7 +128,7 @@ class Gateway:
             resume()
 
     def create_job(self, key: str, *filenames: str) -> str:
-        """A new job of `key`'s, as an upload API makes it."""
+        """Creates a job that belongs to `key`, and returns its id."""
         files = [{"filename": filename} for filename in filenames]
         request = urllib.request.Request(
             f"{self.base_url}/api/v1/jobs",

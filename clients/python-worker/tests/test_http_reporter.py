@@ -1,4 +1,4 @@
-"""Reports to the real gateway, and what comes of it when the gateway is away."""
+"""Reports to the real gateway, and retries while it is unavailable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODEL: dict[str, Any] = {
 
 
 class FakeClock:
-    """A clock that only waiting moves."""
+    """A clock that only `sleep` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -52,7 +52,7 @@ def reporter(gateway: Gateway) -> HttpReporter:
     return HttpReporter(gateway.base_url, KEY)
 
 
-def test_a_job_is_reported_from_its_begin_to_its_end(
+def test_a_job_is_reported_from_start_to_end(
     gateway: Gateway, reporter: HttpReporter
 ) -> None:
     job = gateway.create_job(KEY, "a.png", "b.png")
@@ -78,7 +78,7 @@ def test_a_job_is_reported_from_its_begin_to_its_end(
     assert stored["files"][1]["error"] == "no object"
 
 
-def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_every_report_is_idempotent(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     calls: list[Callable[[], Any]] = [
         lambda: reporter.set_status(job, "processing"),
@@ -91,7 +91,7 @@ def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> 
     assert reporter.job(job)["completed_files"] == 1
 
 
-def test_asyncio_reports_the_same(gateway: Gateway) -> None:
+def test_the_asyncio_reporter_sends_the_same_reports(gateway: Gateway) -> None:
     job = gateway.create_job(KEY, "a.png", "b.png")
 
     async def report() -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_asyncio_reports_the_same(gateway: Gateway) -> None:
     assert asyncio.run(report())["status"] == "partial"
 
 
-def test_a_job_that_is_not_there_is_named(reporter: HttpReporter) -> None:
+def test_a_missing_job_raises_job_not_found(reporter: HttpReporter) -> None:
     job = str(uuid.uuid4())
     with pytest.raises(JobNotFound) as raised:
         reporter.progress(job, "file_000", 10)
@@ -115,7 +115,7 @@ def test_a_job_that_is_not_there_is_named(reporter: HttpReporter) -> None:
     assert raised.value.details == {"job_id": job}
 
 
-def test_a_job_that_is_over_takes_no_more(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_an_ended_job_rejects_reports(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     reporter.set_status(job, "cancelled")
     with pytest.raises(InvalidTransition) as raised:
@@ -123,7 +123,7 @@ def test_a_job_that_is_over_takes_no_more(gateway: Gateway, reporter: HttpReport
     assert raised.value.details["status"] == "cancelled"
 
 
-def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_other_errors_carry_their_code(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     with pytest.raises(GatewayError, match="FILE_NOT_FOUND") as raised:
         reporter.progress(job, "file_009", 10)
@@ -131,7 +131,7 @@ def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter
     assert raised.value.code == "FILE_NOT_FOUND"
 
 
-def test_a_report_outlasts_an_outage_of_redis(gateway: Gateway) -> None:
+def test_a_report_is_retried_during_a_redis_outage(gateway: Gateway) -> None:
     job = gateway.create_job(KEY, "a.png")
     with gateway.paused_redis() as resume:
         refusal_count = 0
@@ -146,8 +146,8 @@ def test_a_report_outlasts_an_outage_of_redis(gateway: Gateway) -> None:
     assert HttpReporter(gateway.base_url, KEY).job(job)["files"][0]["progress"] == 40
 
 
-def test_a_gateway_that_stays_away_is_given_up_in_time() -> None:
-    with socket.socket() as taken:  # bound, and listening to nobody
+def test_an_unreachable_gateway_fails_after_the_retries() -> None:
+    with socket.socket() as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))
         clock = FakeClock()
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -164,7 +164,7 @@ def test_a_gateway_that_stays_away_is_given_up_in_time() -> None:
 
 @contextmanager
 def fake_server(*responses: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
-    """What may stand between us and the gateway, and gives these answers, the last one for ever."""
+    """A server that sends these responses in order, and repeats the last one."""
     left, seen = list(responses), []
 
     class Handler(BaseHTTPRequestHandler):
@@ -193,7 +193,7 @@ def report_to(base_url: str, clock: FakeClock) -> dict[str, Any]:
     return reporter.progress("the job", "file_000", 10)
 
 
-def test_the_wait_is_as_long_as_the_gateway_asks() -> None:
+def test_retry_after_sets_the_delay() -> None:
     clock = FakeClock()
     busy = (503, {"Retry-After": "7"}, b"")
     with fake_server(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
@@ -203,7 +203,7 @@ def test_the_wait_is_as_long_as_the_gateway_asks() -> None:
     assert seen == ["/api/v1/jobs/the%20job/files/file_000/progress"] * 3
 
 
-def test_a_longer_wait_than_there_is_time_for_is_not_begun() -> None:
+def test_a_retry_after_beyond_the_deadline_fails_at_once() -> None:
     clock = FakeClock()
     problem = {"error_code": "REDIS_UNAVAILABLE", "detail": "come back later"}
     busy = (503, {"Retry-After": "3600"}, json.dumps(problem).encode())
@@ -213,7 +213,7 @@ def test_a_longer_wait_than_there_is_time_for_is_not_begun() -> None:
     assert clock.sleeps == []
 
 
-def test_a_connection_that_breaks_is_tried_again() -> None:
+def test_a_broken_connection_is_retried() -> None:
     clock = FakeClock()
     broken = (200, {"Content-Length": "100"}, b"{")
     with fake_server(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
@@ -223,14 +223,14 @@ def test_a_connection_that_breaks_is_tried_again() -> None:
 @pytest.mark.parametrize(
     ("response", "code"),
     [
-        ((404, {}, b"<html>nobody here</html>"), "HTTP_404"),
+        ((404, {}, b"<html>not found</html>"), "HTTP_404"),
         ((302, {"Location": "/elsewhere"}, b""), "HTTP_302"),
         ((200, {}, b"<html>welcome</html>"), "INVALID_RESPONSE"),
         ((400, {}, b'["no", "problem"]'), "HTTP_400"),
     ],
-    ids=["page", "redirect", "not the gateway", "no object"],
+    ids=["page", "redirect", "not the gateway", "not an object"],
 )
-def test_what_is_no_answer_of_the_gateways_is_an_error(
+def test_an_unexpected_response_is_an_error(
     response: tuple[int, dict[str, str], bytes], code: str
 ) -> None:
     clock = FakeClock()
@@ -244,7 +244,7 @@ def test_what_is_no_answer_of_the_gateways_is_an_error(
     ("base_url", "key"),
     [("file:///etc", KEY), ("gateway", KEY), ("http://gateway", ""), ("http://gateway", "a\nb")],
 )
-def test_what_cannot_work_is_refused_at_once(base_url: str, key: str) -> None:
+def test_invalid_arguments_are_rejected_at_once(base_url: str, key: str) -> None:
     with pytest.raises(ValueError, match="base_url|key") as raised:
         HttpReporter(base_url, key)
     assert not key or key not in str(raised.value)

@@ -1,4 +1,4 @@
-"""What the gateway hears of a real Celery worker whose tasks use the package, and of one without."""
+"""The result messages of a real Celery worker, with tasks that use the package and tasks that do not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def completed(job_id: str, stem: str) -> dict[str, Any]:
     return {"status": "completed", "result": result}
 
 
-def test_every_message_holds_all_files_latest_states(
+def test_every_message_contains_the_latest_state_of_all_files(
     worker: Worker, results: ResultListener, job_id: str
 ) -> None:
     task = worker.send(PROCESS_BATCH, job_id, ["a.png", "fail.png", "c.png"])
@@ -54,7 +54,7 @@ def test_every_message_holds_all_files_latest_states(
     assert messages[-1]["result"] == {"job_id": job_id, "files": files[-1]}
 
 
-def test_job_files_and_attempt_come_from_the_headers(
+def test_job_id_file_ids_and_attempt_come_from_the_headers(
     worker: Worker, results: ResultListener, job_id: str
 ) -> None:
     headers = {"job_id": job_id, "file_ids": ["file_003", "file_007"], "attempt": 2}
@@ -78,7 +78,7 @@ def test_job_files_and_attempt_come_from_the_headers(
     }
 
 
-def test_a_task_for_one_file_speaks_of_that_file_only(
+def test_a_task_for_one_file_reports_only_that_file(
     worker: Worker, results: ResultListener, job_id: str
 ) -> None:
     task = worker.send("tests.one_file", "e.png", job_id=job_id, file_id="file_004")
@@ -90,7 +90,7 @@ def test_a_task_for_one_file_speaks_of_that_file_only(
     assert messages[-1]["result"] == {"job_id": job_id, "files": files[-1]}
 
 
-def test_an_exception_fails_the_files_that_are_left_and_the_task(
+def test_an_exception_fails_the_unfinished_files_and_the_task(
     worker: Worker, results: ResultListener, job_id: str
 ) -> None:
     task = worker.send(PROCESS_BATCH, job_id, ["a.png", "raise.png", "c.png"])
@@ -103,7 +103,7 @@ def test_an_exception_fails_the_files_that_are_left_and_the_task(
     assert messages[-1]["result"]["exc_message"] == ["boom"]
 
 
-def test_files_that_were_left_out_are_failed(
+def test_files_left_unfinished_are_failed(
     worker: Worker, results: ResultListener, job_id: str
 ) -> None:
     task = worker.send("tests.leave_unfinished", job_id, ["a.png", "b.png", "c.png"])
@@ -119,7 +119,7 @@ def test_files_that_were_left_out_are_failed(
 def test_a_retry_fails_no_file(worker: Worker, results: ResultListener, job_id: str, task: str) -> None:
     messages = results.wait_for(worker.send(task, job_id, ["retry.png"]), "SUCCESS")
 
-    # RETRY itself may come after the second run has begun, or not at all once that has ended.
+    # RETRY may arrive after the second run has started, or not at all if that run has ended.
     assert statuses(messages).count("STARTED") == 2
     states = [meta["files"]["file_000"] for meta in metas(messages)]
     assert ["status" in state for state in states] == [False] * (len(states) - 1) + [True]
@@ -149,7 +149,7 @@ def test_a_cancelled_job_ends_without_a_failure(
     assert metas(messages)[0]["files"] == {"file_000": {"progress": 10, "message": "loading"}}
 
 
-def test_a_job_cancelled_while_no_worker_heard_of_it_does_not_begin(
+def test_a_job_cancelled_in_the_queue_does_not_start(
     worker: Worker, results: ResultListener, redis_server: RedisServer, job_id: str
 ) -> None:
     task = str(uuid.uuid4())
@@ -160,7 +160,7 @@ def test_a_job_cancelled_while_no_worker_heard_of_it_does_not_begin(
     assert statuses(results.messages(task)) == ["STARTED"]
 
 
-def test_a_plain_worker_tells_of_its_steps(worker: Worker, results: ResultListener, job_id: str) -> None:
+def test_a_plain_worker_reports_its_steps(worker: Worker, results: ResultListener, job_id: str) -> None:
     task = worker.send("app.workers.tasks.plain", job_id, ["a.png", "b.png"])
     messages = results.wait_for(task, "SUCCESS")
 

@@ -1,4 +1,4 @@
-// The calls of those who create jobs.
+// The client: the requests of the API.
 
 import { GatewayError } from "./errors.js";
 import { type FollowOptions, follow } from "./follow.js";
@@ -24,7 +24,7 @@ import type {
 import { sleep } from "./sleep.js";
 
 export interface GatewayClientOptions {
-  /** How long a call is tried again while the gateway is away, as far as that is safe. */
+  /** How long a failed request is retried, if repeating it is safe. */
   retryForMs?: number;
 }
 
@@ -40,7 +40,7 @@ interface ApiRequest {
   path: string;
   body?: unknown;
   headers?: Record<string, string>;
-  /** Whether it may come twice; what may not is sent again only after a refusal. */
+  /** Whether repeating the request is safe (default). Others are repeated only after status 429 or 503. */
   idempotent?: boolean;
 }
 
@@ -49,7 +49,7 @@ const TIMEOUT_MS = 10_000;
 const INITIAL_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5000;
 
-/** The gateway at `baseUrl`, called with `key`. Every failure is a `GatewayError`. */
+/** A client of the gateway at `baseUrl` with the API key `key`. Methods reject with `GatewayError`. */
 export class GatewayClient {
   readonly #baseUrl: string;
   readonly #headers: Record<string, string>;
@@ -61,7 +61,7 @@ export class GatewayClient {
     this.#retryForMs = retryForMs;
   }
 
-  /** Creates a job of `files`, names or more; once, however often it has to be sent. */
+  /** Creates one job with `files`: names or `NewFile` objects. A retried request does not create a second job. */
   createJob(
     files: readonly (string | NewFile)[],
     params: Record<string, unknown> = {},
@@ -76,7 +76,7 @@ export class GatewayClient {
     return this.#send<Job>({ method: "GET", path: jobPath(id) });
   }
 
-  /** One page of the caller's jobs, newest first. */
+  /** Returns one page of the caller's jobs, newest first. */
   listJobs(options: ListOptions = {}): Promise<JobPage> {
     const { createdAfter, ...rest } = options;
     const query = { ...rest, ...(createdAfter === undefined ? {} : { created_after: createdAfter }) };
@@ -84,7 +84,7 @@ export class GatewayClient {
     return this.#send<JobPage>({ method: "GET", path: `/api/v1/jobs?${search}` });
   }
 
-  /** All of the caller's jobs, newest first, page by page. */
+  /** Yields all of the caller's jobs, newest first, fetching one page at a time. */
   async *jobs(status?: Status): AsyncGenerator<JobSummary, void, undefined> {
     let options: ListOptions = { limit: 100, ...(status ? { status } : {}) };
     for (;;) {
@@ -99,17 +99,17 @@ export class GatewayClient {
     return this.#send<JobProgress>({ method: "GET", path: `${jobPath(id)}/progress` });
   }
 
-  /** The finished files of a job. */
+  /** Returns the finished files of a job. */
   downloads(id: string): Promise<Downloads> {
     return this.#send<Downloads>({ method: "GET", path: `/api/v1/download/${encodeURIComponent(id)}/all` });
   }
 
-  /** Cancels a job; its status then, `cancelling` while a worker is still at it. */
+  /** Cancels a job and returns its new status, which is `cancelling` while a worker still processes it. */
   async cancel(id: string): Promise<Status> {
     return (await this.#send<JobStatus>({ method: "POST", path: `${jobPath(id)}/cancel`, idempotent: false })).status;
   }
 
-  /** Has the failed files tried again. */
+  /** Retries the failed files of a job. */
   retry(id: string): Promise<Job> {
     return this.#send<Job>({ method: "POST", path: `${jobPath(id)}/retry`, idempotent: false });
   }
@@ -118,23 +118,26 @@ export class GatewayClient {
     await this.#send<void>({ method: "DELETE", path: jobPath(id) });
   }
 
-  /** A fresh ticket for `listenWithEventSource`, to hand to a browser that has no key. */
+  /** Creates a ticket for `listenWithEventSource`, for a browser without an API key. */
   ticket(id: string): Promise<Ticket> {
     return this.#send<Ticket>({ method: "POST", path: `${jobPath(id)}/ticket` });
   }
 
-  /** How the caller stands with each limit; asking does not count. */
+  /** Returns the caller's rate limits and their remaining requests. This request does not count. */
   rateLimits(): Promise<RateLimits> {
     return this.#send<RateLimits>({ method: "GET", path: "/api/v1/rate-limits" });
   }
 
-  /** Takes a lock such as `job:ID`, or fails with `LOCK_UNAVAILABLE`. What it guards checks `fencing_token`. */
+  /**
+   * Acquires a lock such as `job:ID`, or fails with `LOCK_UNAVAILABLE`. The protected resource must check
+   * `fencing_token`.
+   */
   acquireLock(resource: string, { ttlSecs = 30, waitSecs = 0 }: LockOptions = {}): Promise<Lock> {
     const body = { ttl_secs: ttlSecs, wait_secs: waitSecs };
     return this.#send<Lock>({ method: "POST", path: lockPath(resource), body, idempotent: false });
   }
 
-  /** Keeps a lock for `ttlSecs` from now, or fails with `LOCK_LOST`. */
+  /** Extends a lock to `ttlSecs` from now, or fails with `LOCK_LOST`. */
   extendLock(lock: Lock, ttlSecs = 30): Promise<Lock> {
     const body = { token: lock.token, ttl_secs: ttlSecs };
     return this.#send<Lock>({ method: "PATCH", path: lockPath(lock.resource), body });
@@ -146,8 +149,8 @@ export class GatewayClient {
   }
 
   /**
-   * Runs `work` under a lock that is renewed meanwhile. Its signal is aborted when the lock is lost; then this fails with
-   * `LOCK_LOST`.
+   * Runs `work` while holding a lock, and renews the lock. If the lock is lost, aborts the signal of `work` and fails
+   * with `LOCK_LOST`.
    */
   withLock<T>(
     resource: string,
@@ -157,12 +160,12 @@ export class GatewayClient {
     return withLock(this, resource, work, options);
   }
 
-  /** What is known of a model; fails with `MODEL_NOT_FOUND`. */
+  /** Returns the cached data of a model, or fails with `MODEL_NOT_FOUND`. */
   model<T = unknown>(id: string): Promise<T> {
     return this.#send<T>({ method: "GET", path: modelPath(id) });
   }
 
-  /** Stores what is known of a model, for its time and by its tags. */
+  /** Caches the data of a model with its TTL and tags. */
   putModel(id: string, model: NewModel): Promise<StoredModel> {
     return this.#send<StoredModel>({ method: "PUT", path: modelPath(id), body: model });
   }
@@ -171,14 +174,14 @@ export class GatewayClient {
     await this.#send<void>({ method: "DELETE", path: modelPath(id) });
   }
 
-  /** Removes cached values by `tag` or `pattern`; for admins. */
+  /** Removes cached values by `tag` or `pattern`. Needs the admin role. */
   invalidate(target: Invalidation): Promise<Invalidated> {
     return this.#send<Invalidated>({ method: "POST", path: "/api/v1/admin/cache/invalidate", body: target });
   }
 
   /**
-   * The events of one job, or of up to 100 on one connection, until all are over. Comes back by itself where it was
-   * cut off, without loss or repeat.
+   * Yields the events of up to 100 jobs, on one connection, until all of them have ended. Reopens a broken connection
+   * after the last event, without lost or repeated events.
    */
   follow(jobs: string | readonly string[], options: FollowOptions = {}): AsyncGenerator<GatewayEvent, void, undefined> {
     const ids = typeof jobs === "string" ? [jobs] : jobs;
@@ -196,9 +199,9 @@ export class GatewayClient {
       const [response, failure] = await this.#attempt(request);
       if (response?.ok) return (response.status === 204 ? undefined : await response.json()) as T;
       const error = response ? await GatewayError.fromResponse(response) : GatewayError.unreachable(failure);
-      // A refusal says that nothing was done; silence does not.
-      const wasRefused = error.status === 429 || error.status === 503;
-      const mayRepeat = wasRefused || request.idempotent !== false;
+      // 429 and 503 guarantee that the request had no effect; other failures do not.
+      const wasRejected = error.status === 429 || error.status === 503;
+      const mayRepeat = wasRejected || request.idempotent !== false;
       const isRetryable = mayRepeat && (!response || RETRYABLE_STATUSES.includes(response.status));
       const delayMs = Math.max((error.retryAfter ?? 0) * 1000, backoffMs * (0.5 + Math.random() / 2));
       if (!isRetryable || Date.now() + delayMs > deadline) throw error;
@@ -235,7 +238,7 @@ function modelPath(id: string): string {
   return `/api/v1/models/${encodeURIComponent(id)}`;
 }
 
-/** Need not be hard to guess, only new; `crypto` is not there on every origin, nor in every Node. */
+/** Must be unique, not unguessable. `crypto.randomUUID` is missing on insecure origins and in older Node. */
 function randomIdempotencyKey(): string {
   const random = () => Math.random().toString(36).slice(2).padEnd(11, "0");
   return `${Date.now().toString(36)}-${random()}${random()}`;

@@ -1,11 +1,11 @@
-// What the gateway refuses, by the code that its answers carry.
+// Errors by the `error_code` of the gateway's problem responses.
 
 import type { Problem } from "./models.js";
 
-/** The codes of the API, and two of this client's own: no answer, and an answer that is not the gateway's. */
+/** The codes of the API, and two of this client: no response, and a response without an error code. */
 export type ErrorCode = Problem["error_code"] | "UNREACHABLE" | "UNKNOWN";
 
-/** The gateway refused, or could not be reached. `code` is for programs, `message` for people. */
+/** The gateway returned an error or is unreachable. `code` is for programs, `message` for humans. */
 export class GatewayError extends Error {
   override readonly name = "GatewayError";
 
@@ -22,11 +22,11 @@ export class GatewayError extends Error {
     super(message, options);
   }
 
-  /** The error that an answer tells of. */
+  /** Converts an error response, whose body has not been read. */
   static async fromResponse(response: Response): Promise<GatewayError> {
     const problem = (await response.json().catch(() => ({}))) as Partial<Problem>;
     return new GatewayError(
-      problem.detail ?? `the answer was ${response.status} ${response.statusText}`,
+      problem.detail ?? `unexpected response: ${response.status} ${response.statusText}`,
       problem.error_code ?? "UNKNOWN",
       response.status,
       response.headers.get("x-request-id") ?? undefined,
@@ -36,9 +36,8 @@ export class GatewayError extends Error {
   }
 
   static unreachable(cause: unknown): GatewayError {
-    return new GatewayError(`the gateway does not answer: ${cause}`, "UNREACHABLE", undefined, undefined, {}, undefined, {
-      cause,
-    });
+    const message = `the gateway is unreachable: ${cause}`;
+    return new GatewayError(message, "UNREACHABLE", undefined, undefined, {}, undefined, { cause });
   }
 }
 

@@ -1,4 +1,4 @@
-// Following with the browser's own EventSource: needs a ticket in the URL, and no key in the page.
+// Follows a job with the browser's EventSource, which needs a ticket in the URL instead of an API key.
 
 import type { EventData, GatewayEvent } from "./models.js";
 
@@ -13,8 +13,8 @@ const EVENT_NAMES: (keyof EventData)[] = [
 ];
 
 /**
- * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`; the browser comes back and goes on by
- * itself, and is told by the gateway when all is over. `onEnd` says that it was, or that the URL was refused.
+ * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`. The browser reconnects and resumes
+ * automatically. `onEnd` is called when the gateway ends the stream or rejects the URL.
  */
 export function listenWithEventSource(
   url: string,

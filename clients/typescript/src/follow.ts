@@ -1,4 +1,4 @@
-// Following jobs by fetch: with a key in a header, and going on after a cut where it was.
+// Follows jobs with fetch, which can send the API key in a header, and resumes broken connections.
 
 import { GatewayError } from "./errors.js";
 import { type GatewayEvent, isLast } from "./models.js";
@@ -6,18 +6,18 @@ import { EventStreamParser, type RawEvent } from "./parser.js";
 import { sleep } from "./sleep.js";
 
 export interface FollowOptions {
-  /** Goes on after this event. */
+  /** Resumes after this event. */
   lastEventId?: string;
-  /** Ends the following, and its connection. */
+  /** Closes the connection and ends the iteration. */
   signal?: AbortSignal;
-  /** Gives up when the gateway could not be reached for this long. */
+  /** Throws `UNREACHABLE` when the gateway is unreachable for this long. */
   giveUpAfterMs?: number;
 }
 
-// Longer than the gateway's heartbeat, so that silence means a dead connection.
+// Longer than the gateway's heartbeat interval, so an idle connection is dead.
 const IDLE_TIMEOUT_MS = 45_000;
 
-/** The events of jobs until all of them are over. `headers` go with each connection to `url`. */
+/** Yields the events of `jobs` until all of them have ended. `headers` are sent with each request to `url`. */
 export async function* follow(
   url: string,
   jobs: readonly string[],
@@ -58,14 +58,14 @@ export async function* follow(
   }
 }
 
-/** Whoever follows asks for no timeout, and comes back when there is one. */
+/** Drops `connection_timeout`, because the caller does not see reconnects. */
 function parseEvent(raw: RawEvent): GatewayEvent | undefined {
   if (raw.name === "connection_timeout") return undefined;
   return { ...raw, data: JSON.parse(raw.data) } as GatewayEvent;
 }
 
 class Connection {
-  /** Whether the gateway said that there is nothing more. */
+  /** Whether the gateway returned 204: no further events. */
   ended = false;
   readonly #controller = new AbortController();
   readonly #signal: AbortSignal | undefined;

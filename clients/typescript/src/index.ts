@@ -1,4 +1,4 @@
-// Creates image2model jobs, and follows them; for browsers and Node.
+// Client for image2model-gateway, for browsers and Node.
 
 export type { components, operations, paths } from "./api.js";
 export { GatewayClient, type GatewayClientOptions, type ListOptions } from "./client.js";

@@ -1,22 +1,22 @@
-// Work that is done under a lock, and told when the lock is lost.
+// Runs work while a lock is held and renewed, and aborts it when the lock is lost.
 
 import { GatewayError } from "./errors.js";
 import type { Lock } from "./models.js";
 import { sleep } from "./sleep.js";
 
 export interface LockOptions {
-  /** How long it is held without a renewal; 30. */
+  /** How long the lock is held without a renewal; default 30. */
   ttlSecs?: number;
-  /** How long to wait for it; 0. */
+  /** How long to wait for the lock; default 0. */
   waitSecs?: number;
 }
 
 export interface WithLockOptions extends LockOptions {
-  /** Ends the work from outside. */
+  /** Aborts the work. */
   signal?: AbortSignal;
 }
 
-/** What the gateway does for locks. */
+/** The lock requests of the client. */
 export interface LockApi {
   acquireLock(resource: string, options: LockOptions): Promise<Lock>;
   extendLock(lock: Lock, ttlSecs: number): Promise<Lock>;
@@ -24,9 +24,9 @@ export interface LockApi {
 }
 
 /**
- * Holds a lock while `work` runs, renewing it at each third of its time. The signal that `work` is given is aborted as
- * soon as the lock is known to be lost, or could not be renewed for its whole time. Then this fails with that error,
- * whatever `work` answers, once `work` has come to its end.
+ * Holds a lock while `work` runs, and renews it every third of its TTL. The signal of `work` is aborted when the lock
+ * is lost or its TTL ends without a renewal. Then, once `work` has settled, this rejects with that error, regardless of
+ * the result of `work`.
  */
 export async function withLock<T>(
   api: LockApi,
@@ -47,13 +47,13 @@ export async function withLock<T>(
     workAbort.signal.throwIfAborted();
     return result;
   } catch (error) {
-    // Work that gives up since its lock is lost says so in a way of its own.
+    // Aborted work may throw any error; report the reason of the abort instead.
     throw workAbort.signal.aborted ? workAbort.signal.reason : error;
   } finally {
     renewalAbort.abort();
     signal?.removeEventListener("abort", abortWork);
     await renewal;
-    // What cannot be given back ends by itself.
+    // A lock that cannot be released expires after its TTL.
     await api.releaseLock(lock).catch(() => {});
   }
 }
@@ -73,7 +73,7 @@ async function renewUntilLost(
     if (stop.aborted) return;
     const requestedAt = Date.now();
     const expired = sleep(deadline - requestedAt, stop).then(
-      () => new GatewayError(`the lock ${lock.resource} could not be renewed in time`, "LOCK_LOST"),
+      () => new GatewayError(`lock ${lock.resource} was not renewed before its TTL ended`, "LOCK_LOST"),
     );
     const renewed = api.extendLock(lock, ttlSecs).then(() => undefined, (error: GatewayError) => error);
     const failure = await Promise.race([renewed, expired]);

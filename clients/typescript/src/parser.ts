@@ -1,24 +1,24 @@
-// The text of a stream made events, as the HTML standard has it (section 9.2.6).
+// Parses an event stream as the HTML standard specifies (section 9.2.6).
 
-/** An event as it comes, whatever its name. */
+/** An event before its data is parsed as JSON. */
 export interface RawEvent {
   name: string;
   data: string;
   id?: string;
 }
 
-/** Reads one connection. */
+/** Parses the stream of one connection. */
 export class EventStreamParser {
-  /** Milliseconds to wait before coming back, once the stream has said so. */
+  /** Milliseconds to wait before a reconnect, if the stream has set them. */
   retryMs?: number;
   #buffer = "";
   #eventName = "";
   #dataLines: string[] = [];
   #lastId?: string;
 
-  /** The events that `text`, the next piece of the stream, completes. */
+  /** Yields the events that `text`, the next chunk of the stream, completes. */
   *feed(text: string): Generator<RawEvent> {
-    // A CR at the end may be half of a CRLF.
+    // A CR at the end may be the first half of a CRLF.
     const buffered = this.#buffer + text;
     const end = buffered.endsWith("\r") ? buffered.length - 1 : buffered.length;
     const lines = buffered.slice(0, end).split(/\r\n|\r|\n/);

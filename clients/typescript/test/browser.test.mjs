@@ -1,4 +1,4 @@
-// The client in Chromium, on a page of another origin.
+// The client in Chromium, on a page from another origin.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { KEY, launchChromium, startGateway } from "./harness.mjs";
 
-/** Serves an empty page, and the client's modules below /dist. */
+/** Serves an empty page, and the client's modules under /dist. */
 async function servePage(t) {
   const server = createServer((request, response) => {
     const isModule = /^\/dist\/[a-z-]+\.js$/.test(request.url);
@@ -23,7 +23,7 @@ async function servePage(t) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-test("a page creates jobs, follows one by key and one by ticket", async (t) => {
+test("a page creates jobs and follows them with a key and with a ticket", async (t) => {
   const site = await servePage(t);
   const { gateway } = await startGateway(t, { CORS__ORIGINS: site });
   const browser = await launchChromium();

@@ -1,4 +1,4 @@
-// The client in Node, on the real service.
+// The client in Node against the real gateway.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -16,7 +16,7 @@ async function connect(t, settings) {
 
 const hasCode = (code) => (error) => error instanceof GatewayError && error.code === code;
 
-test("a job from creation to its models", async (t) => {
+test("a job from creation to download", async (t) => {
   const { server, gateway } = await connect(t);
   const job = await gateway.createJob(["chair.png", { filename: "mug.png", size: 9 }], { quality: "high" });
   assert.deepEqual(job.files.map((file) => file.filename), ["chair.png", "mug.png"]);
@@ -37,7 +37,7 @@ test("a job from creation to its models", async (t) => {
   await assert.rejects(gateway.job(job.job_id), hasCode("JOB_NOT_FOUND"));
 });
 
-test("a stream that is cut off goes on without loss or repeat", async (t) => {
+test("a reconnecting stream neither loses nor repeats events", async (t) => {
   const { server, world, gateway: direct } = await connect(t);
   const proxy = await world.proxyTo(server.url);
   const gateway = new GatewayClient(proxy.url, KEY);
@@ -50,7 +50,7 @@ test("a stream that is cut off goes on without loss or repeat", async (t) => {
   for await (const event of gateway.follow(job.job_id, { lastEventId: "0-0" })) {
     if (event.name === "file_update") updates.push(event.data.file_progress);
     if (isLast(event)) continue;
-    // Each report is made once the one before has been seen.
+    // Each report waits for the event of the previous one.
     const next = percents.shift();
     if (next !== undefined) await server.report(job, "file_000", next);
     else if (updates.at(-1) === 20) await server.complete(job, "file_000");
@@ -59,7 +59,7 @@ test("a stream that is cut off goes on without loss or repeat", async (t) => {
   assert.equal(proxy.pendingCuts, 0);
 });
 
-test("many jobs are followed on one connection", async (t) => {
+test("one connection follows many jobs", async (t) => {
   const { server, gateway } = await connect(t);
   const jobs = await Promise.all(["a.png", "b.png", "c.png"].map((name) => gateway.createJob([name])));
   await server.complete(jobs[0], "file_000");
@@ -76,7 +76,7 @@ test("many jobs are followed on one connection", async (t) => {
   });
 });
 
-test("following ends when it is told to", async (t) => {
+test("aborting the signal ends the stream", async (t) => {
   const { gateway } = await connect(t);
   const job = await gateway.createJob(["chair.png"]);
   const controller = new AbortController();
@@ -88,7 +88,7 @@ test("following ends when it is told to", async (t) => {
   assert.deepEqual(names, ["task_queued"]);
 });
 
-test("a request that is sent again makes one job", async (t) => {
+test("a repeated request creates one job", async (t) => {
   const { gateway } = await connect(t);
   const [first, second] = await Promise.all([
     gateway.createJob(["chair.png"], {}, "the-same"),
@@ -98,7 +98,7 @@ test("a request that is sent again makes one job", async (t) => {
   await assert.rejects(gateway.createJob(["mug.png"], {}, "the-same"), hasCode("IDEMPOTENCY_CONFLICT"));
 });
 
-test("errors say what is wrong", async (t) => {
+test("errors carry code, status and message", async (t) => {
   const { gateway } = await connect(t);
   const error = await gateway.createJob(["../chair.png"]).catch((error) => error);
   assert.ok(hasCode("VALIDATION_ERROR")(error), error);
@@ -110,13 +110,13 @@ test("errors say what is wrong", async (t) => {
   assert.equal((await gateway.rateLimits()).enforced, true);
 });
 
-test("a gateway that is away is tried for a while", async () => {
+test("an unreachable gateway fails after the retries", async () => {
   const gateway = new GatewayClient("http://127.0.0.1:1", KEY, { retryForMs: 300 });
   await assert.rejects(gateway.job(randomUUID()), hasCode("UNREACHABLE"));
   await assert.rejects(collect(gateway.follow(randomUUID(), { giveUpAfterMs: 1 })), hasCode("UNREACHABLE"));
 });
 
-test("what passes is tried again, and what may not come twice is not", async (t) => {
+test("rejected requests are retried and unsafe repeats are not", async (t) => {
   const statuses = [503, 429, 200, 502];
   const server = createServer((_, response) => {
     response.writeHead(statuses.shift(), { "Content-Type": "application/json" });
@@ -129,14 +129,14 @@ test("what passes is tried again, and what may not come twice is not", async (t)
   await assert.rejects(gateway.cancel("x"), (error) => error.status === 502);
 });
 
-test("a stream may be cut anywhere, and have any line ends", () => {
+test("the parser accepts any chunk boundaries and line endings", () => {
   const text = 'retry: 20\r\n: hello\nid: 1-0\revent: a\r\ndata: {"x":\ndata: 1}\r\n\r\nevent: nothing\n\ndata\ndata:  y\n\n';
   const expected = [{ name: "a", data: '{"x":\n1}', id: "1-0" }, { name: "message", data: "\n y", id: "1-0" }];
   for (let size = 1; size <= text.length; size++) {
     const parser = new EventStreamParser();
     const events = [];
     for (let at = 0; at < text.length; at += size) events.push(...parser.feed(text.slice(at, at + size)));
-    assert.deepEqual(events, expected, `in pieces of ${size}`);
+    assert.deepEqual(events, expected, `chunks of ${size}`);
     assert.equal(parser.retryMs, 20);
   }
 });

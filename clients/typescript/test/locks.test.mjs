@@ -1,4 +1,4 @@
-// Locks and models, on the real service.
+// Locks and models against the real gateway.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -14,7 +14,7 @@ async function connect(t) {
 
 const hasCode = (code) => (error) => error instanceof GatewayError && error.code === code;
 
-test("a lock excludes others, waits, and counts its holders", async (t) => {
+test("a lock excludes others, waits, and increases the fencing token", async (t) => {
   const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const first = await gateway.acquireLock(resource, { ttlSecs: 20 });
@@ -30,13 +30,13 @@ test("a lock excludes others, waits, and counts its holders", async (t) => {
   await assert.rejects(gateway.releaseLock(first), hasCode("LOCK_LOST"));
 });
 
-test("work is done under a lock that is renewed, and given back", async (t) => {
+test("withLock renews its lock and releases it", async (t) => {
   const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const fencingToken = await gateway.withLock(
     resource,
     async (signal, lock) => {
-      // Longer than it is held without a renewal.
+      // Longer than the TTL.
       await new Promise((resolve) => setTimeout(resolve, 2500));
       await assert.rejects(gateway.acquireLock(resource), hasCode("LOCK_UNAVAILABLE"));
       assert.equal(signal.aborted, false);
@@ -49,7 +49,7 @@ test("work is done under a lock that is renewed, and given back", async (t) => {
   await assert.rejects(gateway.withLock(resource, async () => {}), hasCode("LOCK_UNAVAILABLE"));
 });
 
-test("work that fails gives its lock back, and fails as it failed", async (t) => {
+test("failed work releases its lock and keeps its error", async (t) => {
   const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const work = gateway.withLock(resource, async () => {
@@ -59,7 +59,7 @@ test("work that fails gives its lock back, and fails as it failed", async (t) =>
   await gateway.acquireLock(resource);
 });
 
-test("work hears that its lock is lost", async (t) => {
+test("a lost lock aborts the work", async (t) => {
   const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const work = gateway.withLock(
@@ -75,7 +75,7 @@ test("work hears that its lock is lost", async (t) => {
   await assert.rejects(work, hasCode("LOCK_LOST"));
 });
 
-test("work hears that nobody renews its lock any more", async (t) => {
+test("a lock that cannot be renewed aborts the work", async (t) => {
   const { server, gateway } = await connect(t);
   const work = gateway.withLock(
     `job:${randomUUID()}`,
@@ -88,7 +88,7 @@ test("work hears that nobody renews its lock any more", async (t) => {
   await assert.rejects(work, hasCode("LOCK_LOST"));
 });
 
-test("work can be ended from outside", async (t) => {
+test("the signal of the caller aborts the work", async (t) => {
   const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const controller = new AbortController();
@@ -104,7 +104,7 @@ test("work can be ended from outside", async (t) => {
   await gateway.acquireLock(resource);
 });
 
-test("models are stored, read and thrown away", async (t) => {
+test("models are cached, read and removed", async (t) => {
   const { gateway } = await connect(t);
   const id = `chair-${randomUUID()}`;
   await assert.rejects(gateway.model(id), hasCode("MODEL_NOT_FOUND"));

@@ -1,4 +1,4 @@
-"""Talks to image2model-gateway for those who create jobs and follow them."""
+"""Client for image2model-gateway: creates jobs and follows their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each call of the API as data, so that both clients make the same."""
+"""The API requests as data, shared by the blocking and the asyncio client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ApiRequest:
     json: Optional[Mapping[str, Any]] = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Whether it may come twice; what may not is repeated only if it was refused or never sent.
+    # Whether repeating the request is safe. Other requests are repeated only if they were rejected or never sent.
     idempotent: bool = True
 
 
@@ -71,7 +71,7 @@ def model(method: str, model_id: str, body: Optional[Mapping[str, Any]] = None) 
 
 
 def model_body(data: Any, ttl: Optional[int], tags: Iterable[str]) -> Dict[str, Any]:
-    """The body of a model that is stored."""
+    """The request body that caches a model."""
     body: Dict[str, Any] = {"data": data, "tags": list(tags)}
     return body if ttl is None else {**body, "ttl_secs": ttl}
 

@@ -1,4 +1,4 @@
-"""The client for asyncio; `client` has the same for threads."""
+"""The asyncio client. `client` has the same methods for threads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .retry import ReconnectPolicy, RetryPolicy
 
 
 class AsyncClient:
-    """Calls the gateway at `base_url`. May be shared by tasks.
+    """An asyncio client of the gateway at `base_url`. Tasks may share one instance.
 
-    While the gateway is away, or asks to come back later, a call is tried again for at most `retry_for` seconds
-    as far as that is safe. Raises `GatewayError` or one of its kinds.
+    A request that fails because the gateway is unreachable or overloaded is retried for up to `retry_for` seconds, if
+    repeating it is safe. Methods raise `GatewayError` or one of its subclasses.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class AsyncClient:
         http: Optional[httpx.AsyncClient] = None,
     ) -> None:
         if not key.strip():
-            raise ValueError("the key is empty")
+            raise ValueError("key must not be empty")
         self._base_url = base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}
         self._retry_for = retry_for
@@ -63,7 +63,7 @@ class AsyncClient:
         *,
         idempotency_key: Optional[str] = None,
     ) -> Job:
-        """Creates a job of `files`, names or more; once, however often it has to be sent."""
+        """Creates one job with `files`: names or `NewFile` dicts. A retried request does not create a second job."""
         return cast(Job, await self._send(_requests.create_job(files, params, idempotency_key)))
 
     async def job(self, job_id: str) -> Job:
@@ -77,11 +77,11 @@ class AsyncClient:
         limit: int = 20,
         cursor: Optional[str] = None,
     ) -> JobPage:
-        """One page of the caller's jobs, newest first."""
+        """Returns one page of the caller's jobs, newest first."""
         return cast(JobPage, await self._send(_requests.list_jobs(status, created_after, limit, cursor)))
 
     async def jobs(self, *, status: Optional[str] = None) -> AsyncIterator[JobSummary]:
-        """All of the caller's jobs, newest first, page by page."""
+        """Yields all of the caller's jobs, newest first, fetching one page at a time."""
         cursor: Optional[str] = None
         while True:
             page = await self.list_jobs(status=status, limit=100, cursor=cursor)
@@ -95,29 +95,29 @@ class AsyncClient:
         return cast(JobProgress, await self._send(_requests.job("GET", job_id, "/progress")))
 
     async def downloads(self, job_id: str) -> Mapping[str, Any]:
-        """The finished files of a job: `files`, and `download_urls` in the same order."""
+        """Returns the finished files of a job: `files`, and `download_urls` in the same order."""
         return cast(Mapping[str, Any], await self._send(_requests.downloads(job_id)))
 
     async def cancel(self, job_id: str) -> str:
-        """Cancels a job; its status then, `cancelling` while a worker is still at it."""
+        """Cancels a job and returns its new status, which is `cancelling` while a worker still processes it."""
         return str((await self._send(_requests.job("POST", job_id, "/cancel")))["status"])
 
     async def retry(self, job_id: str) -> Job:
-        """Has the failed files tried again."""
+        """Retries the failed files of a job."""
         return cast(Job, await self._send(_requests.job("POST", job_id, "/retry")))
 
     async def delete(self, job_id: str) -> None:
         await self._send(_requests.job("DELETE", job_id))
 
     async def rate_limits(self) -> RateLimits:
-        """How the caller stands with each limit; asking does not count."""
+        """Returns the caller's rate limits and their remaining requests. This request does not count."""
         return cast(RateLimits, await self._send(_requests.rate_limits()))
 
     @asynccontextmanager
     async def lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> AsyncIterator[HeldLock]:
-        """Holds a lock such as `job:ID` while the block runs, renewing it; `ttl` and `wait` are seconds.
+        """Holds a lock such as `job:ID` while the block runs, and renews it. `ttl` and `wait` are in seconds.
 
-        When it is lost, the block is cancelled, and `LockLost` raised in its place.
+        When the lock is lost, the block is cancelled and `LockLost` is raised.
         """
         lock = await self.acquire_lock(resource, ttl=ttl, wait=wait)
         held = HeldLock(lock, ttl)
@@ -129,13 +129,13 @@ class AsyncClient:
                 yield held
             finally:
                 renewal.cancel()
-                # What cannot be given back ends by itself.
+                # A lock that cannot be released expires after its TTL.
                 with suppress(GatewayError):
                     await self.release_lock(lock)
         except asyncio.CancelledError:
             if held.loss_error is None:
                 raise
-            # Only the block was to be cancelled; its task goes on. Python before 3.11 does not count.
+            # The cancellation was for the block, not for its task. Python before 3.11 does not count cancellations.
             getattr(task, "uncancel", lambda: None)()
             raise held.loss_error from None
         held.raise_if_lost()
@@ -157,24 +157,24 @@ class AsyncClient:
         task.cancel()
 
     async def acquire_lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Lock:
-        """Takes a lock such as `job:ID`; `ttl` and `wait` are seconds."""
+        """Acquires a lock such as `job:ID`. `ttl` and `wait` are in seconds."""
         return cast(Lock, await self._send(_requests.acquire_lock(resource, ttl, wait)))
 
     async def extend_lock(self, lock: Lock, *, ttl: int = 30) -> Lock:
-        """Keeps a lock for `ttl` seconds from now."""
+        """Extends a lock to `ttl` seconds from now."""
         return cast(Lock, await self._send(_requests.extend_lock(lock["resource"], lock["token"], ttl)))
 
     async def release_lock(self, lock: Lock) -> None:
         await self._send(_requests.release_lock(lock["resource"], lock["token"]))
 
     async def model(self, model_id: str) -> Any:
-        """What is known of a model."""
+        """Returns the cached data of a model."""
         return await self._send(_requests.model("GET", model_id))
 
     async def put_model(
         self, model_id: str, data: Any, *, ttl: Optional[int] = None, tags: Iterable[str] = ()
     ) -> StoredModel:
-        """Stores what is known of a model, for `ttl` seconds and by its tags."""
+        """Caches the data of a model for `ttl` seconds under `tags`."""
         request = _requests.model("PUT", model_id, _requests.model_body(data, ttl, tags))
         return cast(StoredModel, await self._send(request))
 
@@ -182,7 +182,7 @@ class AsyncClient:
         await self._send(_requests.model("DELETE", model_id))
 
     async def invalidate(self, *, tag: Optional[str] = None, pattern: Optional[str] = None) -> int:
-        """Removes cached values, and says how many there were; for admins."""
+        """Removes cached values by tag or pattern and returns their count. Needs the admin role."""
         response = await self._send(_requests.invalidate(tag, pattern))
         return int(response["removed"])
 
@@ -192,10 +192,10 @@ class AsyncClient:
         last_event_id: Optional[str] = None,
         give_up_after: float = 60.0,
     ) -> AsyncIterator[Event]:
-        """The events of one job, or of up to 100, until all are over.
+        """Yields the events of up to 100 jobs until all of them have ended.
 
-        Comes back by itself where it was cut off, without loss or repeat, and gives up when the gateway could not
-        be reached for `give_up_after` seconds.
+        A broken connection is reopened after the last event, without lost or repeated events. If the gateway is
+        unreachable for `give_up_after` seconds, `GatewayUnavailable` is raised.
         """
         cursor = StreamCursor(job_ids, last_event_id)
         backoff = ReconnectPolicy(give_up_after)
@@ -221,7 +221,7 @@ class AsyncClient:
                 await asyncio.sleep(backoff.delay(cursor.retry_secs, failure))
 
     async def wait(self, job_id: str, *, give_up_after: float = 60.0) -> Job:
-        """Waits until a job is over, and reads it."""
+        """Waits until a job has ended and returns it."""
         async for _ in self.follow(job_id, give_up_after=give_up_after):
             pass
         return await self.job(job_id)

@@ -1,4 +1,4 @@
-"""Server-sent events: the text of a stream made events, and what a follower remembers between connections."""
+"""Server-sent events: the parser of a stream, and the resume cursor that outlives a connection."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
-# After these, nothing follows about a job.
+# The last event of a job.
 TERMINAL = frozenset({"task_completed", "task_failed"})
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a stream says: `name` such as `file_update`, and its data."""
+    """One event: `name`, such as `file_update`, and its JSON data."""
 
     name: str
     data: Dict[str, Any]
@@ -24,12 +24,12 @@ class Event:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing follows about its job."""
+        """Whether this is the last event of its job."""
         return self.name in TERMINAL
 
 
 class Parser:
-    """Reads one connection's lines, as the HTML standard has it."""
+    """Parses the lines of one connection as the HTML standard specifies (section 9.2.6)."""
 
     def __init__(self) -> None:
         self.retry_secs: Optional[float] = None
@@ -38,7 +38,7 @@ class Parser:
         self._last_id: Optional[str] = None
 
     def feed(self, line: str) -> Optional[Event]:
-        """Takes in a line without its end; the event that it completes, if it does."""
+        """Parses a line without its line ending. Returns an event if the line completes one."""
         if not line:
             return self._dispatch()
         field, _, value = line.partition(":")
@@ -63,7 +63,7 @@ class Parser:
 
 
 class StreamCursor:
-    """Where a follower of some jobs has come to, over all its connections."""
+    """The position in the event stream of `jobs`, kept across connections."""
 
     def __init__(self, jobs: Iterable[str], last_event_id: Optional[str]) -> None:
         self.jobs = list(jobs)
@@ -76,7 +76,7 @@ class StreamCursor:
         return not self._open_jobs
 
     def path(self) -> str:
-        """The path of the stream of all these jobs."""
+        """The path and query of the stream."""
         if len(self.jobs) == 1:
             return f"/api/v1/jobs/{self.jobs[0]}/progress/stream"
         return f"/api/v1/progress/stream?jobs={','.join(self.jobs)}"
@@ -88,7 +88,7 @@ class StreamCursor:
         return headers
 
     def feed(self, parser: Parser, line: str) -> Iterator[Event]:
-        """Takes in a line; the event to pass on, if it completes one."""
+        """Parses a line, and yields the event that it completes, if any."""
         event = parser.feed(line)
         if parser.retry_secs is not None:
             self.retry_secs = parser.retry_secs

@@ -1,4 +1,4 @@
-"""Locks that are held while work goes on: what both clients know of one."""
+"""The state of a held lock, shared by the blocking and the asyncio client."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .models import Lock
 
 
 class HeldLock:
-    """A lock that is renewed while the `with` block runs; it may be lost all the same."""
+    """A lock that is renewed while the `with` block runs. It may still be lost."""
 
     def __init__(self, lock: Lock, ttl: float) -> None:
         self.resource = lock["resource"]
         self.token = lock["token"]
-        # Larger than that of every earlier holder: what is written under the lock refuses a smaller one.
+        # Larger than every earlier holder's token: protected resources must reject a smaller one.
         self.fencing_token = lock["fencing_token"]
         self._ttl = ttl
         self.deadline = time.monotonic() + ttl
@@ -23,11 +23,11 @@ class HeldLock:
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may hold it by now."""
+        """Whether another client may hold the lock."""
         return self.loss_error is not None or time.monotonic() >= self.deadline
 
     def raise_if_lost(self) -> None:
-        """Call it before each step that must not be done by two."""
+        """Raises `LockLost` if the lock is lost. Call it before each step that needs the lock."""
         if self.loss_error is not None:
             raise self.loss_error
         if self.is_lost:
@@ -44,5 +44,5 @@ class HeldLock:
 
 
 def renewal_timed_out(resource: str) -> LockLost:
-    """The error of a lock that could not be renewed for its whole time."""
-    return LockLost(f"the lock {resource} could not be renewed in time", code="LOCK_LOST")
+    """The error of a lock whose TTL ended before a renewal succeeded."""
+    return LockLost(f"lock {resource} was not renewed before its TTL ended", code="LOCK_LOST")

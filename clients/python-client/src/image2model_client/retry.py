@@ -1,4 +1,4 @@
-"""When a call is tried again, and after how long."""
+"""When a request is retried or a stream reconnects, and after how long."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import httpx
 from ._requests import ApiRequest
 from .errors import GatewayError, error_from_response, retry_after_secs, unreachable
 
-# Too many requests, and a gateway or a proxy before it that cannot serve right now.
+# Rate limited, or the gateway or a proxy in front of it is unavailable.
 _RETRYABLE_STATUSES = (429, 502, 503, 504)
 _INITIAL_DELAY = 0.1
 _MAX_DELAY = 5.0
 
 
 class RetryPolicy:
-    """One call's attempts, for at most `seconds`."""
+    """The retries of one request, for at most `retry_for` seconds, with exponential backoff."""
 
     def __init__(self, request: ApiRequest, retry_for: float) -> None:
         self._request = request
@@ -26,17 +26,17 @@ class RetryPolicy:
         self._delay = _INITIAL_DELAY
 
     def delay_after_response(self, response: httpx.Response) -> float:
-        """How long to wait after this refusal, or its error."""
+        """Returns the seconds until the next attempt, or raises the error of `response`."""
         error = error_from_response(response)
-        # A refusal says that nothing was done; 502 and 504 do not.
-        was_refused = response.status_code in (429, 503)
-        may_repeat = was_refused or self._request.idempotent
+        # 429 and 503 guarantee that the request had no effect; 502 and 504 do not.
+        was_rejected = response.status_code in (429, 503)
+        may_repeat = was_rejected or self._request.idempotent
         if response.status_code not in _RETRYABLE_STATUSES or not may_repeat:
             raise error
         return self._next_delay(error, retry_after_secs(response))
 
     def delay_after_error(self, error: httpx.TransportError) -> float:
-        """How long to wait after this failure, or its error."""
+        """Returns the seconds until the next attempt, or raises `GatewayUnavailable`."""
         was_sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
         if was_sent and not self._request.idempotent:
             raise unreachable(error) from error
@@ -52,7 +52,7 @@ class RetryPolicy:
 
 
 class ReconnectPolicy:
-    """How long a follower waits before it comes back, and when it gives up."""
+    """The delay before a stream reconnects, and the limit on time without contact."""
 
     def __init__(self, give_up_after: float) -> None:
         self._give_up_after = give_up_after
@@ -62,7 +62,7 @@ class ReconnectPolicy:
         self._last_contact = time.monotonic()
 
     def delay(self, retry_secs: float, error: Optional[Exception]) -> float:
-        """How long to wait; raises once there was no contact for too long."""
+        """Returns the seconds until the next attempt, or raises after `give_up_after` seconds without contact."""
         silence = time.monotonic() - self._last_contact
         if error is not None and silence > self._give_up_after:
             raise unreachable(error) from error

@@ -1,4 +1,4 @@
-"""Tells image2model-gateway what a worker does with a job: from a Celery task, or over HTTP."""
+"""Reports a job's progress and results to image2model-gateway, from a Celery task or over HTTP."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CELERY_EXPORTS = ("CeleryFile", "CeleryJob", "JobCancelled", "JobFile")
 
 
 def __getattr__(name: str) -> Any:
-    # Who reports over HTTP need not have Celery.
+    # Imported on first use, because reporting over HTTP does not need Celery.
     if name not in _CELERY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,8 +1,7 @@
-"""Reports a job's files from within a Celery task, by Celery's own result messages.
+"""Reports the files of a job from a Celery task through Celery's result backend.
 
-The gateway hears what a worker stores in its result backend. So a report here is
-`task.update_state(state="PROGRESS", meta=...)` with the latest state of every file: a message that is
-lost is repaired by the next, and the last one is what the task returns.
+The gateway subscribes to the result backend. A report is `task.update_state(state="PROGRESS", meta=...)` with the
+latest state of every file, so the next report makes up for a lost one. The task returns the last report.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ _Self = TypeVar("_Self", bound="_TaskRun")
 
 
 class JobCancelled(Ignore):
-    """The job was cancelled: the task ends here, without a failure and without a result."""
+    """The job was cancelled. The task ends without FAILURE and without a result."""
 
 
 class _TaskRun:
-    """One run of a task: its files' states, how they are sent, and whether it is still wanted."""
+    """One run of a task: the states of its files, their rate-limited reports, and the cancellation check."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class _TaskRun:
     ) -> None:
         self.job_id: str = str(job_id if job_id is not None else _required_header(task, "job_id"))
         self._task = task
-        # Taken now: a thread that the task starts has another `task.request`.
+        # Read here, because `task.request` differs in threads that the task starts.
         self._task_id: Optional[str] = task.request.id
         attempt_number = attempt if attempt is not None else _header(task, "attempt")
         self._attempt: Optional[int] = None if attempt_number is None else int(attempt_number)
@@ -73,12 +72,12 @@ class _TaskRun:
 
     @property
     def result(self) -> TaskMeta:
-        """What the task returns. After the `with` block every file in it is finished."""
+        """The value that the task returns. After the `with` block, every file is finished."""
         return self._meta
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled; Redis is asked at most once every `cancel_check_secs`."""
+        """Whether the job was cancelled. Queries Redis at most once every `cancel_check_secs`."""
         with self._lock:
             now = self._clock()
             last = self._cancel_checked_at
@@ -94,7 +93,7 @@ class _TaskRun:
             raise JobCancelled(f"job {self.job_id} was cancelled")
 
     def __enter__(self: _Self) -> _Self:
-        # It may have been cancelled while it waited and no worker was there to hear of it.
+        # A job cancelled in the queue cannot be revoked if no worker was running.
         self.raise_if_cancelled()
         return self
 
@@ -110,10 +109,10 @@ class _TaskRun:
             self._fail_unfinished(exc)
 
     def _is_final_error(self, error: BaseException) -> bool:
-        """Whether no further run of this task will treat the files."""
-        if isinstance(error, TaskPredicate):  # Retry, Ignore, Reject: not failures
+        """Whether no further run of this task will process the files."""
+        if isinstance(error, TaskPredicate):  # Retry, Ignore and Reject are not failures
             return False
-        # SystemExit and the like end the worker process, not the job.
+        # SystemExit and similar exceptions end the worker process, not the job.
         return isinstance(error, Exception) and not self._will_autoretry(error)
 
     def _will_autoretry(self, error: Exception) -> bool:
@@ -134,7 +133,7 @@ class _TaskRun:
                 self._send()
 
     def _record(self, file_id: str, state: FileState) -> None:
-        """The first end of a file stands; what is said of it afterwards is not heard."""
+        """Records and reports the state of a file, unless the file is already finished."""
         with self._lock:
             files = self._meta["files"]
             if "status" in files.get(file_id, {}):
@@ -149,7 +148,7 @@ class _TaskRun:
         return bool(self._sent_at) and self._clock() - self._sent_at[0] >= 1
 
     def _send(self) -> None:
-        if self._task_id is None:  # called as a function
+        if self._task_id is None:  # the task was called as a function
             return
         self._sent_at.append(self._clock())
         with _suppress_reporting_errors("could not report progress"):
@@ -159,7 +158,7 @@ class _TaskRun:
         backend = self._task.app.backend
         if self._task_id is None or not isinstance(backend, RedisBackend):
             return False
-        with _suppress_reporting_errors("could not ask whether the job was cancelled"):
+        with _suppress_reporting_errors("could not check whether the job was cancelled"):
             return bool(backend.client.exists(f"i2m:cancelled:{self._task_id}"))
         return False
 
@@ -181,7 +180,10 @@ class JobFile:
         return "status" in self._run._meta["files"].get(self.file_id, {})
 
     def progress(self, progress: float, message: Optional[str] = None) -> None:
-        """Says how far it is, in percent. Called too often, it sends the latest a little later."""
+        """Reports the progress in percent.
+
+        Reports above `max_per_sec` are not sent; the next report contains the latest state.
+        """
         self._run._record(self.file_id, progress_state(progress, message, self._run._attempt))
 
     def complete(
@@ -194,20 +196,20 @@ class JobFile:
         rendered_image: Optional[Mapping[str, Any]] = None,
         **extra: Any,
     ) -> None:
-        """Says where its model is. `rendered_image` is `{"url": ...}`; JSON values in `extra` are kept."""
+        """Reports the finished model. `rendered_image` is `{"url": ...}`. `extra` holds further JSON values."""
         model = build_model(filename, size, mime_type, url, rendered_image, extra)
         self._run._record(self.file_id, completed_state(model, self._run._attempt))
 
     def fail(self, error: Union[str, BaseException]) -> None:
-        """Says why there is no model. The job's other files go on."""
+        """Reports that the file failed. The job's other files are not affected."""
         self._run._record(self.file_id, failed_state(error, self._run._attempt))
 
 
 class CeleryJob(_TaskRun):
-    """The files of a job that one task treats.
+    """The files of a job that one task processes.
 
-    `job_id`, `file_ids` and `attempt` are taken from the message's headers if they are not given. Without
-    any, the files are `file_000`, `file_001` and so on. May be used from the task's own threads.
+    `job_id`, `file_ids` and `attempt` default to the message's headers. Without file ids in either, the files are
+    `file_000`, `file_001` and so on. Threads that the task starts may share an instance.
     """
 
     def __init__(
@@ -237,9 +239,9 @@ class CeleryJob(_TaskRun):
 
 
 class CeleryFile(_TaskRun):
-    """The one file of a job that this task treats, where the gateway sends a task for each file.
+    """The one file of a job that this task processes, if the gateway sends one task per file.
 
-    `job_id`, `file_id` and `attempt` are taken from the message's headers if they are not given.
+    `job_id`, `file_id` and `attempt` default to the message's headers.
     """
 
     def __init__(
@@ -276,16 +278,16 @@ def _header(task: Task, name: str) -> Any:
 def _required_header(task: Task, name: str) -> Any:
     value = _header(task, name)
     if value is None:
-        raise TypeError(f"{name} is neither given nor among the message's headers")
+        raise TypeError(f"{name} is missing: pass it, or send it in the message's headers")
     return value
 
 
 @contextmanager
 def _suppress_reporting_errors(message: str) -> Iterator[None]:
-    """A model is dearer than a message about it."""
+    """Logs reporting errors instead of raising them, so that they do not fail the task."""
     try:
         yield
-    except SoftTimeLimitExceeded:  # strikes anywhere; it is the task's
+    except SoftTimeLimitExceeded:  # meant for the task, whichever line it interrupts
         raise
     except Exception:
-        logger.warning("%s; the task goes on", message, exc_info=True)
+        logger.warning("%s; the task continues", message, exc_info=True)

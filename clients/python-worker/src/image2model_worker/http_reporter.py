@@ -1,4 +1,4 @@
-"""Reports over HTTP, for workers that are no Celery tasks. Needs nothing but the standard library."""
+"""Reports over HTTP, for workers that do not use Celery. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .task_meta import (
 
 Json = Dict[str, Any]
 
-# Too many requests, and a gateway or a proxy before it that cannot serve right now.
+# Rate limited, or the gateway or a proxy in front of it is unavailable.
 _RETRYABLE_STATUSES = (429, 502, 503, 504)
 _INITIAL_DELAY_SECS = 0.1
 _MAX_DELAY_SECS = 5.0
 
 
 class GatewayError(Exception):
-    """The gateway refused. `code` is part of its API, such as `FILE_NOT_FOUND`; `detail` is for people."""
+    """An error response of the gateway. `code` is stable, such as `FILE_NOT_FOUND`; `detail` is for humans."""
 
     def __init__(
         self,
@@ -53,24 +53,24 @@ class GatewayError(Exception):
 
 
 class JobNotFound(GatewayError):
-    """There is no such job: it was deleted, or has expired. Stop working on it."""
+    """The job does not exist: it was deleted or has expired. Stop working on it."""
 
 
 class InvalidTransition(GatewayError):
-    """The job is over, for example cancelled, or this attempt is. Stop working on it."""
+    """The job or this attempt has ended, for example by cancellation. Stop working on it."""
 
 
 class GatewayUnavailable(GatewayError):
-    """The gateway could not be reached, or could not serve, for as long as was tried."""
+    """The gateway was unreachable or unavailable until the retries ended."""
 
     retry_after_secs = 0.0
 
 
 class HttpReporter:
-    """Reports to the gateway at `base_url`. May be shared by threads.
+    """Reports to the gateway at `base_url`. Threads may share one instance.
 
-    All calls may safely come twice, so each is tried again, for at most `retry_for_secs`, while the
-    gateway is away. Raises `GatewayError` or one of its kinds.
+    All requests are idempotent. Each is retried for at most `retry_for_secs` while the gateway is unreachable or
+    unavailable. Methods raise `GatewayError` or one of its subclasses.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class HttpReporter:
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"base_url: {base_url!r} is no http or https URL")
+            raise ValueError(f"base_url must be an http or https URL, not {base_url!r}")
         if not (key and key.isascii() and key.isprintable()):
-            raise ValueError("key: it is empty, or cannot be sent in a header")
+            raise ValueError("key must be non-empty printable ASCII")
         self._base_url = base_url.rstrip("/")
         self._key = key
         self._timeout_secs = timeout_secs
@@ -100,11 +100,11 @@ class HttpReporter:
         return f"HttpReporter({self._base_url!r})"
 
     def job(self, job_id: str) -> Json:
-        """The job and its files."""
+        """Returns the job and its files."""
         return self._request("GET", _path(job_id))
 
     def set_status(self, job_id: str, status: str) -> Json:
-        """Moves the whole job, for example to `processing`. With its last file's result it ends by itself."""
+        """Sets the job's status, for example to `processing`. The result of the last file ends the job."""
         return self._request("PATCH", _path(job_id), {"status": status})
 
     def progress(
@@ -116,12 +116,12 @@ class HttpReporter:
         *,
         attempt: Optional[int] = None,
     ) -> Json:
-        """Says how far a file is, in percent."""
+        """Reports the progress of a file in percent."""
         state = progress_state(progress, message, attempt)
         return self._request("POST", _path(job_id, "files", file_id, "progress"), state)
 
     def progress_batch(self, job_id: str, files: Iterable[FileProgress]) -> Json:
-        """Says how far several files are, in one request: all are recorded or, on an error, none."""
+        """Reports the progress of several files in one request. On an error, none is recorded."""
         items: List[Json] = []
         for file in files:
             item: Json = {**file, "progress": clamp_percent(file["progress"])}
@@ -143,7 +143,7 @@ class HttpReporter:
         attempt: Optional[int] = None,
         **extra: Any,
     ) -> Json:
-        """Says where a file's model is. `rendered_image` is `{"url": ...}`; JSON in `extra` is kept."""
+        """Reports a finished model. `rendered_image` is `{"url": ...}`. `extra` holds further JSON values."""
         model = build_model(filename, size, mime_type, url, rendered_image, extra)
         return self._finish(job_id, file_id, completed_state(model, attempt))
 
@@ -155,7 +155,7 @@ class HttpReporter:
         *,
         attempt: Optional[int] = None,
     ) -> Json:
-        """Says why a file has no model."""
+        """Reports that a file failed."""
         return self._finish(job_id, file_id, failed_state(error, attempt))
 
     def _finish(self, job_id: str, file_id: str, state: FileState) -> Json:
@@ -168,7 +168,7 @@ class HttpReporter:
             try:
                 return self._attempt(method, path, body, deadline - self._clock())
             except GatewayUnavailable as error:
-                # Apart from each other, so that a gateway that comes back is not met by all at once.
+                # Jitter spreads the retries of many workers when the gateway returns.
                 backoff = max_backoff * random.uniform(0.5, 1)
                 delay = max(backoff, error.retry_after_secs)
                 if self._clock() + delay >= deadline:
@@ -200,7 +200,7 @@ class HttpReporter:
 
 
 class AsyncHttpReporter:
-    """`HttpReporter` for asyncio, each call in a thread. A call that is cancelled may still arrive."""
+    """`HttpReporter` for asyncio. Each call runs in a thread, so a cancelled call may still reach the gateway."""
 
     def __init__(self, base_url: str, key: str, **options: Any) -> None:
         self._reporter = HttpReporter(base_url, key, **options)
@@ -263,7 +263,7 @@ class AsyncHttpReporter:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib would make a GET of a POST, and show the key to wherever it is sent."""
+    """Rejects redirects: urllib would turn a POST into a GET and send the key to the new location."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -279,7 +279,7 @@ def _parse_response(body: bytes) -> Json:
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise GatewayError("the answer is no JSON object; is this the gateway?", code="INVALID_RESPONSE")
+        raise GatewayError("the response is not a JSON object; is base_url the gateway?", code="INVALID_RESPONSE")
     return parsed
 
 
@@ -307,7 +307,7 @@ def _error_from_response(response: urllib.error.HTTPError) -> GatewayError:
 
 
 def _parse_problem(response: urllib.error.HTTPError) -> Json:
-    """The body, if it is a problem of the gateway's and not a page that a proxy put there."""
+    """Parses a problem body. Returns an empty dict for other bodies, such as the error page of a proxy."""
     try:
         problem = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException):
@@ -318,5 +318,5 @@ def _parse_problem(response: urllib.error.HTTPError) -> Json:
 def _retry_after_secs(response: urllib.error.HTTPError) -> float:
     try:
         return max(0.0, float(response.headers.get("Retry-After", "0")))
-    except ValueError:  # a date
+    except ValueError:  # an HTTP date
         return 0.0

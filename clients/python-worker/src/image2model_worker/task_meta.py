@@ -1,20 +1,20 @@
-"""What is said of a job's files: the shapes that the gateway reads, and their limits."""
+"""The report formats that the gateway reads, and their size limits."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Dict, Mapping, Optional, TypedDict, Union
 
-# The gateway refuses longer ones.
+# The gateway rejects longer texts.
 MAX_MESSAGE_BYTES = 1024
 MAX_ERROR_BYTES = 4096
 
 Model = Dict[str, Any]
-"""A finished file's result: `filename`, `size` in bytes, `mime_type`, `url`, and what else is known."""
+"""A finished file's result: `filename`, `size` in bytes, `mime_type`, `url` and optional further fields."""
 
 
 class FileState(TypedDict, total=False):
-    """One file, either at work (`progress`, `message`) or finished (`status`, `result` or `error`)."""
+    """One file, either in progress (`progress`, `message`) or finished (`status`, and `result` or `error`)."""
 
     progress: int
     message: str
@@ -25,7 +25,7 @@ class FileState(TypedDict, total=False):
 
 
 class TaskMeta(TypedDict):
-    """All that is known of a job's files; one that nothing has been said of yet is not among them."""
+    """The latest state of every file that has been reported on."""
 
     job_id: str
     files: Dict[str, FileState]
@@ -37,7 +37,7 @@ class _FileProgressRequired(TypedDict):
 
 
 class FileProgress(_FileProgressRequired, total=False):
-    """One file's progress among others, for `HttpReporter.progress_batch`."""
+    """One item of `HttpReporter.progress_batch`."""
 
     message: str
     attempt: int
@@ -55,7 +55,7 @@ def completed_state(model: Model, attempt: Optional[int]) -> FileState:
 
 
 def failed_state(error: Union[str, BaseException], attempt: Optional[int]) -> FileState:
-    # The gateway refuses an empty one, and `str(KeyError())` is empty.
+    # The gateway rejects an empty error, and `str(KeyError())` is empty.
     text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "failed")
     return with_attempt({"status": "failed", "error": truncate_utf8(text, MAX_ERROR_BYTES)}, attempt)
 
@@ -71,7 +71,7 @@ def build_model(
     model: Model = {"filename": filename, "size": size, "mime_type": mime_type, "url": url, **extra}
     if rendered_image is not None:
         model["rendered_image"] = dict(rendered_image)
-    # What is no JSON would spoil every message from now on, so it is refused where it comes from.
+    # Every later report would contain a value that is not valid JSON, so reject it here.
     text = json.dumps(model, allow_nan=False, ensure_ascii=False).encode()
     copy: Model = json.loads(text)
     return copy
@@ -84,10 +84,10 @@ def with_attempt(state: FileState, attempt: Optional[int]) -> FileState:
 
 
 def clamp_percent(progress: float) -> int:
-    """A slip of the arithmetic, such as 100.2, is no reason to lose a model."""
+    """Clamps to 0..100, because a rounding error such as 100.2 must not fail the file."""
     return int(min(max(progress, 0), 100))
 
 
 def truncate_utf8(text: str, max_bytes: int) -> str:
-    """As much of `text` as fits, without what UTF-8 cannot say: half an emoji spoils a whole message."""
+    """Truncates to `max_bytes` of valid UTF-8: drops a split character and replaces lone surrogates."""
     return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
