@@ -1,4 +1,4 @@
-"""A Celery worker that plays at making models, for docker-compose.yml."""
+"""A Celery worker that simulates model generation, for docker-compose.yml."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from celery import Celery
 from image2model_worker import CeleryJob
 
 app = Celery("worker", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["CELERY_BROKER_URL"])
-# The broker is whichever Redis the sentinels name.
+# The sentinels provide the address of the broker.
 app.conf.broker_transport_options = app.conf.result_backend_transport_options = {"master_name": "mymaster"}
 app.conf.task_default_queue = "batch_processing"
 

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 #[test]
 fn the_python_package_passes_its_tests() {
-    pytest("clients/python", &[]);
+    pytest("clients/python-worker", &[]);
 }
 
 #[test]

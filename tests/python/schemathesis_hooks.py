@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of the API."""
+"""Rules of the API that its document cannot express."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ import schemathesis
 def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, object]
 ) -> None:
-    """An Idempotency-Key is good for one request, and two made-up bodies would come with the same."""
+    """Makes each Idempotency-Key unique, because schemathesis sends different bodies with the same key."""
     if case.headers and case.headers.get("Idempotency-Key"):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Real servers for tests in Python: Redis on a unix socket, and the gateway."""
+"""Starts the servers for tests in Python: Redis on a unix socket, and the gateway."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from typing import TypeVar
 import pytest
 import redis
 
-WAIT_SECS = 20.0
+TIMEOUT_SECS = 20.0
 
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None]) -> T:
-    """What `look` returns as soon as it is true."""
-    end = time.monotonic() + WAIT_SECS
+def wait_for(description: str, poll: Callable[[], T | None]) -> T:
+    """Calls `poll` until it returns a true value, and returns that value."""
+    end = time.monotonic() + TIMEOUT_SECS
     while time.monotonic() < end:
-        if found := look():
+        if found := poll():
             return found
         time.sleep(0.01)
-    raise AssertionError(f"waited {WAIT_SECS} s in vain for {what}")
+    raise AssertionError(f"waited {TIMEOUT_SECS} s for {description}")
 
 
 @contextmanager
-def running(
+def running_process(
     command: list[str], log: Path, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `command`, and ends it with all its children."""
+    """Runs `command`, and stops it at the end of the block. Kills its process group if it does not stop."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -54,14 +54,14 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(WAIT_SECS)
+            process.wait(TIMEOUT_SECS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 class RedisServer:
-    """A redis-server of the tests' own, without a port."""
+    """A redis-server for tests, which listens on a unix socket only."""
 
     def __init__(self, socket: Path, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -73,12 +73,12 @@ class RedisServer:
     @classmethod
     @contextmanager
     def start(cls) -> Iterator[RedisServer]:
-        # Not pytest's own directories: a socket's path may have about 100 bytes.
+        # Directories of pytest are too long: the path of a socket is limited to about 100 bytes.
         directory = Path(tempfile.mkdtemp(prefix="i2m-"))
         socket = directory / "redis.sock"
         options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
         try:
-            with running(["redis-server", *options], directory / "redis.log") as process:
+            with running_process(["redis-server", *options], directory / "redis.log") as process:
                 server = cls(socket, process)
                 wait_for("Redis", server.is_up)
                 with server.client:
@@ -96,39 +96,38 @@ class RedisServer:
 
 @contextmanager
 def running_gateway(redis_url: str, log: Path, *options: str, **settings: str) -> Iterator[str]:
-    """Runs the gateway that I2M_BINARY names, and yields its base URL once its Redis is there.
+    """Runs the gateway binary in I2M_BINARY, and yields its base URL once the gateway is ready.
 
-    `options` are arguments of its command line; `settings` are added to its environment, such as
-    I2M__SSE__RETRY="1s".
+    `options` are command-line arguments. `settings` are environment variables, such as I2M__SSE__RETRY="1s".
     """
     binary = os.environ.get("I2M_BINARY")
     if not binary:
-        pytest.fail("I2M_BINARY is not set: these tests need the path of image2model-gateway")
+        pytest.fail("I2M_BINARY must be set to the path of image2model-gateway")
     env = {
         "I2M__REDIS__URL": redis_url,
         "I2M__SERVER__LISTEN": "127.0.0.1:0",
         "I2M__LOG__FORMAT": "json",
         **settings,
     }
-    with running([str(Path(binary).resolve()), *options], log, env) as process:
+    with running_process([str(Path(binary).resolve()), *options], log, env) as process:
 
         def address() -> str | None:
             assert process.poll() is None, log.read_text()
-            # Only whole lines; and one that is no JSON is for people.
+            # Skips an incomplete last line, and lines that are not JSON.
             lines = log.read_text().splitlines(keepends=True)
-            events = [json.loads(it) for it in lines if it[0] == "{" and it[-1] == "\n"]
-            found = (it["address"] for it in events if it["message"] == "listening")
+            events = [json.loads(line) for line in lines if line[0] == "{" and line[-1] == "\n"]
+            found = (event["address"] for event in events if event["message"] == "listening")
             return next(found, None)
 
         base_url = f"http://{wait_for('the gateway', address)}"
-        wait_for("its Redis", lambda: is_ready(base_url))
+        wait_for("/readyz", lambda: is_ready(base_url))
         yield base_url
 
 
 def is_ready(base_url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{base_url}/readyz", timeout=WAIT_SECS):
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=TIMEOUT_SECS):
             return True
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
+    except urllib.error.HTTPError as http_error:
+        http_error.close()
         return False

@@ -1,4 +1,4 @@
-"""What the API document allows is asked of the live service, and what it answers compared with the document."""
+"""Sends requests that the API document allows to a running gateway, and compares the responses with the document."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from servers import RedisServer, running_gateway
 
 KEY = "a-key-of-all-roles"
-# Bounds for all of it; most of the time goes into making requests up.
+# The time limit of the whole test; generating requests takes most of it.
 MAX_SECS = 120
 EXAMPLES = 8
-# A stream stays open as long as its job lives, and the tests beside this one read them.
+# Streams stay open as long as their job exists. Other tests cover them.
 STREAMS = "/(stream|events)$"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+def test_schemathesis_finds_no_issues(tmp_path: Path) -> None:
     settings = tmp_path / "gateway.toml"
     sha256 = hashlib.sha256(KEY.encode()).hexdigest()
     settings.write_text(
@@ -34,7 +34,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             str(settings),
             I2M__AUTH__MODE="keys",
             I2M__RATE_LIMIT__ENABLED="false",
-            # It tries more wrong keys than anybody may.
+            # The test sends more invalid keys than the default limit allows.
             I2M__RATE_LIMIT__FAILED_KEYS_LIMIT="1000000",
         ) as base_url,
     ):
@@ -48,11 +48,11 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             "--workers=1",
             "--request-timeout=10",
             "--no-color",
-            # Such as jobs that are looked for and not there: not what is tested here.
+            # Warnings are about, for example, requests for jobs that do not exist.
             "--warnings=off",
         ]
         hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(CONFIG.parent)}
-        ran = subprocess.run(
+        completed = subprocess.run(
             [*command, *options],
             cwd=tmp_path,
             env={**os.environ, **hooks},
@@ -61,5 +61,5 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "No issues found" in ran.stdout, ran.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "No issues found" in completed.stdout, completed.stdout

@@ -1,4 +1,4 @@
-"""The seed's RedisCache and the gateway's cached models on one Redis: each reads what the other writes."""
+"""The seed's RedisCache and the gateway's cached models share one Redis and read each other's values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from seed import RedisCache, RedisKeys, connect
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
-# The seed's own: redis-py 8 would rather see SET with EX.
+# Raised by the seed's code: redis-py 8 deprecates SETEX.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 CACHE_DB = 4
@@ -22,14 +22,14 @@ Body = dict[str, Any]
 
 
 class Gateway:
-    """Its models over HTTP."""
+    """The gateway's models over HTTP."""
 
     def __init__(self, base_url: str, server: RedisServer) -> None:
         self.base_url = base_url
         self.server = server
 
     def call(self, method: str, path: str, body: Body | None = None) -> tuple[int, str, Any]:
-        """Status, `X-Cache` and body."""
+        """Returns the status, `X-Cache` and the body."""
         request = urllib.request.Request(
             f"{self.base_url}/api/v1/{path}",
             method=method,
@@ -37,12 +37,12 @@ class Gateway:
             headers={"Authorization": "Bearer key", "Content-Type": "application/json"},
         )
         try:
-            answer = urllib.request.urlopen(request, timeout=WAIT_SECS)
-        except urllib.error.HTTPError as refusal:
-            answer = refusal
-        with answer:
-            said = json.loads(answer.read() or "null")
-            return answer.status, answer.headers.get("X-Cache", ""), said
+            response = urllib.request.urlopen(request, timeout=TIMEOUT_SECS)
+        except urllib.error.HTTPError as http_error:
+            response = http_error
+        with response:
+            body = json.loads(response.read() or "null")
+            return response.status, response.headers.get("X-Cache", ""), body
 
     def put(self, model: str, data: Any, *tags: str) -> None:
         body = {"data": data, "ttl_secs": 100, "tags": list(tags)}
@@ -66,30 +66,30 @@ def seed_on(gateway: Gateway) -> Redis:
     return connect(str(gateway.server.socket), CACHE_DB)
 
 
-def key_of(model: str) -> str:
+def model_key(model: str) -> str:
     return RedisKeys.format_key(RedisKeys.CACHE_MODEL, model_id=model)
 
 
-async def not_needed() -> Any:
-    raise AssertionError("it is cached")
+async def must_not_run() -> Any:
+    raise AssertionError("the value is cached, so the factory must not run")
 
 
-def test_a_model_over_http_is_a_hit_for_the_seed(gateway: Gateway) -> None:
+def test_a_model_stored_over_http_is_a_hit_for_the_seed(gateway: Gateway) -> None:
     data = {"vertices": 8123, "name": "Stuhl ä", "parts": [1, 2.5, None, True]}
     gateway.put("a", data)
 
     async def run() -> None:
         async with seed_on(gateway) as client:
             cache = RedisCache(client)
-            assert await cache.get_or_set(key_of("a"), not_needed) == data
-            # The seed gives it another end, and we still take it for what it is.
-            assert await cache.get_or_set(key_of("a"), not_needed, 500, True) == data
+            assert await cache.get_or_set(model_key("a"), must_not_run) == data
+            # The seed changes the TTL, and the gateway still serves the value.
+            assert await cache.get_or_set(model_key("a"), must_not_run, 500, True) == data
 
     asyncio.run(run())
     assert gateway.call("GET", "models/a") == (200, "hit", data)
 
 
-def test_a_value_of_the_seed_is_a_hit_over_http(gateway: Gateway) -> None:
+def test_a_value_stored_by_the_seed_is_a_hit_over_http(gateway: Gateway) -> None:
     data = {"vertices": 42, "name": "Stuhl ä"}
     assert gateway.call("GET", "models/b")[:2] == (404, "miss")
 
@@ -98,7 +98,7 @@ def test_a_value_of_the_seed_is_a_hit_over_http(gateway: Gateway) -> None:
 
     async def run() -> None:
         async with seed_on(gateway) as client:
-            assert await RedisCache(client).get_or_set(key_of("b"), compute) == data
+            assert await RedisCache(client).get_or_set(model_key("b"), compute) == data
 
     asyncio.run(run())
     assert gateway.call("GET", "models/b") == (200, "hit", data)
@@ -106,28 +106,28 @@ def test_a_value_of_the_seed_is_a_hit_over_http(gateway: Gateway) -> None:
     assert gateway.call("GET", "models/b")[:2] == (404, "miss")
 
 
-def test_tags_are_invalidated_by_either(gateway: Gateway) -> None:
+def test_both_invalidate_tags(gateway: Gateway) -> None:
     async def run() -> None:
         async with seed_on(gateway) as client:
             cache = RedisCache(client)
             gateway.put("long", 1, "t")
-            await cache.cache_with_tags(key_of("seeds"), 2, 50, ["t", "u"])
+            await cache.cache_with_tags(model_key("seeds"), 2, 50, ["t", "u"])
             gateway.put("other", 3, "u")
-            # The seed counts its set, and finds ours there.
+            # The seed counts the members of its set, which include the gateway's key.
             assert await cache.invalidate_tag("t") == 2
             assert gateway.call("GET", "models/long")[:2] == (404, "miss")
 
-            # What is stored again without the tag stays; the seed's own goes with what tag it has left.
+            # A key stored again without the tag stays; the seed's key is invalidated by its remaining tag.
             gateway.put("long", 4)
-            await cache.cache_with_tags(key_of("seeds"), 5, 50, ["u"])
+            await cache.cache_with_tags(model_key("seeds"), 5, 50, ["u"])
             assert gateway.invalidate("t") == 0
             assert gateway.invalidate("u") == 2
             assert gateway.call("GET", "models/long") == (200, "hit", 4)
-            assert await client.exists(key_of("seeds"), key_of("other")) == 0
+            assert await client.exists(model_key("seeds"), model_key("other")) == 0
 
-            # Defect 45: the seed gives the set the time of its last member. Ours is not missed.
+            # Defect 45: the seed gives the set the TTL of its last member. The gateway still invalidates its key.
             gateway.put("long", 6, "t")
-            await cache.cache_with_tags(key_of("short"), 7, 1, ["t"])
+            await cache.cache_with_tags(model_key("short"), 7, 1, ["t"])
             while await client.exists("tag:t"):
                 await asyncio.sleep(0.05)
             assert gateway.invalidate("t") == 1

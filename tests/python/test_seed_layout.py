@@ -1,4 +1,4 @@
-"""The seed's Python classes and the gateway on one Redis: each reads what the other writes."""
+"""The seed's Python classes and the gateway share one Redis and read each other's data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import pytest
 import redis
 from redis.asyncio import Redis
 from seed import EventPublisher, JobStore, ProgressTracker, connect
-from servers import WAIT_SECS, RedisServer, running_gateway, wait_for
+from servers import TIMEOUT_SECS, RedisServer, running_gateway, wait_for
 
-# The seed's own: redis-py 8 would rather see SET with EX, Python 3.12 an aware now().
+# Raised by the seed's code: redis-py 8 deprecates SETEX, and Python 3.12 deprecates utcnow().
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 KEY = "seed-key"
@@ -34,14 +34,14 @@ FILES = [
 ]
 JOBS_DB, PROGRESS_DB = 1, 2
 TTL_SECS = 86_400
-# As datetime.utcnow().isoformat() writes it.
+# The format of datetime.utcnow().isoformat().
 NAIVE_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 
 Body = dict[str, Any]
 
 
 class Gateway:
-    """The gateway over HTTP, as one caller sees it."""
+    """The gateway over HTTP, with one API key."""
 
     def __init__(self, base_url: str, server: RedisServer) -> None:
         self.base_url = base_url
@@ -54,8 +54,8 @@ class Gateway:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+            return json.load(response)
 
     def get(self, path: str) -> Body:
         return self.call("GET", path)
@@ -87,25 +87,25 @@ class Gateway:
             pubsub.subscribe(channel)
             wait_for("the subscription", lambda: pubsub.get_message(timeout=1))
 
-            def look(wanted: str) -> Body | None:
+            def poll(event_type: str) -> Body | None:
                 message = pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
                 event = json.loads(message["data"]) if message else {}
-                return event if event.get("type") == wanted else None
+                return event if event.get("type") == event_type else None
 
-            yield lambda wanted: wait_for(wanted, lambda: look(wanted))
+            yield lambda event_type: wait_for(event_type, lambda: poll(event_type))
 
-    def expiries(self, job: str) -> dict[str, int]:
-        """The seconds that every key of this job and of its owner has left, -1 for no end."""
+    def ttls(self, job: str) -> dict[str, int]:
+        """Returns the TTL in seconds of every key of this job and of its owner; -1 means no TTL."""
         return {key: client.ttl(key) for client, key in self._keys(job)}
 
-    def unrenewed(self, job: str) -> dict[str, int]:
-        """Those of `expiries` that are not what a write of the gateway makes them."""
-        expiries = self.expiries(job)
-        assert f"job:{job}" in expiries and f"stream:progress:{job}" in expiries
-        return {key: it for key, it in expiries.items() if not TTL_SECS - 100 < it <= TTL_SECS}
+    def stale_ttls(self, job: str) -> dict[str, int]:
+        """Returns the TTLs that the gateway has not renewed."""
+        ttls = self.ttls(job)
+        assert f"job:{job}" in ttls and f"stream:progress:{job}" in ttls
+        return {key: secs for key, secs in ttls.items() if not TTL_SECS - 100 < secs <= TTL_SECS}
 
-    def age(self, job: str) -> None:
-        """Makes `job` one that nobody has written to for most of its time."""
+    def shorten_ttls(self, job: str) -> None:
+        """Makes `job` look as if it was last written long ago."""
         for client, key in self._keys(job):
             client.expire(key, TTL_SECS // 10)
 
@@ -113,9 +113,9 @@ class Gateway:
         for database in range(5):
             path = str(self.server.socket)
             with redis.Redis(unix_socket_path=path, db=database, decode_responses=True) as client:
-                # All at once: a scan may return what it returned before.
+                # KEYS, because SCAN may return a key twice.
                 for key in client.keys():
-                    # A rate limit's window is its own, and nothing renews it.
+                    # Rate limit windows are never renewed.
                     if (job in key or OWNER in key) and not key.startswith("rl:"):
                         yield client, key
 
@@ -124,28 +124,28 @@ class EventStream:
     """One connection to an event stream."""
 
     def __init__(self, base_url: str, path: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=WAIT_SECS)
+        self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=TIMEOUT_SECS)
         self._connection.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
-        self._answer = self._connection.getresponse()
-        assert self._answer.status == 200
-        assert self._answer.headers["Content-Type"] == "text/event-stream"
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+        assert self._response.headers["Content-Type"] == "text/event-stream"
 
     def __enter__(self) -> EventStream:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self._answer.close()
+        self._response.close()
         self._connection.close()
 
     def next(self) -> tuple[str, Body] | None:
-        """The name and data of the next event, or nothing if the server closed."""
+        """Returns the name and data of the next event, or `None` at the end of the stream."""
         name = "message"
-        while line := self._answer.readline().decode():
+        while line := self._response.readline().decode():
             field, _, value = line.rstrip("\n").partition(": ")
             if field == "event":
                 name = value
@@ -153,15 +153,15 @@ class EventStream:
                 return name, json.loads(value)
         return None
 
-    def until(self, wanted: str) -> Body:
+    def wait_for(self, name: str) -> Body:
         while event := self.next():
-            if event[0] == wanted:
+            if event[0] == name:
                 return event[1]
-        raise AssertionError(f"the stream ended before {wanted}")
+        raise AssertionError(f"the stream ended before {name}")
 
 
 class Seed:
-    """The seed's classes, each on the database that it uses."""
+    """The seed's classes, each with the database that it uses."""
 
     def __init__(self, jobs: Redis, progress: Redis) -> None:
         self.jobs = JobStore(jobs)
@@ -169,7 +169,7 @@ class Seed:
         self.publisher = EventPublisher(jobs)
 
     async def create_job(self) -> str:
-        """A job as the seed's upload API makes it."""
+        """Creates a job as the seed's upload API does."""
         job = str(uuid.uuid4())
         await self.jobs.create_job(job, KEY, FILES)
         await self.tracker.initialize_batch(job, len(FILES))
@@ -184,7 +184,7 @@ async def seed_on(gateway: Gateway) -> AsyncIterator[Seed]:
 
 
 def with_seed(test: Callable[[Gateway, Seed], Awaitable[None]]) -> Callable[[Gateway], None]:
-    """Runs `test` with the seed's classes. It waits for one thing at a time, so it may block."""
+    """Runs `test` with the seed's classes. The test may block, because nothing else runs on its event loop."""
 
     async def run(gateway: Gateway) -> None:
         async with seed_on(gateway) as seed:
@@ -194,7 +194,7 @@ def with_seed(test: Callable[[Gateway, Seed], Awaitable[None]]) -> Callable[[Gat
     def wrapped(gateway: Gateway) -> None:
         asyncio.run(run(gateway))
 
-    # Pytest reads the arguments of what was wrapped, and has no fixture `seed`.
+    # Otherwise pytest inspects the wrapped function and looks for a fixture named `seed`.
     del wrapped.__wrapped__  # type: ignore[attr-defined]
     return wrapped
 
@@ -225,7 +225,7 @@ async def test_a_job_of_the_seed_is_served(gateway: Gateway, seed: Seed) -> None
         {**FILES[0], "file_id": "file_000", **state},
         {**FILES[1], "file_id": "file_001", **state},
     ]
-    assert job in [it["job_id"] for it in gateway.get("/api/v1/jobs")["jobs"]]
+    assert job in [listed["job_id"] for listed in gateway.get("/api/v1/jobs")["jobs"]]
     assert gateway.get(f"/api/v1/jobs/{job}/status")["status"] == "pending"
 
 
@@ -256,8 +256,8 @@ async def test_progress_of_the_seed_is_streamed(gateway: Gateway, seed: Seed) ->
         assert (progress["current"], progress["total"]) == (0, 2)
 
         await seed.tracker.update_progress(job, "file_001", 80)
-        assert "message" not in stream.until("file_update")
-        assert stream.until("task_progress")["progress"] == 40
+        assert "message" not in stream.wait_for("file_update")
+        assert stream.wait_for("task_progress")["progress"] == 40
 
     shown = gateway.get(f"/api/v1/jobs/{job}/progress")
     assert shown["overall_progress"] == 40
@@ -265,53 +265,53 @@ async def test_progress_of_the_seed_is_streamed(gateway: Gateway, seed: Seed) ->
 
 
 @with_seed
-async def test_a_status_of_the_seed_ends_the_job(gateway: Gateway, seed: Seed) -> None:
+async def test_a_status_written_by_the_seed_ends_the_job(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
-        await end_by_status(gateway, seed, job, stream)
+        await complete_by_status(gateway, seed, job, stream)
     assert gateway.get(f"/api/v1/jobs/{job}")["status"] == "completed"
     assert gateway.get(f"/api/v1/jobs/{job}/status")["status"] == "completed"
 
 
 @with_seed
-async def test_the_end_makes_every_key_expire(gateway: Gateway, seed: Seed) -> None:
+async def test_the_end_of_an_old_job_renews_every_ttl(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
-    gateway.age(job)
+    gateway.shorten_ttls(job)
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
-        await end_by_status(gateway, seed, job, stream)
-    assert gateway.unrenewed(job) == {}
+        await complete_by_status(gateway, seed, job, stream)
+    assert gateway.stale_ttls(job) == {}
 
 
 @with_seed
-async def test_the_end_of_a_young_job_makes_every_key_expire(gateway: Gateway, seed: Seed) -> None:
+async def test_the_end_of_a_new_job_renews_every_ttl(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/progress/stream") as stream:
-        await end_by_status(gateway, seed, job, stream)
-    assert gateway.unrenewed(job) == {}
+        await complete_by_status(gateway, seed, job, stream)
+    assert gateway.stale_ttls(job) == {}
 
 
-async def end_by_status(gateway: Gateway, seed: Seed, job: str, stream: EventStream) -> None:
-    """Works on `job` as the seed's code does, until `stream` ends."""
+async def complete_by_status(gateway: Gateway, seed: Seed, job: str, stream: EventStream) -> None:
+    """Processes `job` as the seed's code does, until `stream` ends."""
     await seed.tracker.update_progress(job, "file_000", 100)
-    stream.until("task_progress")
-    # Defects 21 and 22, which the gateway has to mend.
-    assert gateway.expiries(job)[f"progress:{job}:file_000"] == -1
+    stream.wait_for("task_progress")
+    # Defects 21 and 22: the key has no TTL, and the gateway must set one.
+    assert gateway.ttls(job)[f"progress:{job}:file_000"] == -1
     await seed.jobs.update_job_status(job, "processing", increment_completed=True)
     await seed.jobs.update_job_status(job, "completed", increment_completed=True)
-    end = stream.until("task_completed")
+    end = stream.wait_for("task_completed")
     assert end["summary"] == {"total_files": 2, "successful_files": 2, "failed_files": 0}
     assert stream.next() is None
 
 
 @with_seed
-async def test_a_job_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed) -> None:
+async def test_the_seed_reads_a_job_created_over_http(gateway: Gateway, seed: Seed) -> None:
     job = gateway.create_job()
     stored = await seed.jobs.get_job(job)
     seeds = {
         "job_id": job,
         "api_key_hash": OWNER,
         "status": "pending",
-        # Defect 12: a hash has strings only.
+        # Defect 12: the values of a hash are strings.
         "total_files": "2",
         "completed_files": "0",
         "failed_files": "0",
@@ -320,14 +320,14 @@ async def test_a_job_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed)
     assert {name: stored[name] for name in seeds} == seeds
     shown = gateway.get(f"/api/v1/jobs/{job}")
     for name in ("created_at", "updated_at"):
-        is_near_now(stored[name])
-        assert in_utc(shown[name]) == datetime.fromisoformat(stored[name])
+        assert_near_now(stored[name])
+        assert parse_utc(shown[name]) == datetime.fromisoformat(stored[name])
         assert shown[name].endswith("Z")
     assert await seed.tracker.get_batch_progress(job) == {"file_000": 0, "file_001": 0}
 
 
 @with_seed
-async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Seed) -> None:
+async def test_the_seed_reads_progress_reported_over_http(gateway: Gateway, seed: Seed) -> None:
     job = gateway.create_job()
     gateway.report(job, 40, "meshing")
     assert await seed.tracker.get_batch_progress(job) == {"file_000": 40, "file_001": 0}
@@ -335,11 +335,11 @@ async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Se
     assert re.fullmatch(r"\d+-\d+", events[-1]["id"])
     entry = events[-1]["data"]
     assert (entry["file_id"], entry["progress"], entry["message"]) == ("file_000", "40", "meshing")
-    # Whoever reads an entry as the seed writes it finds these in each.
+    # Every entry has the fields that the seed writes.
     for event in events:
         assert int(event["data"]["progress"]) in range(101)
         assert isinstance(event["data"]["file_id"], str)
-        is_near_now(event["data"]["timestamp"])
+        assert_near_now(event["data"]["timestamp"])
 
     gateway.complete(job, "file_000")
     gateway.complete(job, "file_001")
@@ -352,7 +352,7 @@ async def test_progress_over_http_is_read_by_the_seed(gateway: Gateway, seed: Se
     assert await seed.tracker.get_batch_progress(job) == {"file_000": 100, "file_001": 100}
 
 
-def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
+def test_subscribers_receive_events_reported_over_http(gateway: Gateway) -> None:
     job = gateway.create_job()
     with (
         gateway.listener(f"progress:{job}") as next_progress,
@@ -360,7 +360,7 @@ def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
     ):
         gateway.report(job, 40, "meshing")
         event = next_progress("progress")
-        is_near_now(event.pop("timestamp"))
+        assert_near_now(event.pop("timestamp"))
         assert event == {
             "type": "progress",
             "job_id": job,
@@ -369,7 +369,7 @@ def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
             "message": "meshing",
         }
         event = next_event("job_processing")
-        is_near_now(event.pop("timestamp"))
+        assert_near_now(event.pop("timestamp"))
         assert event == {
             "type": "job_processing",
             "job_id": job,
@@ -386,25 +386,25 @@ def test_events_over_http_are_heard_by_subscribers(gateway: Gateway) -> None:
 
 
 @with_seed
-async def test_an_event_of_the_seed_reaches_browsers(gateway: Gateway, seed: Seed) -> None:
+async def test_an_event_published_by_the_seed_reaches_browsers(gateway: Gateway, seed: Seed) -> None:
     job = await seed.create_job()
     with gateway.follow(f"/api/v1/jobs/{job}/events") as stream:
         await seed.publisher.publish_job_event(job, "preview_ready", {"url": "https://x.example"})
         name, event = stream.next()
-        is_near_now(event.pop("timestamp"))
+        assert_near_now(event.pop("timestamp"))
         assert (name, event) == (
             "message",
             {"type": "preview_ready", "job_id": job, "data": {"url": "https://x.example"}},
         )
 
 
-def is_near_now(timestamp: str) -> None:
-    """Asserts that `timestamp` is the present as the seed writes it."""
+def assert_near_now(timestamp: str) -> None:
+    """Asserts that `timestamp` is the current time in the seed's format."""
     assert NAIVE_UTC.fullmatch(timestamp)
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     assert abs(now - datetime.fromisoformat(timestamp)) < timedelta(minutes=1)
 
 
-def in_utc(rfc3339: str) -> datetime:
-    # Python before 3.11 knows no Z.
+def parse_utc(rfc3339: str) -> datetime:
+    # Python before 3.11 does not parse Z.
     return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).replace(tzinfo=None)

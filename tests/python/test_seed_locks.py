@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from seed import LockAcquisitionError, RedisLock, connect
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 JOBS_DB = 1
 Body = dict[str, Any]
 
 
 class Gateway:
-    """Its locks over HTTP."""
+    """The gateway's locks over HTTP."""
 
     def __init__(self, base_url: str, server: RedisServer) -> None:
         self.base_url = base_url
@@ -33,11 +33,11 @@ class Gateway:
             headers={"Authorization": "Bearer key", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-                return answer.status, json.loads(answer.read() or "{}")
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, json.load(refusal)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+                return response.status, json.loads(response.read() or "{}")
+        except urllib.error.HTTPError as http_error:
+            with http_error:
+                return http_error.code, json.load(http_error)
 
     def acquire(self, resource: str, ttl: int = 30, wait: int = 0) -> tuple[int, Body]:
         return self.call("POST", resource, {"ttl_secs": ttl, "wait_secs": wait})
@@ -64,12 +64,12 @@ def test_a_lock_of_the_seed_excludes_the_gateway(gateway: Gateway) -> None:
             async with lock.acquire_lock("job:1", timeout=30) as token:
                 status, problem = gateway.acquire("job:1")
                 assert (status, problem["error_code"]) == (409, "LOCK_UNAVAILABLE")
-                # Whoever is told the token may hold on over HTTP.
+                # A client with the token can extend the lock over HTTP.
                 status, extended = gateway.call("PATCH", "job:1", {"token": token, "ttl_secs": 60})
                 assert (status, extended["token"]) == (200, token)
                 assert 50 < await client.ttl("lock:job:1") <= 60
                 waiting = asyncio.create_task(asyncio.to_thread(gateway.acquire, "job:1", 30, 8))
-                # It waits: until now the lock is the seed's.
+                # The gateway waits, because the seed still holds the lock.
                 await asyncio.sleep(0.2)
                 assert not waiting.done() and await client.get("lock:job:1") == token
             released = time.monotonic()
@@ -90,7 +90,7 @@ def test_a_lock_of_the_gateway_excludes_the_seed(gateway: Gateway) -> None:
             with pytest.raises(LockAcquisitionError):
                 async with lock.acquire_lock("job:2", blocking=False):
                     pass
-            assert not await lock.extend_lock("job:2", "not its token", 60)
+            assert not await lock.extend_lock("job:2", "wrong token", 60)
             assert await lock.extend_lock("job:2", held["token"], 60)
 
             async def wait() -> str:
@@ -106,28 +106,28 @@ def test_a_lock_of_the_gateway_excludes_the_seed(gateway: Gateway) -> None:
     asyncio.run(run())
 
 
-def test_both_take_turns(gateway: Gateway) -> None:
-    """Two of each, each ten times: never two at once, and every fencing token larger than the last."""
+def test_the_seed_and_the_gateway_take_turns(gateway: Gateway) -> None:
+    """Two holders of each kind lock ten times: never two at once, and with increasing fencing tokens."""
     inside: list[str] = []
-    fences: list[int] = []
+    fencing_tokens: list[int] = []
 
-    async def enter(name: str, fence: int | None) -> None:
+    async def enter(name: str, fencing_token: int | None) -> None:
         assert inside == []
         inside.append(name)
         await asyncio.sleep(0)
         inside.remove(name)
-        if fence is not None:
-            fences.append(fence)
+        if fencing_token is not None:
+            fencing_tokens.append(fencing_token)
 
-    async def python(lock: RedisLock) -> None:
+    async def lock_with_seed(lock: RedisLock) -> None:
         for _ in range(10):
             async with lock.acquire_lock("file:3", blocking_timeout=60):
                 await enter("seed", None)
 
-    async def over_http() -> None:
+    async def lock_over_http() -> None:
         for _ in range(10):
             status, held = 409, {}
-            # A slow machine may need more than one wait.
+            # A slow machine may need more than one attempt.
             while status == 409:
                 status, held = await asyncio.to_thread(gateway.acquire, "file:3", 30, 8)
             assert status == 201, held
@@ -138,8 +138,9 @@ def test_both_take_turns(gateway: Gateway) -> None:
     async def run() -> None:
         async with connect(str(gateway.server.socket), JOBS_DB) as client:
             lock = RedisLock(client)
-            await asyncio.gather(python(lock), python(lock), over_http(), over_http())
+            holders = [lock_with_seed(lock), lock_with_seed(lock), lock_over_http(), lock_over_http()]
+            await asyncio.gather(*holders)
 
     asyncio.run(run())
-    assert len(fences) == 20
-    assert fences == sorted(set(fences))
+    assert len(fencing_tokens) == 20
+    assert fencing_tokens == sorted(set(fencing_tokens))

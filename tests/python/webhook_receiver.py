@@ -1,7 +1,7 @@
-"""Receives webhooks over TLS, fails the first attempts of each, and verifies what it takes with standardwebhooks.
+"""Receives webhooks over TLS, rejects the first attempts of each, and verifies the others with standardwebhooks.
 
-Arguments: certificate, key, secret, attempts of each webhook that fail. Prints its URL, then one JSON line a
-webhook that it took.
+Arguments: certificate, key, secret, number of attempts to reject per webhook. Prints its URL, then one JSON line per
+accepted webhook.
 """
 
 import collections
@@ -13,7 +13,7 @@ import time
 
 from standardwebhooks.webhooks import Webhook
 
-certificate, key, secret, n_failures = sys.argv[1:]
+certificate, key, secret, failure_count = sys.argv[1:]
 seen = collections.Counter()
 
 
@@ -22,16 +22,16 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         webhook_id = self.headers["webhook-id"]
         seen[webhook_id] += 1
-        n = seen[webhook_id]
-        if n == int(n_failures):
-            # Whoever sends this is under way for a while.
+        attempt = seen[webhook_id]
+        if attempt == int(failure_count):
+            # Keeps the delivery in flight for a while, so that the test can kill the service meanwhile.
             time.sleep(0.2)
-        if n <= int(n_failures):
+        if attempt <= int(failure_count):
             self.send_error(503)
             return
-        told = Webhook(secret).verify(body, dict(self.headers))
-        # In one piece: another thread may print as well, between a line and its end.
-        print(json.dumps({"id": webhook_id, "told": told}) + "\n", end="", flush=True)
+        payload = Webhook(secret).verify(body, dict(self.headers))
+        # Writes the line break in the same call, because another thread may print in between.
+        print(json.dumps({"id": webhook_id, "told": payload}) + "\n", end="", flush=True)
         self.send_response(204)
         self.end_headers()
 

@@ -1,12 +1,12 @@
-"""The Celery workers that the integration tests run: one with the helper package, and plain ones.
+"""The Celery tasks of the integration tests: one uses image2model-worker, the others do not.
 
     cd tests/python
-    CELERY_BROKER_URL=redis+socket:///tmp/redis.sock PYTHONPATH=../../clients/python/src \
+    CELERY_BROKER_URL=redis+socket:///tmp/redis.sock PYTHONPATH=../../clients/python-worker/src \
         python -m celery -A worker_app worker --loglevel=INFO --concurrency=2 \
         -Q batch_processing --without-gossip --without-mingle
 
-CELERY_BROKER_URL takes what Celery takes: `redis://host:port/db`, or for a unix socket
-`redis+socket:///path?virtual_host=db`. CELERY_RESULT_BACKEND is the same Redis if it is not set.
+CELERY_BROKER_URL is a Celery URL: `redis://host:port/db`, or `redis+socket:///path?virtual_host=db` for a unix
+socket. CELERY_RESULT_BACKEND defaults to the same Redis.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SLOW_SECS = 2.0
 
 @app.task(bind=True, name="app.workers.tasks.process_batch")
 def process_batch(self: Task, job_id: str, filenames: list[str]) -> dict[str, Any]:
-    """Treats each file as its name says: `fail`, `raise`, `hang`, `slow`, `trace` or `retry`; else it is done."""
+    """Processes each file. `fail`, `raise`, `hang`, `slow`, `trace` or `retry` in its name selects an outcome."""
     with CeleryJob(self, job_id, filenames) as job:
         for file in job.files:
             process(self, job, file)
@@ -59,7 +59,7 @@ def process(task: Task, job: CeleryJob, file: JobFile) -> None:
     if "slow" in name:
         work(job, SLOW_SECS)
     if "trace" in name:
-        # Which is all that a test sees of a worker's request.
+        # A file's error is all that a test sees of the task's request.
         file.fail(task.request.traceparent)
         return
     if "fail" in name:
@@ -76,7 +76,7 @@ def process(task: Task, job: CeleryJob, file: JobFile) -> None:
 
 
 def work(job: CeleryJob, secs: float) -> None:
-    """Works for so long, or until the job is cancelled."""
+    """Simulates work for `secs`, or until the job is cancelled."""
     end = time.monotonic() + secs
     while time.monotonic() < end:
         job.raise_if_cancelled()
@@ -85,7 +85,7 @@ def work(job: CeleryJob, secs: float) -> None:
 
 @app.task(bind=True, name="app.workers.tasks.plain")
 def plain(self: Task, job_id: str, filenames: list[str]) -> dict[str, Any]:
-    """What a worker that knows nothing of the gateway says."""
+    """Reports as a worker without image2model-worker does."""
     total = len(filenames)
     for current, filename in enumerate(filenames):
         status = f"processing {filename}"
@@ -104,5 +104,5 @@ def plain_failure(self: Task, job_id: str, filenames: list[str]) -> None:
 
 @app.task(name="app.workers.tasks.time_limited", time_limit=1)
 def time_limited(job_id: str, filenames: list[str]) -> None:
-    """Is killed by its hard time limit."""
+    """Exceeds its hard time limit, so the worker process is killed."""
     time.sleep(60)

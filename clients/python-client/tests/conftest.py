@@ -1,4 +1,4 @@
-"""The real gateway, and a worker who reports to it."""
+"""Fixtures: the real gateway, and a worker that reports to it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import WAIT_SECS, RedisServer, running_gateway
+from servers import TIMEOUT_SECS, RedisServer, running_gateway
 
 KEY = "a-key"
 
 
 class Gateway:
-    """A running service, and its workers' side."""
+    """A running gateway, and the requests that a worker sends to it."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -27,8 +27,8 @@ class Gateway:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+            return json.load(response)
 
     def report(self, job_id: str, percent: int, file_id: str = "file_000") -> None:
         self.send("POST", f"/api/v1/jobs/{job_id}/files/{file_id}/progress", {"progress": percent})
@@ -50,7 +50,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Its streams close every second, so that whoever follows has to come back."""
+    """A gateway that closes streams every second, so that clients must reconnect."""
     log = tmp_path_factory.mktemp("gateway") / "gateway.log"
     settings = {"I2M__SSE__DEFAULT_TIMEOUT": "1s", "I2M__SSE__RETRY": "50ms"}
     with (

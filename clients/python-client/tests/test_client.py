@@ -1,4 +1,4 @@
-"""Both clients on the real service: the same is asked of each."""
+"""The blocking and the asyncio client against the real gateway, with the same tests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from image2model_client import (
     InvalidRequest,
     InvalidTransition,
     JobNotFound,
-    NotAllowed,
+    PermissionDenied,
 )
 
 
-class Blocking:
-    """An asyncio client, called as one for threads is."""
+class BlockingAdapter:
+    """Wraps an asyncio client so that its methods block."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -39,7 +39,7 @@ class Blocking:
             return self._loop.run_until_complete(awaited)
 
         async def collect() -> list[Any]:
-            return [it async for it in awaited]
+            return [item async for item in awaited]
 
         return self._loop.run_until_complete(collect())
 
@@ -53,17 +53,17 @@ def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[Any]:
     if request.param == "threads":
         client: Any = Client(gateway.base_url, KEY, retry_for=5)
     else:
-        client = Blocking(AsyncClient(gateway.base_url, KEY, retry_for=5))
+        client = BlockingAdapter(AsyncClient(gateway.base_url, KEY, retry_for=5))
     yield client
     client.close()
 
 
-def test_a_job_from_creation_to_its_models(client: Any, gateway: Gateway) -> None:
+def test_a_job_from_creation_to_download(client: Any, gateway: Gateway) -> None:
     job = client.create_job(["chair.png", {"filename": "mug.png", "size": 9}], {"quality": "high"})
     assert job["status"] == "pending"
-    assert [it["filename"] for it in job["files"]] == ["chair.png", "mug.png"]
+    assert [file["filename"] for file in job["files"]] == ["chair.png", "mug.png"]
     assert client.job(job["job_id"])["params"] == {"quality": "high"}
-    assert job["job_id"] in [it["job_id"] for it in client.jobs(status="pending")]
+    assert job["job_id"] in [listed["job_id"] for listed in client.jobs(status="pending")]
 
     gateway.report(job["job_id"], 40)
     assert client.progress(job["job_id"])["overall_progress"] == 20
@@ -80,7 +80,7 @@ def test_a_job_from_creation_to_its_models(client: Any, gateway: Gateway) -> Non
         client.job(job["job_id"])
 
 
-def test_a_stream_that_is_cut_off_goes_on_without_loss_or_repeat(
+def test_a_reconnecting_stream_neither_loses_nor_repeats_events(
     client: Any, gateway: Gateway
 ) -> None:
     job_id = client.create_job(["chair.png"])["job_id"]
@@ -89,39 +89,39 @@ def test_a_stream_that_is_cut_off_goes_on_without_loss_or_repeat(
     def work() -> None:
         for percent in percents:
             gateway.report(job_id, percent)
-            # Over two seconds, and so over three connections.
+            # Lasts over two seconds, and therefore spans three connections.
             threading.Event().wait(0.1)
         gateway.complete(job_id)
 
     worker = threading.Thread(target=work)
     worker.start()
-    # From before the first event, however soon the worker began.
+    # Starts before the first event, even if the worker has already begun.
     events = list(client.follow(job_id, last_event_id="0-0"))
     worker.join()
-    updates = [it.data["file_progress"] for it in events if it.name == "file_update"]
+    updates = [event.data["file_progress"] for event in events if event.name == "file_update"]
     assert updates == [*percents, 100]
     assert (events[-1].name, events[-1].job_id) == ("task_completed", job_id)
-    ids = [it.id for it in events if it.id and it.name == "file_update"]
+    ids = [event.id for event in events if event.id and event.name == "file_update"]
     assert len(set(ids)) == len(ids)
 
 
-def test_many_jobs_on_one_stream(client: Any, gateway: Gateway) -> None:
+def test_one_stream_follows_many_jobs(client: Any, gateway: Gateway) -> None:
     jobs = [client.create_job([f"{i}.png"])["job_id"] for i in range(3)]
     for job_id in jobs[:2]:
         gateway.complete(job_id)
     gateway.fail(jobs[2])
-    ends = {it.job_id: it.name for it in client.follow(*jobs) if it.is_last}
+    ends = {event.job_id: event.name for event in client.follow(*jobs) if event.is_last}
     assert ends == {jobs[0]: "task_completed", jobs[1]: "task_completed", jobs[2]: "task_failed"}
 
 
-def test_an_event_that_was_seen_is_not_told_again(client: Any, gateway: Gateway) -> None:
+def test_a_resumed_stream_does_not_repeat_the_last_event(client: Any, gateway: Gateway) -> None:
     job_id = client.create_job(["chair.png"])["job_id"]
     gateway.complete(job_id)
     last = list(client.follow(job_id))[-1]
     assert list(client.follow(job_id, last_event_id=last.id)) == []
 
 
-def test_a_request_that_is_sent_again_makes_one_job(client: Any) -> None:
+def test_a_repeated_request_creates_one_job(client: Any) -> None:
     key = str(uuid.uuid4())
     first = client.create_job(["chair.png"], idempotency_key=key)
     assert client.create_job(["chair.png"], idempotency_key=key)["job_id"] == first["job_id"]
@@ -130,7 +130,7 @@ def test_a_request_that_is_sent_again_makes_one_job(client: Any) -> None:
     assert caught.value.code == "IDEMPOTENCY_CONFLICT"
 
 
-def test_errors_say_what_is_wrong(client: Any) -> None:
+def test_errors_carry_code_status_and_detail(client: Any) -> None:
     with pytest.raises(InvalidRequest, match="filename") as caught:
         client.create_job(["../chair.png"])
     assert (caught.value.code, caught.value.http_status) == ("VALIDATION_ERROR", 422)
@@ -142,13 +142,13 @@ def test_errors_say_what_is_wrong(client: Any) -> None:
         client.retry(job_id)
 
 
-def test_limits_are_told(client: Any) -> None:
+def test_rate_limits_are_reported(client: Any) -> None:
     limits = client.rate_limits()
     assert limits["enforced"] is True
-    assert all(it["remaining"] <= it["limit"] for it in limits["policies"])
+    assert all(policy["remaining"] <= policy["limit"] for policy in limits["policies"])
 
 
-def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:
+def test_an_unreachable_gateway_fails_after_the_retries() -> None:
     with Client("http://127.0.0.1:1", KEY, retry_for=0.3) as client:
         with pytest.raises(GatewayUnavailable):
             client.job(str(uuid.uuid4()))
@@ -156,28 +156,28 @@ def test_a_gateway_that_is_away_is_tried_for_a_while() -> None:
             list(client.follow(str(uuid.uuid4()), give_up_after=0.1))
 
 
-def test_what_passes_is_tried_again_and_what_may_not_come_twice_is_not() -> None:
-    answers = iter([503, 429, 200, 502])
+def test_rejected_requests_are_retried_and_unsafe_repeats_are_not() -> None:
+    responses = iter([503, 429, 200, 502])
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(next(answers), json={"job_id": "x", "status": "cancelled"})
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(next(responses), json={"job_id": "x", "status": "cancelled"})
 
-    http = httpx.Client(transport=httpx.MockTransport(answer))
+    http = httpx.Client(transport=httpx.MockTransport(respond))
     with Client("http://gateway", KEY, http=http) as client:
         assert client.cancel("x") == "cancelled"
         with pytest.raises(GatewayUnavailable):
             client.cancel("x")
 
 
-def test_a_key_is_needed(gateway: Gateway) -> None:
+def test_an_api_key_is_required(gateway: Gateway) -> None:
     with pytest.raises(ValueError, match="key"):
         Client(gateway.base_url, "")
 
-    def forget(request: httpx.Request) -> None:
+    def drop_key(request: httpx.Request) -> None:
         del request.headers["authorization"]
 
-    http = httpx.Client(event_hooks={"request": [forget]})
-    with Client(gateway.base_url, KEY, http=http) as client, pytest.raises(NotAllowed) as caught:
+    http = httpx.Client(event_hooks={"request": [drop_key]})
+    with Client(gateway.base_url, KEY, http=http) as client, pytest.raises(PermissionDenied) as caught:
         client.rate_limits()
     assert isinstance(caught.value, GatewayError)
     assert caught.value.detail == "Not authenticated"

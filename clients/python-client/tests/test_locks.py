@@ -1,4 +1,4 @@
-"""Locks and models, by both clients, on the real service."""
+"""Locks and models with both clients against the real gateway."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def new_resource() -> str:
     return f"job:{uuid.uuid4()}"
 
 
-def handed_back(lock: HeldLock) -> Lock:
-    """What a release asks for, by somebody who is not the holder's block."""
+def as_lock(lock: HeldLock) -> Lock:
+    """A `Lock` with which code outside the block can release `lock`."""
     return {"resource": lock.resource, "token": lock.token, "fencing_token": 0, "expires_at": ""}
 
 
@@ -30,7 +30,7 @@ def test_locks_exclude_each_other(gateway: Gateway) -> None:
             assert later.fencing_token > lock.fencing_token
 
 
-def test_a_lock_is_taken_by_hand(gateway: Gateway) -> None:
+def test_a_lock_can_be_acquired_extended_and_released(gateway: Gateway) -> None:
     resource = new_resource()
     with Client(gateway.base_url, KEY) as client:
         lock = client.acquire_lock(resource, ttl=20)
@@ -40,11 +40,11 @@ def test_a_lock_is_taken_by_hand(gateway: Gateway) -> None:
             client.release_lock(lock)
 
 
-def test_a_lock_is_renewed_while_work_goes_on(gateway: Gateway) -> None:
+def test_a_lock_is_renewed_while_the_block_runs(gateway: Gateway) -> None:
     resource = new_resource()
     with Client(gateway.base_url, KEY) as client:
         with client.lock(resource, ttl=1) as lock:
-            # Longer than it is held without a renewal.
+            # Longer than the TTL.
             time.sleep(2.5)
             lock.raise_if_lost()
             with pytest.raises(LockUnavailable):
@@ -52,11 +52,11 @@ def test_a_lock_is_renewed_while_work_goes_on(gateway: Gateway) -> None:
         client.acquire_lock(resource)
 
 
-def test_who_lost_a_lock_hears_of_it(gateway: Gateway) -> None:
+def test_a_lost_lock_raises_lock_lost(gateway: Gateway) -> None:
     resource = new_resource()
     with Client(gateway.base_url, KEY) as client, pytest.raises(LockLost):
         with client.lock(resource, ttl=3) as lock:
-            client.release_lock(handed_back(lock))
+            client.release_lock(as_lock(lock))
             client.acquire_lock(resource)
             until_lost = time.monotonic() + 20
             while not lock.is_lost:
@@ -64,7 +64,7 @@ def test_who_lost_a_lock_hears_of_it(gateway: Gateway) -> None:
                 time.sleep(0.01)
 
 
-def test_an_error_of_the_work_is_its_own(gateway: Gateway) -> None:
+def test_an_exception_in_the_block_propagates_and_releases_the_lock(gateway: Gateway) -> None:
     resource = new_resource()
     with Client(gateway.base_url, KEY) as client:
         with pytest.raises(ValueError, match="no mesh"), client.lock(resource):
@@ -72,7 +72,7 @@ def test_an_error_of_the_work_is_its_own(gateway: Gateway) -> None:
         client.acquire_lock(resource)
 
 
-def test_asyncio_renews_locks_too(gateway: Gateway) -> None:
+def test_the_asyncio_client_renews_locks(gateway: Gateway) -> None:
     async def hold() -> None:
         resource = new_resource()
         async with AsyncClient(gateway.base_url, KEY) as client:
@@ -86,22 +86,22 @@ def test_asyncio_renews_locks_too(gateway: Gateway) -> None:
     asyncio.run(hold())
 
 
-def test_asyncio_ends_work_whose_lock_is_lost(gateway: Gateway) -> None:
+def test_the_asyncio_client_cancels_a_block_whose_lock_is_lost(gateway: Gateway) -> None:
     async def lose() -> None:
         resource = new_resource()
         async with AsyncClient(gateway.base_url, KEY) as client:
             with pytest.raises(LockLost):
                 async with client.lock(resource, ttl=3) as lock:
-                    await client.release_lock(handed_back(lock))
+                    await client.release_lock(as_lock(lock))
                     await client.acquire_lock(resource)
                     await asyncio.sleep(60)
-            # The task itself was not cancelled.
+            # The task is not cancelled, only the block.
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(lose(), 20))
 
 
-def test_asyncio_work_can_be_cancelled_from_outside(gateway: Gateway) -> None:
+def test_cancelling_the_task_releases_the_lock(gateway: Gateway) -> None:
     async def cancel() -> None:
         resource = new_resource()
         async with AsyncClient(gateway.base_url, KEY) as client:
@@ -122,7 +122,7 @@ def test_asyncio_work_can_be_cancelled_from_outside(gateway: Gateway) -> None:
     asyncio.run(cancel())
 
 
-def test_models_are_stored_and_thrown_away(gateway: Gateway) -> None:
+def test_models_are_cached_and_removed(gateway: Gateway) -> None:
     model = f"chair-{uuid.uuid4()}"
     with Client(gateway.base_url, KEY) as client:
         stored = client.put_model(model, {"vertices": 8123}, ttl=300, tags=["furniture"])
@@ -137,7 +137,7 @@ def test_models_are_stored_and_thrown_away(gateway: Gateway) -> None:
             client.model(model)
 
 
-def test_asyncio_has_models_too(gateway: Gateway) -> None:
+def test_the_asyncio_client_caches_models(gateway: Gateway) -> None:
     async def use() -> None:
         model = f"chair-{uuid.uuid4()}"
         async with AsyncClient(gateway.base_url, KEY) as client:

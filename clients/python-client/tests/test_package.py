@@ -1,4 +1,4 @@
-"""What the package promises of itself: types that are the API's, and old Pythons."""
+"""The package is fully typed, runs on Python 3.9, and its types match the API document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import Gateway
 from image2model_client import models
 
 
-def test_all_of_it_is_typed(package: Path) -> None:
+def test_the_package_is_fully_typed(package: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "mypy"], cwd=package, capture_output=True, text=True, check=False
     )
@@ -19,14 +19,14 @@ def test_all_of_it_is_typed(package: Path) -> None:
     assert (package / "src/image2model_client/py.typed").exists()
 
 
-def test_it_is_written_in_python_3_9(package: Path) -> None:
+def test_the_source_parses_as_python_3_9(package: Path) -> None:
     for path in (package / "src").rglob("*.py"):
         ast.parse(path.read_text(), path.name, feature_version=(3, 9))
 
 
-def test_its_bodies_are_those_of_the_api(gateway: Gateway) -> None:
+def test_the_models_match_the_api_document(gateway: Gateway) -> None:
     schemas = gateway.send("GET", "/openapi.json")["components"]["schemas"]
-    names = [it for it in vars(models) if it[0].isupper() and it in schemas]
+    names = [name for name in vars(models) if name[0].isupper() and name in schemas]
     assert len(names) >= 8
     for name in names:
         fields = getattr(models, name).__annotations__

@@ -1,17 +1,17 @@
-// What the gateway refuses, by the code that its answers carry.
+// Errors by the `error_code` of the gateway's problem responses.
 
 import type { Problem } from "./models.js";
 
-/** The codes of the API, and two of this client's own: no answer, and an answer that is not the gateway's. */
-export type Code = Problem["error_code"] | "UNREACHABLE" | "UNKNOWN";
+/** The codes of the API, and two of this client: no response, and a response without an error code. */
+export type ErrorCode = Problem["error_code"] | "UNREACHABLE" | "UNKNOWN";
 
-/** The gateway refused, or could not be reached. `code` is for programs, `message` for people. */
+/** The gateway returned an error or is unreachable. `code` is for programs, `message` for humans. */
 export class GatewayError extends Error {
   override readonly name = "GatewayError";
 
   constructor(
     message: string,
-    readonly code: Code,
+    readonly code: ErrorCode,
     readonly status?: number,
     readonly requestId?: string,
     readonly details: Record<string, unknown> = {},
@@ -22,27 +22,26 @@ export class GatewayError extends Error {
     super(message, options);
   }
 
-  /** The error that an answer tells of. */
-  static async of(answer: Response): Promise<GatewayError> {
-    const problem = (await answer.json().catch(() => ({}))) as Partial<Problem>;
+  /** Converts an error response, whose body has not been read. */
+  static async fromResponse(response: Response): Promise<GatewayError> {
+    const problem = (await response.json().catch(() => ({}))) as Partial<Problem>;
     return new GatewayError(
-      problem.detail ?? `the answer was ${answer.status} ${answer.statusText}`,
+      problem.detail ?? `unexpected response: ${response.status} ${response.statusText}`,
       problem.error_code ?? "UNKNOWN",
-      answer.status,
-      answer.headers.get("x-request-id") ?? undefined,
+      response.status,
+      response.headers.get("x-request-id") ?? undefined,
       problem.details as Record<string, unknown> | undefined,
-      retryAfterOf(answer),
+      parseRetryAfter(response),
     );
   }
 
   static unreachable(cause: unknown): GatewayError {
-    return new GatewayError(`the gateway does not answer: ${cause}`, "UNREACHABLE", undefined, undefined, {}, undefined, {
-      cause,
-    });
+    const message = `the gateway is unreachable: ${cause}`;
+    return new GatewayError(message, "UNREACHABLE", undefined, undefined, {}, undefined, { cause });
   }
 }
 
-function retryAfterOf(answer: Response): number | undefined {
-  const seconds = Number(answer.headers.get("retry-after") ?? Number.NaN);
+function parseRetryAfter(response: Response): number | undefined {
+  const seconds = Number(response.headers.get("retry-after") ?? Number.NaN);
   return Number.isFinite(seconds) && seconds >= 0 ? seconds : undefined;
 }

@@ -1,8 +1,8 @@
-// Following with the browser's own EventSource: needs a ticket in the URL, and no key in the page.
+// Follows a job with the browser's EventSource, which needs a ticket in the URL instead of an API key.
 
 import type { EventData, GatewayEvent } from "./models.js";
 
-const NAMES: (keyof EventData)[] = [
+const EVENT_NAMES: (keyof EventData)[] = [
   "task_queued",
   "task_progress",
   "file_update",
@@ -13,12 +13,16 @@ const NAMES: (keyof EventData)[] = [
 ];
 
 /**
- * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`; the browser comes back and goes on by
- * itself, and is told by the gateway when all is over. `onEnd` says that it was, or that the URL was refused.
+ * Passes each event of `url`, such as a job's `links.stream`, to `onEvent`. The browser reconnects and resumes
+ * automatically. `onEnd` is called when the gateway ends the stream or rejects the URL.
  */
-export function listen(url: string, onEvent: (event: GatewayEvent) => void, onEnd?: () => void): EventSource {
+export function listenWithEventSource(
+  url: string,
+  onEvent: (event: GatewayEvent) => void,
+  onEnd?: () => void,
+): EventSource {
   const source = new EventSource(url);
-  for (const name of NAMES) {
+  for (const name of EVENT_NAMES) {
     source.addEventListener(name, (message) => {
       const { data, lastEventId } = message as MessageEvent<string>;
       const id = lastEventId ? { id: lastEventId } : {};

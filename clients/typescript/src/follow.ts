@@ -1,50 +1,51 @@
-// Following jobs by fetch: with a key in a header, and going on after a cut where it was.
+// Follows jobs with fetch, which can send the API key in a header, and resumes broken connections.
 
 import { GatewayError } from "./errors.js";
 import { type GatewayEvent, isLast } from "./models.js";
-import { Parser, type RawEvent } from "./parser.js";
+import { EventStreamParser, type RawEvent } from "./parser.js";
 import { sleep } from "./sleep.js";
 
 export interface FollowOptions {
-  /** Goes on after this event. */
+  /** Resumes after this event. */
   lastEventId?: string;
-  /** Ends the following, and its connection. */
+  /** Closes the connection and ends the iteration. */
   signal?: AbortSignal;
-  /** Gives up when the gateway could not be reached for this long. */
+  /** Throws `UNREACHABLE` when the gateway is unreachable for this long. */
   giveUpAfterMs?: number;
 }
 
-// Longer than the gateway's heartbeat, so that silence means a dead connection.
-const SILENCE_MS = 45_000;
+// Longer than the gateway's heartbeat interval, so an idle connection is dead.
+const IDLE_TIMEOUT_MS = 45_000;
 
-/** The events of jobs until all of them are over. `headers` go with each connection to `url`. */
+/** Yields the events of `jobs` until all of them have ended. `headers` are sent with each request to `url`. */
 export async function* follow(
   url: string,
   jobs: readonly string[],
   headers: Record<string, string>,
   { lastEventId, signal, giveUpAfterMs = 60_000 }: FollowOptions,
 ): AsyncGenerator<GatewayEvent, void, undefined> {
-  const open = new Set(jobs);
-  let retry = 1000;
+  const openJobs = new Set(jobs);
+  let retryMs = 1000;
   let lastContact = Date.now();
-  while (open.size > 0 && !signal?.aborted) {
+  while (openJobs.size > 0 && !signal?.aborted) {
     let failure: unknown;
     const connection = new Connection(signal);
     try {
-      const all = { ...headers, Accept: "text/event-stream", ...(lastEventId ? { "Last-Event-ID": lastEventId } : {}) };
-      const parser = new Parser();
-      for await (const text of connection.read(url, all)) {
+      const resume = lastEventId ? { "Last-Event-ID": lastEventId } : {};
+      const requestHeaders = { ...headers, Accept: "text/event-stream", ...resume };
+      const parser = new EventStreamParser();
+      for await (const text of connection.read(url, requestHeaders)) {
         lastContact = Date.now();
-        for (const raw of parser.take(text)) {
-          const event = read(raw);
+        for (const raw of parser.feed(text)) {
+          const event = parseEvent(raw);
           if (!event) continue;
           lastEventId = event.id ?? lastEventId;
-          if (isLast(event)) open.delete(event.data.job_id);
+          if (isLast(event)) openJobs.delete(event.data.job_id);
           yield event;
         }
-        retry = parser.retry ?? retry;
+        retryMs = parser.retryMs ?? retryMs;
       }
-      if (connection.isOver) return;
+      if (connection.ended) return;
     } catch (error) {
       if (signal?.aborted) return;
       if (error instanceof GatewayError) throw error;
@@ -53,19 +54,19 @@ export async function* follow(
       connection.close();
     }
     if (failure && Date.now() - lastContact > giveUpAfterMs) throw GatewayError.unreachable(failure);
-    if (open.size > 0) await sleep(retry * (1 + Math.random() / 2), signal);
+    if (openJobs.size > 0) await sleep(retryMs * (1 + Math.random() / 2), signal);
   }
 }
 
-/** Whoever follows asks for no timeout, and comes back when there is one. */
-function read(raw: RawEvent): GatewayEvent | undefined {
+/** Drops `connection_timeout`, because the caller does not see reconnects. */
+function parseEvent(raw: RawEvent): GatewayEvent | undefined {
   if (raw.name === "connection_timeout") return undefined;
   return { ...raw, data: JSON.parse(raw.data) } as GatewayEvent;
 }
 
 class Connection {
-  /** Whether the gateway said that there is nothing more. */
-  isOver = false;
+  /** Whether the gateway returned 204: no further events. */
+  ended = false;
   readonly #controller = new AbortController();
   readonly #signal: AbortSignal | undefined;
   readonly #abort = () => this.#controller.abort();
@@ -77,26 +78,26 @@ class Connection {
   }
 
   async *read(url: string, headers: Record<string, string>): AsyncGenerator<string, void, undefined> {
-    this.#stayAwake();
-    const answer = await fetch(url, { headers, cache: "no-store", signal: this.#controller.signal });
-    if (answer.status === 204) {
-      this.isOver = true;
+    this.#resetIdleTimer();
+    const response = await fetch(url, { headers, cache: "no-store", signal: this.#controller.signal });
+    if (response.status === 204) {
+      this.ended = true;
       return;
     }
-    if (!answer.ok || !answer.body) throw await GatewayError.of(answer);
-    const reader = answer.body.getReader();
+    if (!response.ok || !response.body) throw await GatewayError.fromResponse(response);
+    const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (;;) {
-      this.#stayAwake();
+      this.#resetIdleTimer();
       const { done, value } = await reader.read();
       if (done) return;
       yield decoder.decode(value, { stream: true });
     }
   }
 
-  #stayAwake(): void {
+  #resetIdleTimer(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.#abort, SILENCE_MS);
+    this.#timer = setTimeout(this.#abort, IDLE_TIMEOUT_MS);
   }
 
   close(): void {

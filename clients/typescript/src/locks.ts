@@ -1,87 +1,87 @@
-// Work that is done under a lock, and told when the lock is lost.
+// Runs work while a lock is held and renewed, and aborts it when the lock is lost.
 
 import { GatewayError } from "./errors.js";
 import type { Lock } from "./models.js";
 import { sleep } from "./sleep.js";
 
 export interface LockOptions {
-  /** How long it is held without a renewal; 30. */
+  /** How long the lock is held without a renewal; default 30. */
   ttlSecs?: number;
-  /** How long to wait for it; 0. */
+  /** How long to wait for the lock; default 0. */
   waitSecs?: number;
 }
 
-export interface HoldOptions extends LockOptions {
-  /** Ends the work from outside. */
+export interface WithLockOptions extends LockOptions {
+  /** Aborts the work. */
   signal?: AbortSignal;
 }
 
-/** What the gateway does for locks. */
-export interface LockCalls {
+/** The lock requests of the client. */
+export interface LockApi {
   acquireLock(resource: string, options: LockOptions): Promise<Lock>;
   extendLock(lock: Lock, ttlSecs: number): Promise<Lock>;
   releaseLock(lock: Lock): Promise<void>;
 }
 
 /**
- * Holds a lock while `work` runs, renewing it at each third of its time. The signal that `work` is given is aborted as
- * soon as the lock is known to be lost, or could not be renewed for its whole time. Then this fails with that error,
- * whatever `work` answers, once `work` has come to its end.
+ * Holds a lock while `work` runs, and renews it every third of its TTL. The signal of `work` is aborted when the lock
+ * is lost or its TTL ends without a renewal. Then, once `work` has settled, this rejects with that error, regardless of
+ * the result of `work`.
  */
-export async function holding<T>(
-  calls: LockCalls,
+export async function withLock<T>(
+  api: LockApi,
   resource: string,
   work: (signal: AbortSignal, lock: Lock) => Promise<T>,
-  { ttlSecs = 30, waitSecs = 0, signal }: HoldOptions,
+  { ttlSecs = 30, waitSecs = 0, signal }: WithLockOptions,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const lock = await calls.acquireLock(resource, { ttlSecs, waitSecs });
-  const ended = new AbortController();
-  const done = new AbortController();
-  const stop = () => ended.abort(signal?.reason);
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
-  const renewing = renew(calls, lock, ttlSecs, ended, done.signal);
+  const lock = await api.acquireLock(resource, { ttlSecs, waitSecs });
+  const workAbort = new AbortController();
+  const renewalAbort = new AbortController();
+  const abortWork = () => workAbort.abort(signal?.reason);
+  signal?.addEventListener("abort", abortWork);
+  if (signal?.aborted) abortWork();
+  const renewal = renewUntilLost(api, lock, ttlSecs, workAbort, renewalAbort.signal);
   try {
-    const answer = await work(ended.signal, lock);
-    ended.signal.throwIfAborted();
-    return answer;
+    const result = await work(workAbort.signal, lock);
+    workAbort.signal.throwIfAborted();
+    return result;
   } catch (error) {
-    // Work that gives up since its lock is lost says so in a way of its own.
-    throw ended.signal.aborted ? ended.signal.reason : error;
+    // Aborted work may throw any error; report the reason of the abort instead.
+    throw workAbort.signal.aborted ? workAbort.signal.reason : error;
   } finally {
-    done.abort();
-    signal?.removeEventListener("abort", stop);
-    await renewing;
-    // What cannot be given back ends by itself.
-    await calls.releaseLock(lock).catch(() => {});
+    renewalAbort.abort();
+    signal?.removeEventListener("abort", abortWork);
+    await renewal;
+    // A lock that cannot be released expires after its TTL.
+    await api.releaseLock(lock).catch(() => {});
   }
 }
 
-/** Keeps `lock` until `done`, or aborts `ended`. */
-async function renew(
-  calls: LockCalls,
+/** Renews `lock` until `stop` is aborted, or aborts `workAbort` when the lock is lost. */
+async function renewUntilLost(
+  api: LockApi,
   lock: Lock,
   ttlSecs: number,
-  ended: AbortController,
-  done: AbortSignal,
+  workAbort: AbortController,
+  stop: AbortSignal,
 ): Promise<void> {
   const ttlMs = ttlSecs * 1000;
-  let end = Date.now() + ttlMs;
+  let deadline = Date.now() + ttlMs;
   for (;;) {
-    await sleep(Math.min(ttlMs / 3, end - Date.now()), done);
-    if (done.aborted) return;
-    const askedAt = Date.now();
-    const late = sleep(end - askedAt, done).then(
-      () => new GatewayError(`the lock ${lock.resource} could not be renewed in time`, "LOCK_LOST"),
+    await sleep(Math.min(ttlMs / 3, deadline - Date.now()), stop);
+    if (stop.aborted) return;
+    const requestedAt = Date.now();
+    const expired = sleep(deadline - requestedAt, stop).then(
+      () => new GatewayError(`lock ${lock.resource} was not renewed before its TTL ended`, "LOCK_LOST"),
     );
-    const renewed = calls.extendLock(lock, ttlSecs).then(() => undefined, (error: GatewayError) => error);
-    const failure = await Promise.race([renewed, late]);
-    if (done.aborted) return;
+    const renewed = api.extendLock(lock, ttlSecs).then(() => undefined, (error: GatewayError) => error);
+    const failure = await Promise.race([renewed, expired]);
+    if (stop.aborted) return;
     if (!failure) {
-      end = askedAt + ttlMs;
+      deadline = requestedAt + ttlMs;
     } else if (failure.code === "LOCK_LOST") {
-      ended.abort(failure);
+      workAbort.abort(failure);
       return;
     }
   }

@@ -1,4 +1,4 @@
-// The bodies of the API by their names, from the generated types.
+// Short names for the request and response bodies in the generated types.
 
 import type { components } from "./api.js";
 
@@ -22,7 +22,7 @@ export type RateLimits = Schemas["RateLimits"];
 export type Status = Schemas["Status"];
 export type Ticket = Schemas["Ticket"];
 
-/** The data of each event, by its name. */
+/** The data of each event by its name. */
 export interface EventData {
   task_queued: Schemas["StreamQueued"];
   task_progress: Schemas["StreamProgress"];
@@ -33,12 +33,12 @@ export interface EventData {
   resync: Schemas["JobProgress"];
 }
 
-/** An event of a stream; its name says what its data is. */
+/** An event of a stream. `name` determines the type of `data`. */
 export type GatewayEvent = {
   [Name in keyof EventData]: { name: Name; data: EventData[Name]; id?: string };
 }[keyof EventData];
 
-/** After these, nothing follows about a job. */
+/** Whether this is the last event of its job. */
 export function isLast(event: GatewayEvent): boolean {
   return event.name === "task_completed" || event.name === "task_failed";
 }

@@ -1,6 +1,6 @@
-// A pause that can be cut short.
+// A timer that can be interrupted.
 
-/** Waits, or less if `signal` says so. */
+/** Resolves after `ms`, or as soon as `signal` is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

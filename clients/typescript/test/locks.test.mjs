@@ -1,56 +1,56 @@
-// Locks and models, on the real service.
+// Locks and models against the real gateway.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 
-import { Gateway, GatewayError } from "../dist/index.js";
-import { KEY, start } from "./world.mjs";
+import { GatewayClient, GatewayError } from "../dist/index.js";
+import { KEY, startGateway } from "./harness.mjs";
 
-async function client(t) {
-  const { gateway: server, world } = await start(t);
-  return { server, world, gateway: new Gateway(server.url, KEY, { retryForMs: 3000 }) };
+async function connect(t) {
+  const { gateway: server, world } = await startGateway(t);
+  return { server, world, gateway: new GatewayClient(server.url, KEY, { retryForMs: 3000 }) };
 }
 
-const fails = (code) => (error) => error instanceof GatewayError && error.code === code;
+const hasCode = (code) => (error) => error instanceof GatewayError && error.code === code;
 
-test("a lock excludes others, waits, and counts its holders", async (t) => {
-  const { gateway } = await client(t);
+test("a lock excludes others, waits, and increases the fencing token", async (t) => {
+  const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const first = await gateway.acquireLock(resource, { ttlSecs: 20 });
-  await assert.rejects(gateway.acquireLock(resource), fails("LOCK_UNAVAILABLE"));
+  await assert.rejects(gateway.acquireLock(resource), hasCode("LOCK_UNAVAILABLE"));
   const extended = await gateway.extendLock(first, 60);
   assert.ok(Date.parse(extended.expires_at) > Date.parse(first.expires_at));
 
-  const waiting = gateway.acquireLock(resource, { waitSecs: 8 });
+  const pending = gateway.acquireLock(resource, { waitSecs: 8 });
   await gateway.releaseLock(first);
-  const second = await waiting;
+  const second = await pending;
   assert.ok(second.fencing_token > first.fencing_token);
-  await assert.rejects(gateway.extendLock(first), fails("LOCK_LOST"));
-  await assert.rejects(gateway.releaseLock(first), fails("LOCK_LOST"));
+  await assert.rejects(gateway.extendLock(first), hasCode("LOCK_LOST"));
+  await assert.rejects(gateway.releaseLock(first), hasCode("LOCK_LOST"));
 });
 
-test("work is done under a lock that is renewed, and given back", async (t) => {
-  const { gateway } = await client(t);
+test("withLock renews its lock and releases it", async (t) => {
+  const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
-  const answer = await gateway.withLock(
+  const fencingToken = await gateway.withLock(
     resource,
     async (signal, lock) => {
-      // Longer than it is held without a renewal.
+      // Longer than the TTL.
       await new Promise((resolve) => setTimeout(resolve, 2500));
-      await assert.rejects(gateway.acquireLock(resource), fails("LOCK_UNAVAILABLE"));
+      await assert.rejects(gateway.acquireLock(resource), hasCode("LOCK_UNAVAILABLE"));
       assert.equal(signal.aborted, false);
       return lock.fencing_token;
     },
     { ttlSecs: 1 },
   );
   const next = await gateway.acquireLock(resource);
-  assert.ok(next.fencing_token > answer);
-  await assert.rejects(gateway.withLock(resource, async () => {}), fails("LOCK_UNAVAILABLE"));
+  assert.ok(next.fencing_token > fencingToken);
+  await assert.rejects(gateway.withLock(resource, async () => {}), hasCode("LOCK_UNAVAILABLE"));
 });
 
-test("work that fails gives its lock back, and fails as it failed", async (t) => {
-  const { gateway } = await client(t);
+test("failed work releases its lock and keeps its error", async (t) => {
+  const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const work = gateway.withLock(resource, async () => {
     throw new Error("no mesh");
@@ -59,8 +59,8 @@ test("work that fails gives its lock back, and fails as it failed", async (t) =>
   await gateway.acquireLock(resource);
 });
 
-test("work hears that its lock is lost", async (t) => {
-  const { gateway } = await client(t);
+test("a lost lock aborts the work", async (t) => {
+  const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const work = gateway.withLock(
     resource,
@@ -72,11 +72,11 @@ test("work hears that its lock is lost", async (t) => {
     },
     { ttlSecs: 3 },
   );
-  await assert.rejects(work, fails("LOCK_LOST"));
+  await assert.rejects(work, hasCode("LOCK_LOST"));
 });
 
-test("work hears that nobody renews its lock any more", async (t) => {
-  const { server, gateway } = await client(t);
+test("a lock that cannot be renewed aborts the work", async (t) => {
+  const { server, gateway } = await connect(t);
   const work = gateway.withLock(
     `job:${randomUUID()}`,
     async (signal) => {
@@ -85,11 +85,11 @@ test("work hears that nobody renews its lock any more", async (t) => {
     },
     { ttlSecs: 2 },
   );
-  await assert.rejects(work, fails("LOCK_LOST"));
+  await assert.rejects(work, hasCode("LOCK_LOST"));
 });
 
-test("work can be ended from outside", async (t) => {
-  const { gateway } = await client(t);
+test("the signal of the caller aborts the work", async (t) => {
+  const { gateway } = await connect(t);
   const resource = `job:${randomUUID()}`;
   const controller = new AbortController();
   const work = gateway.withLock(
@@ -104,16 +104,16 @@ test("work can be ended from outside", async (t) => {
   await gateway.acquireLock(resource);
 });
 
-test("models are stored, read and thrown away", async (t) => {
-  const { gateway } = await client(t);
+test("models are cached, read and removed", async (t) => {
+  const { gateway } = await connect(t);
   const id = `chair-${randomUUID()}`;
-  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+  await assert.rejects(gateway.model(id), hasCode("MODEL_NOT_FOUND"));
   const stored = await gateway.putModel(id, { data: { vertices: 8123 }, ttl_secs: 300, tags: ["furniture"] });
   assert.deepEqual(stored.tags, ["furniture"]);
   assert.deepEqual(await gateway.model(id), { vertices: 8123 });
   assert.deepEqual(await gateway.invalidate({ tag: "furniture" }), { removed: 1, complete: true });
-  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+  await assert.rejects(gateway.model(id), hasCode("MODEL_NOT_FOUND"));
   await gateway.putModel(id, { data: 1 });
   await gateway.deleteModel(id);
-  await assert.rejects(gateway.model(id), fails("MODEL_NOT_FOUND"));
+  await assert.rejects(gateway.model(id), hasCode("MODEL_NOT_FOUND"));
 });

@@ -25,7 +25,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("README.md", "I2M__CELERY__ENABLED=true make run", RUN),
     (
         "README.md",
-        "python3 -m venv venv && . venv/bin/activate && pip install './clients/python[celery]'",
+        "python3 -m venv venv && . venv/bin/activate && pip install './clients/python-worker[celery]'",
         INSTALL,
     ),
     (
@@ -44,12 +44,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/it/backup.rs does it on a replica of its own",
     ),
     (
-        "clients/python/README.md",
-        "pip install './clients/python[celery]'   # in the root of the repository; without [celery]: HTTP only, no dependencies",
+        "clients/python-worker/README.md",
+        "pip install './clients/python-worker[celery]'   # in the root of the repository; without [celery]: HTTP only, no dependencies",
         INSTALL,
     ),
     (
-        "clients/python/README.md",
+        "clients/python-worker/README.md",
         "scripts/setup redis python && cargo build     # in the root of the repository",
         TESTS,
     ),
@@ -70,7 +70,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "clients/typescript/README.md",
-        "import { listen } from \"@image2model/client\";",
+        "import { listenWithEventSource } from \"@image2model/client\";",
         "clients/typescript/test/browser.test.mjs does it in a page of another origin",
     ),
     (
@@ -286,7 +286,7 @@ impl Session {
         let program = ServiceProcess::program();
         let folders = [program.parent().unwrap(), &root().join(".cache/venv/bin")];
         let [ours, venv] = folders.map(|it| it.display().to_string());
-        let packages = ["clients/python/src", "clients/python-client/src"]
+        let packages = ["clients/python-worker/src", "clients/python-client/src"]
             .map(|it| root().join(it).display().to_string());
         let mut shell = Command::new("bash")
             .args(["-eo", "pipefail", "-c", &self.script])

@@ -25,7 +25,7 @@ impl CeleryWorker {
             .args(["--without-gossip", "--without-mingle", "-Q", "batch_processing"])
             .args(["-n", &format!("{name}@test"), &format!("--concurrency={concurrency}")])
             .current_dir(root.join("tests/python"))
-            .env("PYTHONPATH", root.join("clients/python/src"))
+            .env("PYTHONPATH", root.join("clients/python-worker/src"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("CELERY_BROKER_URL", redis.celery_url())
             .process_group(0)

@@ -1,8 +1,8 @@
-"""Talks to image2model-gateway for those who create jobs and follow them."""
+"""Client for image2model-gateway: creates jobs and follows their progress."""
 
 from __future__ import annotations
 
-from .aio import AsyncClient
+from .async_client import AsyncClient
 from .client import Client
 from .errors import (
     GatewayError,
@@ -12,7 +12,7 @@ from .errors import (
     JobNotFound,
     LockLost,
     LockUnavailable,
-    NotAllowed,
+    PermissionDenied,
     RateLimited,
 )
 from .events import TERMINAL, Event
@@ -38,7 +38,7 @@ __all__ = [
     "LockLost",
     "LockUnavailable",
     "NewFile",
-    "NotAllowed",
+    "PermissionDenied",
     "RateLimited",
     "RateLimits",
 ]

@@ -1,4 +1,4 @@
-"""The client for threads; `aio` has the same for asyncio."""
+"""The blocking client. `async_client` has the same methods for asyncio."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Iterable, Iterator, Mapping, Optional, Type, cast
 
 import httpx
 
-from . import calls
-from .calls import Call, FileLike
-from .errors import GatewayError, LockLost, error_of
-from .events import Event, Parser, Place
+from . import _requests
+from ._requests import ApiRequest, FileLike
+from .errors import GatewayError, LockLost, error_from_response
+from .events import Event, Parser, StreamCursor
 from .locks import HeldLock
 from .models import Job, JobPage, JobProgress, JobSummary, Lock, RateLimits, StoredModel
-from .trying import Reconnecting, Trying
+from .retry import ReconnectPolicy, RetryPolicy
 
 TIMEOUT = httpx.Timeout(10.0)
-# Longer than the gateway's heartbeat, so that silence means a dead connection.
+# Longer than the gateway's heartbeat interval, so a read timeout means a dead connection.
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=45.0)
 
 
 class Client:
-    """Calls the gateway at `base_url`. May be shared by threads.
+    """A blocking client of the gateway at `base_url`. Threads may share one instance.
 
-    While the gateway is away, or asks to come back later, a call is tried again for at most `retry_for` seconds
-    as far as that is safe. Raises `GatewayError` or one of its kinds.
+    A request that fails because the gateway is unreachable or overloaded is retried for up to `retry_for` seconds, if
+    repeating it is safe. Methods raise `GatewayError` or one of its subclasses.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Client:
         http: Optional[httpx.Client] = None,
     ) -> None:
         if not key.strip():
-            raise ValueError("the key is empty")
+            raise ValueError("key must not be empty")
         self._base_url = base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}
         self._retry_for = retry_for
@@ -50,9 +50,9 @@ class Client:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
     ) -> None:
         self.close()
 
@@ -66,11 +66,11 @@ class Client:
         *,
         idempotency_key: Optional[str] = None,
     ) -> Job:
-        """Creates a job of `files`, names or more; once, however often it has to be sent."""
-        return cast(Job, self._send(calls.create(files, params, idempotency_key)))
+        """Creates one job with `files`: names or `NewFile` dicts. A retried request does not create a second job."""
+        return cast(Job, self._send(_requests.create_job(files, params, idempotency_key)))
 
     def job(self, job_id: str) -> Job:
-        return cast(Job, self._send(calls.of_job("GET", job_id)))
+        return cast(Job, self._send(_requests.job("GET", job_id)))
 
     def list_jobs(
         self,
@@ -80,11 +80,11 @@ class Client:
         limit: int = 20,
         cursor: Optional[str] = None,
     ) -> JobPage:
-        """One page of the caller's jobs, newest first."""
-        return cast(JobPage, self._send(calls.listing(status, created_after, limit, cursor)))
+        """Returns one page of the caller's jobs, newest first."""
+        return cast(JobPage, self._send(_requests.list_jobs(status, created_after, limit, cursor)))
 
     def jobs(self, *, status: Optional[str] = None) -> Iterator[JobSummary]:
-        """All of the caller's jobs, newest first, page by page."""
+        """Yields all of the caller's jobs, newest first, fetching one page at a time."""
         cursor: Optional[str] = None
         while True:
             page = self.list_jobs(status=status, limit=100, cursor=cursor)
@@ -94,91 +94,91 @@ class Client:
                 return
 
     def progress(self, job_id: str) -> JobProgress:
-        return cast(JobProgress, self._send(calls.of_job("GET", job_id, "/progress")))
+        return cast(JobProgress, self._send(_requests.job("GET", job_id, "/progress")))
 
     def downloads(self, job_id: str) -> Mapping[str, Any]:
-        """The finished files of a job: `files`, and `download_urls` in the same order."""
-        return cast(Mapping[str, Any], self._send(calls.downloads(job_id)))
+        """Returns the finished files of a job: `files`, and `download_urls` in the same order."""
+        return cast(Mapping[str, Any], self._send(_requests.downloads(job_id)))
 
     def cancel(self, job_id: str) -> str:
-        """Cancels a job; its status then, `cancelling` while a worker is still at it."""
-        return str(self._send(calls.of_job("POST", job_id, "/cancel"))["status"])
+        """Cancels a job and returns its new status, which is `cancelling` while a worker still processes it."""
+        return str(self._send(_requests.job("POST", job_id, "/cancel"))["status"])
 
     def retry(self, job_id: str) -> Job:
-        """Has the failed files tried again."""
-        return cast(Job, self._send(calls.of_job("POST", job_id, "/retry")))
+        """Retries the failed files of a job."""
+        return cast(Job, self._send(_requests.job("POST", job_id, "/retry")))
 
     def delete(self, job_id: str) -> None:
-        self._send(calls.of_job("DELETE", job_id))
+        self._send(_requests.job("DELETE", job_id))
 
     def rate_limits(self) -> RateLimits:
-        """How the caller stands with each limit; asking does not count."""
-        return cast(RateLimits, self._send(calls.rate_limits()))
+        """Returns the caller's rate limits and their remaining requests. This request does not count."""
+        return cast(RateLimits, self._send(_requests.rate_limits()))
 
     @contextmanager
     def lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Iterator[HeldLock]:
-        """Holds a lock such as `job:ID` while the block runs, renewing it; `ttl` and `wait` are seconds.
+        """Holds a lock such as `job:ID` while the block runs, and renews it. `ttl` and `wait` are in seconds.
 
-        Nothing can end the block when the lock is lost: it has to call `raise_if_lost()` where that matters. A block
-        that comes to its end without the lock raises `LockLost`.
+        A lost lock cannot interrupt the block: call `raise_if_lost()` before each step that needs the lock. If the lock
+        is lost when the block ends, `LockLost` is raised.
         """
         lock = self.acquire_lock(resource, ttl=ttl, wait=wait)
         held = HeldLock(lock, ttl)
         done = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(held, lock, ttl, done), daemon=True)
-        renewing.start()
+        renewal = threading.Thread(target=self._renew, args=(held, lock, ttl, done), daemon=True)
+        renewal.start()
         try:
             yield held
             held.raise_if_lost()
         finally:
             done.set()
-            renewing.join()
-            # What cannot be given back ends by itself.
+            renewal.join()
+            # A lock that cannot be released expires after its TTL.
             with suppress(GatewayError):
                 self.release_lock(lock)
 
     def _renew(self, held: HeldLock, lock: Lock, ttl: int, done: threading.Event) -> None:
-        while not held.is_lost and not done.wait(held.until_renewal()):
-            asked_at = time.monotonic()
+        while not held.is_lost and not done.wait(held.secs_until_renewal()):
+            requested_at = time.monotonic()
             try:
                 self.extend_lock(lock, ttl=ttl)
             except LockLost as error:
-                held.lose(error)
+                held.mark_lost(error)
             except GatewayError:
-                # Until its time is over it may still come right.
+                # The next attempt may succeed before the TTL ends.
                 continue
             else:
-                held.renewed(asked_at)
+                held.mark_renewed(requested_at)
 
     def acquire_lock(self, resource: str, *, ttl: int = 30, wait: int = 0) -> Lock:
-        """Takes a lock such as `job:ID`; `ttl` and `wait` are seconds."""
-        return cast(Lock, self._send(calls.acquire(resource, ttl, wait)))
+        """Acquires a lock such as `job:ID`. `ttl` and `wait` are in seconds."""
+        return cast(Lock, self._send(_requests.acquire_lock(resource, ttl, wait)))
 
     def extend_lock(self, lock: Lock, *, ttl: int = 30) -> Lock:
-        """Keeps a lock for `ttl` seconds from now."""
-        return cast(Lock, self._send(calls.extend(lock["resource"], lock["token"], ttl)))
+        """Extends a lock to `ttl` seconds from now."""
+        return cast(Lock, self._send(_requests.extend_lock(lock["resource"], lock["token"], ttl)))
 
     def release_lock(self, lock: Lock) -> None:
-        self._send(calls.release(lock["resource"], lock["token"]))
+        self._send(_requests.release_lock(lock["resource"], lock["token"]))
 
     def model(self, model_id: str) -> Any:
-        """What is known of a model."""
-        return self._send(calls.model("GET", model_id))
+        """Returns the cached data of a model."""
+        return self._send(_requests.model("GET", model_id))
 
     def put_model(
         self, model_id: str, data: Any, *, ttl: Optional[int] = None, tags: Iterable[str] = ()
     ) -> StoredModel:
-        """Stores what is known of a model, for `ttl` seconds and by its tags."""
-        call = calls.model("PUT", model_id, calls.store(data, ttl, tags))
-        return cast(StoredModel, self._send(call))
+        """Caches the data of a model for `ttl` seconds under `tags`."""
+        request = _requests.model("PUT", model_id, _requests.model_body(data, ttl, tags))
+        return cast(StoredModel, self._send(request))
 
     def delete_model(self, model_id: str) -> None:
-        self._send(calls.model("DELETE", model_id))
+        self._send(_requests.model("DELETE", model_id))
 
     def invalidate(self, *, tag: Optional[str] = None, pattern: Optional[str] = None) -> int:
-        """Removes cached values, and says how many there were; for admins."""
-        answer = self._send(calls.invalidate(tag, pattern))
-        return int(answer["removed"])
+        """Removes cached values by tag or pattern and returns their count. Needs the admin role."""
+        response = self._send(_requests.invalidate(tag, pattern))
+        return int(response["removed"])
 
     def follow(
         self,
@@ -186,54 +186,54 @@ class Client:
         last_event_id: Optional[str] = None,
         give_up_after: float = 60.0,
     ) -> Iterator[Event]:
-        """The events of one job, or of up to 100, until all are over.
+        """Yields the events of up to 100 jobs until all of them have ended.
 
-        Comes back by itself where it was cut off, without loss or repeat, and gives up when the gateway could not
-        be reached for `give_up_after` seconds.
+        A broken connection is reopened after the last event, without lost or repeated events. If the gateway is
+        unreachable for `give_up_after` seconds, `GatewayUnavailable` is raised.
         """
-        place = Place(job_ids, last_event_id)
-        coming_back = Reconnecting(give_up_after)
-        while not place.is_over:
-            failed: Optional[Exception] = None
+        cursor = StreamCursor(job_ids, last_event_id)
+        backoff = ReconnectPolicy(give_up_after)
+        while not cursor.is_complete:
+            failure: Optional[Exception] = None
             try:
-                headers = {**self._headers, **place.headers()}
-                url = f"{self._base_url}{place.path()}"
-                with self._http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as answer:
-                    if answer.status_code == 204:
+                headers = {**self._headers, **cursor.headers()}
+                url = f"{self._base_url}{cursor.path()}"
+                with self._http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                    if response.status_code == 204:
                         return
-                    if answer.status_code != 200:
-                        answer.read()
-                        raise error_of(answer)
+                    if response.status_code != 200:
+                        response.read()
+                        raise error_from_response(response)
                     parser = Parser()
-                    for line in answer.iter_lines():
-                        coming_back.contact()
-                        yield from place.take(parser, line)
+                    for line in response.iter_lines():
+                        backoff.record_contact()
+                        yield from cursor.feed(parser, line)
             except httpx.TransportError as error:
-                failed = error
-            if not place.is_over:
-                time.sleep(coming_back.after(place.retry, failed))
+                failure = error
+            if not cursor.is_complete:
+                time.sleep(backoff.delay(cursor.retry_secs, failure))
 
     def wait(self, job_id: str, *, give_up_after: float = 60.0) -> Job:
-        """Waits until a job is over, and reads it."""
+        """Waits until a job has ended and returns it."""
         for _ in self.follow(job_id, give_up_after=give_up_after):
             pass
         return self.job(job_id)
 
-    def _send(self, call: Call) -> Any:
-        trying = Trying(call, self._retry_for)
+    def _send(self, request: ApiRequest) -> Any:
+        policy = RetryPolicy(request, self._retry_for)
         while True:
             try:
-                answer = self._http.request(
-                    call.method,
-                    f"{self._base_url}{call.path}",
-                    json=call.json,
-                    params=calls.encode_query(call.params),
-                    headers={**self._headers, **call.headers},
+                response = self._http.request(
+                    request.method,
+                    f"{self._base_url}{request.path}",
+                    json=request.json,
+                    params=_requests.encode_query(request.params),
+                    headers={**self._headers, **request.headers},
                 )
             except httpx.TransportError as error:
-                wait = trying.after_error(error)
+                delay = policy.delay_after_error(error)
             else:
-                if answer.is_success:
-                    return answer.json() if answer.content else {}
-                wait = trying.after_answer(answer)
-            time.sleep(wait)
+                if response.is_success:
+                    return response.json() if response.content else {}
+                delay = policy.delay_after_response(response)
+            time.sleep(delay)

@@ -1,4 +1,4 @@
-"""What the gateway refuses, by the code that its answers carry."""
+"""Errors by the `error_code` of the gateway's problem responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 
 
 class GatewayError(Exception):
-    """The gateway refused. `code` is part of its API, such as `JOB_NOT_FOUND`; `detail` is for people."""
+    """An error response of the gateway. `code` is stable, such as `JOB_NOT_FOUND`; `detail` is for humans."""
 
     def __init__(
         self,
@@ -29,42 +29,42 @@ class GatewayError(Exception):
         self.retry_after = retry_after
 
 
-class NotAllowed(GatewayError):
-    """The key is missing or unknown, or lacks the role."""
+class PermissionDenied(GatewayError):
+    """The API key is missing, unknown or lacks the required role."""
 
 
 class JobNotFound(GatewayError):
-    """There is no such job, or it is somebody else's."""
+    """The job does not exist or belongs to another API key."""
 
 
 class InvalidRequest(GatewayError):
-    """What was sent is not valid; `detail` says what and where."""
+    """The request is invalid; `detail` names the field and the problem."""
 
 
 class InvalidTransition(GatewayError):
-    """The job's status does not allow it."""
+    """The job's current status does not allow the operation."""
 
 
 class RateLimited(GatewayError):
-    """Too many requests; `retry_after` is in seconds."""
+    """A rate limit is exceeded. `retry_after` is in seconds."""
 
 
 class LockUnavailable(GatewayError):
-    """Somebody else holds the lock."""
+    """Another client holds the lock."""
 
 
 class LockLost(GatewayError):
-    """The lock is no longer ours."""
+    """The lock has expired or is held by another client."""
 
 
 class GatewayUnavailable(GatewayError):
-    """The gateway could not be reached, or could not serve, for as long as was tried."""
+    """The gateway was unreachable or unavailable until the retries ended."""
 
 
-_KINDS: Dict[str, Type[GatewayError]] = {
-    "AUTHENTICATION_REQUIRED": NotAllowed,
-    "INVALID_API_KEY": NotAllowed,
-    "INSUFFICIENT_PERMISSIONS": NotAllowed,
+_ERRORS_BY_CODE: Dict[str, Type[GatewayError]] = {
+    "AUTHENTICATION_REQUIRED": PermissionDenied,
+    "INVALID_API_KEY": PermissionDenied,
+    "INSUFFICIENT_PERMISSIONS": PermissionDenied,
     "JOB_NOT_FOUND": JobNotFound,
     "VALIDATION_ERROR": InvalidRequest,
     "INVALID_JOB_ID": InvalidRequest,
@@ -77,8 +77,8 @@ _KINDS: Dict[str, Type[GatewayError]] = {
 }
 
 
-def error_of(response: httpx.Response) -> GatewayError:
-    """The error that an answer, already read, tells of."""
+def error_from_response(response: httpx.Response) -> GatewayError:
+    """Converts an error response, whose body has been read, to an exception."""
     try:
         problem = response.json()
     except ValueError:
@@ -87,23 +87,23 @@ def error_of(response: httpx.Response) -> GatewayError:
         problem = {}
     code = str(problem.get("error_code", "UNKNOWN"))
     fallback = GatewayUnavailable if response.status_code in (502, 503, 504) else GatewayError
-    return _KINDS.get(code, fallback)(
+    return _ERRORS_BY_CODE.get(code, fallback)(
         str(problem.get("detail", response.reason_phrase)),
         code=code,
         http_status=response.status_code,
         request_id=response.headers.get("x-request-id"),
         details=problem.get("details"),
-        retry_after=retry_after_of(response),
+        retry_after=retry_after_secs(response),
     )
 
 
-def unavailable(error: Exception) -> GatewayUnavailable:
-    """The error for a gateway that could not be reached."""
+def unreachable(error: Exception) -> GatewayUnavailable:
+    """Converts a transport error to an exception."""
     return GatewayUnavailable(str(error) or type(error).__name__, code="UNREACHABLE")
 
 
-def retry_after_of(response: httpx.Response) -> Optional[float]:
-    """The seconds of `Retry-After`, if it says any."""
+def retry_after_secs(response: httpx.Response) -> Optional[float]:
+    """Parses `Retry-After`. Returns `None` if it is missing or not a number of seconds."""
     try:
         return max(0.0, float(response.headers["retry-after"]))
     except (KeyError, ValueError):

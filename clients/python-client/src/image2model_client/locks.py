@@ -1,4 +1,4 @@
-"""Locks that are held while work goes on: what both clients know of one."""
+"""The state of a held lock, shared by the blocking and the asyncio client."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from .models import Lock
 
 
 class HeldLock:
-    """A lock that is renewed while the `with` block runs; it may be lost all the same."""
+    """A lock that is renewed while the `with` block runs. It may still be lost."""
 
     def __init__(self, lock: Lock, ttl: float) -> None:
         self.resource = lock["resource"]
         self.token = lock["token"]
-        # Larger than that of every earlier holder: what is written under the lock refuses a smaller one.
+        # Larger than every earlier holder's token: protected resources must reject a smaller one.
         self.fencing_token = lock["fencing_token"]
         self._ttl = ttl
-        self.end = time.monotonic() + ttl
-        self.loss: Optional[GatewayError] = None
+        self.deadline = time.monotonic() + ttl
+        self.loss_error: Optional[GatewayError] = None
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may hold it by now."""
-        return self.loss is not None or time.monotonic() >= self.end
+        """Whether another client may hold the lock."""
+        return self.loss_error is not None or time.monotonic() >= self.deadline
 
     def raise_if_lost(self) -> None:
-        """Call it before each step that must not be done by two."""
-        if self.loss is not None:
-            raise self.loss
+        """Raises `LockLost` if the lock is lost. Call it before each step that needs the lock."""
+        if self.loss_error is not None:
+            raise self.loss_error
         if self.is_lost:
-            raise late(self.resource)
+            raise renewal_timed_out(self.resource)
 
-    def until_renewal(self) -> float:
-        return max(0.0, min(self._ttl / 3, self.end - time.monotonic()))
+    def secs_until_renewal(self) -> float:
+        return max(0.0, min(self._ttl / 3, self.deadline - time.monotonic()))
 
-    def renewed(self, asked_at: float) -> None:
-        self.end = asked_at + self._ttl
+    def mark_renewed(self, requested_at: float) -> None:
+        self.deadline = requested_at + self._ttl
 
-    def lose(self, error: GatewayError) -> None:
-        self.loss = error
+    def mark_lost(self, error: GatewayError) -> None:
+        self.loss_error = error
 
 
-def late(resource: str) -> LockLost:
-    """The error of a lock that could not be renewed for its whole time."""
-    return LockLost(f"the lock {resource} could not be renewed in time", code="LOCK_LOST")
+def renewal_timed_out(resource: str) -> LockLost:
+    """The error of a lock whose TTL ended before a renewal succeeded."""
+    return LockLost(f"lock {resource} was not renewed before its TTL ended", code="LOCK_LOST")

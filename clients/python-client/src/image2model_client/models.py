@@ -1,4 +1,4 @@
-"""The bodies of the API, by the names of its document. A test compares the two."""
+"""Request and response bodies, named as in the API document. A test compares them with it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Reports a job's files from within a Celery task, by Celery's own result messages.
+"""Reports the files of a job from a Celery task through Celery's result backend.
 
-The gateway hears what a worker stores in its result backend. So a report here is
-`task.update_state(state="PROGRESS", meta=...)` with the latest state of every file: a message that is
-lost is repaired by the next, and the last one is what the task returns.
+The gateway subscribes to the result backend. A report is `task.update_state(state="PROGRESS", meta=...)` with the
+latest state of every file, so the next report makes up for a lost one. The task returns the last report.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from celery import Task
 from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, SoftTimeLimitExceeded, TaskPredicate
 
-from .meta import FileState, Meta, completed_state, failed_state, model_of, progress_state
+from .task_meta import FileState, TaskMeta, build_model, completed_state, failed_state, progress_state
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
-_Self = TypeVar("_Self", bound="_Run")
+_Self = TypeVar("_Self", bound="_TaskRun")
 
 
 class JobCancelled(Ignore):
-    """The job was cancelled: the task ends here, without a failure and without a result."""
+    """The job was cancelled. The task ends without FAILURE and without a result."""
 
 
-class _Run:
-    """One run of a task: its files' states, how they are sent, and whether it is still wanted."""
+class _TaskRun:
+    """One run of a task: the states of its files, their rate-limited reports, and the cancellation check."""
 
     def __init__(
         self,
@@ -55,13 +54,13 @@ class _Run:
         cancel_check_secs: float,
         clock: Clock,
     ) -> None:
-        self.job_id: str = str(job_id if job_id is not None else _needed_header(task, "job_id"))
+        self.job_id: str = str(job_id if job_id is not None else _required_header(task, "job_id"))
         self._task = task
-        # Taken now: a thread that the task starts has another `task.request`.
+        # Read here, because `task.request` differs in threads that the task starts.
         self._task_id: Optional[str] = task.request.id
-        stated = attempt if attempt is not None else _header(task, "attempt")
-        self._attempt: Optional[int] = None if stated is None else int(stated)
-        self._meta: Meta = {"job_id": self.job_id, "files": {}}
+        attempt_number = attempt if attempt is not None else _header(task, "attempt")
+        self._attempt: Optional[int] = None if attempt_number is None else int(attempt_number)
+        self._meta: TaskMeta = {"job_id": self.job_id, "files": {}}
         self._files: List[JobFile] = []
         self._max_per_sec = max_per_sec
         self._sent_at: Deque[float] = deque(maxlen=max_per_sec)
@@ -72,20 +71,20 @@ class _Run:
         self._lock = threading.RLock()
 
     @property
-    def result(self) -> Meta:
-        """What the task returns. After the `with` block every file in it is finished."""
+    def result(self) -> TaskMeta:
+        """The value that the task returns. After the `with` block, every file is finished."""
         return self._meta
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled; Redis is asked at most once every `cancel_check_secs`."""
+        """Whether the job was cancelled. Queries Redis at most once every `cancel_check_secs`."""
         with self._lock:
             now = self._clock()
             last = self._cancel_checked_at
-            is_due = last is None or now - last >= self._cancel_check_secs
-            if is_due and not self._is_cancelled:
+            should_check = last is None or now - last >= self._cancel_check_secs
+            if should_check and not self._is_cancelled:
                 self._cancel_checked_at = now
-                self._is_cancelled = self._has_tombstone()
+                self._is_cancelled = self._has_cancellation_marker()
             return self._is_cancelled
 
     def raise_if_cancelled(self) -> None:
@@ -94,72 +93,72 @@ class _Run:
             raise JobCancelled(f"job {self.job_id} was cancelled")
 
     def __enter__(self: _Self) -> _Self:
-        # It may have been cancelled while it waited and no worker was there to hear of it.
+        # A job cancelled in the queue cannot be revoked if no worker was running.
         self.raise_if_cancelled()
         return self
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        if error is None:
+        if exc is None:
             self._fail_unfinished("cancelled" if self._is_cancelled else "not processed")
-        elif self._is_over(error):
-            self._fail_unfinished(error)
+        elif self._is_final_error(exc):
+            self._fail_unfinished(exc)
 
-    def _is_over(self, error: BaseException) -> bool:
-        """Whether no further run of this task will treat the files."""
-        if isinstance(error, TaskPredicate):  # Retry, Ignore, Reject: not failures
+    def _is_final_error(self, error: BaseException) -> bool:
+        """Whether no further run of this task will process the files."""
+        if isinstance(error, TaskPredicate):  # Retry, Ignore and Reject are not failures
             return False
-        # SystemExit and the like end the worker process, not the job.
-        return isinstance(error, Exception) and not self._celery_retries(error)
+        # SystemExit and similar exceptions end the worker process, not the job.
+        return isinstance(error, Exception) and not self._will_autoretry(error)
 
-    def _celery_retries(self, error: Exception) -> bool:
+    def _will_autoretry(self, error: Exception) -> bool:
         task = self._task
-        retried = tuple(getattr(task, "autoretry_for", ()))
-        never = tuple(getattr(task, "dont_autoretry_for", ()))
-        if not isinstance(error, retried) or isinstance(error, never):
+        retryable = tuple(getattr(task, "autoretry_for", ()))
+        excluded = tuple(getattr(task, "dont_autoretry_for", ()))
+        if not isinstance(error, retryable) or isinstance(error, excluded):
             return False
-        most = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
-        return most is None or bool(task.request.retries < most)
+        max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
+        return max_retries is None or bool(task.request.retries < max_retries)
 
     def _fail_unfinished(self, error: Union[str, BaseException]) -> None:
         with self._lock:
-            unfinished = [it for it in self._files if not it.is_finished]
+            unfinished = [file for file in self._files if not file.is_finished]
             for file in unfinished:
                 self._meta["files"][file.file_id] = failed_state(error, self._attempt)
             if unfinished:
                 self._send()
 
-    def _set(self, file_id: str, state: FileState) -> None:
-        """The first end of a file stands; what is said of it afterwards is not heard."""
+    def _record(self, file_id: str, state: FileState) -> None:
+        """Records and reports the state of a file, unless the file is already finished."""
         with self._lock:
             files = self._meta["files"]
             if "status" in files.get(file_id, {}):
                 return
             files[file_id] = state
-            if "status" in state or self._may_send():
+            if "status" in state or self._can_send_now():
                 self._send()
 
-    def _may_send(self) -> bool:
+    def _can_send_now(self) -> bool:
         if len(self._sent_at) < self._max_per_sec:
             return True
         return bool(self._sent_at) and self._clock() - self._sent_at[0] >= 1
 
     def _send(self) -> None:
-        if self._task_id is None:  # called as a function
+        if self._task_id is None:  # the task was called as a function
             return
         self._sent_at.append(self._clock())
-        with _work_goes_on("could not report progress"):
+        with _suppress_reporting_errors("could not report progress"):
             self._task.update_state(task_id=self._task_id, state="PROGRESS", meta=self._meta)
 
-    def _has_tombstone(self) -> bool:
+    def _has_cancellation_marker(self) -> bool:
         backend = self._task.app.backend
         if self._task_id is None or not isinstance(backend, RedisBackend):
             return False
-        with _work_goes_on("could not ask whether the job was cancelled"):
+        with _suppress_reporting_errors("could not check whether the job was cancelled"):
             return bool(backend.client.exists(f"i2m:cancelled:{self._task_id}"))
         return False
 
@@ -167,7 +166,7 @@ class _Run:
 class JobFile:
     """One of a job's files."""
 
-    def __init__(self, run: _Run, file_id: str, filename: str) -> None:
+    def __init__(self, run: _TaskRun, file_id: str, filename: str) -> None:
         self.file_id = file_id
         self.filename = filename
         self._run = run
@@ -181,8 +180,11 @@ class JobFile:
         return "status" in self._run._meta["files"].get(self.file_id, {})
 
     def progress(self, progress: float, message: Optional[str] = None) -> None:
-        """Says how far it is, in percent. Called too often, it sends the latest a little later."""
-        self._run._set(self.file_id, progress_state(progress, message, self._run._attempt))
+        """Reports the progress in percent.
+
+        Reports above `max_per_sec` are not sent; the next report contains the latest state.
+        """
+        self._run._record(self.file_id, progress_state(progress, message, self._run._attempt))
 
     def complete(
         self,
@@ -192,22 +194,22 @@ class JobFile:
         mime_type: str,
         url: str,
         rendered_image: Optional[Mapping[str, Any]] = None,
-        **more: Any,
+        **extra: Any,
     ) -> None:
-        """Says where its model is. `rendered_image` is `{"url": ...}`; JSON values in `more` are kept."""
-        model = model_of(filename, size, mime_type, url, rendered_image, more)
-        self._run._set(self.file_id, completed_state(model, self._run._attempt))
+        """Reports the finished model. `rendered_image` is `{"url": ...}`. `extra` holds further JSON values."""
+        model = build_model(filename, size, mime_type, url, rendered_image, extra)
+        self._run._record(self.file_id, completed_state(model, self._run._attempt))
 
     def fail(self, error: Union[str, BaseException]) -> None:
-        """Says why there is no model. The job's other files go on."""
-        self._run._set(self.file_id, failed_state(error, self._run._attempt))
+        """Reports that the file failed. The job's other files are not affected."""
+        self._run._record(self.file_id, failed_state(error, self._run._attempt))
 
 
-class CeleryJob(_Run):
-    """The files of a job that one task treats.
+class CeleryJob(_TaskRun):
+    """The files of a job that one task processes.
 
-    `job_id`, `file_ids` and `attempt` are taken from the message's headers if they are not given. Without
-    any, the files are `file_000`, `file_001` and so on. May be used from the task's own threads.
+    `job_id`, `file_ids` and `attempt` default to the message's headers. Without file ids in either, the files are
+    `file_000`, `file_001` and so on. Threads that the task starts may share an instance.
     """
 
     def __init__(
@@ -228,7 +230,7 @@ class CeleryJob(_Run):
             ids = [f"file_{index:03}" for index in range(len(filenames))]
         if len(ids) != len(filenames):
             raise ValueError(f"{len(ids)} file_ids for {len(filenames)} filenames")
-        self._files = [JobFile(self, *it) for it in zip(ids, filenames)]
+        self._files = [JobFile(self, file_id, name) for file_id, name in zip(ids, filenames)]
 
     @property
     def files(self) -> Sequence[JobFile]:
@@ -236,10 +238,10 @@ class CeleryJob(_Run):
         return tuple(self._files)
 
 
-class CeleryFile(_Run):
-    """The one file of a job that this task treats, where the gateway sends a task for each file.
+class CeleryFile(_TaskRun):
+    """The one file of a job that this task processes, if the gateway sends one task per file.
 
-    `job_id`, `file_id` and `attempt` are taken from the message's headers if they are not given.
+    `job_id`, `file_id` and `attempt` default to the message's headers.
     """
 
     def __init__(
@@ -255,7 +257,7 @@ class CeleryFile(_Run):
         clock: Clock = time.monotonic,
     ) -> None:
         super().__init__(task, job_id, attempt, max_per_sec, cancel_check_secs, clock)
-        self.file_id = str(file_id if file_id is not None else _needed_header(task, "file_id"))
+        self.file_id = str(file_id if file_id is not None else _required_header(task, "file_id"))
         self.filename = filename
         file = JobFile(self, self.file_id, filename)
         self._files = [file]
@@ -273,19 +275,19 @@ def _header(task: Task, name: str) -> Any:
     return (task.request.headers or {}).get(name)
 
 
-def _needed_header(task: Task, name: str) -> Any:
+def _required_header(task: Task, name: str) -> Any:
     value = _header(task, name)
     if value is None:
-        raise TypeError(f"{name} is neither given nor among the message's headers")
+        raise TypeError(f"{name} is missing: pass it, or send it in the message's headers")
     return value
 
 
 @contextmanager
-def _work_goes_on(complaint: str) -> Iterator[None]:
-    """A model is dearer than a message about it."""
+def _suppress_reporting_errors(message: str) -> Iterator[None]:
+    """Logs reporting errors instead of raising them, so that they do not fail the task."""
     try:
         yield
-    except SoftTimeLimitExceeded:  # strikes anywhere; it is the task's
+    except SoftTimeLimitExceeded:  # meant for the task, whichever line it interrupts
         raise
     except Exception:
-        logger.warning("%s; the task goes on", complaint, exc_info=True)
+        logger.warning("%s; the task continues", message, exc_info=True)

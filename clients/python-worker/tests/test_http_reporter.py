@@ -1,4 +1,4 @@
-"""Reports to the real gateway, and what comes of it when the gateway is away."""
+"""Reports to the real gateway, and retries while it is unavailable."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MODEL: dict[str, Any] = {
 }
 
 
-class Time:
-    """A clock that only waiting moves."""
+class FakeClock:
+    """A clock that only `sleep` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.waits: list[float] = []
+        self.sleeps: list[float] = []
 
-    def clock(self) -> float:
+    def time(self) -> float:
         return self.now
 
     def sleep(self, secs: float) -> None:
         self.now += secs
-        self.waits.append(secs)
+        self.sleeps.append(secs)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def reporter(gateway: Gateway) -> HttpReporter:
     return HttpReporter(gateway.base_url, KEY)
 
 
-def test_a_job_is_reported_from_its_begin_to_its_end(
+def test_a_job_is_reported_from_start_to_end(
     gateway: Gateway, reporter: HttpReporter
 ) -> None:
     job = gateway.create_job(KEY, "a.png", "b.png")
@@ -72,13 +72,13 @@ def test_a_job_is_reported_from_its_begin_to_its_end(
     reporter.complete(job, "file_000", **MODEL, rendered_image=image, vertices=8)
     assert reporter.fail(job, "file_001", ValueError("no object"))["status"] == "partial"
 
-    seen = reporter.job(job)
-    assert seen["status"] == "partial"
-    assert [it["status"] for it in seen["files"]] == ["completed", "failed"]
-    assert seen["files"][1]["error"] == "no object"
+    stored = reporter.job(job)
+    assert stored["status"] == "partial"
+    assert [file["status"] for file in stored["files"]] == ["completed", "failed"]
+    assert stored["files"][1]["error"] == "no object"
 
 
-def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_every_report_is_idempotent(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     calls: list[Callable[[], Any]] = [
         lambda: reporter.set_status(job, "processing"),
@@ -91,7 +91,7 @@ def test_every_call_may_come_twice(gateway: Gateway, reporter: HttpReporter) -> 
     assert reporter.job(job)["completed_files"] == 1
 
 
-def test_asyncio_reports_the_same(gateway: Gateway) -> None:
+def test_the_asyncio_reporter_sends_the_same_reports(gateway: Gateway) -> None:
     job = gateway.create_job(KEY, "a.png", "b.png")
 
     async def report() -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_asyncio_reports_the_same(gateway: Gateway) -> None:
     assert asyncio.run(report())["status"] == "partial"
 
 
-def test_a_job_that_is_not_there_is_named(reporter: HttpReporter) -> None:
+def test_a_missing_job_raises_job_not_found(reporter: HttpReporter) -> None:
     job = str(uuid.uuid4())
     with pytest.raises(JobNotFound) as raised:
         reporter.progress(job, "file_000", 10)
@@ -115,7 +115,7 @@ def test_a_job_that_is_not_there_is_named(reporter: HttpReporter) -> None:
     assert raised.value.details == {"job_id": job}
 
 
-def test_a_job_that_is_over_takes_no_more(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_an_ended_job_rejects_reports(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     reporter.set_status(job, "cancelled")
     with pytest.raises(InvalidTransition) as raised:
@@ -123,7 +123,7 @@ def test_a_job_that_is_over_takes_no_more(gateway: Gateway, reporter: HttpReport
     assert raised.value.details["status"] == "cancelled"
 
 
-def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter) -> None:
+def test_other_errors_carry_their_code(gateway: Gateway, reporter: HttpReporter) -> None:
     job = gateway.create_job(KEY, "a.png")
     with pytest.raises(GatewayError, match="FILE_NOT_FOUND") as raised:
         reporter.progress(job, "file_009", 10)
@@ -131,41 +131,41 @@ def test_any_other_refusal_has_its_code(gateway: Gateway, reporter: HttpReporter
     assert raised.value.code == "FILE_NOT_FOUND"
 
 
-def test_a_report_outlasts_an_outage_of_redis(gateway: Gateway) -> None:
+def test_a_report_is_retried_during_a_redis_outage(gateway: Gateway) -> None:
     job = gateway.create_job(KEY, "a.png")
-    with gateway.without_redis() as resume:
-        n_refused = 0
+    with gateway.paused_redis() as resume:
+        refusal_count = 0
 
         def sleep(_: float) -> None:
-            nonlocal n_refused
-            n_refused += 1
+            nonlocal refusal_count
+            refusal_count += 1
             resume()
 
         HttpReporter(gateway.base_url, KEY, sleep=sleep).progress(job, "file_000", 40)
-    assert n_refused >= 1
+    assert refusal_count >= 1
     assert HttpReporter(gateway.base_url, KEY).job(job)["files"][0]["progress"] == 40
 
 
-def test_a_gateway_that_stays_away_is_given_up_in_time() -> None:
-    with socket.socket() as taken:  # bound, and listening to nobody
+def test_an_unreachable_gateway_fails_after_the_retries() -> None:
+    with socket.socket() as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))
-        time = Time()
+        clock = FakeClock()
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         reporter = HttpReporter(
-            base_url, KEY, retry_for_secs=30, clock=time.clock, sleep=time.sleep
+            base_url, KEY, retry_for_secs=30, clock=clock.time, sleep=clock.sleep
         )
         with pytest.raises(GatewayUnavailable) as raised:
             reporter.progress(str(uuid.uuid4()), "file_000", 10)
     assert raised.value.code == "CONNECTION_FAILED"
-    assert 20 < time.now < 30
-    assert max(time.waits) <= 5
+    assert 20 < clock.now < 30
+    assert max(clock.sleeps) <= 5
     assert KEY not in repr(raised.value) + repr(reporter)
 
 
 @contextmanager
-def stand_in(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
-    """What may stand between us and the gateway, and gives these answers, the last one for ever."""
-    left, seen = list(answers), []
+def fake_server(*responses: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A server that sends these responses in order, and repeats the last one."""
+    left, seen = list(responses), []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -188,54 +188,54 @@ def stand_in(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str,
         thread.join()
 
 
-def report_to(base_url: str, time: Time) -> dict[str, Any]:
-    reporter = HttpReporter(base_url, KEY, clock=time.clock, sleep=time.sleep)
+def report_to(base_url: str, clock: FakeClock) -> dict[str, Any]:
+    reporter = HttpReporter(base_url, KEY, clock=clock.time, sleep=clock.sleep)
     return reporter.progress("the job", "file_000", 10)
 
 
-def test_the_wait_is_as_long_as_the_gateway_asks() -> None:
-    time = Time()
+def test_retry_after_sets_the_delay() -> None:
+    clock = FakeClock()
     busy = (503, {"Retry-After": "7"}, b"")
-    with stand_in(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
-        report_to(base_url, time)
-    assert time.waits[0] == 7
-    assert time.waits[1] < 1
+    with fake_server(busy, (429, {}, b""), (200, {}, b"{}")) as (base_url, seen):
+        report_to(base_url, clock)
+    assert clock.sleeps[0] == 7
+    assert clock.sleeps[1] < 1
     assert seen == ["/api/v1/jobs/the%20job/files/file_000/progress"] * 3
 
 
-def test_a_longer_wait_than_there_is_time_for_is_not_begun() -> None:
-    time = Time()
+def test_a_retry_after_beyond_the_deadline_fails_at_once() -> None:
+    clock = FakeClock()
     problem = {"error_code": "REDIS_UNAVAILABLE", "detail": "come back later"}
     busy = (503, {"Retry-After": "3600"}, json.dumps(problem).encode())
-    with stand_in(busy) as (base_url, _), pytest.raises(GatewayUnavailable) as raised:
-        report_to(base_url, time)
+    with fake_server(busy) as (base_url, _), pytest.raises(GatewayUnavailable) as raised:
+        report_to(base_url, clock)
     assert raised.value.code == "REDIS_UNAVAILABLE"
-    assert time.waits == []
+    assert clock.sleeps == []
 
 
-def test_a_connection_that_breaks_is_tried_again() -> None:
-    time = Time()
+def test_a_broken_connection_is_retried() -> None:
+    clock = FakeClock()
     broken = (200, {"Content-Length": "100"}, b"{")
-    with stand_in(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
-        assert report_to(base_url, time) == {"recorded": 1}
+    with fake_server(broken, (200, {}, b'{"recorded":1}')) as (base_url, _):
+        assert report_to(base_url, clock) == {"recorded": 1}
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("response", "code"),
     [
-        ((404, {}, b"<html>nobody here</html>"), "HTTP_404"),
+        ((404, {}, b"<html>not found</html>"), "HTTP_404"),
         ((302, {"Location": "/elsewhere"}, b""), "HTTP_302"),
-        ((200, {}, b"<html>welcome</html>"), "BAD_ANSWER"),
+        ((200, {}, b"<html>welcome</html>"), "INVALID_RESPONSE"),
         ((400, {}, b'["no", "problem"]'), "HTTP_400"),
     ],
-    ids=["page", "redirect", "not the gateway", "no object"],
+    ids=["page", "redirect", "not the gateway", "not an object"],
 )
-def test_what_is_no_answer_of_the_gateways_is_an_error(
-    answer: tuple[int, dict[str, str], bytes], code: str
+def test_an_unexpected_response_is_an_error(
+    response: tuple[int, dict[str, str], bytes], code: str
 ) -> None:
-    time = Time()
-    with stand_in(answer) as (base_url, seen), pytest.raises(GatewayError) as raised:
-        report_to(base_url, time)
+    clock = FakeClock()
+    with fake_server(response) as (base_url, seen), pytest.raises(GatewayError) as raised:
+        report_to(base_url, clock)
     assert raised.value.code == code
     assert len(seen) == 1
 
@@ -244,7 +244,7 @@ def test_what_is_no_answer_of_the_gateways_is_an_error(
     ("base_url", "key"),
     [("file:///etc", KEY), ("gateway", KEY), ("http://gateway", ""), ("http://gateway", "a\nb")],
 )
-def test_what_cannot_work_is_refused_at_once(base_url: str, key: str) -> None:
+def test_invalid_arguments_are_rejected_at_once(base_url: str, key: str) -> None:
     with pytest.raises(ValueError, match="base_url|key") as raised:
         HttpReporter(base_url, key)
     assert not key or key not in str(raised.value)

@@ -1,4 +1,4 @@
-"""What a task's report does on a real result backend, with the clock in the tests' hands."""
+"""Reports from a task to a real result backend, with a fake clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
-from conftest import RedisServer, Results
+from conftest import RedisServer, ResultListener
 from image2model_worker import CeleryFile, CeleryJob, JobCancelled
 
 MODEL = {"filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "/a.glb"}
@@ -28,7 +28,7 @@ class Clock:
 
 @contextmanager
 def running_task(app: Celery, base: type[Task] = Task) -> Iterator[Task]:
-    """A task as its own code sees it while a worker runs it."""
+    """Yields a task with the request context that a worker sets up."""
 
     @app.task(bind=True, base=base)
     def task(self: Task) -> None: ...
@@ -50,22 +50,22 @@ def task(app: Celery) -> Iterator[Task]:
         yield task
 
 
-def sent(results: Results, task: Task) -> list[Any]:
-    return [it["result"]["files"] for it in results.of(task.request.id)]
+def reported_files(results: ResultListener, task: Task) -> list[Any]:
+    return [message["result"]["files"] for message in results.messages(task.request.id)]
 
 
-def test_progress_is_sent_at_most_so_often(results: Results, task: Task) -> None:
+def test_progress_reports_are_rate_limited(results: ResultListener, task: Task) -> None:
     clock = Clock()
     job = CeleryJob(task, JOB, ["a.png"], max_per_sec=5, clock=clock)
     for percent in range(100):
         job.files[0].progress(percent)
         clock.now = (percent + 1) / 50
 
-    percents = [it["file_000"]["progress"] for it in sent(results, task)]
+    percents = [files["file_000"]["progress"] for files in reported_files(results, task)]
     assert percents == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
 
 
-def test_the_end_of_a_file_is_always_sent(results: Results, task: Task) -> None:
+def test_the_result_of_a_file_is_always_sent(results: ResultListener, task: Task) -> None:
     with CeleryJob(task, JOB, ["a", "b", "c"], max_per_sec=1, clock=Clock()) as job:
         job.files[0].progress(1)
         job.files[0].progress(2)
@@ -75,7 +75,7 @@ def test_the_end_of_a_file_is_always_sent(results: Results, task: Task) -> None:
 
     done, failed = {"status": "completed", "result": MODEL}, {"status": "failed", "error": "no"}
     left = {"status": "failed", "error": "not processed"}
-    assert sent(results, task) == [
+    assert reported_files(results, task) == [
         {"file_000": {"progress": 1}},
         {"file_000": done},
         {"file_000": done, "file_001": failed},
@@ -83,17 +83,17 @@ def test_the_end_of_a_file_is_always_sent(results: Results, task: Task) -> None:
     ]
 
 
-def test_redis_is_asked_at_most_once_a_second_whether_the_job_is_cancelled(
+def test_the_cancellation_check_queries_redis_at_most_once_a_second(
     redis_server: RedisServer, task: Task
 ) -> None:
-    def n_asked() -> int:
+    def exists_count() -> int:
         stats = redis_server.client.info("commandstats")
         return int(stats.get("cmdstat_exists", {}).get("calls", 0))
 
-    clock, before = Clock(), n_asked()
+    clock, before = Clock(), exists_count()
     job = CeleryJob(task, JOB, ["a.png"], clock=clock)
     assert not any(job.cancelled for _ in range(100))
-    assert n_asked() == before + 1
+    assert exists_count() == before + 1
 
     redis_server.client.set(f"i2m:cancelled:{task.request.id}", "any", ex=60)
     clock.now = 0.99
@@ -102,11 +102,11 @@ def test_redis_is_asked_at_most_once_a_second_whether_the_job_is_cancelled(
     assert job.cancelled
     with pytest.raises(JobCancelled):
         job.raise_if_cancelled()
-    assert n_asked() == before + 2
+    assert exists_count() == before + 2
     assert issubclass(JobCancelled, Ignore)
 
 
-def test_who_stops_early_in_a_cancelled_job_says_so(
+def test_files_left_in_a_cancelled_job_are_failed_as_cancelled(
     redis_server: RedisServer, task: Task
 ) -> None:
     clock = Clock()
@@ -117,7 +117,7 @@ def test_who_stops_early_in_a_cancelled_job_says_so(
     assert job.result["files"] == {"file_000": {"status": "failed", "error": "cancelled"}}
 
 
-def test_another_backend_knows_of_no_cancellation() -> None:
+def test_other_result_backends_have_no_cancellation_check() -> None:
     app = Celery(backend="cache+memory://", set_as_current=False)
     with running_task(app) as task, CeleryJob(task, JOB, ["a.png"]) as job:
         job.raise_if_cancelled()
@@ -125,7 +125,7 @@ def test_another_backend_knows_of_no_cancellation() -> None:
     assert job.result["files"]["file_000"]["status"] == "completed"
 
 
-def test_a_task_called_as_a_function_sends_nothing(results: Results, app: Celery) -> None:
+def test_a_task_called_as_a_function_sends_nothing(results: ResultListener, app: Celery) -> None:
     @app.task(bind=True)
     def process(self: Task) -> Any:
         with CeleryJob(self, JOB, ["a.png"]) as job:
@@ -136,32 +136,32 @@ def test_a_task_called_as_a_function_sends_nothing(results: Results, app: Celery
         "job_id": JOB,
         "files": {"file_000": {"status": "completed", "result": MODEL}},
     }
-    assert results.of("None") == []
+    assert results.messages("None") == []
 
 
-def test_files_may_be_reported_from_threads(results: Results, task: Task) -> None:
+def test_files_may_be_reported_from_threads(results: ResultListener, task: Task) -> None:
     with CeleryJob(task, JOB, [f"{n}.png" for n in range(20)]) as job:
-        threads = [Thread(target=lambda it=it: it.complete(**MODEL)) for it in job.files]
+        threads = [Thread(target=lambda file=file: file.complete(**MODEL)) for file in job.files]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    # The messages come in the order in which the files ended.
-    assert [len(it) for it in sent(results, task)] == list(range(1, 21))
+    # Each message contains one more finished file.
+    assert [len(files) for files in reported_files(results, task)] == list(range(1, 21))
 
 
-def test_the_first_end_of_a_file_stands(results: Results, task: Task) -> None:
+def test_the_first_result_of_a_file_is_final(results: ResultListener, task: Task) -> None:
     with CeleryFile(task, JOB, "file_004", "a.png") as file:
         file.fail(KeyError())
         file.complete(**MODEL)
         file.progress(50)
         assert file.is_finished
 
-    assert sent(results, task) == [{"file_004": {"status": "failed", "error": "KeyError"}}]
+    assert reported_files(results, task) == [{"file_004": {"status": "failed", "error": "KeyError"}}]
 
 
-def test_work_goes_on_without_redis(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_task_continues_without_redis(caplog: pytest.LogCaptureFixture) -> None:
     nowhere = "redis+socket:///nonexistent/redis.sock?virtual_host=0"
     app = Celery(backend=nowhere, set_as_current=False)
     app.conf.result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
@@ -170,22 +170,22 @@ def test_work_goes_on_without_redis(caplog: pytest.LogCaptureFixture) -> None:
         job.files[0].complete(**MODEL)
 
     assert job.result["files"]["file_000"]["status"] == "completed"
-    said = [it.message for it in caplog.records if it.name.startswith("image2model_worker")]
-    assert said == [
-        "could not ask whether the job was cancelled; the task goes on",
-        "could not report progress; the task goes on",
-        "could not report progress; the task goes on",
+    messages = [record.message for record in caplog.records if record.name.startswith("image2model_worker")]
+    assert messages == [
+        "could not check whether the job was cancelled; the task continues",
+        "could not report progress; the task continues",
+        "could not report progress; the task continues",
     ]
 
 
-def test_a_soft_time_limit_that_strikes_in_a_report_is_felt(app: Celery) -> None:
-    class Struck(Task):
+def test_a_soft_time_limit_during_a_report_ends_the_task(app: Celery) -> None:
+    class TimeLimited(Task):
         abstract = True
 
         def update_state(self, *_: Any, **__: Any) -> None:
             raise SoftTimeLimitExceeded()
 
-    with running_task(app, Struck) as task:
+    with running_task(app, TimeLimited) as task:
         job = CeleryJob(task, JOB, ["a.png"])
         with pytest.raises(SoftTimeLimitExceeded):
             job.files[0].progress(1)
@@ -194,7 +194,7 @@ def test_a_soft_time_limit_that_strikes_in_a_report_is_felt(app: Celery) -> None
 @pytest.mark.parametrize(
     "more", [{"at": object()}, {"ratio": float("nan")}, {"title": "\udcff"}], ids=str
 )
-def test_a_model_that_is_no_json_is_refused_at_once(task: Task, more: dict[str, Any]) -> None:
+def test_a_model_that_is_not_valid_json_is_rejected_at_once(task: Task, more: dict[str, Any]) -> None:
     file = CeleryFile(task, JOB, "file_000")
     with pytest.raises((TypeError, ValueError)):
         file.complete(**MODEL, **more)
@@ -202,25 +202,25 @@ def test_a_model_that_is_no_json_is_refused_at_once(task: Task, more: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("progress", "heard"), [(-1, 0), (0, 0), (99.9, 99), (100.2, 100), (float("inf"), 100)]
+    ("progress", "expected"), [(-1, 0), (0, 0), (99.9, 99), (100.2, 100), (float("inf"), 100)]
 )
-def test_progress_is_a_whole_percentage(
-    results: Results, task: Task, progress: float, heard: int
+def test_progress_is_clamped_to_a_whole_percentage(
+    results: ResultListener, task: Task, progress: float, expected: int
 ) -> None:
     CeleryFile(task, JOB, "file_000").progress(progress)
-    assert sent(results, task) == [{"file_000": {"progress": heard}}]
+    assert reported_files(results, task) == [{"file_000": {"progress": expected}}]
 
 
 @pytest.mark.parametrize(
-    ("text", "heard"),
+    ("text", "expected"),
     [("x" * 5000, "x" * 4096), ("é" * 2049, "é" * 2048), ("a\udcffb", "a?b"), ("", "failed")],
-    ids=["long", "cut between letters", "lone surrogate", "empty"],
+    ids=["long", "cut between characters", "lone surrogate", "empty"],
 )
-def test_a_text_is_one_that_the_gateway_takes(
-    results: Results, task: Task, text: str, heard: str
+def test_error_texts_are_made_valid_for_the_gateway(
+    results: ResultListener, task: Task, text: str, expected: str
 ) -> None:
     CeleryFile(task, JOB, "file_000").fail(text)
-    assert sent(results, task) == [{"file_000": {"status": "failed", "error": heard}}]
+    assert reported_files(results, task) == [{"file_000": {"status": "failed", "error": expected}}]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +232,6 @@ def test_a_text_is_one_that_the_gateway_takes(
     ],
     ids=["no job", "no file", "fewer ids than names"],
 )
-def test_a_job_must_be_named(task: Task, make: Callable[[Task], object]) -> None:
+def test_job_id_and_file_ids_are_required(task: Task, make: Callable[[Task], object]) -> None:
     with pytest.raises((TypeError, ValueError), match="job_id|file_id"):
         make(task)

@@ -1,4 +1,4 @@
-"""Tells image2model-gateway what a worker does with a job: from a Celery task, or over HTTP."""
+"""Reports a job's progress and results to image2model-gateway, from a Celery task or over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .http_reporter import (
     InvalidTransition,
     JobNotFound,
 )
-from .meta import FileProgress, FileState, Meta, Model
+from .task_meta import FileProgress, FileState, Model, TaskMeta
 
 if TYPE_CHECKING:
     from .celery_job import CeleryFile, CeleryJob, JobCancelled, JobFile
@@ -30,16 +30,16 @@ __all__ = [
     "JobCancelled",
     "JobFile",
     "JobNotFound",
-    "Meta",
     "Model",
+    "TaskMeta",
 ]
 
-_NEED_CELERY = ("CeleryFile", "CeleryJob", "JobCancelled", "JobFile")
+_CELERY_EXPORTS = ("CeleryFile", "CeleryJob", "JobCancelled", "JobFile")
 
 
 def __getattr__(name: str) -> Any:
-    # Who reports over HTTP need not have Celery.
-    if name not in _NEED_CELERY:
+    # Imported on first use, because reporting over HTTP does not need Celery.
+    if name not in _CELERY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from . import celery_job

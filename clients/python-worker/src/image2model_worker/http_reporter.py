@@ -1,4 +1,4 @@
-"""Reports over HTTP, for workers that are no Celery tasks. Needs nothing but the standard library."""
+"""Reports over HTTP, for workers that do not use Celery. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import urllib.request
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Type, Union
 from urllib.parse import quote, urlsplit
 
-from .meta import (
+from .task_meta import (
     MAX_MESSAGE_BYTES,
     FileProgress,
     FileState,
+    build_model,
+    clamp_percent,
     completed_state,
-    cut,
     failed_state,
-    model_of,
-    percent,
     progress_state,
+    truncate_utf8,
 )
 
 Json = Dict[str, Any]
 
-# Too many requests, and a gateway or a proxy before it that cannot serve right now.
-_TRY_AGAIN = (429, 502, 503, 504)
-_FIRST_WAIT_SECS = 0.1
-_LONGEST_WAIT_SECS = 5.0
+# Rate limited, or the gateway or a proxy in front of it is unavailable.
+_RETRYABLE_STATUSES = (429, 502, 503, 504)
+_INITIAL_DELAY_SECS = 0.1
+_MAX_DELAY_SECS = 5.0
 
 
 class GatewayError(Exception):
-    """The gateway refused. `code` is part of its API, such as `FILE_NOT_FOUND`; `detail` is for people."""
+    """An error response of the gateway. `code` is stable, such as `FILE_NOT_FOUND`; `detail` is for humans."""
 
     def __init__(
         self,
@@ -53,24 +53,24 @@ class GatewayError(Exception):
 
 
 class JobNotFound(GatewayError):
-    """There is no such job: it was deleted, or has expired. Stop working on it."""
+    """The job does not exist: it was deleted or has expired. Stop working on it."""
 
 
 class InvalidTransition(GatewayError):
-    """The job is over, for example cancelled, or this attempt is. Stop working on it."""
+    """The job or this attempt has ended, for example by cancellation. Stop working on it."""
 
 
 class GatewayUnavailable(GatewayError):
-    """The gateway could not be reached, or could not serve, for as long as was tried."""
+    """The gateway was unreachable or unavailable until the retries ended."""
 
     retry_after_secs = 0.0
 
 
 class HttpReporter:
-    """Reports to the gateway at `base_url`. May be shared by threads.
+    """Reports to the gateway at `base_url`. Threads may share one instance.
 
-    All calls may safely come twice, so each is tried again, for at most `retry_for_secs`, while the
-    gateway is away. Raises `GatewayError` or one of its kinds.
+    All requests are idempotent. Each is retried for at most `retry_for_secs` while the gateway is unreachable or
+    unavailable. Methods raise `GatewayError` or one of its subclasses.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class HttpReporter:
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"base_url: {base_url!r} is no http or https URL")
+            raise ValueError(f"base_url must be an http or https URL, not {base_url!r}")
         if not (key and key.isascii() and key.isprintable()):
-            raise ValueError("key: it is empty, or cannot be sent in a header")
+            raise ValueError("key must be non-empty printable ASCII")
         self._base_url = base_url.rstrip("/")
         self._key = key
         self._timeout_secs = timeout_secs
@@ -100,12 +100,12 @@ class HttpReporter:
         return f"HttpReporter({self._base_url!r})"
 
     def job(self, job_id: str) -> Json:
-        """The job and its files."""
-        return self._call("GET", _path(job_id))
+        """Returns the job and its files."""
+        return self._request("GET", _path(job_id))
 
     def set_status(self, job_id: str, status: str) -> Json:
-        """Moves the whole job, for example to `processing`. With its last file's result it ends by itself."""
-        return self._call("PATCH", _path(job_id), {"status": status})
+        """Sets the job's status, for example to `processing`. The result of the last file ends the job."""
+        return self._request("PATCH", _path(job_id), {"status": status})
 
     def progress(
         self,
@@ -116,19 +116,19 @@ class HttpReporter:
         *,
         attempt: Optional[int] = None,
     ) -> Json:
-        """Says how far a file is, in percent."""
+        """Reports the progress of a file in percent."""
         state = progress_state(progress, message, attempt)
-        return self._call("POST", _path(job_id, "files", file_id, "progress"), state)
+        return self._request("POST", _path(job_id, "files", file_id, "progress"), state)
 
     def progress_batch(self, job_id: str, files: Iterable[FileProgress]) -> Json:
-        """Says how far several files are, in one request: all are recorded or, on an error, none."""
+        """Reports the progress of several files in one request. On an error, none is recorded."""
         items: List[Json] = []
         for file in files:
-            item: Json = {**file, "progress": percent(file["progress"])}
+            item: Json = {**file, "progress": clamp_percent(file["progress"])}
             if "message" in file:
-                item["message"] = cut(file["message"], MAX_MESSAGE_BYTES)
+                item["message"] = truncate_utf8(file["message"], MAX_MESSAGE_BYTES)
             items.append(item)
-        return self._call("POST", _path(job_id, "progress"), {"files": items})
+        return self._request("POST", _path(job_id, "progress"), {"files": items})
 
     def complete(
         self,
@@ -141,10 +141,10 @@ class HttpReporter:
         url: str,
         rendered_image: Optional[Mapping[str, Any]] = None,
         attempt: Optional[int] = None,
-        **more: Any,
+        **extra: Any,
     ) -> Json:
-        """Says where a file's model is. `rendered_image` is `{"url": ...}`; JSON in `more` is kept."""
-        model = model_of(filename, size, mime_type, url, rendered_image, more)
+        """Reports a finished model. `rendered_image` is `{"url": ...}`. `extra` holds further JSON values."""
+        model = build_model(filename, size, mime_type, url, rendered_image, extra)
         return self._finish(job_id, file_id, completed_state(model, attempt))
 
     def fail(
@@ -155,29 +155,29 @@ class HttpReporter:
         *,
         attempt: Optional[int] = None,
     ) -> Json:
-        """Says why a file has no model."""
+        """Reports that a file failed."""
         return self._finish(job_id, file_id, failed_state(error, attempt))
 
     def _finish(self, job_id: str, file_id: str, state: FileState) -> Json:
-        return self._call("PUT", _path(job_id, "files", file_id, "result"), state)
+        return self._request("PUT", _path(job_id, "files", file_id, "result"), state)
 
-    def _call(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
+    def _request(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
         deadline = self._clock() + self._retry_for_secs
-        longest_wait = _FIRST_WAIT_SECS
+        max_backoff = _INITIAL_DELAY_SECS
         while True:
             try:
-                return self._try(method, path, body, deadline - self._clock())
+                return self._attempt(method, path, body, deadline - self._clock())
             except GatewayUnavailable as error:
-                # Apart from each other, so that a gateway that comes back is not met by all at once.
-                backoff = longest_wait * random.uniform(0.5, 1)
-                wait = max(backoff, error.retry_after_secs)
-                if self._clock() + wait >= deadline:
+                # Jitter spreads the retries of many workers when the gateway returns.
+                backoff = max_backoff * random.uniform(0.5, 1)
+                delay = max(backoff, error.retry_after_secs)
+                if self._clock() + delay >= deadline:
                     raise
-                self._sleep(wait)
-                longest_wait = min(longest_wait * 2, _LONGEST_WAIT_SECS)
+                self._sleep(delay)
+                max_backoff = min(max_backoff * 2, _MAX_DELAY_SECS)
 
-    def _try(
-        self, method: str, path: str, body: Optional[Mapping[str, Any]], left_secs: float
+    def _attempt(
+        self, method: str, path: str, body: Optional[Mapping[str, Any]], remaining_secs: float
     ) -> Json:
         headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
         data = None
@@ -187,20 +187,20 @@ class HttpReporter:
         request = urllib.request.Request(
             self._base_url + path, data=data, headers=headers, method=method
         )
-        timeout = min(self._timeout_secs, max(left_secs, _FIRST_WAIT_SECS))
+        timeout = min(self._timeout_secs, max(remaining_secs, _INITIAL_DELAY_SECS))
         try:
             with self._opener.open(request, timeout=timeout) as response:
-                return _parse_answer(response.read())
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                raise _error_of(refusal) from None
+                return _parse_response(response.read())
+        except urllib.error.HTTPError as http_error:
+            with http_error:
+                raise _error_from_response(http_error) from None
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             raise GatewayUnavailable(reason, code="CONNECTION_FAILED") from error
 
 
 class AsyncHttpReporter:
-    """`HttpReporter` for asyncio, each call in a thread. A call that is cancelled may still arrive."""
+    """`HttpReporter` for asyncio. Each call runs in a thread, so a cancelled call may still reach the gateway."""
 
     def __init__(self, base_url: str, key: str, **options: Any) -> None:
         self._reporter = HttpReporter(base_url, key, **options)
@@ -236,7 +236,7 @@ class AsyncHttpReporter:
         size: int,
         mime_type: str,
         url: str,
-        **more: Any,
+        **extra: Any,
     ) -> Json:
         return await asyncio.to_thread(
             self._reporter.complete,
@@ -246,7 +246,7 @@ class AsyncHttpReporter:
             size=size,
             mime_type=mime_type,
             url=url,
-            **more,
+            **extra,
         )
 
     async def fail(
@@ -263,60 +263,60 @@ class AsyncHttpReporter:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib would make a GET of a POST, and show the key to wherever it is sent."""
+    """Rejects redirects: urllib would turn a POST into a GET and send the key to the new location."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def _path(job_id: str, *rest: str) -> str:
-    return "/".join(["/api/v1/jobs", *(quote(it, safe="") for it in (job_id, *rest))])
+    return "/".join(["/api/v1/jobs", *(quote(segment, safe="") for segment in (job_id, *rest))])
 
 
-def _parse_answer(body: bytes) -> Json:
+def _parse_response(body: bytes) -> Json:
     try:
-        answer = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise GatewayError("the answer is no JSON object; is this the gateway?", code="BAD_ANSWER")
-    return answer
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise GatewayError("the response is not a JSON object; is base_url the gateway?", code="INVALID_RESPONSE")
+    return parsed
 
 
-def _error_of(refusal: urllib.error.HTTPError) -> GatewayError:
-    problem = _problem_of(refusal)
-    code = str(problem.get("error_code") or f"HTTP_{refusal.code}")
-    kind: Type[GatewayError] = GatewayError
-    if refusal.code in _TRY_AGAIN:
-        kind = GatewayUnavailable
+def _error_from_response(response: urllib.error.HTTPError) -> GatewayError:
+    problem = _parse_problem(response)
+    code = str(problem.get("error_code") or f"HTTP_{response.code}")
+    error_type: Type[GatewayError] = GatewayError
+    if response.code in _RETRYABLE_STATUSES:
+        error_type = GatewayUnavailable
     elif code == "JOB_NOT_FOUND":
-        kind = JobNotFound
+        error_type = JobNotFound
     elif code == "INVALID_TRANSITION":
-        kind = InvalidTransition
+        error_type = InvalidTransition
     details = problem.get("details")
-    error = kind(
-        str(problem.get("detail") or refusal.reason),
+    error = error_type(
+        str(problem.get("detail") or response.reason),
         code=code,
-        http_status=refusal.code,
-        request_id=problem.get("request_id") or refusal.headers.get("X-Request-Id"),
+        http_status=response.code,
+        request_id=problem.get("request_id") or response.headers.get("X-Request-Id"),
         details=details if isinstance(details, dict) else None,
     )
     if isinstance(error, GatewayUnavailable):
-        error.retry_after_secs = _retry_after_secs(refusal)
+        error.retry_after_secs = _retry_after_secs(response)
     return error
 
 
-def _problem_of(refusal: urllib.error.HTTPError) -> Json:
-    """The body, if it is a problem of the gateway's and not a page that a proxy put there."""
+def _parse_problem(response: urllib.error.HTTPError) -> Json:
+    """Parses a problem body. Returns an empty dict for other bodies, such as the error page of a proxy."""
     try:
-        problem = json.loads(refusal.read())
+        problem = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException):
         return {}
     return problem if isinstance(problem, dict) else {}
 
 
-def _retry_after_secs(refusal: urllib.error.HTTPError) -> float:
+def _retry_after_secs(response: urllib.error.HTTPError) -> float:
     try:
-        return max(0.0, float(refusal.headers.get("Retry-After", "0")))
-    except ValueError:  # a date
+        return max(0.0, float(response.headers.get("Retry-After", "0")))
+    except ValueError:  # an HTTP date
         return 0.0

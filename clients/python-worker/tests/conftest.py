@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis on a unix socket, a Celery worker, and the gateway."""
+"""Fixtures: Redis on a unix socket, a Celery worker, and the gateway."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from servers import WAIT_SECS, RedisServer, running, running_gateway, wait_for
+from servers import TIMEOUT_SECS, RedisServer, running_gateway, running_process, wait_for
 
 PACKAGE = Path(__file__).resolve().parents[1]
 WORKER_APP = PACKAGE.parents[1] / "tests" / "python"
 Message = dict[str, Any]
 
 
-class Results:
-    """What Celery's result backend tells those who listen, as the gateway does."""
+class ResultListener:
+    """Subscribes to the messages of Celery's result backend, as the gateway does."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._pubsub = client.pubsub(ignore_subscribe_messages=False)
         self._pubsub.psubscribe("celery-task-meta-*")
         wait_for("the subscription", lambda: self._pubsub.get_message(timeout=1))
-        self._heard: list[Message] = []
+        self._received: list[Message] = []
 
-    def of(self, task_id: str) -> list[Message]:
-        """The task's messages so far."""
+    def messages(self, task_id: str) -> list[Message]:
+        """Returns the messages of a task received so far."""
         while message := self._pubsub.get_message(timeout=0):
-            self._heard.append(json.loads(message["data"]))
-        return [it for it in self._heard if it["task_id"] == task_id]
+            self._received.append(json.loads(message["data"]))
+        return [message for message in self._received if message["task_id"] == task_id]
 
-    def until(self, task_id: str, status: str) -> list[Message]:
-        """The task's messages up to the first with `status`."""
+    def wait_for(self, task_id: str, status: str) -> list[Message]:
+        """Waits for a message with `status`, and returns the messages of the task received so far."""
 
-        def look() -> list[Message] | None:
-            messages = self.of(task_id)
-            return messages if any(it["status"] == status for it in messages) else None
+        def poll() -> list[Message] | None:
+            messages = self.messages(task_id)
+            return messages if any(message["status"] == status for message in messages) else None
 
-        return wait_for(f"{status} of {task_id}", look)
+        return wait_for(f"{status} of {task_id}", poll)
 
     def close(self) -> None:
         self._pubsub.close()
 
 
 class Worker:
-    """A Celery worker, and who sends it tasks."""
+    """A running Celery worker, and a producer that sends it tasks."""
 
     def __init__(self, server: RedisServer, log: Path) -> None:
         self._app = Celery(broker=server.celery_url, backend=server.celery_url)
@@ -68,7 +68,7 @@ class Worker:
         return task_id
 
     def wait_until_ignored(self, task_id: str) -> None:
-        """Until the task ended by `Ignore`, of which Celery tells nobody but its log."""
+        """Waits until the task ended by `Ignore`, which Celery reports only in its log."""
         wait_for(f"the end of {task_id}", lambda: f"[{task_id}] ignored" in self._log.read_text())
 
 
@@ -79,8 +79,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def results(redis_server: RedisServer) -> Iterator[Results]:
-    results = Results(redis_server.client)
+def results(redis_server: RedisServer) -> Iterator[ResultListener]:
+    results = ResultListener(redis_server.client)
     yield results
     results.close()
 
@@ -92,13 +92,13 @@ def worker(
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "reporting_app", "worker"]
     options = ["--loglevel=INFO", "--concurrency=2", "-Q", "batch_processing"]
-    unneeded = ["--without-gossip", "--without-mingle"]
+    disabled = ["--without-gossip", "--without-mingle"]
     path = [PACKAGE / "src", PACKAGE / "tests", WORKER_APP]
     env = {
         "CELERY_BROKER_URL": redis_server.celery_url,
         "PYTHONPATH": os.pathsep.join(map(str, path)),
     }
-    with running([*command, *options, *unneeded], log, env):
+    with running_process([*command, *options, *disabled], log, env):
         yield Worker(redis_server, log)
 
 
@@ -108,15 +108,15 @@ def job_id() -> str:
 
 
 class Gateway:
-    """The real service, on a Redis of its own that can be made to hang."""
+    """A running gateway, with its own Redis that can be paused."""
 
     def __init__(self, base_url: str, redis_process: subprocess.Popen[bytes]) -> None:
         self.base_url = base_url
         self._redis_process = redis_process
 
     @contextmanager
-    def without_redis(self) -> Iterator[Callable[[], None]]:
-        """Redis hangs until the function that this yields is called, or the block ends."""
+    def paused_redis(self) -> Iterator[Callable[[], None]]:
+        """Pauses Redis until the yielded function is called or the block ends."""
         self._redis_process.send_signal(signal.SIGSTOP)
 
         def resume() -> None:
@@ -128,15 +128,15 @@ class Gateway:
             resume()
 
     def create_job(self, key: str, *filenames: str) -> str:
-        """A new job of `key`'s, as an upload API makes it."""
-        files = [{"filename": it} for it in filenames]
+        """Creates a job that belongs to `key`, and returns its id."""
+        files = [{"filename": filename} for filename in filenames]
         request = urllib.request.Request(
             f"{self.base_url}/api/v1/jobs",
             data=json.dumps({"files": files}).encode(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=WAIT_SECS) as answer:
-            return str(json.load(answer)["job_id"])
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
+            return str(json.load(response)["job_id"])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The worker under test: the integration tests' app, and tasks for what that one has no need of."""
+"""The worker under test: the tasks of `worker_app`, and tasks that only these tests need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = {"filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url"
 
 @app.task(bind=True, name="tests.one_file")
 def one_file(self: Task, filename: str) -> Any:
-    """Knows the job and the file by the message's headers only."""
+    """Reads the job id and the file id from the message's headers only."""
     with CeleryFile(self, filename=filename) as file:
         file.progress(50)
         file.complete(**MODEL)

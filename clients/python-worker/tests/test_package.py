@@ -1,4 +1,4 @@
-"""What the package promises of itself: types, old Pythons, and no dependency for HTTP."""
+"""The package is fully typed, runs on Python 3.9, and needs no dependency for HTTP."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_of_it_is_typed() -> None:
+def test_the_package_is_fully_typed() -> None:
     checked = run("-m", "mypy")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert (SOURCE / "py.typed").exists()
 
 
-def test_it_is_written_in_python_3_9() -> None:
+def test_the_source_parses_as_python_3_9() -> None:
     for path in SOURCE.glob("*.py"):
         ast.parse(path.read_text(), path.name, feature_version=(3, 9))
 
 
-def test_http_needs_the_standard_library_only() -> None:
+def test_http_needs_only_the_standard_library() -> None:
     script = """
 import sys
 sys.path.insert(0, "src")
@@ -39,6 +39,6 @@ try:
 except ImportError as error:
     print(error)
 """
-    # -S: without site-packages, so without Celery; -I: without PYTHONPATH.
+    # -S excludes site-packages, and with it Celery; -I excludes PYTHONPATH.
     ran = run("-I", "-S", "-c", script)
     assert ran.stdout == "CeleryJob needs Celery: pip install 'image2model-worker[celery]'\n", ran
