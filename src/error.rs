@@ -1,6 +1,6 @@
-//! Everything that can go wrong while serving, said without HTTP.
+//! Every error of the service, without HTTP.
 //!
-//! `http::problem` decides how each variant looks to a caller.
+//! `api::problem` maps each variant to a status code and an error code.
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -10,7 +10,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A caller's mistake; the text is for the caller.
+    /// The request is invalid; the message is for the client.
     #[error("{0}")]
     Invalid(String),
     #[error("a job id is a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
@@ -23,23 +23,23 @@ pub(crate) enum Error {
     InvalidKey,
     #[error("Invalid or expired stream ticket")]
     InvalidTicket,
-    /// Signed by us, so that whoever shows it has not guessed it.
+    /// The signature is valid, so the client did not guess the ticket.
     #[error("Invalid or expired stream ticket")]
     ExpiredTicket,
-    #[error("there is no key {0}")]
+    #[error("key {0} does not exist")]
     KeyNotFound(KeyId),
-    /// As many keys as there may be, of a name or in all.
+    /// The number of keys has reached its limit, per name or in total.
     #[error("{0}")]
     TooManyKeys(String),
-    #[error("this needs a key with the role {needed}")]
+    #[error("this request needs a key with the role {needed}")]
     Forbidden { needed: &'static str },
     #[error("job {0} does not exist")]
     JobNotFound(JobId),
-    #[error("there is no metric {0}")]
+    #[error("metric {0} does not exist")]
     NoMetric(MetricName),
     #[error("this Idempotency-Key was used for another request")]
     IdempotencyConflict,
-    #[error("job {0} exists already")]
+    #[error("job {0} already exists")]
     JobExists(JobId),
     #[error("job {job} has no file {file}")]
     FileNotFound { job: JobId, file: FileId },
@@ -47,36 +47,36 @@ pub(crate) enum Error {
     WrongStatus { job: JobId, present: String, wanted: &'static str },
     #[error("file {file} is at attempt {present}; this report is from an older one")]
     StaleAttempt { file: FileId, present: u64 },
-    #[error("there is no model {0}")]
+    #[error("model {0} does not exist")]
     ModelNotFound(ModelId),
-    /// Another service that we ask failed, or was too slow.
-    #[error("the origin did not answer as it should: {0}")]
+    /// The origin of models failed or timed out.
+    #[error("the origin failed: {0}")]
     Origin(String),
     #[error("{resource} is locked by another holder")]
     LockUnavailable { resource: Resource, expires_in: Option<Duration> },
-    #[error("{resource} is not locked by this token, or no longer")]
+    #[error("{resource} is not locked by this token (any more)")]
     LockLost { resource: Resource },
-    #[error("a cleanup is running already; GET /api/v1/admin/cleanup shows how far it is")]
+    #[error("a cleanup is already running; GET /api/v1/admin/cleanup shows its progress")]
     CleanupRunning,
     #[error(
-        "migrations-lua/schema/{0}.lua is not the file that was applied to this Redis; a released change of stored \
-         data must stay as it is, and further changes need a file of their own (image2model-gateway migrate --status)"
+        "the checksum of migrations-lua/schema/{0}.lua differs from the one applied to this Redis; a released migration \
+         must not change, so add a new file (image2model-gateway migrate --status)"
     )]
     SchemaChanged(&'static str),
-    #[error("too many requests by the limit {policy:?}")]
+    #[error("rate limit {policy:?} exceeded")]
     RateLimited { policy: String, retry_after: Duration },
-    /// As many streams are open as may be, or the service is about to stop.
+    /// A limit of this process is reached, or the service is shutting down.
     #[error("{0}")]
     Busy(&'static str),
     #[error("the request took longer than {} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// Redis is away, too slow, or cannot write now; the same call may work later.
+    /// Redis is unreachable, too slow, or cannot write at present; a later call may succeed.
     #[error("Redis is not available: {0}")]
     RedisUnavailable(String),
-    /// A new job is stored, and not yet on as many replicas as the settings ask for.
+    /// A new job is stored, but on fewer replicas than `redis.min_replicas`.
     #[error("{n_replicas} of {wanted} replicas have the job")]
     NotReplicated { wanted: u32, n_replicas: u32 },
-    /// Redis refused what we sent: our fault, or data of a type that is not ours.
+    /// Redis rejected a command: a bug, or a key of an unexpected type.
     #[error("Redis refused a command: {0}")]
     Redis(fred::error::Error),
     #[error("stored {what} cannot be read: {reason}")]
@@ -96,9 +96,9 @@ impl From<fred::error::Error> for Error {
     fn from(error: fred::error::Error) -> Self {
         use fred::error::ErrorKind;
 
-        // What a server says of its own state, by the first word of its error reply; and what fred says under no
-        // kind of its own of a command whose connection went away before it was sent.
-        const PASSING: [&str; 13] = [
+        // Error replies about the state of the server, by their first word, and messages of fred that have no kind
+        // of their own, for commands whose connection closed before they were sent.
+        const TRANSIENT: [&str; 13] = [
             "Failed to route command",
             "Too many failed write attempts",
             "Missing expected connection",
@@ -113,7 +113,7 @@ impl From<fred::error::Error> for Error {
             "BUSY",
             "UNKILLABLE",
         ];
-        let passing = match error.kind() {
+        let is_transient = match error.kind() {
             ErrorKind::IO
             | ErrorKind::Timeout
             | ErrorKind::Canceled
@@ -123,20 +123,20 @@ impl From<fred::error::Error> for Error {
             | ErrorKind::Sentinel
             | ErrorKind::Auth
             | ErrorKind::Tls => true,
-            _ => PASSING.iter().any(|it| error.details().starts_with(it)),
+            _ => TRANSIENT.iter().any(|prefix| error.details().starts_with(prefix)),
         };
-        if passing { Self::RedisUnavailable(error.to_string()) } else { Self::Redis(error) }
+        if is_transient { Self::RedisUnavailable(error.to_string()) } else { Self::Redis(error) }
     }
 }
 
-/// An error, its cause, the cause of that, and so on.
+/// An error and its chain of sources, outermost first.
 pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |it| (*it).source())
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// All of them in one line, for the log.
+/// The messages of an error and its sources on one line, joined by `: `.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! Whole numbers as JSON Schema has them: `10.0` is one, and what computes percents writes it so.
+//! Deserializes integers as JSON Schema defines them: `10.0` is an integer, and programs that compute percents write it.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,12 +7,12 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// For `#[serde(deserialize_with = "whole")]`.
+/// For `#[serde(deserialize_with = "whole")]`. Fails on fractions and on numbers that do not fit into `T`.
 pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(json: D) -> Result<T, D::Error> {
     json.deserialize_any(Whole(PhantomData))
 }
 
-/// The same for a field that may be absent or null.
+/// Like [`whole`], for a field that may be absent or null.
 pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     json: D,
 ) -> Result<Option<T>, D::Error> {
@@ -101,16 +101,16 @@ mod tests {
     #[case(r#"{"progress":"10"}"#, None)]
     #[case(r#"{"progress":null}"#, None)]
     #[case(r#"{"progress":1,"attempt":4294967296}"#, None)]
-    fn ten_is_ten_however_it_is_written(
+    fn integers_with_a_zero_fraction_are_accepted(
         #[case] json: &str,
         #[case] read: Option<(u8, Option<u32>)>,
     ) {
         let body = serde_json::from_str::<Body>(json);
-        assert_eq!(body.ok().map(|it| (it.progress, it.attempt)), read);
+        assert_eq!(body.ok().map(|body| (body.progress, body.attempt)), read);
     }
 
     #[test]
-    fn a_refusal_says_what_is_allowed() {
+    fn an_error_names_the_allowed_range() {
         let error = serde_json::from_str::<Body>(r#"{"progress":300}"#).unwrap_err().to_string();
         assert!(error.contains("expected a whole number from 0 to 255"), "{error}");
     }

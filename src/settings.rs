@@ -7,17 +7,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Where the service runs.
+/// The kind of environment that the service runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// A laptop or a test.
+    /// A developer machine or a test.
     Development,
-    /// Anywhere with real users; what is unsafe there is refused.
+    /// An installation with real users; unsafe settings are rejected.
     Production,
 }
 
-/// A time such as `250ms`, `5s` or `24h`: names the form of a `Duration`.
+/// Serde adapter of a `Duration` written as text, such as `250ms`, `5s` or `24h`.
 pub(crate) struct Time;
 
 impl Time {
@@ -30,10 +30,10 @@ impl Time {
     }
 }
 
-/// A size such as `64KiB` or `1MiB`: names the form of a `ByteSize`.
+/// JSON schema of a `ByteSize` written as text, such as `64KiB` or `1MiB`.
 pub(crate) struct Size;
 
-/// A value that is never shown, not in logs, not by `check-config`, and wiped from memory when it is dropped.
+/// A value that is masked in logs and by `check-config`, and wiped from memory when it is dropped.
 #[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(SecretString);
@@ -70,20 +70,20 @@ impl Serialize for Secret {
     }
 }
 
-/// Fails unless `value` lies between `least` and `most`, naming the setting.
+/// Fails unless `value` is between `min` and `max`; the message names the setting.
 pub(crate) fn check_between(
     name: &str,
     value: Duration,
-    least: Duration,
-    most: Duration,
+    min: Duration,
+    max: Duration,
 ) -> AnyResult<()> {
-    if (least..=most).contains(&value) {
+    if (min..=max).contains(&value) {
         return Ok(());
     }
-    bail!("{name} is {value:?}; it has to be between {least:?} and {most:?}")
+    bail!("{name} is {value:?}; it has to be between {min:?} and {max:?}")
 }
 
-/// Says what the reference calls a text of a form.
+/// Gives a string type the format name that the settings reference prints.
 macro_rules! text_of_form {
     ($type:ty, $form:literal) => {
         impl JsonSchema for $type {

@@ -1,4 +1,5 @@
-//! The only way to spawn: named tasks that are counted, drained, and noticed when they die.
+//! Task supervision: the only module that spawns. Tasks have names, are awaited at shutdown, and a critical task that
+//! ends early stops the service.
 
 use std::{future::Future, io, thread, time::Duration};
 
@@ -6,13 +7,13 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info_span};
 
-/// The service's long-lived tasks. If one ends, even by a panic, all are asked to stop.
+/// A group of tasks. When a critical task ends early, even by a panic, all tasks are cancelled. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
-    /// Of the whole service.
+    /// Cancels all tasks of the service.
     all: CancellationToken,
-    /// Of these tasks: the same, or a part.
+    /// Cancels the tasks of this group: a child of `all`, or `all` itself.
     shutdown: CancellationToken,
 }
 
@@ -24,12 +25,12 @@ impl Default for Tasks {
 }
 
 impl Tasks {
-    /// Cancelled when the service should stop; long-lived work must watch it.
+    /// Cancelled when the group should stop; long-lived tasks must watch it.
     pub(crate) fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
 
-    /// Tasks that can be stopped while the others go on.
+    /// A child group, which can be stopped by itself.
     pub(crate) fn part(&self) -> Self {
         Self {
             tracker: self.tracker.clone(),
@@ -38,12 +39,12 @@ impl Tasks {
         }
     }
 
-    /// Asks these tasks to stop, and waits for none.
+    /// Cancels this group without waiting for its tasks.
     pub(crate) fn stop(&self) {
         self.shutdown.cancel();
     }
 
-    /// Runs `task` until it ends of itself, which it must soon after [`Tasks::shutdown`].
+    /// Spawns a critical task: if it ends before [`Tasks::shutdown`] is cancelled, the service stops.
     pub(crate) fn spawn(
         &self,
         name: &'static str,
@@ -58,11 +59,11 @@ impl Tasks {
         });
     }
 
-    /// Runs `work` on a thread of its own, in which tasks can be spawned. A panic stops the service; it may end before.
+    /// Runs `work` on its own thread, on which tasks can be spawned. A panic stops the service; returning early does not.
     ///
     /// # Errors
     ///
-    /// If the system has no more threads.
+    /// If the system cannot create a thread.
     pub(crate) fn spawn_thread(
         &self,
         name: &'static str,
@@ -73,7 +74,7 @@ impl Tasks {
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _runtime = runtime.enter();
             work();
-            // A panic drops it instead. Without anybody to hear it the service has stopped.
+            // A panic drops the sender instead. A failed send means that the service has already stopped.
             _ = running.send(());
         })?;
         let shutdown = self.shutdown();
@@ -85,8 +86,8 @@ impl Tasks {
         Ok(())
     }
 
-    /// Runs work that may end at any time, such as one connection, without ending the service with it.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    /// Spawns a task that may end at any time, such as one connection.
+    #[expect(clippy::disallowed_methods, reason = "the only function that spawns")]
     pub(crate) fn spawn_unguarded(
         &self,
         name: &'static str,
@@ -95,7 +96,7 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task.instrument(info_span!("task", name))));
     }
 
-    /// Asks every task to stop and waits up to `grace`; says whether all of them did.
+    /// Cancels every task of the service and waits up to `grace`. Returns whether all of them ended in time.
     pub(crate) async fn drain(&self, grace: Duration) -> bool {
         self.all.cancel();
         self.tracker.close();

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::{InvalidId, quoted};
 
-/// Lower-case hex SHA-256: of an API key, which itself is never kept and so is who owns a job; of a request.
+/// A SHA-256 digest as 64 lower-case hexadecimal digits: of an API key, which identifies its owner while the key
+/// itself is never stored, or of a request.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Sha256Hex(String);
 
@@ -21,7 +22,7 @@ impl Sha256Hex {
         &self.0
     }
 
-    /// Enough of the hash to tell callers apart in a log, too little to be of use to a thief.
+    /// The first 8 digits: enough to tell clients apart in a log, too few to be useful to an attacker.
     pub(crate) fn short(&self) -> &str {
         &self.0[..8]
     }
@@ -31,7 +32,7 @@ impl TryFrom<String> for Sha256Hex {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(text))
         } else {
             Err("expected the SHA-256 of the key as 64 lower-case hexadecimal digits".to_owned())
@@ -51,17 +52,17 @@ impl fmt::Debug for Sha256Hex {
     }
 }
 
-/// The visible beginning of an API key that is kept in Redis, such as `i2m_Ab12Cd34`: its name for operators.
+/// The visible prefix of an API key that is stored in Redis, such as `i2m_Ab12Cd34`: its id for operators.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub(crate) struct KeyId(String);
 
 impl KeyId {
-    /// What every key of ours begins with, so that people and secret scanners recognise one.
+    /// The prefix of all generated keys, so that people and secret scanners recognise them.
     pub(crate) const PREFIX: &str = "i2m_";
     const LEN: usize = Self::PREFIX.len() + 8;
 
-    /// Of a key, if it looks like one of ours.
+    /// The id of `key`, if the key has the format of a generated one.
     pub(crate) fn of(key: &str) -> Option<Self> {
         key.get(..Self::LEN)?.parse().ok()
     }
@@ -75,12 +76,12 @@ impl FromStr for KeyId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let is_ours = text.len() == Self::LEN
+        let is_generated = text.len() == Self::LEN
             && text.starts_with(Self::PREFIX)
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-        is_ours.then(|| Self(text.to_owned())).ok_or_else(|| {
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        is_generated.then(|| Self(text.to_owned())).ok_or_else(|| {
             InvalidId::Other(format!(
-                "a key is named by its first {} characters, such as i2m_Ab12Cd34; got {}",
+                "a key id is the first {} characters of the key, such as i2m_Ab12Cd34; got {}",
                 Self::LEN,
                 quoted(text)
             ))

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{InvalidId, quoted};
 
-/// A job's name: a UUID, in Redis keys and over HTTP in lower case with hyphens.
+/// The id of a job: a UUID, written in lower case with hyphens in Redis keys and over HTTP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(examples("1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"))]
@@ -27,7 +27,7 @@ impl JobId {
 impl FromStr for JobId {
     type Err = InvalidId;
 
-    /// Takes the hyphenated form only, so that one job has one name.
+    /// Accepts only the hyphenated form, so that each job has exactly one spelling.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         match Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => Ok(Self(id)),
@@ -48,7 +48,7 @@ impl fmt::Debug for JobId {
     }
 }
 
-/// A file's name within its job: `file_000`, `file_001`, …, its place in `job:{id}:files`.
+/// The id of a file within its job: `file_000`, `file_001`, …, by its index in `job:{id}:files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
 #[schema(value_type = String, pattern = "^file_([0-9]{3}|[1-9][0-9]{3,5})$", examples("file_000"))]
 pub(crate) struct FileId(u32);
@@ -67,14 +67,14 @@ impl FromStr for FileId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let digits = text.strip_prefix("file_").filter(|it| (3..=6).contains(&it.len()));
+        let digits = text.strip_prefix("file_").filter(|digits| (3..=6).contains(&digits.len()));
         let index = digits
-            .filter(|it| it.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|it| it.parse().ok());
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok());
         match index.map(Self) {
             Some(id) if id.to_string() == text => Ok(id),
             _ => Err(InvalidId::Other(format!(
-                "a file id is 'file_' and its place with at least three digits, such as file_000; got {}",
+                "a file id is 'file_' and its index with at least three digits, such as file_000; got {}",
                 quoted(text)
             ))),
         }

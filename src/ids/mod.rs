@@ -1,4 +1,4 @@
-//! The names that callers and Redis keys use, each checked once and then a type.
+//! Identifiers in URLs, bodies and Redis keys; each type is validated once, where it is parsed.
 
 mod digest;
 mod job;
@@ -12,7 +12,7 @@ pub(crate) use self::{
     stream::StreamId,
 };
 
-/// A text that is not a valid identifier; the message is for the caller who sent it.
+/// The text is not a valid identifier; the message is for the client that sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidId {
     #[error("a job id is a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
@@ -21,7 +21,7 @@ pub(crate) enum InvalidId {
     Other(String),
 }
 
-/// `text` for a message to its sender: escaped, and cut so that it cannot flood a log.
+/// `text` quoted for an error message: escaped, and truncated to 60 characters so that it cannot flood a log.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 60;
     let cut: String = text.chars().take(MAX_CHARS).collect();

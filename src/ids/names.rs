@@ -1,4 +1,4 @@
-//! Names that callers choose: of shared metrics, locks, models and cache tags.
+//! Names that clients choose: shared metrics, locks, models and cache tags.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -16,16 +16,16 @@ pub(crate) struct MetricName(String);
 impl FromStr for MetricName {
     type Err = InvalidId;
 
-    /// Takes no colon, which stands between the parts of a key, and nothing that would have to be escaped.
+    /// Rejects colons, which separate the parts of a Redis key, and characters that would need escaping.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         const MAX_BYTES: usize = 100;
         let is_name = (1..=MAX_BYTES).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
         if is_name {
             return Ok(Self(text.to_owned()));
         }
         Err(InvalidId::Other(format!(
-            "a metric's name is 1 to {MAX_BYTES} letters, digits, dots, hyphens and underscores; got {}",
+            "a metric name has 1 to {MAX_BYTES} letters, digits, dots, hyphens and underscores; got {}",
             quoted(text)
         )))
     }
@@ -37,12 +37,12 @@ impl fmt::Display for MetricName {
     }
 }
 
-/// What a lock is for, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are the service's own.
+/// The name of a lock, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resource(Arc<str>);
 
 impl Resource {
-    /// One of the service's own, which no caller can name.
+    /// A reserved name, which clients cannot use.
     pub(crate) fn internal(name: &str) -> Self {
         Self(Arc::from(format!("i2m:{name}")))
     }
@@ -53,8 +53,8 @@ impl FromStr for Resource {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         const MAX_BYTES: usize = 200;
-        let is_plain = !text.chars().any(|it| it.is_control() || it.is_whitespace());
-        if (1..=MAX_BYTES).contains(&text.len()) && is_plain && !text.starts_with("i2m:") {
+        let has_blanks = text.chars().any(|char| char.is_control() || char.is_whitespace());
+        if (1..=MAX_BYTES).contains(&text.len()) && !has_blanks && !text.starts_with("i2m:") {
             return Ok(Self(Arc::from(text)));
         }
         Err(InvalidId::Other(format!(
@@ -70,7 +70,7 @@ impl fmt::Display for Resource {
     }
 }
 
-/// A model's name, in `cache:model:{model_id}` and over HTTP.
+/// The id of a model, in `cache:model:{model_id}` and over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ModelId(Arc<str>);
 
@@ -84,7 +84,7 @@ impl FromStr for ModelId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        plain_name(text, 128).map(Self).ok_or_else(|| {
+        valid_name(text, 128).map(Self).ok_or_else(|| {
             InvalidId::Other(format!(
                 "a model id has 1 to 128 letters, digits and -_.:; got {}",
                 quoted(text)
@@ -99,7 +99,7 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+/// A tag of cached values that are invalidated together, in `tag:{tag}` and over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, ToSchema)]
 #[schema(value_type = String, pattern = "^[A-Za-z0-9_.:-]{1,100}$", example = "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
 pub(crate) struct Tag(Arc<str>);
@@ -108,7 +108,7 @@ impl FromStr for Tag {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        plain_name(text, 100).map(Self).ok_or_else(|| {
+        valid_name(text, 100).map(Self).ok_or_else(|| {
             InvalidId::Other(format!(
                 "a tag has 1 to 100 letters, digits and -_.:; got {}",
                 quoted(text)
@@ -123,7 +123,7 @@ impl fmt::Display for Tag {
     }
 }
 
-fn plain_name(text: &str, max_bytes: usize) -> Option<Arc<str>> {
-    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
-    ((1..=max_bytes).contains(&text.len()) && is_plain).then(|| Arc::from(text))
+fn valid_name(text: &str, max_bytes: usize) -> Option<Arc<str>> {
+    let is_valid = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+    ((1..=max_bytes).contains(&text.len()) && is_valid).then(|| Arc::from(text))
 }

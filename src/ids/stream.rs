@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{InvalidId, quoted};
 
-/// An entry's id in a Redis stream: Unix milliseconds and a sequence number.
+/// The id of a Redis stream entry: Unix milliseconds and a sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId {
     pub(crate) ms: u64,
@@ -12,17 +12,19 @@ pub(crate) struct StreamId {
 }
 
 impl StreamId {
-    /// Before every entry.
+    /// Sorts before every entry.
     pub(crate) const ZERO: Self = Self { ms: 0, seq: 0 };
 }
 
 impl FromStr for StreamId {
     type Err = InvalidId;
 
-    /// Takes `ms-seq` with both numbers, as Redis writes it and `Last-Event-ID` brings it back.
+    /// Parses `ms-seq` with both numbers, as Redis formats it and as browsers return it in `Last-Event-ID`.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let number =
-            |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse().ok()).flatten();
+        let number = |digits: &str| {
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| digits.parse().ok()).flatten()
+        };
         text.split_once('-')
             .and_then(|(ms, seq)| Some(Self { ms: number(ms)?, seq: number(seq)? }))
             .ok_or_else(|| {

@@ -1,29 +1,31 @@
-//! Says that something goes on, and not at each request: a log that an attacker can fill is one more thing to attack.
+//! Rate-limits a log message so that an attacker cannot flood the log.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-const BETWEEN: Duration = Duration::from_secs(10);
+
+/// The shortest time between two messages.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Seldom(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    last: Option<Instant>,
-    unsaid: u64,
+    last_logged: Option<Instant>,
+    suppressed: u64,
 }
 
 impl Seldom {
-    /// If it is time to say it again: how often it happened since it was last said, this time included.
+    /// If the message should be logged now: the number of occurrences since it was last logged, including this one.
     pub(crate) fn due(&self) -> Option<u64> {
         let mut state = self.0.lock();
-        state.unsaid += 1;
-        if state.last.is_some_and(|it| it.elapsed() < BETWEEN) {
+        state.suppressed += 1;
+        if state.last_logged.is_some_and(|at| at.elapsed() < INTERVAL) {
             return None;
         }
-        state.last = Some(Instant::now());
-        Some(std::mem::take(&mut state.unsaid))
+        state.last_logged = Some(Instant::now());
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_once() {
+    fn only_the_first_of_a_burst_is_logged() {
         let seldom = Seldom::default();
         assert_eq!([(); 3].map(|()| seldom.due()), [Some(1), None, None]);
     }

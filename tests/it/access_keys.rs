@@ -314,7 +314,7 @@ async fn the_command_line_makes_the_first_key() {
     text(run(&["revoke", &key[..12]]));
     until("the key is shut out", async || call(&app, key).await.status == 403).await;
     for (arguments, said) in [
-        (&["revoke", &key[..12]][..], "there is no key"),
+        (&["revoke", &key[..12]][..], "does not exist"),
         (&["create", "x", "--role", "root"], "possible values: client, worker, admin"),
         (&["create", "x", "--role", "client", "--limit", "nothing=1"], "no policy \"nothing\""),
     ] {
