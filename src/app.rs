@@ -78,7 +78,7 @@ impl App {
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
         let refused = redis.metrics().refused_connections.clone();
-        let server = server.on_refusal(move || _ = refused.inc());
+        let server = server.on_connection_rejected(move || _ = refused.inc());
         let state = Self::build(&config, &redis, &tasks)?;
         if config.auth.mode == auth::Mode::Open {
             warn!("auth.mode is \"open\": any key is let in, with all roles");

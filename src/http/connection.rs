@@ -1,4 +1,4 @@
-//! One connection: HTTP/1 or HTTP/2 by its first bytes, and sockets that are handed over.
+//! Serves one connection: detects HTTP/1 or HTTP/2 by the first bytes, and hands over sockets.
 
 use std::{
     convert::Infallible,
@@ -35,9 +35,9 @@ use tracing::debug;
 
 use super::{
     Tls,
-    connection_limit::ConnectionPlace,
-    socket_handoff::{Taken, Takeover, head_of},
-    timeout_stream::Patient,
+    connection_limit::ConnectionPermit,
+    socket_handoff::{Taken, Takeover, encode_response_head},
+    timeout_stream::TimeoutStream,
 };
 
 /// The address of the connection that a request arrived on: an extension of every request.
@@ -73,36 +73,36 @@ where
     type ResponseBody = B;
 }
 
-/// How connections are spoken with. Cheap to clone.
+/// Protocol settings shared by all connections. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Protocols {
+pub(super) struct ProtocolConfig {
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) tls: Option<Tls>,
-    /// The longest wait for the first bytes.
+    /// The longest wait for the first bytes of a connection.
     pub(super) header_timeout: Duration,
-    /// The longest wait for a client that takes nothing.
+    /// The longest wait for a client that reads nothing.
     pub(super) write_timeout: Duration,
 }
 
-impl Protocols {
-    fn patient<S>(&self, stream: S) -> Patient<S> {
-        Patient::new(stream, self.header_timeout, self.write_timeout)
+impl ProtocolConfig {
+    fn with_timeouts<S>(&self, stream: S) -> TimeoutStream<S> {
+        TimeoutStream::new(stream, self.header_timeout, self.write_timeout)
     }
 }
 
 /// An accepted connection.
-pub(super) struct Accepted {
+pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) place: ConnectionPlace,
+    pub(super) permit: ConnectionPermit,
 }
 
-/// Serves a connection until it ends, or after its present request once `stop` is cancelled.
+/// Serves a connection until it closes, or until its current request ends once `stop` is cancelled.
 pub(super) async fn serve<A: HttpService>(
-    accepted: Accepted,
+    accepted: AcceptedConnection,
     app: A,
-    protocols: Protocols,
+    protocols: ProtocolConfig,
     stop: CancellationToken,
 ) {
     if let Some(tls) = &protocols.tls {
@@ -114,54 +114,54 @@ pub(super) async fn serve<A: HttpService>(
     ));
     match protocol.await {
         Some(Ok(Ok(true))) => {
-            let _place = accepted.place;
+            let _permit = accepted.permit;
             serve_http2(accepted.stream, accepted.peer, app, &protocols, stop).await;
         }
         Some(Ok(Ok(false))) => serve_http1(accepted, app, &protocols, stop).await,
-        Some(Ok(Err(error))) => debug!(%error, "connection ended before a request"),
-        // It said nothing, or is not wanted any more.
+        Some(Ok(Err(error))) => debug!(%error, "connection closed before a request"),
+        // The client sent nothing in time, or the service is stopping.
         Some(Err(_)) | None => (),
     }
 }
 
-/// Whether the connection begins as HTTP/2 does (RFC 9113, section 3.4). No method of ours begins with `PRI`.
+/// Whether the connection begins with the HTTP/2 preface (RFC 9113, section 3.4). No supported method starts with `PRI`.
 async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI";
-    const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+    const POLL_INTERVAL: Duration = Duration::from_millis(5);
     let mut start = [0; PREFACE.len()];
     loop {
-        let n = stream.peek(&mut start).await?;
-        if n == 0 {
+        let peeked = stream.peek(&mut start).await?;
+        if peeked == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if n == PREFACE.len() || !PREFACE.starts_with(&start[..n]) {
+        if peeked == PREFACE.len() || !PREFACE.starts_with(&start[..peeked]) {
             return Ok(start == *PREFACE);
         }
-        // Bytes that have been looked at do not wake anybody again.
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        // Peeked bytes do not wake the task again.
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Both protocols over TLS, by what client and service agree on; sockets are not handed over.
+/// Serves both protocols over TLS, selected by ALPN; sockets are not handed over.
 async fn serve_tls<A: HttpService>(
     tls: &Tls,
-    accepted: Accepted,
+    accepted: AcceptedConnection,
     app: A,
-    protocols: &Protocols,
+    protocols: &ProtocolConfig,
     stop: CancellationToken,
 ) {
-    let Accepted { stream, peer, place: _place } = accepted;
+    let AcceptedConnection { stream, peer, permit: _permit } = accepted;
     let handshake = tokio::time::timeout(protocols.header_timeout, tls.acceptor().accept(stream));
     let stream = match stop.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
-        Some(Ok(Err(error))) => return debug!(%error, "no TLS"),
+        Some(Ok(Err(error))) => return debug!(%error, "TLS handshake failed"),
         Some(Err(_)) | None => return,
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         return serve_http2(stream, peer, app, protocols, stop).await;
     }
-    let service = service_fn(move |request| answer(app.clone(), peer, request));
-    let stream = TokioIo::new(protocols.patient(stream));
+    let service = service_fn(move |request| handle_request(app.clone(), peer, request));
+    let stream = TokioIo::new(protocols.with_timeouts(stream));
     let mut connection = pin!(protocols.http1.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -171,7 +171,7 @@ async fn serve_tls<A: HttpService>(
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "connection ended");
+        debug!(%error, "connection closed with an error");
     }
 }
 
@@ -179,13 +179,13 @@ async fn serve_http2<S, A: HttpService>(
     stream: S,
     peer: SocketAddr,
     app: A,
-    protocols: &Protocols,
+    protocols: &ProtocolConfig,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| answer(app.clone(), peer, request));
-    let stream = TokioIo::new(protocols.patient(stream));
+    let service = service_fn(move |request| handle_request(app.clone(), peer, request));
+    let stream = TokioIo::new(protocols.with_timeouts(stream));
     let connection = protocols.http2.serve_connection(stream, service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -196,38 +196,39 @@ async fn serve_http2<S, A: HttpService>(
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "connection ended");
+        debug!(%error, "connection closed with an error");
     }
 }
 
 async fn serve_http1<A: HttpService>(
-    accepted: Accepted,
+    accepted: AcceptedConnection,
     app: A,
-    protocols: &Protocols,
+    protocols: &ProtocolConfig,
     stop: CancellationToken,
 ) {
     let peer = accepted.peer;
-    let wish = Arc::new(Mutex::new(None));
-    let socket = Socket::new(accepted.stream);
+    let requested_handoff = Arc::new(Mutex::new(None));
+    let socket = BacklogTrackingStream::new(accepted.stream);
     let has_backlog = socket.has_backlog.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let may_hand_over =
             request.method() == Method::GET && request.version() == Version::HTTP_11;
-        let (app, wish, has_backlog) = (app.clone(), wish.clone(), has_backlog.clone());
+        let (app, requested_handoff, has_backlog) =
+            (app.clone(), requested_handoff.clone(), has_backlog.clone());
         async move {
-            let response = answer(app, peer, request).await?;
+            let response = handle_request(app, peer, request).await?;
             if may_hand_over
                 && !has_backlog.load(Ordering::Relaxed)
-                && let Some(takeover) = Takeover::of(&response)
+                && let Some(takeover) = Takeover::from_response(&response)
             {
-                let head = head_of(&response);
-                *wish.lock() = Some((takeover, head));
+                let head = encode_response_head(&response);
+                *requested_handoff.lock() = Some((takeover, head));
                 return pending().await;
             }
             Ok::<_, Infallible>(response)
         }
     });
-    let stream = TokioIo::new(protocols.patient(socket));
+    let stream = TokioIo::new(protocols.with_timeouts(socket));
     let mut connection = protocols.http1.serve_connection(stream, service);
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
@@ -238,30 +239,34 @@ async fn serve_http1<A: HttpService>(
         }
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => match wish.lock().take() {
-                Some(wished) => Poll::Ready(Ok(wished)),
+            Poll::Pending => match requested_handoff.lock().take() {
+                Some(handoff) => Poll::Ready(Ok(handoff)),
                 None => Poll::Pending,
             },
         }
     });
     match outcome.await {
-        Ok(wished) => {
+        Ok(handoff) => {
             let socket = connection.into_parts().io.into_inner().into_inner();
-            hand_over(wished, socket, accepted.place);
+            hand_over(handoff, socket, accepted.permit);
         }
-        Err(Err(error)) => debug!(%error, "connection ended"),
+        Err(Err(error)) => debug!(%error, "connection closed with an error"),
         Err(Ok(())) => (),
     }
 }
 
-fn hand_over((takeover, head): (Takeover, Bytes), socket: Socket, place: ConnectionPlace) {
+fn hand_over(
+    (takeover, head): (Takeover, Bytes),
+    socket: BacklogTrackingStream,
+    permit: ConnectionPermit,
+) {
     match socket.stream.into_std() {
-        Ok(socket) => takeover.hand_over(Taken { socket, head, place }),
-        Err(error) => debug!(%error, "could not hand over a connection"),
+        Ok(socket) => takeover.complete(Taken { socket, head, permit }),
+        Err(error) => debug!(%error, "socket hand-off failed"),
     }
 }
 
-async fn answer<A: HttpService>(
+async fn handle_request<A: HttpService>(
     app: A,
     peer: SocketAddr,
     mut request: Request<Incoming>,
@@ -270,25 +275,25 @@ async fn answer<A: HttpService>(
     app.oneshot(request).await
 }
 
-/// A socket that knows whether what was written to it is still on its way out of this process: it must not be handed
-/// over then, for hyper would take the rest with it.
-struct Socket {
+/// A stream that knows whether written bytes are still buffered in this process. Such a socket must not be handed
+/// over, because hyper would keep the rest of the bytes.
+struct BacklogTrackingStream {
     stream: TcpStream,
     has_backlog: Arc<AtomicBool>,
 }
 
-impl Socket {
+impl BacklogTrackingStream {
     fn new(stream: TcpStream) -> Self {
         Self { stream, has_backlog: Arc::default() }
     }
 
-    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+    fn track<T>(&self, written: Poll<T>) -> Poll<T> {
         self.has_backlog.store(written.is_pending(), Ordering::Relaxed);
         written
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for BacklogTrackingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -298,14 +303,14 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for BacklogTrackingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(written)
+        self.track(written)
     }
 
     fn poll_write_vectored(
@@ -314,7 +319,7 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(written)
+        self.track(written)
     }
 
     fn is_write_vectored(&self) -> bool {

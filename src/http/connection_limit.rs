@@ -1,4 +1,4 @@
-//! How many connections may be open, in all and from one address, so that nobody takes the places of everybody.
+//! Limits open connections, in total and per address, so that one client cannot exhaust them.
 
 use std::{
     collections::HashMap,
@@ -15,116 +15,120 @@ use tracing::warn;
 use super::Config;
 use crate::observability::log_throttle::Seldom;
 
-/// What is said to whom finds no place, if it is there to hear it.
-const NO_PLACE: &[u8] =
+/// The response to a connection above the limit.
+const RESPONSE_503: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
     content-length: 0\r\n\r\n";
-/// IPv6 addresses that agree in this many bits are one caller.
+/// IPv6 addresses that share this many leading bits are counted as one client.
 const IPV6_PREFIX: u32 = 64;
 
 /// Counts open connections. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Inner>);
+pub(super) struct ConnectionLimiter(Arc<Inner>);
 
 struct Inner {
-    most: usize,
-    most_of_an_address: usize,
-    /// Proxies, behind whose addresses are many callers.
+    max: usize,
+    max_per_ip: usize,
+    /// Trusted proxies, whose addresses stand for many clients.
     exempt: Vec<IpNet>,
     open: Mutex<Open>,
-    refused: Seldom,
+    rejected_log: Seldom,
 }
 
 #[derive(Default)]
 struct Open {
-    n: usize,
-    /// No larger than `n`.
-    of: HashMap<IpAddr, usize>,
+    total: usize,
+    /// At most `total` entries.
+    by_ip: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place; dropping it gives it back.
-pub(crate) struct ConnectionPlace {
-    connections: Connections,
+/// Permission to keep one connection open; dropping it releases the slot.
+pub(crate) struct ConnectionPermit {
+    limiter: ConnectionLimiter,
     address: IpAddr,
 }
 
-impl Connections {
+impl ConnectionLimiter {
     pub(super) fn new(config: &Config, exempt: Vec<IpNet>) -> Self {
         Self(Arc::new(Inner {
-            most: places_for(config.max_connections),
-            most_of_an_address: config.max_connections_per_ip,
+            max: limit_for_nofile(config.max_connections),
+            max_per_ip: config.max_connections_per_ip,
             exempt,
             open: Mutex::default(),
-            refused: Seldom::default(),
+            rejected_log: Seldom::default(),
         }))
     }
 
-    /// Takes a place for a connection from `peer`, or tells it that there is none and closes it. Never waits.
-    pub(super) fn enter(
+    /// Returns a permit for a connection from `peer`, or answers 503 and closes the connection. Never waits.
+    pub(super) fn admit(
         &self,
         stream: TcpStream,
         peer: IpAddr,
-    ) -> Option<(TcpStream, ConnectionPlace)> {
-        let place = self.take(peer);
-        if place.is_none() {
-            if let Some(times) = self.0.refused.due() {
-                warn!(times, %peer, "refused: server.max_connections or max_connections_per_ip are open");
+    ) -> Option<(TcpStream, ConnectionPermit)> {
+        let permit = self.try_acquire(peer);
+        if permit.is_none() {
+            if let Some(suppressed) = self.0.rejected_log.due() {
+                warn!(suppressed, %peer, "connection rejected: server.max_connections or max_connections_per_ip reached");
             }
-            // Into the empty buffer of a fresh socket this fits; if not, so be it.
-            _ = stream.try_write(NO_PLACE);
+            // The response fits into the empty send buffer of a new socket; a failure changes nothing.
+            _ = stream.try_write(RESPONSE_503);
         }
-        place.map(|it| (stream, it))
+        permit.map(|permit| (stream, permit))
     }
 
-    fn take(&self, peer: IpAddr) -> Option<ConnectionPlace> {
-        let address = counted_as(peer.to_canonical());
+    fn try_acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
+        let address = client_network(peer.to_canonical());
         let mut open = self.0.open.lock();
-        let of_address = open.of.get(&address).copied().unwrap_or(0);
-        let is_exempt = || self.0.exempt.iter().any(|it| it.contains(&peer.to_canonical()));
-        if open.n >= self.0.most || (of_address >= self.0.most_of_an_address && !is_exempt()) {
+        let from_ip = open.by_ip.get(&address).copied().unwrap_or(0);
+        let is_exempt =
+            || self.0.exempt.iter().any(|network| network.contains(&peer.to_canonical()));
+        if open.total >= self.0.max || (from_ip >= self.0.max_per_ip && !is_exempt()) {
             return None;
         }
-        open.n += 1;
-        open.of.insert(address, of_address + 1);
-        Some(ConnectionPlace { connections: self.clone(), address })
+        open.total += 1;
+        open.by_ip.insert(address, from_ip + 1);
+        Some(ConnectionPermit { limiter: self.clone(), address })
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.connections.0.open.lock();
-        open.n = open.n.saturating_sub(1);
-        match open.of.get_mut(&self.address) {
-            Some(n) if *n > 1 => *n -= 1,
-            _ => drop(open.of.remove(&self.address)),
+        let mut open = self.limiter.0.open.lock();
+        open.total = open.total.saturating_sub(1);
+        match open.by_ip.get_mut(&self.address) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.by_ip.remove(&self.address)),
         }
     }
 }
 
-fn counted_as(address: IpAddr) -> IpAddr {
+/// The address, or for IPv6 its network.
+fn client_network(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V6(it) => {
+        IpAddr::V6(address) => {
             let mask = u128::MAX << (128 - IPV6_PREFIX);
-            IpAddr::V6(Ipv6Addr::from_bits(it.to_bits() & mask))
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
         }
         IpAddr::V4(_) => address,
     }
 }
 
-/// As many of `wanted` as there can be file descriptors for, with some left for Redis and files.
-fn places_for(wanted: usize) -> usize {
+/// `requested`, or as many as the limit of open files allows, with a reserve for Redis and files.
+fn limit_for_nofile(requested: usize) -> usize {
     const RESERVED: u64 = 200;
-    let needed = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(RESERVED);
-    let had: io::Result<u64> = rlimit::increase_nofile_limit(needed);
-    let Ok(limit) = had else { return wanted };
-    let places = usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(wanted).max(1);
-    if places < wanted {
+    let needed = u64::try_from(requested).unwrap_or(u64::MAX).saturating_add(RESERVED);
+    let raised: io::Result<u64> = rlimit::increase_nofile_limit(needed);
+    let Ok(limit) = raised else { return requested };
+    let allowed = usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(requested).max(1);
+    if allowed < requested {
         warn!(
-            places,
-            wanted, limit, "server.max_connections is lowered: ulimit -n allows no more files"
+            allowed,
+            requested,
+            limit,
+            "server.max_connections lowered to fit the limit of open files (ulimit -n)"
         );
     }
-    places.min(wanted)
+    allowed.min(requested)
 }
 
 #[cfg(test)]
@@ -132,26 +136,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_takes_everybodys_places() {
-        let connections = Connections(Arc::new(Inner {
-            most: 5,
-            most_of_an_address: 2,
+    fn one_client_cannot_exhaust_the_limit() {
+        let limiter = ConnectionLimiter(Arc::new(Inner {
+            max: 5,
+            max_per_ip: 2,
             exempt: vec!["10.0.0.0/8".parse().unwrap()],
             open: Mutex::default(),
-            refused: Seldom::default(),
+            rejected_log: Seldom::default(),
         }));
-        let take = |it: &str| connections.take(it.parse().unwrap());
-        let mut held = vec![take("192.0.2.1"), take("::ffff:192.0.2.1")];
-        assert!(held.iter().all(Option::is_some) && take("192.0.2.1").is_none());
-        held.extend([take("2001:db8::1"), take("2001:db8::2")]);
-        assert!(held.iter().all(Option::is_some) && take("2001:db8::3").is_none());
-        held.push(take("10.0.0.1"));
-        assert!(held[4].is_some() && take("10.0.0.1").is_none(), "five in all");
-        held.remove(0);
-        held.extend([take("10.0.0.1")]);
-        assert!(held.iter().all(Option::is_some), "proxies are many callers");
-        held.clear();
-        let open = connections.0.open.lock();
-        assert_eq!((open.n, open.of.len()), (0, 0));
+        let acquire = |address: &str| limiter.try_acquire(address.parse().unwrap());
+        let mut permits = vec![acquire("192.0.2.1"), acquire("::ffff:192.0.2.1")];
+        assert!(permits.iter().all(Option::is_some) && acquire("192.0.2.1").is_none());
+        permits.extend([acquire("2001:db8::1"), acquire("2001:db8::2")]);
+        assert!(permits.iter().all(Option::is_some) && acquire("2001:db8::3").is_none());
+        permits.push(acquire("10.0.0.1"));
+        assert!(permits[4].is_some() && acquire("10.0.0.1").is_none(), "five in total");
+        permits.remove(0);
+        permits.extend([acquire("10.0.0.1")]);
+        assert!(permits.iter().all(Option::is_some), "proxies stand for many clients");
+        permits.clear();
+        let open = limiter.0.open.lock();
+        assert_eq!((open.total, open.by_ip.len()), (0, 0));
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     connection::PeerAddress,
-    connection_limit::ConnectionPlace,
+    connection_limit::ConnectionPermit,
     server::Server,
     socket_handoff::{Taken, Takeover},
     tls::Tls,

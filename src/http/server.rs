@@ -1,4 +1,4 @@
-//! The listener: HTTP/1.1 and HTTP/2 on one port, plain or with TLS, bounded in number, head and time.
+//! The listener: HTTP/1.1 and HTTP/2 on one port, plain or over TLS, with limits on connections, heads and times.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -12,39 +12,42 @@ use tracing::warn;
 
 use super::{
     Config, Tls,
-    connection::{self, Accepted, HttpService, Protocols},
-    connection_limit::Connections,
+    connection::{self, AcceptedConnection, HttpService, ProtocolConfig},
+    connection_limit::ConnectionLimiter,
 };
 use crate::tasks::Tasks;
 
-/// A bound port, not yet served.
+/// A bound listener that does not accept connections yet.
 pub(crate) struct Server {
     listener: TcpListener,
-    protocols: Protocols,
-    connections: Connections,
-    on_refusal: Box<dyn Fn() + Send + Sync>,
+    protocols: ProtocolConfig,
+    connections: ConnectionLimiter,
+    on_connection_rejected: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
-    /// `proxies` are not limited in their connections, since many callers are behind each.
+    /// The connections of `proxies` are not limited per address, because each stands for many clients.
     ///
     /// # Errors
     ///
-    /// If the address cannot be had, or the certificate is none.
+    /// If the address cannot be bound or the certificate is invalid.
     pub(crate) fn bind(config: &Config, proxies: Vec<IpNet>) -> Result<Self> {
         let listener = listen(config.listen)
             .with_context(|| format!("cannot listen on {} (server.listen)", config.listen))?;
-        let connections = Connections::new(config, proxies);
+        let connections = ConnectionLimiter::new(config, proxies);
         let protocols = protocols(config, Tls::new(config)?);
-        Ok(Self { listener, protocols, connections, on_refusal: Box::new(|| ()) })
+        Ok(Self { listener, protocols, connections, on_connection_rejected: Box::new(|| ()) })
     }
 
-    /// Calls `tell` for each connection that finds no place.
-    pub(crate) fn on_refusal(self, tell: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { on_refusal: Box::new(tell), ..self }
+    /// Calls `callback` for each connection above the limit.
+    pub(crate) fn on_connection_rejected(
+        self,
+        callback: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { on_connection_rejected: Box::new(callback), ..self }
     }
 
-    /// The certificate in use, if there is one.
+    /// The certificate in use, if any.
     pub(crate) fn tls(&self) -> Option<Tls> {
         self.protocols.tls.clone()
     }
@@ -53,7 +56,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then lets requests finish for at most `grace`. Says whether all did.
+    /// Serves until `stop`, then waits up to `grace` for requests to finish. Returns whether all of them did.
     pub(crate) async fn run<A: HttpService>(
         self,
         app: A,
@@ -73,19 +76,19 @@ impl Server {
         tokio::time::timeout(grace, connections.wait()).await.is_ok()
     }
 
-    async fn accept(&self) -> Option<Accepted> {
+    async fn accept(&self) -> Option<AcceptedConnection> {
         match self.listener.accept().await {
             Ok((stream, peer)) => {
-                let Some((stream, place)) = self.connections.enter(stream, peer.ip()) else {
-                    (self.on_refusal)();
+                let Some((stream, permit)) = self.connections.admit(stream, peer.ip()) else {
+                    (self.on_connection_rejected)();
                     return None;
                 };
                 _ = stream.set_nodelay(true);
-                Some(Accepted { stream, peer, place })
+                Some(AcceptedConnection { stream, peer, permit })
             }
             Err(error) => {
-                // Out of file descriptors, most likely: waiting a little lets some close.
-                warn!(%error, "cannot accept a connection");
+                // Most likely the process is out of file descriptors: a pause lets some close.
+                warn!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 None
             }
@@ -94,16 +97,16 @@ impl Server {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // Of connections that the system keeps until they are accepted: room for many that come at once.
+    // Room for bursts of connections that wait to be accepted.
     const BACKLOG: u32 = 4096;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for what is left of old connections.
+    // A restart must not wait for old connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-fn protocols(config: &Config, tls: Option<Tls>) -> Protocols {
+fn protocols(config: &Config, tls: Option<Tls>) -> ProtocolConfig {
     const MAX_H2_STREAMS: u32 = 1000;
     let header_limit =
         usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
@@ -120,5 +123,5 @@ fn protocols(config: &Config, tls: Option<Tls>) -> Protocols {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     let Config { header_timeout, write_timeout, .. } = *config;
-    Protocols { http1, http2, tls, header_timeout, write_timeout }
+    ProtocolConfig { http1, http2, tls, header_timeout, write_timeout }
 }

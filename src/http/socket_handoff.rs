@@ -1,7 +1,7 @@
-//! Responses that are written past hyper: a stream that lives for hours needs its socket and little else.
+//! Responses that bypass hyper: a stream that stays open for hours needs a socket and little else.
 //!
-//! A handler adds a [`Takeover`] to its response. Where the request came by plain HTTP/1, the server then gives up
-//! its own state of the connection and hands over the socket; elsewhere the response's body is sent as any other.
+//! A handler adds a [`Takeover`] to its response. If the request arrived over plain HTTP/1, the server drops its own
+//! state of the connection and hands over the socket; otherwise it sends the response body as usual.
 
 use std::{net::TcpStream, sync::Arc};
 
@@ -10,36 +10,36 @@ use chrono::Utc;
 use hyper::{Response, header, header::HeaderValue};
 use parking_lot::Mutex;
 
-use super::connection_limit::ConnectionPlace;
+use super::connection_limit::ConnectionPermit;
 
-/// A socket that is to be written by whoever made the response.
+/// A socket for the code that made the response to write to.
 pub(crate) struct Taken {
-    /// Non-blocking, and known to no reactor.
+    /// Non-blocking, not registered with any reactor.
     pub(crate) socket: TcpStream,
-    /// The head of the response, to be written first. The body ends with the connection.
+    /// The encoded head of the response, to be written first. The body ends with the connection.
     pub(crate) head: Bytes,
-    /// The connection's place among those that may be open.
-    pub(crate) place: ConnectionPlace,
+    /// Counts the connection as open until it is dropped.
+    pub(crate) permit: ConnectionPermit,
 }
 
-type Take = Box<dyn FnOnce(Taken) + Send>;
+type OnHandoff = Box<dyn FnOnce(Taken) + Send>;
 
-/// A response's extension: its body had rather be written by this function.
+/// A response extension: a function that takes over the socket instead of sending the body.
 #[derive(Clone)]
-pub(crate) struct Takeover(Arc<Mutex<Option<Take>>>);
+pub(crate) struct Takeover(Arc<Mutex<Option<OnHandoff>>>);
 
 impl Takeover {
-    /// Adds the wish to `response`.
+    /// Adds the request for the socket to `response`.
     pub(crate) fn ask<B>(response: &mut Response<B>, take: impl FnOnce(Taken) + Send + 'static) {
-        let take: Take = Box::new(take);
+        let take: OnHandoff = Box::new(take);
         response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(take)))));
     }
 
-    pub(super) fn of<B>(response: &Response<B>) -> Option<Self> {
+    pub(super) fn from_response<B>(response: &Response<B>) -> Option<Self> {
         response.extensions().get::<Self>().cloned()
     }
 
-    pub(super) fn hand_over(&self, taken: Taken) {
+    pub(super) fn complete(&self, taken: Taken) {
         let take = self.0.lock().take();
         if let Some(take) = take {
             take(taken);
@@ -47,8 +47,8 @@ impl Takeover {
     }
 }
 
-/// The head of `response` on the wire (RFC 9112): its body has no length and ends with the connection.
-pub(super) fn head_of<B>(response: &Response<B>) -> Bytes {
+/// Encodes the head of `response` (RFC 9112), whose body has no length and ends with the connection.
+pub(super) fn encode_response_head<B>(response: &Response<B>) -> Bytes {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     let mut add = |name: &str, value: &HeaderValue| {
         head.extend_from_slice(name.as_bytes());

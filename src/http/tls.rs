@@ -1,4 +1,4 @@
-//! TLS on the service's own port, where no proxy in front ends it: by rustls, with a certificate that can be changed.
+//! TLS termination by the service itself, without a proxy: rustls with a reloadable certificate.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use super::Config;
 pub(crate) struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl Tls {
-    /// Absent where none is configured.
+    /// `None` if no certificate is configured.
     ///
     /// # Errors
     ///
-    /// If certificate or key are none, or do not belong to each other.
+    /// If the certificate or the key is invalid, or they do not match.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>> {
         if !config.has_tls() {
             return Ok(None);
@@ -31,14 +31,14 @@ impl Tls {
         Ok(Some(Self(Arc::new(RwLock::new(server_config(config)?)))))
     }
 
-    /// Takes over another certificate, for connections from now on.
+    /// Replaces the certificate for new connections.
     ///
     /// # Errors
     ///
-    /// As [`Tls::new`]; then the present one stays.
+    /// As [`Tls::new`]; the current certificate then stays in use.
     pub(crate) fn reload(&self, config: &Config) -> Result<()> {
-        let fresh = server_config(config)?;
-        *self.0.write() = fresh;
+        let reloaded = server_config(config)?;
+        *self.0.write() = reloaded;
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Tls {
 fn server_config(config: &Config) -> Result<Arc<ServerConfig>> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(config.tls_cert.as_bytes())
         .collect::<Result<_, _>>()
-        .context("server.tls_cert is no PEM text")?;
+        .context("server.tls_cert is not PEM text")?;
     ensure!(!certificates.is_empty(), "server.tls_cert holds no certificate");
     let key = PrivateKeyDer::from_pem_slice(config.tls_key.expose().as_bytes())
         .context("server.tls_key holds no private key as PEM text")?;

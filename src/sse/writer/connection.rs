@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Frame;
 use crate::{
     error::Result,
-    http::{ConnectionPlace, Taken},
+    http::{ConnectionPermit, Taken},
     sse::{
         hub::Channel,
         session::{Follower, Missing},
@@ -37,7 +37,7 @@ const MAX_SLICES: usize = 64;
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) follower: Follower,
-    _place: ConnectionPlace,
+    _place: ConnectionPermit,
     /// Of the jobs that it followed when it came.
     pub(super) channels: Box<[Arc<Channel>]>,
     pub(super) serial: u64,
@@ -83,7 +83,7 @@ impl Connection {
         Self {
             socket: TcpStream::from_std(taken.socket),
             follower,
-            _place: taken.place,
+            _place: taken.permit,
             channels,
             serial,
             is_queued: false,
