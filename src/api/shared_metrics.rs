@@ -26,7 +26,7 @@ use crate::{
     counters::{Change, Counters},
     error::{Error, Result},
     ids::MetricName,
-    observability::metrics::{Asked, Metrics, is_open_metrics, to_prometheus_text},
+    observability::metrics::{Metrics, ScrapedMetric, is_open_metrics, to_prometheus_text},
     workers::Workers,
 };
 
@@ -157,13 +157,13 @@ async fn in_time(
 }
 
 async fn shared(counters: &Counters) -> Result<String> {
-    const COUNTER: Asked = Asked {
+    const COUNTER: ScrapedMetric = ScrapedMetric {
         name: "i2m_shared_counter",
         kind: "counter",
         help: "Counters that all processes and workers share",
         label: "name",
     };
-    const GAUGE: Asked = Asked {
+    const GAUGE: ScrapedMetric = ScrapedMetric {
         name: "i2m_shared_gauge",
         kind: "gauge",
         help: "Gauges that all processes and workers share",
@@ -174,22 +174,23 @@ async fn shared(counters: &Counters) -> Result<String> {
 }
 
 async fn queue(workers: &Workers) -> Result<String> {
-    const DEPTH: Asked = Asked {
+    const DEPTH: ScrapedMetric = ScrapedMetric {
         name: "i2m_celery_queue_depth",
         kind: "gauge",
         help: "Messages in the queue, by priority step",
         label: "priority",
     };
-    const fn plain(name: &'static str, help: &'static str) -> Asked {
-        Asked { name, kind: "gauge", help, label: "" }
+    const fn plain(name: &'static str, help: &'static str) -> ScrapedMetric {
+        ScrapedMetric { name, kind: "gauge", help, label: "" }
     }
-    const IN_FLIGHT: Asked = plain(
+    const IN_FLIGHT: ScrapedMetric = plain(
         "i2m_celery_in_flight",
         "Messages of all queues that workers have taken and not acknowledged",
     );
-    const OLDEST: Asked =
+    const OLDEST: ScrapedMetric =
         plain("i2m_celery_queue_oldest_seconds", "Age of the oldest job that is served next");
-    const WORKERS: Asked = plain("i2m_celery_workers_alive", "Workers heard in the last minute");
+    const WORKERS: ScrapedMetric =
+        plain("i2m_celery_workers_alive", "Workers heard in the last minute");
 
     let gauges = workers.gauges().await?;
     let depths = [0, 3, 6, 9].iter().zip(gauges.report.depth_by_priority);

@@ -166,7 +166,7 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
         () = reload => Ok(()),
     };
     if let Some(traces) = traces {
-        traces.finish();
+        traces.shutdown();
     }
     ended
 }

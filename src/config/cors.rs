@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which browsers may call.
+/// Cross-origin requests of browsers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorsConfig {
-    /// Origins of browsers that may call, such as `https://app.example.com`; `*` for all.
+    /// Allowed origins, such as `https://app.example.com`; `*` allows all.
     pub origins: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Joins the features' settings and loads them: defaults, then a file, then the environment.
+//! Joins the settings of all features and loads them: defaults, then a file, then the environment.
 
 pub(crate) mod cors;
 mod reference;
@@ -21,8 +21,8 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
-/// Settings that are lists of text; in the environment they are separated by commas.
-const LISTS: [&str; 9] = [
+/// Settings that are lists of strings, which the environment separates by commas.
+const ENV_LIST_KEYS: [&str; 9] = [
     "cors.origins",
     "auth.ticket_secrets",
     "rate_limit.allow",
@@ -34,47 +34,47 @@ const LISTS: [&str; 9] = [
     "webhooks.allowed_networks",
 ];
 
-/// All settings; each section belongs to the feature of its name. See `config/default.toml`.
+/// All settings. Each section belongs to the feature of its name; see `config/default.toml`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the service runs.
+    /// Kind of environment; production rejects unsafe settings.
     pub environment: Environment,
-    /// The listener and its limits.
+    /// HTTP listener and its limits.
     pub server: crate::http::Config,
-    /// How Redis is reached.
+    /// Connection to Redis.
     pub redis: crate::redis::Config,
-    /// Who may call.
+    /// API keys and stream tickets.
     pub auth: crate::auth::Config,
-    /// What a job may be.
+    /// Limits and lifetime of jobs.
     pub jobs: crate::jobs::Config,
-    /// How jobs reach Celery workers.
+    /// Hand-off of jobs to Celery workers.
     pub celery: crate::celery::Config,
-    /// What is kept of a job's progress.
+    /// Stored progress of jobs.
     pub progress: crate::progress::Config,
-    /// How browsers are served.
+    /// Server-Sent Events to browsers.
     pub sse: crate::sse::SseConfig,
-    /// How often callers may call.
+    /// Rate limits.
     pub rate_limit: crate::rate_limit::Config,
-    /// What callers may ask of locks.
+    /// Distributed locks.
     pub locks: crate::locks::Config,
-    /// How values are cached.
+    /// Cache of computed values.
     pub cache: crate::cache::Config,
-    /// What is cached of models.
+    /// Cache of model metadata.
     pub models: crate::models::Config,
-    /// How ends of jobs are told to their owners' URLs.
+    /// Webhooks about ended jobs.
     pub webhooks: crate::webhooks::Config,
-    /// When Redis is well.
+    /// Thresholds of the health report.
     pub health: crate::health::Config,
-    /// What all processes count together, and `/metrics`.
+    /// Shared metrics and `/metrics`.
     pub metrics: crate::counters::Config,
-    /// How Redis is kept clean.
+    /// Removal of stale keys from Redis.
     pub maintenance: crate::cleanup::Config,
-    /// Which browsers may call.
+    /// Cross-origin requests of browsers.
     pub cors: crate::config::cors::CorsConfig,
-    /// Where traces go.
+    /// Export of OpenTelemetry traces.
     pub traces: crate::observability::traces::Config,
-    /// What is logged.
+    /// Level and format of the log.
     pub log: crate::observability::logging::Config,
 }
 
@@ -83,17 +83,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the setting, what it got and what is allowed.
+    /// If a setting is unknown or invalid; the message names the setting, its value and the allowed values.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
-        let variables = resolve_files(environment)?;
+        let variables = expand_file_vars(environment)?;
         let mut builder =
             config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = file {
             if !path.is_file() {
-                bail!("there is no configuration file {}", path.display());
+                bail!("configuration file {} does not exist", path.display());
             }
             builder = builder.add_source(File::from(path.to_owned()).format(FileFormat::Toml));
         }
@@ -104,20 +104,20 @@ impl Config {
             .list_separator(",")
             .ignore_empty(true)
             .source(Some(variables));
-        for list in LISTS {
+        for list in ENV_LIST_KEYS {
             from_environment = from_environment.with_list_parse_key(list);
         }
         let merged = builder
             .add_source(from_environment)
             .build()
-            .context("the configuration cannot be read")?;
+            .context("cannot read the configuration")?;
         let config: Self = serde_path_to_error::deserialize(merged.clone())
-            .map_err(|error| explain(&merged, error))?;
+            .map_err(|error| annotate_error(&merged, error))?;
         config.check()?;
         Ok(config)
     }
 
-    /// What no single setting can say of itself.
+    /// Checks values and combinations of settings that their types cannot express.
     fn check(&self) -> Result<()> {
         self.server.check().context("server")?;
         self.redis.check().context("redis")?;
@@ -146,60 +146,62 @@ impl Config {
         self.log.filter().map(|_| ()).context("log.level")
     }
 
-    /// The effective settings as TOML, secrets masked.
+    /// The effective settings as TOML, with secrets masked.
     ///
     /// # Errors
     ///
-    /// If a value has no form in TOML, which none of ours lacks.
+    /// If a value cannot be represented in TOML; all current ones can.
     pub fn to_masked_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
 }
 
-/// The variable in the environment that sets `path`.
-fn variable(path: &str) -> String {
+/// The environment variable that sets `path`.
+fn env_var_name(path: &str) -> String {
     format!("{PREFIX}{SEPARATOR}{}", path.to_uppercase().replace('.', SEPARATOR))
 }
 
-fn explain(
+/// Adds the path of the setting, its environment variable and the allowed values to a parse error.
+fn annotate_error(
     merged: &config::Config,
     error: serde_path_to_error::Error<config::ConfigError>,
 ) -> anyhow::Error {
     let path = error.path().to_string();
     let mut cause = error.into_inner().to_string();
-    // Of a bad choice this crate does not say what is allowed; serde_json does.
+    // For an unknown variant, only the message of serde_json lists the allowed ones.
     if let Ok(tree) = merged.clone().try_deserialize::<serde_json::Value>()
-        && let Err(better) = serde_path_to_error::deserialize::<_, Config>(tree)
-        && better.path().to_string() == path
-        && better.inner().to_string().starts_with("unknown variant")
+        && let Err(precise) = serde_path_to_error::deserialize::<_, Config>(tree)
+        && precise.path().to_string() == path
+        && precise.inner().to_string().starts_with("unknown variant")
     {
-        cause = better.into_inner().to_string();
+        cause = precise.into_inner().to_string();
     }
-    let variable = variable(&path);
+    let variable = env_var_name(&path);
     if path == "." {
-        anyhow::anyhow!("bad configuration: {cause}")
+        anyhow::anyhow!("invalid configuration: {cause}")
     } else {
-        anyhow::anyhow!("bad setting {path} (in the environment {variable}): {cause}")
+        anyhow::anyhow!("invalid setting {path} (environment variable {variable}): {cause}")
     }
 }
 
-/// Replaces `I2M__X_FILE=path` by `I2M__X=contents`, without the file's last line end.
-fn resolve_files(
+/// Replaces `I2M__X_FILE=path` by `I2M__X=contents`, without the trailing newline of the file.
+fn expand_file_vars(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<HashMap<String, String>> {
     let mut variables: HashMap<String, String> = environment
         .into_iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && name[PREFIX.len()..].starts_with(SEPARATOR))
         .collect();
-    let files: Vec<String> = variables.keys().filter(|it| it.ends_with("_FILE")).cloned().collect();
+    let files: Vec<String> =
+        variables.keys().filter(|name| name.ends_with("_FILE")).cloned().collect();
     for name in files {
         let path = PathBuf::from(variables.remove(&name).unwrap_or_default());
         let target = name.trim_end_matches("_FILE").to_owned();
         if variables.contains_key(&target) {
-            bail!("{target} and {name} are both set; one of them has to go");
+            bail!("{target} and {name} are both set; remove one of them");
         }
         let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{name} names {}, which cannot be read", path.display()))?;
+            .with_context(|| format!("cannot read {}, the file named by {name}", path.display()))?;
         variables.insert(target, text.trim_end_matches(['\r', '\n']).to_owned());
     }
     Ok(variables)

@@ -1,4 +1,4 @@
-//! The log: one JSON object a line, or for people on a terminal.
+//! Log output: one JSON object per line, or a readable format on a terminal.
 
 use std::io::IsTerminal as _;
 
@@ -11,25 +11,25 @@ use tracing_subscriber::{
 
 use crate::observability::traces::{self, Traces};
 
-/// What is logged, and how.
+/// Level and format of the log.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A level, or a `tracing` filter such as `info,image2model_gateway=debug`.
+    /// Level, or a `tracing` filter such as `info,image2model_gateway=debug`.
     pub level: String,
-    /// The form of a line.
+    /// Format of a log line.
     pub format: Format,
 }
 
-/// The form of a log line.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For reading on a terminal.
+    /// Readable text for a terminal.
     Pretty,
-    /// `pretty` on a terminal, else `json`.
+    /// `pretty` on a terminal, otherwise `json`.
     #[serde(rename = "")]
     Auto,
 }
@@ -40,11 +40,11 @@ impl Config {
     }
 }
 
-/// Starts logging for the whole process, and traces if there are any.
+/// Starts logging for the process, and the export of traces if one is configured.
 ///
 /// # Errors
 ///
-/// If the filter is not one, or logging has been started before.
+/// If the filter is invalid, or logging was started before.
 pub(crate) fn init(config: &Config, traces: Option<&Traces>) -> Result<()> {
     let pretty = match config.format {
         Format::Json => false,
@@ -60,8 +60,9 @@ pub(crate) fn init(config: &Config, traces: Option<&Traces>) -> Result<()> {
         log.with_filter(filter).boxed()
     };
     let spans = Targets::new().with_target(traces::TARGET, tracing::Level::TRACE);
-    let exported =
-        traces.map(|it| tracing_opentelemetry::layer().with_tracer(it.tracer()).with_filter(spans));
+    let exported = traces.map(|traces| {
+        tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_filter(spans)
+    });
     let started = tracing_subscriber::registry().with(log).with(exported).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }

@@ -1,7 +1,7 @@
-//! OpenTelemetry traces by OTLP over HTTP, off by default: from a request through Redis to the Celery message.
+//! OpenTelemetry traces over OTLP/HTTP, off by default: from a request through Redis to the Celery message.
 //!
-//! Spans have the target [`TARGET`], which the log leaves out. Without an endpoint nobody asks for them, and they
-//! cost a comparison.
+//! Spans have the target [`TARGET`], which the log excludes. Without an endpoint they are disabled and cost one
+//! comparison.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -28,21 +28,21 @@ use tokio::runtime::Handle;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The target of spans that are for traces and not for the log.
+/// Target of spans that are exported but not logged.
 pub(crate) const TARGET: &str = "traces";
 
-/// Where traces go.
+/// Export of OpenTelemetry traces.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The collector that takes OTLP over HTTP, such as `http://localhost:4318`; empty for none.
+    /// Collector that accepts OTLP over HTTP, such as `http://localhost:4318`. Empty: no traces.
     pub endpoint: String,
-    /// The part of traces that begin here and are kept; who calls with a `traceparent` decides for its own.
+    /// Fraction of the traces started here that are exported, 0 to 1. A client that sends a `traceparent` decides for its own traces.
     pub sample_ratio: f64,
-    /// Time between exports.
+    /// Interval between exports.
     #[serde(with = "Time")]
     pub export_interval: Duration,
-    /// The longest that an export may take.
+    /// Timeout of an export.
     #[serde(with = "Time")]
     pub timeout: Duration,
 }
@@ -54,35 +54,35 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
-        let known = ["http://", "https://"];
-        if self.is_enabled() && !known.iter().any(|it| self.endpoint.starts_with(it)) {
-            bail!("endpoint has to begin with http:// or https://");
+        let schemes = ["http://", "https://"];
+        if self.is_enabled() && !schemes.iter().any(|scheme| self.endpoint.starts_with(scheme)) {
+            bail!("endpoint must start with http:// or https://");
         }
         if !(0.0..=1.0).contains(&self.sample_ratio) {
-            bail!("sample_ratio is {}; it has to be between 0 and 1", self.sample_ratio);
+            bail!("sample_ratio is {}; it must be between 0 and 1", self.sample_ratio);
         }
         check_between("export_interval", self.export_interval, ms(10), secs(600))?;
         check_between("timeout", self.timeout, ms(10), secs(600))
     }
 }
 
-/// What exports spans. They are gathered in a bounded queue, which drops what is too much.
+/// The span exporter. Spans wait in a bounded queue, which drops spans when it is full.
 pub(crate) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Must be called on the runtime that is to send them.
+    /// Must be called on the runtime that sends the exports.
     ///
     /// # Errors
     ///
-    /// If the system has no certificates to trust, or the endpoint is none.
+    /// If the system has no trusted certificates, or the endpoint is invalid.
     pub(crate) fn start(config: &Config) -> Result<Self> {
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()
-            .context("traces need the system's certificates")?
+            .context("the system certificates cannot be read")?
             .https_or_http()
             .enable_http1()
             .build();
-        let client = OnRuntime {
+        let client = TokioHttpClient {
             client: Arc::new(HyperClient::new(connector, config.timeout, None)),
             runtime: Handle::current(),
         };
@@ -109,22 +109,22 @@ impl Traces {
         self.0.tracer(env!("CARGO_PKG_NAME"))
     }
 
-    /// Sends what is left, within the export's timeout.
-    pub(crate) fn finish(&self) {
+    /// Exports the remaining spans, within the timeout of an export.
+    pub(crate) fn shutdown(&self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "the last traces are lost");
+            tracing::warn!(%error, "the last traces were not exported");
         }
     }
 }
 
-/// Sends from the exporter's own thread, on which there is no runtime.
+/// Sends requests on the tokio runtime, because the thread of the exporter has none.
 #[derive(Debug)]
-struct OnRuntime<C> {
+struct TokioHttpClient<C> {
     client: Arc<C>,
     runtime: Handle,
 }
 
-impl<C: HttpClient + 'static> HttpClient for OnRuntime<C> {
+impl<C: HttpClient + 'static> HttpClient for TokioHttpClient<C> {
     fn send_bytes<'a, 'b>(
         &'a self,
         request: hyper::Request<Bytes>,
@@ -139,12 +139,15 @@ impl<C: HttpClient + 'static> HttpClient for OnRuntime<C> {
     }
 }
 
-/// W3C Trace Context for what a request sets going: the present span's, or without one the caller's own.
+/// The W3C Trace Context (`traceparent`) for work that a request starts: of the current span, or without one the
+/// context that the client sent.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let context = Span::current().context();
-    let present = context.span().span_context().clone();
-    let caller = || -> Context { TraceContextPropagator::new().extract(&HeaderExtractor(headers)) };
-    let known = if present.is_valid() { present } else { caller().span().span_context().clone() };
+    let current = context.span().span_context().clone();
+    let from_client =
+        || -> Context { TraceContextPropagator::new().extract(&HeaderExtractor(headers)) };
+    let known =
+        if current.is_valid() { current } else { from_client().span().span_context().clone() };
     known.is_valid().then(|| {
         let flags = known.trace_flags().to_u8();
         format!("00-{}-{}-{flags:02x}", known.trace_id(), known.span_id())

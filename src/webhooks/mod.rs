@@ -30,7 +30,7 @@ use self::{
 use crate::{
     error::{Error, Result},
     ids::{JobId, quoted},
-    observability::metrics::Held,
+    observability::metrics::GaugeGuard,
     redis::{Redis, Retention},
     tasks::Tasks,
 };
@@ -146,7 +146,7 @@ impl Webhooks {
     async fn attempt(&self, claimed: Claimed, now_secs: u64) {
         let Some(sender) = &self.0.sender else { return };
         let metrics = &self.0.redis.metrics().webhooks;
-        let held = Held::one_of(&metrics.in_flight);
+        let held = GaugeGuard::inc(&metrics.in_flight);
         let started = Instant::now();
         let outcome = sender.send(&claimed, now_secs).await;
         let took = started.elapsed();

@@ -109,7 +109,7 @@ async fn those_not_let_in_are_counted_by_why() {
     app.get(As::Nobody, &stream).await.problem(403, "INVALID_API_KEY");
     app.post(As::Worker, "/api/v1/jobs", &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     let page = page(&app).await;
-    for (reason, times) in [("no_key", 1), ("wrong_key_or_ticket", 2), ("wrong_role", 1)] {
+    for (reason, times) in [("no_key", 1), ("invalid_credential", 2), ("wrong_role", 1)] {
         let label = format!("reason=\"{reason}\"");
         assert_eq!(sum(&page, "i2m_auth_failures_total", &[&label]), times, "{reason}");
     }
@@ -186,7 +186,7 @@ async fn cleanups_are_counted_and_every_process_knows_the_last() {
     const LAST: &str = "i2m_cleanup_last_finished_timestamp_seconds";
     let app = TestApp::start().await;
     clean(&app, "?dry_run=true").await;
-    let changes = |page: &str| sum(page, "i2m_cleanup_changes_total", &["what=\"adopted\""]);
+    let changes = |page: &str| sum(page, "i2m_cleanup_changes_total", &["change=\"adopted\""]);
     let before = page(&app).await;
     assert_eq!((sum(&before, "i2m_cleanups_total", &[]), sum(&before, LAST, &[])), (0, 0));
     app.redis.run(1, &["SET", "lock:job:x", "token"]).await;

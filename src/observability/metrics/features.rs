@@ -1,16 +1,16 @@
-//! The handles of each feature. Which value of a label a handle stands for is its name.
+//! Metric handles of each feature. A handle is named after the label value that it stands for.
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
-use super::registry::{Maker, REQUEST_SECONDS, SHORT_SECONDS, WORK_SECONDS};
+use super::registry::{JOB_BUCKETS, MetricsBuilder, REDIS_BUCKETS, REQUEST_BUCKETS};
 
 /// Event streams to browsers.
 pub(crate) struct Streams {
     pub(crate) open: Gauge,
     pub(crate) watched_jobs: Gauge,
-    /// Events, not heartbeats, that were handed to connections.
+    /// Events handed to connections, without heartbeats.
     pub(crate) deliveries: Counter,
-    /// Streams that asked to go on after an event, by where what they missed came from.
+    /// Resumed streams, by the source of the missed events.
     pub(crate) resumed_from_ring: Counter,
     pub(crate) resumed_by_xrange: Counter,
     pub(crate) resumed_by_resync: Counter,
@@ -20,31 +20,34 @@ pub(crate) struct Streams {
     pub(crate) closed_client_gone: Counter,
     pub(crate) closed_error: Counter,
     pub(crate) refused: Counter,
-    /// Seconds from hearing of an entry to handing its frame to a connection.
+    /// Seconds from the notification of an entry to handing its frame to a connection.
     pub(crate) wake_to_write: Histogram,
 }
 
 impl Streams {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [resumed_from_ring, resumed_by_xrange, resumed_by_resync] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [resumed_from_ring, resumed_by_xrange, resumed_by_resync] = builder.counters(
             "sse_resumes",
-            "Streams that went on after an event, by where the missed ones came from",
+            "Resumed streams by the source of the missed events: memory, XRANGE, or a new snapshot",
             "source",
             ["ring", "xrange", "resync"],
         );
         let closed = ["job_over", "timeout", "draining", "client_gone", "error"];
-        let closed = maker.counters("sse_closes", "Streams that ended", "reason", closed);
+        let closed = builder.counters("sse_closes", "Closed streams by reason", "reason", closed);
         let [closed_job_over, closed_timeout, closed_draining, closed_client_gone, closed_error] =
             closed;
         Self {
-            open: maker.gauge("sse_streams_open", "Streams that are open"),
-            watched_jobs: maker.gauge("sse_watched_jobs", "Jobs that somebody watches"),
-            deliveries: maker.counter("sse_events_delivered", "Events handed to connections"),
-            refused: maker.counter("sse_refusals", "Streams told to come back later"),
-            wake_to_write: maker.histogram(
+            open: builder.gauge("sse_streams_open", "Open event streams"),
+            watched_jobs: builder.gauge("sse_watched_jobs", "Jobs with at least one open stream"),
+            deliveries: builder.counter(
+                "sse_events_delivered",
+                "Events handed to connections, without heartbeats",
+            ),
+            refused: builder.counter("sse_refusals", "Streams told to reconnect later"),
+            wake_to_write: builder.histogram(
                 "sse_wake_to_write_seconds",
-                "From hearing of a change to handing it to a connection",
-                SHORT_SECONDS,
+                "Time from the notification of a change to handing its event to a connection",
+                REDIS_BUCKETS,
             ),
             resumed_from_ring,
             resumed_by_xrange,
@@ -58,24 +61,24 @@ impl Streams {
     }
 }
 
-/// What the rate limiter decided.
+/// Decisions of the rate limiter.
 pub(crate) struct Limiter {
     pub(crate) unlimited: Counter,
     pub(crate) admitted: Counter,
     pub(crate) refused: Counter,
-    /// Redis could not say, and a policy lets nobody in without.
+    /// Redis did not answer, and a policy rejects requests in that case.
     pub(crate) undecided: Counter,
-    /// In shadow mode.
+    /// Only in dry-run mode.
     pub(crate) would_refuse: Counter,
     /// Decided without Redis, whatever the verdict.
     pub(crate) degraded: Counter,
 }
 
 impl Limiter {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [unlimited, admitted, refused, undecided, would_refuse] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [unlimited, admitted, refused, undecided, would_refuse] = builder.counters(
             "rate_limit_verdicts",
-            "Requests by what the rate limiter decided",
+            "Decisions of the rate limiter; `would_refuse` counts in dry-run mode",
             "verdict",
             ["unlimited", "admitted", "refused", "undecided", "would_refuse"],
         );
@@ -85,13 +88,12 @@ impl Limiter {
             refused,
             undecided,
             would_refuse,
-            degraded: maker
-                .counter("rate_limit_degraded", "Requests decided without counting in Redis"),
+            degraded: builder.counter("rate_limit_degraded", "Requests decided without Redis"),
         }
     }
 }
 
-/// The life of jobs, as far as this process wrote it.
+/// Job lifecycle events written by this process.
 pub(crate) struct Jobs {
     pub(crate) created: Counter,
     pub(crate) completed: Counter,
@@ -104,24 +106,24 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [completed, partial, failed, cancelled, expired] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [completed, partial, failed, cancelled, expired] = builder.counters(
             "jobs_ended",
-            "Jobs that ended",
+            "Jobs ended by this process, by final status",
             "status",
             ["completed", "partial", "failed", "cancelled", "expired"],
         );
         Self {
-            created: maker.counter("jobs_created", "Jobs that were created"),
-            wait: maker.histogram(
+            created: builder.counter("jobs_created", "Jobs created by this process"),
+            wait: builder.histogram(
                 "job_wait_seconds",
-                "From a job's creation to the begin of its first attempt",
-                WORK_SECONDS,
+                "Time from the creation of a job to the start of its first attempt",
+                JOB_BUCKETS,
             ),
-            run: maker.histogram(
+            run: builder.histogram(
                 "job_run_seconds",
-                "From the begin of an attempt to the end of the job",
-                WORK_SECONDS,
+                "Time from the start of an attempt to the end of the job",
+                JOB_BUCKETS,
             ),
             completed,
             partial,
@@ -132,33 +134,33 @@ impl Jobs {
     }
 }
 
-/// The hand-off to Celery workers. How the queue stands is asked of the broker when somebody asks us.
+/// Tasks sent to Celery and result messages received. The queue depth is read from the broker at scrape time.
 pub(crate) struct Celery {
     pub(crate) sent: Counter,
     pub(crate) send_failures: Counter,
     pub(crate) stalled: Counter,
-    /// Result messages of our tasks, of other tasks, and of no Celery.
+    /// Result messages of our tasks.
     pub(crate) observed: Counter,
     pub(crate) foreign: Counter,
     pub(crate) malformed: Counter,
 }
 
 impl Celery {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [observed, foreign, malformed] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [observed, foreign, malformed] = builder.counters(
             "celery_result_messages",
-            "Result messages that this process heard as the keeper",
+            "Result messages received while this process was the Celery leader: of our tasks, of other tasks, unreadable",
             "kind",
             ["observed", "foreign", "malformed"],
         );
         Self {
-            sent: maker.counter("celery_tasks_sent", "Tasks handed to the broker"),
-            send_failures: maker.counter(
-                "celery_send_failures",
-                "Times that tasks could not be handed over and were left in the outbox",
+            sent: builder.counter("celery_tasks_sent", "Tasks sent to the broker"),
+            send_failures: builder
+                .counter("celery_send_failures", "Failed sends, whose tasks stay in the outbox"),
+            stalled: builder.counter(
+                "celery_tasks_stalled",
+                "Tasks without a heartbeat for `celery.stalled_after`",
             ),
-            stalled: maker
-                .counter("celery_tasks_stalled", "Tasks found without a sign of life for long"),
             observed,
             foreign,
             malformed,
@@ -166,11 +168,11 @@ impl Celery {
     }
 }
 
-/// Locks taken over HTTP or inside the service.
+/// Lock operations, over HTTP and inside the service.
 pub(crate) struct Locks {
     pub(crate) acquired: Counter,
     pub(crate) unavailable: Counter,
-    /// Extended or released by who no longer owned it, or given up by the watchdog.
+    /// The holder extended or released a lock that it no longer held, or a renewal failed.
     pub(crate) lost: Counter,
     pub(crate) released: Counter,
     pub(crate) extended: Counter,
@@ -178,40 +180,40 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [acquired, unavailable, lost, released, extended] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [acquired, unavailable, lost, released, extended] = builder.counters(
             "lock_operations",
-            "What came of asking for locks",
+            "Lock operations by outcome",
             "outcome",
             ["acquired", "unavailable", "lost", "released", "extended"],
         );
-        let wait = maker.histogram(
+        let wait = builder.histogram(
             "lock_wait_seconds",
-            "Time that callers waited for a lock, whether they got it or not",
-            REQUEST_SECONDS,
+            "Time that clients waited for a lock, acquired or not",
+            REQUEST_BUCKETS,
         );
         Self { acquired, unavailable, lost, released, extended, wait }
     }
 }
 
-/// The cache of answers and models.
+/// The cache of responses and models.
 pub(crate) struct Cache {
     pub(crate) hit: Counter,
     pub(crate) stale: Counter,
     pub(crate) miss: Counter,
     pub(crate) negative: Counter,
-    /// Values computed, of many misses at once only one.
+    /// Values computed; concurrent misses share one computation.
     pub(crate) computed: Counter,
-    /// Entries that no cache of ours wrote; they are misses.
+    /// Unreadable entries, which count as misses.
     pub(crate) corrupt: Counter,
     pub(crate) invalidated: Counter,
 }
 
 impl Cache {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [hit, stale, miss, negative] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [hit, stale, miss, negative] = builder.counters(
             "cache_lookups",
-            "What came of looking into the cache",
+            "Cache lookups by outcome",
             "outcome",
             ["hit", "stale", "miss", "negative"],
         );
@@ -220,33 +222,34 @@ impl Cache {
             stale,
             miss,
             negative,
-            computed: maker.counter("cache_computations", "Values computed for the cache"),
-            corrupt: maker.counter("cache_corrupt_entries", "Entries that could not be read"),
-            invalidated: maker.counter("cache_invalidated_keys", "Keys removed on request"),
+            computed: builder.counter("cache_computations", "Values computed for the cache"),
+            corrupt: builder.counter("cache_corrupt_entries", "Unreadable cache entries"),
+            invalidated: builder
+                .counter("cache_invalidated_keys", "Keys removed by invalidation requests"),
         }
     }
 }
 
-/// Webhooks, as this process sends them.
+/// Webhook deliveries by this process.
 pub(crate) struct Webhooks {
     pub(crate) delivered: Counter,
-    /// Tried in vain; tried again later.
+    /// Failed attempts that will be retried.
     pub(crate) failed: Counter,
-    /// Tried in vain for the last time.
+    /// Failed last attempts.
     pub(crate) given_up: Counter,
-    /// Not sent, because of where the address leads.
+    /// Not sent, because the address is not allowed.
     pub(crate) forbidden: Counter,
     pub(crate) duration: Histogram,
     pub(crate) in_flight: Gauge,
-    /// Read from Redis by the process that sends.
+    /// As last read from Redis.
     pub(crate) queued: Gauge,
 }
 
 impl Webhooks {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [delivered, failed, given_up, forbidden] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [delivered, failed, given_up, forbidden] = builder.counters(
             "webhook_attempts",
-            "Attempts to deliver a webhook",
+            "Webhook delivery attempts by outcome",
             "outcome",
             ["delivered", "failed", "given_up", "forbidden"],
         );
@@ -255,18 +258,19 @@ impl Webhooks {
             failed,
             given_up,
             forbidden,
-            duration: maker.histogram(
+            duration: builder.histogram(
                 "webhook_attempt_duration_seconds",
-                "Time of an attempt",
-                REQUEST_SECONDS,
+                "Duration of webhook delivery attempts",
+                REQUEST_BUCKETS,
             ),
-            in_flight: maker.gauge("webhooks_in_flight", "Attempts under way"),
-            queued: maker.gauge("webhooks_queued", "Webhooks that wait, as last seen"),
+            in_flight: builder.gauge("webhooks_in_flight", "Webhook delivery attempts in flight"),
+            queued: builder
+                .gauge("webhooks_queued", "Queued webhooks, as last read by this process"),
         }
     }
 }
 
-/// Cleanups that this process ran, and when any process last finished one.
+/// Cleanup passes of this process, and the end of the last pass of any process.
 pub(crate) struct Cleanup {
     pub(crate) finished: Counter,
     pub(crate) interrupted: Counter,
@@ -274,59 +278,59 @@ pub(crate) struct Cleanup {
     pub(crate) adopted: Counter,
     pub(crate) removed: Counter,
     pub(crate) pruned: Counter,
-    /// Unix seconds; 0 until it is known.
+    /// Unix seconds; 0 if unknown.
     pub(crate) last_finished: Gauge,
 }
 
 impl Cleanup {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let [finished, interrupted, failed] = maker.counters(
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let [finished, interrupted, failed] = builder.counters(
             "cleanups",
-            "Cleanups of this process, without dry runs",
+            "Cleanup passes of this process, without dry runs",
             "outcome",
             ["finished", "interrupted", "failed"],
         );
-        let [adopted, removed, pruned] = maker.counters(
+        let [adopted, removed, pruned] = builder.counters(
             "cleanup_changes",
-            "Keys that got an end or are gone, and members of sets that are gone",
-            "what",
+            "Keys that got a TTL, keys removed, and set members removed",
+            "change",
             ["adopted", "removed", "pruned"],
         );
-        let last_finished = maker.gauge(
+        let last_finished = builder.gauge(
             "cleanup_last_finished_timestamp_seconds",
-            "Unix time at which any process last finished a cleanup, 0 if that is not known",
+            "Unix time at which any process last finished a cleanup; 0 if unknown",
         );
         Self { finished, interrupted, failed, adopted, removed, pruned, last_finished }
     }
 }
 
-/// The seed's shared counters and gauges on their way to Redis.
+/// Writes of shared counters and gauges to Redis.
 pub(crate) struct SharedMetrics {
     pub(crate) pending: Gauge,
     pub(crate) flushed: Counter,
     pub(crate) flush_failures: Counter,
-    /// Names refused because too many waited, or whose key is of another type.
+    /// Changes rejected because too many were pending, or because the key has another type.
     pub(crate) dropped: Counter,
-    /// Answers of `/metrics` that lack what had to be asked of Redis.
+    /// Responses of `/metrics` without the values that are read at scrape time.
     pub(crate) incomplete_scrapes: Counter,
 }
 
 impl SharedMetrics {
-    pub(super) fn new(maker: &mut Maker) -> Self {
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
         Self {
-            pending: maker.gauge("shared_metrics_pending", "Names that wait to be written"),
-            flushed: maker.counter("shared_metrics_flushes", "Batches written to Redis"),
-            flush_failures: maker.counter(
+            pending: builder.gauge("shared_metrics_pending", "Changed names that wait to be written"),
+            flushed: builder.counter("shared_metrics_flushes", "Batches written to Redis"),
+            flush_failures: builder.counter(
                 "shared_metrics_flush_failures",
-                "Batches that could not be written and are tried again",
+                "Failed batches, which are retried",
             ),
-            incomplete_scrapes: maker.counter(
+            incomplete_scrapes: builder.counter(
                 "incomplete_scrapes",
-                "Answers of /metrics that lack what Redis or the broker did not say in time",
+                "Responses of /metrics without the scraped values, because Redis or the broker was too slow",
             ),
-            dropped: maker.counter(
+            dropped: builder.counter(
                 "shared_metrics_dropped",
-                "Changes that Redis refused, such as of a wrong type",
+                "Changes rejected, because too many names were pending or the key is not a number",
             ),
         }
     }

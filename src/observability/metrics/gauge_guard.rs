@@ -1,18 +1,18 @@
-//! A gauge that counts what lives.
+//! A gauge that counts live objects.
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Counts one in a gauge for as long as it lives.
-pub(crate) struct Held(Gauge);
+/// Increments a gauge while it is alive.
+pub(crate) struct GaugeGuard(Gauge);
 
-impl Held {
-    pub(crate) fn one_of(gauge: &Gauge) -> Self {
+impl GaugeGuard {
+    pub(crate) fn inc(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,8 +1,7 @@
-//! What the process measures of itself: named handles, made once, and their text for Prometheus.
+//! Metrics of this process: handles that are registered once, and their Prometheus text.
 //!
-//! Recording is an atomic addition, or for a histogram a short lock; only [`requests`] looks a handle up. Every
-//! metric is listed in docs/METRICS.md, which a test compares with `/metrics`. [`Metrics`] travel with the
-//! handle of Redis, which every part that measures something has.
+//! Recording is an atomic addition, or a short lock for histograms; only [`requests`] looks up a handle. docs/METRICS.md
+//! lists every metric, and a test compares it with `/metrics`. Components reach [`Metrics`] through their Redis handle.
 
 mod features;
 mod gauge_guard;
@@ -19,16 +18,16 @@ pub(crate) use self::requests::MeasuredRequest;
 use self::requests::Requests;
 use self::{
     features::{Cache, Celery, Cleanup, Locks, SharedMetrics, Webhooks},
-    registry::Maker,
+    registry::MetricsBuilder,
 };
 pub(crate) use self::{
     features::{Jobs as JobMetrics, Limiter, Streams},
-    gauge_guard::Held,
+    gauge_guard::GaugeGuard,
     redis::{CallOutcome, ConnectionMetrics, RedisMetrics, ServerMetrics},
-    text::{Asked, is_open_metrics, to_prometheus_text},
+    text::{ScrapedMetric, is_open_metrics, to_prometheus_text},
 };
 
-/// All handles, by what they measure.
+/// The handles of all components.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) requests: Requests,
@@ -47,30 +46,30 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut maker = Maker::new();
-        process::register(&mut maker);
+        let mut builder = MetricsBuilder::new();
+        process::register(&mut builder);
         Self {
-            requests: Requests::new(&mut maker),
-            redis: RedisMetrics::new(&mut maker),
-            streams: Streams::new(&mut maker),
-            limiter: Limiter::new(&mut maker),
-            jobs: JobMetrics::new(&mut maker),
-            celery: Celery::new(&mut maker),
-            locks: Locks::new(&mut maker),
-            cache: Cache::new(&mut maker),
-            webhooks: Webhooks::new(&mut maker),
-            cleanup: Cleanup::new(&mut maker),
-            refused_connections: maker.counter(
+            requests: Requests::new(&mut builder),
+            redis: RedisMetrics::new(&mut builder),
+            streams: Streams::new(&mut builder),
+            limiter: Limiter::new(&mut builder),
+            jobs: JobMetrics::new(&mut builder),
+            celery: Celery::new(&mut builder),
+            locks: Locks::new(&mut builder),
+            cache: Cache::new(&mut builder),
+            webhooks: Webhooks::new(&mut builder),
+            cleanup: Cleanup::new(&mut builder),
+            refused_connections: builder.counter(
                 "http_connections_refused",
-                "Connections closed because as many are open as may be, in all or from one address",
+                "Connections closed because `server.max_connections` or `server.max_connections_per_ip` is reached",
             ),
-            shared: SharedMetrics::new(&mut maker),
-            registry: maker.registry,
+            shared: SharedMetrics::new(&mut builder),
+            registry: builder.registry,
         }
     }
 
-    /// All of it in the text format of `OpenMetrics`, without its last line.
+    /// All metrics as `OpenMetrics` text, without the final `# EOF` line.
     pub(crate) fn to_text(&self) -> String {
-        text::of(&self.registry)
+        text::encode(&self.registry)
     }
 }

@@ -1,4 +1,5 @@
-//! The process itself and its runtime, read when somebody asks. The names `process_*` are Prometheus' own.
+//! Metrics of the process and its runtime, read at scrape time. The names `process_*` are the standard ones of
+//! Prometheus client libraries.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::registry::Maker;
+use super::registry::MetricsBuilder;
 
-pub(super) fn register(maker: &mut Maker) {
-    maker
+pub(super) fn register(builder: &mut MetricsBuilder) {
+    builder
         .registry
         .register_collector(Box::new(Process { started: chrono::Utc::now().timestamp() }));
 }
@@ -30,26 +31,26 @@ impl Collector for Process {
         };
         gauge(
             "process_start_time_seconds",
-            "When the process started, in Unix seconds",
+            "Start time of the process in Unix seconds",
             self.started,
         )?;
         if let Some(bytes) = resident_bytes() {
-            gauge("process_resident_memory_bytes", "Memory that the process has in use", bytes)?;
+            gauge("process_resident_memory_bytes", "Resident memory (Linux)", bytes)?;
         }
-        if let Some(n) = open_files() {
-            gauge("process_open_fds", "Open files and sockets", n)?;
+        if let Some(count) = open_files() {
+            gauge("process_open_fds", "Open files and sockets (Linux)", count)?;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+            let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
             let metrics = runtime.metrics();
             gauge(
                 "i2m_runtime_tasks",
-                "Tasks of the runtime that live",
+                "Live tasks of the async runtime",
                 count(metrics.num_alive_tasks()),
             )?;
             gauge(
                 "i2m_runtime_queued_tasks",
-                "Tasks that wait for a thread",
+                "Tasks that wait for a runtime thread",
                 count(metrics.global_queue_depth()),
             )?;
         }
@@ -57,7 +58,7 @@ impl Collector for Process {
             let counter = ConstCounter::new(time.as_secs_f64());
             counter.encode(encoder.encode_descriptor(
                 "process_cpu_seconds",
-                "Processor time that the process has used",
+                "CPU time used by the process (Linux)",
                 None,
                 counter.metric_type(),
             )?)?;
@@ -66,10 +67,10 @@ impl Collector for Process {
     }
 }
 
-/// From Linux' `/proc`; elsewhere nothing is said.
+/// Read from `/proc`; `None` on systems other than Linux.
 fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -79,10 +80,10 @@ fn open_files() -> Option<i64> {
 }
 
 fn cpu_time() -> Option<Duration> {
-    // Linux tells every program this unit, whatever the kernel's own is.
+    // The unit of `/proc/self/stat`, independent of the kernel configuration.
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, in parentheses, may hold blanks.
+    // The program name, in parentheses, may contain spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let ticks: u32 =
         fields.next()?.parse::<u32>().ok()?.checked_add(fields.next()?.parse().ok()?)?;

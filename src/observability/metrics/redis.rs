@@ -1,4 +1,4 @@
-//! Redis as this process meets it: how long calls take, how they end, what became of connections.
+//! Metrics of Redis calls and connections.
 
 use std::time::Instant;
 
@@ -7,13 +7,13 @@ use prometheus_client::metrics::{
 };
 
 use super::{
-    Held,
-    registry::{Bounds, Label, Maker, SHORT_SECONDS},
+    GaugeGuard,
+    registry::{HistogramBuckets, Label, MetricsBuilder, REDIS_BUCKETS},
 };
 
-/// The families, from which each server's and each connection's handles are made.
+/// Metric families, from which the handles of each database and each connection are made.
 pub(crate) struct RedisMetrics {
-    calls: Family<[(&'static str, &'static str); 2], Histogram, Bounds>,
+    calls: Family<[(&'static str, &'static str); 2], Histogram, HistogramBuckets>,
     in_flight: Family<Label, Gauge>,
     connections: Family<Label, Gauge>,
     up: Family<Label, Gauge>,
@@ -23,7 +23,7 @@ pub(crate) struct RedisMetrics {
     pub(crate) unserved_partitions: Gauge,
 }
 
-/// Of the calls to one database.
+/// Handles of the calls to one database.
 pub(crate) struct ServerMetrics {
     in_flight: Gauge,
     answered: Histogram,
@@ -32,56 +32,56 @@ pub(crate) struct ServerMetrics {
     not_connected: Histogram,
 }
 
-/// Of one connection.
+/// Handles of one connection.
 #[derive(Clone)]
 pub(crate) struct ConnectionMetrics {
-    wanted: Gauge,
+    target: Gauge,
     up: Gauge,
     lost: Counter,
     replaced: Counter,
 }
 
 impl RedisMetrics {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let calls = Family::new_with_constructor(Bounds(SHORT_SECONDS));
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let calls = Family::new_with_constructor(HistogramBuckets(REDIS_BUCKETS));
         Self {
-            calls: maker.register(
+            calls: builder.register(
                 "redis_call_duration_seconds",
-                "Time of a call to Redis, a script or a command, by how it ended",
+                "Duration of Redis calls (scripts and commands) by database and outcome",
                 calls,
             ),
-            in_flight: maker.register(
+            in_flight: builder.register(
                 "redis_calls_in_flight",
-                "Calls that wait for their answer",
+                "Redis calls that wait for a reply",
                 Family::default(),
             ),
-            connections: maker.register(
+            connections: builder.register(
                 "redis_connections",
-                "Connections that the pool shall have",
+                "Target number of pooled connections",
                 Family::default(),
             ),
-            up: maker.register(
+            up: builder.register(
                 "redis_connections_up",
                 "Connections that answered their last ping",
                 Family::default(),
             ),
-            lost: maker.register(
+            lost: builder.register(
                 "redis_connections_lost",
-                "Times that a connection stopped to answer",
+                "Connections lost (two consecutive pings unanswered)",
                 Family::default(),
             ),
-            replaced: maker.register(
+            replaced: builder.register(
                 "redis_connections_replaced",
-                "Times that a connection did not recover and was made anew",
+                "Connections that did not recover and were replaced",
                 Family::default(),
             ),
-            subscriber_gaps: maker.counter(
+            subscriber_gaps: builder.counter(
                 "redis_subscriber_gaps",
-                "Times that published messages may have been missed",
+                "Times that pub/sub messages may have been missed",
             ),
-            unserved_partitions: maker.register(
+            unserved_partitions: builder.register(
                 "redis_unserved_partitions",
-                "Partitions of a cluster without a server that answers",
+                "Cluster partitions without a reachable primary, of 256; 0 without a cluster",
                 Gauge::default(),
             ),
         }
@@ -101,13 +101,13 @@ impl RedisMetrics {
         }
     }
 
-    /// Handles of one connection more to `database`.
+    /// Handles of one more connection to `database`.
     pub(crate) fn connection(&self, database: &'static str) -> ConnectionMetrics {
         let label = [("database", database)];
-        let wanted = self.connections.get_or_create_owned(&label);
-        wanted.inc();
+        let target = self.connections.get_or_create_owned(&label);
+        target.inc();
         ConnectionMetrics {
-            wanted,
+            target,
             up: self.up.get_or_create_owned(&label),
             lost: self.lost.get_or_create_owned(&label),
             replaced: self.replaced.get_or_create_owned(&label),
@@ -119,17 +119,17 @@ impl RedisMetrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallOutcome {
     Answered,
-    /// With an error, of the server or of the connection.
+    /// With an error of the server or of the connection.
     Failed,
     TimedOut,
-    /// It was not sent at all.
+    /// The call was not sent.
     NotConnected,
 }
 
 impl ServerMetrics {
-    /// A call begins; it counts as in flight while the guard lives.
-    pub(crate) fn begin(&self) -> (Instant, Held) {
-        (Instant::now(), Held::one_of(&self.in_flight))
+    /// Starts measuring a call, which counts as in flight until the guard is dropped.
+    pub(crate) fn begin(&self) -> (Instant, GaugeGuard) {
+        (Instant::now(), GaugeGuard::inc(&self.in_flight))
     }
 
     pub(crate) fn end(&self, started: Instant, outcome: CallOutcome) {
@@ -153,9 +153,9 @@ impl ConnectionMetrics {
         self.lost.inc();
     }
 
-    /// It is not wanted any more.
+    /// The connection was removed from the pool.
     pub(crate) fn ended(&self, was_up: bool) {
-        self.wanted.dec();
+        self.target.dec();
         if was_up {
             self.up.dec();
         }

@@ -1,5 +1,5 @@
-//! Makes and registers handles. A handle with labels is made for each value at once, so that what has not happened
-//! yet reads 0 and not nothing.
+//! Creates and registers metric handles. A labelled metric gets a handle for each label value at once, so that events
+//! that have not happened yet read 0 instead of being absent.
 
 use prometheus_client::{
     encoding::EncodeMetric,
@@ -12,25 +12,25 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-/// One label, which is enough for most.
+/// A label set with a single label.
 pub(super) type Label = [(&'static str, &'static str); 1];
 
-/// Seconds within which requests are answered.
-pub(super) const REQUEST_SECONDS: &[f64] =
+/// Histogram buckets of requests, in seconds.
+pub(super) const REQUEST_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Seconds within which Redis answers, and what was written reaches a browser.
-pub(super) const SHORT_SECONDS: &[f64] =
+/// Histogram buckets of Redis calls and of event delivery, in seconds.
+pub(super) const REDIS_BUCKETS: &[f64] =
     &[0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// Seconds within which work is done.
-pub(super) const WORK_SECONDS: &[f64] =
+/// Histogram buckets of jobs, in seconds.
+pub(super) const JOB_BUCKETS: &[f64] =
     &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0];
 
-/// Collects what is made in one registry.
-pub(super) struct Maker {
+/// Builds handles and registers them in one registry.
+pub(super) struct MetricsBuilder {
     pub(super) registry: Registry,
 }
 
-impl Maker {
+impl MetricsBuilder {
     pub(super) fn new() -> Self {
         Self { registry: Registry::default() }
     }
@@ -59,9 +59,9 @@ impl Maker {
         &mut self,
         name: &str,
         help: &str,
-        bounds: &'static [f64],
+        buckets: &'static [f64],
     ) -> Histogram {
-        self.register(name, help, histogram(bounds))
+        self.register(name, help, histogram(buckets))
     }
 
     pub(super) fn register<M: Metric + EncodeMetric + Clone>(
@@ -75,16 +75,16 @@ impl Maker {
     }
 }
 
-/// What makes the histograms of a family.
+/// Creates the histograms of a family with these buckets.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds(pub(super) &'static [f64]);
+pub(super) struct HistogramBuckets(pub(super) &'static [f64]);
 
-impl MetricConstructor<Histogram> for Bounds {
+impl MetricConstructor<Histogram> for HistogramBuckets {
     fn new_metric(&self) -> Histogram {
         histogram(self.0)
     }
 }
 
-fn histogram(bounds: &'static [f64]) -> Histogram {
-    Histogram::new(bounds.iter().copied())
+fn histogram(buckets: &'static [f64]) -> Histogram {
+    Histogram::new(buckets.iter().copied())
 }

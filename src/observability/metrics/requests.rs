@@ -1,4 +1,4 @@
-//! Measures every request, by the route it matched.
+//! Metrics of HTTP requests, by the matched route.
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Instant};
 
@@ -10,22 +10,22 @@ use prometheus_client::{
 };
 
 use super::{
-    Held, Metrics,
-    registry::{Bounds, Label, Maker, REQUEST_SECONDS},
+    GaugeGuard, Metrics,
+    registry::{HistogramBuckets, Label, MetricsBuilder, REQUEST_BUCKETS},
 };
 
-/// Requests as they were answered.
+/// Handles of request metrics.
 pub(crate) struct Requests {
-    durations: Family<Labels, Histogram, Bounds>,
+    durations: Family<Labels, Histogram, HistogramBuckets>,
     in_flight: Gauge,
     /// Route patterns seen so far, shared by all label sets so that no request allocates one.
     routes: RwLock<HashSet<Arc<str>>>,
     problems: Family<Label, Counter>,
-    /// Nobody, unknown keys and tickets, roles that do not suffice.
+    /// By reason: no credential, an invalid credential, an insufficient role.
     failed_auth: [Counter; 3],
 }
 
-/// Routes and methods are those of the router, so there are few.
+/// Routes and methods come from the router, so the number of label sets is bounded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Labels {
     method: &'static str,
@@ -44,27 +44,27 @@ impl EncodeLabelSet for Labels {
 }
 
 impl Requests {
-    pub(super) fn new(maker: &mut Maker) -> Self {
-        let durations = Family::new_with_constructor(Bounds(REQUEST_SECONDS));
+    pub(super) fn new(builder: &mut MetricsBuilder) -> Self {
+        let durations = Family::new_with_constructor(HistogramBuckets(REQUEST_BUCKETS));
         Self {
-            durations: maker.register(
+            durations: builder.register(
                 "http_request_duration_seconds",
-                "Time until an answer began; of a stream too",
+                "Time until the response starts, including streams; the route `none` is an unknown path",
                 durations,
             ),
-            in_flight: maker
-                .gauge("http_requests_in_flight", "Requests whose answer has not begun"),
+            in_flight: builder
+                .gauge("http_requests_in_flight", "Requests whose response has not started"),
             routes: RwLock::default(),
-            problems: maker.register(
+            problems: builder.register(
                 "http_problems",
-                "Refusals and failures by their error code",
+                "Error responses by `error_code`, including streams told to reconnect later",
                 Family::default(),
             ),
-            failed_auth: maker.counters(
+            failed_auth: builder.counters(
                 "auth_failures",
-                "Callers that were not let in",
+                "Requests rejected by authentication or authorization",
                 "reason",
-                ["no_key", "wrong_key_or_ticket", "wrong_role"],
+                ["no_key", "invalid_credential", "wrong_role"],
             ),
         }
     }
@@ -82,23 +82,23 @@ impl Requests {
         interned
     }
 
-    fn note_problem(&self, code: &'static str) {
+    fn record_problem(&self, code: &'static str) {
         self.problems.get_or_create(&[("code", code)]).inc();
-        let [no_key, wrong_key, wrong_role] = &self.failed_auth;
+        let [no_key, invalid_credential, wrong_role] = &self.failed_auth;
         match code {
             "AUTHENTICATION_REQUIRED" => no_key.inc(),
-            "INVALID_API_KEY" => wrong_key.inc(),
+            "INVALID_API_KEY" => invalid_credential.inc(),
             "INSUFFICIENT_PERMISSIONS" => wrong_role.inc(),
             _ => 0,
         };
     }
 }
 
-/// A request, measured until its answer begins.
+/// Measures a request until its response starts.
 pub(crate) struct MeasuredRequest<'a> {
     requests: &'a Requests,
     started: Instant,
-    _held: Held,
+    _in_flight: GaugeGuard,
     method: &'static str,
     route: Option<Arc<str>>,
 }
@@ -109,7 +109,7 @@ impl<'a> MeasuredRequest<'a> {
         Self {
             requests: &metrics.requests,
             started: Instant::now(),
-            _held: Held::one_of(&metrics.requests.in_flight),
+            _in_flight: GaugeGuard::inc(&metrics.requests.in_flight),
             method: known_method(method),
             route: route.map(|route| metrics.requests.intern_route(route)),
         }
@@ -121,12 +121,12 @@ impl<'a> MeasuredRequest<'a> {
         let labels = Labels { method, route, status: class(status) };
         requests.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
         if let Some(code) = problem {
-            requests.note_problem(code);
+            requests.record_problem(code);
         }
     }
 }
 
-/// A method may be any word; those that no route takes are one.
+/// Maps methods that no route accepts to one label value, because clients may send any token.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

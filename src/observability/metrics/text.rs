@@ -1,39 +1,39 @@
-//! Metrics as text: `OpenMetrics`, and the older format of Prometheus for those that do not ask for it.
+//! Text formats of metrics: `OpenMetrics`, and the older Prometheus format for clients that do not accept it.
 
 use prometheus_client::{
     encoding::text::{encode_eof, encode_registry},
     registry::Registry,
 };
 
-/// The registry's metrics, without the line that ends an exposition.
-pub(super) fn of(registry: &Registry) -> String {
+/// Encodes the registry's metrics, without the final `# EOF` line.
+pub(super) fn encode(registry: &Registry) -> String {
     let mut text = String::with_capacity(32 * 1024);
     // Writing to a String does not fail.
     _ = encode_registry(&mut text, registry);
     text
 }
 
-/// A metric whose values are known when somebody asks only.
-pub(crate) struct Asked {
+/// A metric whose value is read at scrape time.
+pub(crate) struct ScrapedMetric {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) help: &'static str,
-    /// The name of its label; without one it has one sample.
+    /// The name of its label; empty for a metric with a single sample.
     pub(crate) label: &'static str,
 }
 
-impl Asked {
-    /// Its text; `samples` are values of the label, which need no escapes, and numbers.
+impl ScrapedMetric {
+    /// Encodes the metric. `samples` are pairs of a label value, which must need no escaping, and a number.
     pub(crate) fn to_text(&self, samples: impl IntoIterator<Item = (String, String)>) -> String {
         use std::fmt::Write as _;
 
         let Self { name, kind, help, label } = self;
         let suffix = if *kind == "counter" { "_total" } else { "" };
         let mut text = format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n");
-        for (of, value) in samples {
+        for (label_value, value) in samples {
             _ = match *label {
                 "" => writeln!(text, "{name}{suffix} {value}"),
-                label => writeln!(text, "{name}{suffix}{{{label}=\"{of}\"}} {value}"),
+                label => writeln!(text, "{name}{suffix}{{{label}=\"{label_value}\"}} {value}"),
             };
         }
         text
@@ -45,8 +45,8 @@ pub(crate) fn is_open_metrics(accept: &str) -> bool {
     accept.contains("application/openmetrics-text")
 }
 
-/// An exposition in the format that was asked for. The older one has the type of a counter under the counter's whole
-/// name, and no last line.
+/// Converts `OpenMetrics` text into the requested format. The older format declares a counter under its full name
+/// (`_total`), and has no final line.
 pub(crate) fn to_prometheus_text(mut text: String, open_metrics: bool) -> String {
     if open_metrics {
         _ = encode_eof(&mut text);
@@ -54,7 +54,7 @@ pub(crate) fn to_prometheus_text(mut text: String, open_metrics: bool) -> String
     }
     let counters: Vec<&str> = text
         .lines()
-        .filter_map(|it| it.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
         .collect();
     let mut older = String::with_capacity(text.len());
     for line in text.lines() {

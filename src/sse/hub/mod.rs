@@ -35,7 +35,7 @@ use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
     jobs::{Job, Jobs},
-    observability::metrics::{Held, Streams},
+    observability::metrics::{GaugeGuard, Streams},
     progress::{snapshot::View, store},
     redis::{Layout, Redis, job_events_channel, progress_channel, stream_changes_channel},
     tasks::Tasks,
@@ -60,7 +60,7 @@ struct Inner {
 
 /// A connection's place; dropping it gives it back.
 pub(crate) struct Place(
-    #[expect(dead_code, reason = "held, not read")] (stream_limit::Place, Held),
+    #[expect(dead_code, reason = "held, not read")] (stream_limit::Place, GaugeGuard),
 );
 
 impl Hub {
@@ -125,7 +125,7 @@ impl Hub {
             return Err(Error::Busy("the service is about to stop"));
         }
         let place = self.0.places.enter(who)?;
-        Ok(Place((place, Held::one_of(&self.metrics().open))))
+        Ok(Place((place, GaugeGuard::inc(&self.metrics().open))))
     }
 
     /// Streams that are open.
