@@ -1,6 +1,6 @@
 // Building and updating the page. Data becomes text nodes only, never markup.
 
-export const $ = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
 /** An element with attributes, listeners (`onclick`) and children. */
 export function el(tag, attributes = {}, ...children) {
@@ -10,7 +10,7 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.filter((it) => it != null));
+  node.append(...children.filter((child) => child != null));
   return node;
 }
 
@@ -21,12 +21,12 @@ export function setText(node, text) {
 
 /** Makes `nodes` the children of `parent`, and leaves it alone if they are: what has the focus keeps it. */
 export function setChildren(parent, nodes) {
-  const same = nodes.length === parent.childNodes.length && nodes.every((it, index) => it === parent.childNodes[index]);
+  const same = nodes.length === parent.childNodes.length && nodes.every((node, index) => node === parent.childNodes[index]);
   if (!same) parent.replaceChildren(...nodes);
 }
 
 /** A progress bar and the function that moves it. */
-export function bar(label, className = "bar") {
+export function progressBar(label, className = "bar") {
   const fill = el("div", { class: "fill" });
   const node = el(
     "div",
@@ -46,16 +46,16 @@ export const badge = (state, text) => el("span", { class: "badge", "data-state":
 
 /** Says something to those who do not see the page. */
 export function announce(text) {
-  setText($("status"), text);
+  setText(byId("status"), text);
 }
 
 /** Shows what went wrong until it is dismissed. */
-export function complain(error) {
-  setText($("notice-text"), error.message);
-  $("notice").hidden = false;
+export function showError(error) {
+  setText(byId("error-notice-text"), error.message);
+  byId("error-notice").hidden = false;
 }
 
-export function stopComplaining() {
-  $("notice").hidden = true;
-  setText($("notice-text"), "");
+export function clearError() {
+  byId("error-notice").hidden = true;
+  setText(byId("error-notice-text"), "");
 }

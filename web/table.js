@@ -4,9 +4,9 @@ import { el } from "./dom.js";
 
 /** A table with a name, which scrolls sideways by itself where it is too wide. `columns` are names; a name that begins with `#` is of numbers. */
 export function table(caption, columns, rows) {
-  const isNumber = columns.map((it) => it.startsWith("#"));
-  const head = columns.map((it, index) => el("th", { scope: "col", class: isNumber[index] ? "number" : null }, it.replace("#", "")));
-  const body = rows.map((row) => el("tr", {}, ...row.map((it, index) => el("td", { class: isNumber[index] ? "number" : null }, it))));
+  const isNumeric = columns.map((column) => column.startsWith("#"));
+  const head = columns.map((column, index) => el("th", { scope: "col", class: isNumeric[index] ? "number" : null }, column.replace("#", "")));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell, index) => el("td", { class: isNumeric[index] ? "number" : null }, cell))));
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-scroll": caption },
@@ -20,4 +20,4 @@ export function facts(pairs) {
   return el("dl", { class: "facts" }, ...known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-export const nothing = (text) => el("p", { class: "nothing" }, text);
+export const emptyNote = (text) => el("p", { class: "empty-note" }, text);

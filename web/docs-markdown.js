@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 /** The elements of a text. */
 export function prose(text) {
-  const blocks = text.split(/\n\s*\n/).filter((it) => it.trim());
+  const blocks = text.split(/\n\s*\n/).filter((block) => block.trim());
   return blocks.map((block) => (block.startsWith("|") ? table(block) : el("p", {}, ...inline(block))));
 }
 
@@ -18,9 +18,9 @@ export function inline(text) {
 }
 
 function table(block) {
-  const rows = block.trim().split("\n").map((it) => it.split("|").slice(1, -1).map((cell) => cell.trim()));
+  const rows = block.trim().split("\n").map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
   const [head, , ...body] = rows;
-  const row = (cells, tag) => el("tr", {}, ...cells.map((it) => el(tag, {}, ...inline(it))));
-  const content = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, ...body.map((it) => row(it, "td"))));
+  const tableRow = (cells, tag) => el("tr", {}, ...cells.map((cell) => el(tag, {}, ...inline(cell))));
+  const content = el("table", {}, el("thead", {}, tableRow(head, "th")), el("tbody", {}, ...body.map((row) => tableRow(row, "td"))));
   return el("div", { class: "scroll", tabindex: 0 }, content);
 }

@@ -1,8 +1,8 @@
 // A page that watches a job with the browser's own EventSource.
 
-import { PATIENCE_MS } from "./servers.mjs";
+import { TIMEOUT_MS } from "./servers.mjs";
 
-const NAMES = [
+const EVENT_NAMES = [
   "task_queued",
   "task_progress",
   "file_update",
@@ -14,42 +14,42 @@ const NAMES = [
 ];
 
 /** Opens an empty page of `origin`, in which an EventSource follows `url`. */
-export async function watch(browser, origin, url) {
+export async function recordEvents(browser, origin, url) {
   const page = await browser.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
+  page.setDefaultTimeout(TIMEOUT_MS);
   await page.goto(origin);
   await page.evaluate(
     ({ url, names }) => {
       globalThis.events = [];
       globalThis.source = new EventSource(url);
       for (const name of names) {
-        source.addEventListener(name, (it) => {
-          events.push({ name, id: it.lastEventId, data: JSON.parse(it.data) });
+        source.addEventListener(name, (event) => {
+          events.push({ name, id: event.lastEventId, data: JSON.parse(event.data) });
         });
       }
     },
-    { url, names: NAMES },
+    { url, names: EVENT_NAMES },
   );
-  return new Watching(page);
+  return new EventRecorder(page);
 }
 
-class Watching {
+class EventRecorder {
   constructor(page) {
     this.page = page;
   }
 
   /** Every event so far, as soon as there is one with this name whose data has these values. */
-  async until(name, values = {}) {
+  async waitFor(name, values = {}) {
     await this.page.waitForFunction(
       ({ name, values }) =>
-        events.some((it) => it.name === name && Object.entries(values).every(([key, value]) => it.data[key] === value)),
+        events.some((event) => event.name === name && Object.entries(values).every(([key, value]) => event.data[key] === value)),
       { name, values },
     );
     return this.events();
   }
 
   /** Every event so far, once the browser has given up coming back. */
-  async untilClosed() {
+  async waitForClose() {
     await this.page.waitForFunction(() => source.readyState === EventSource.CLOSED);
     return this.events();
   }

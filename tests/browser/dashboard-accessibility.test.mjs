@@ -3,81 +3,80 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Browser, row, seriousFaults, state, until, untilText } from "./dashboard.mjs";
+import { Browser, jobRow, jobStatus, seriousViolations, waitForText, waitUntil } from "./dashboard.mjs";
 
 const browser = new Browser();
 before(() => browser.launch());
 after(() => browser.close());
 
 /** A job in each state that looks different, and the addresses of all views. */
-async function furnish(gateway) {
-  const made = async (...names) => gateway.createJob(...names);
-  const done = await made("done.png");
-  await gateway.complete(done, "file_000", { url: "/web/cube.glb", rendered_image: { url: "/web/cube.svg" } });
-  const partial = await made("a-very-long-name-of-a-picture-that-somebody-took-with-a-telephone-in-summer.png", "broken.png");
+async function createSampleJobs(gateway) {
+  const completed = await gateway.createJob("done.png");
+  await gateway.complete(completed, "file_000", { url: "/web/cube.glb", rendered_image: { url: "/web/cube.svg" } });
+  const partial = await gateway.createJob("a-very-long-name-of-a-picture-that-somebody-took-with-a-telephone-in-summer.png", "broken.png");
   await gateway.complete(partial, "file_000");
   await gateway.fail(partial, "file_001", `no_object_in_the_picture_${"x".repeat(120)}`);
-  const cancelled = await made("cancelled.png");
+  const cancelled = await gateway.createJob("cancelled.png");
   await gateway.call("POST", cancelled.links.cancel);
-  await made("queued.png");
-  const busy = await made(...Array.from({ length: 5 }, (_, i) => `busy-${i}.png`));
-  await gateway.report(busy, "file_000", 30, "meshing");
-  await gateway.report(busy, "file_001", 70, "painting");
-  return { list: "#", busy: `#job=${busy.job_id}`, partial: `#job=${partial.job_id}`, done: `#job=${done.job_id}`, operator: "#operator", missing: "#job=7c9e6679-7425-40de-944b-e07fc1f90ae7" };
+  await gateway.createJob("queued.png");
+  const processing = await gateway.createJob(...Array.from({ length: 5 }, (_, i) => `busy-${i}.png`));
+  await gateway.report(processing, "file_000", 30, "meshing");
+  await gateway.report(processing, "file_001", 70, "painting");
+  return { list: "#", processing: `#job=${processing.job_id}`, partial: `#job=${partial.job_id}`, completed: `#job=${completed.job_id}`, operator: "#operator", missing: "#job=7c9e6679-7425-40de-944b-e07fc1f90ae7" };
 }
 
-const READY = {
-  list: (page) => untilText(row(page, "busy-0.png and 4 more").locator(".segment-percent").nth(1), "70 %"),
-  busy: (page) => untilText(page.locator("[data-file=file_001] .file-percent"), "70 %"),
-  partial: (page) => untilText(state(page), "partly completed"),
-  done: (page) => page.getByRole("img", { name: /^Preview/ }).waitFor(),
-  operator: (page) => page.locator(".panel .verdict").first().waitFor(),
-  missing: (page) => untilText(page.locator("#view-job h1"), "There is no such job"),
+const VIEW_READY = {
+  list: (page) => waitForText(jobRow(page, "busy-0.png and 4 more").locator(".segment-percent").nth(1), "70 %"),
+  processing: (page) => waitForText(page.locator("[data-file=file_001] .file-percent"), "70 %"),
+  partial: (page) => waitForText(jobStatus(page), "partly completed"),
+  completed: (page) => page.getByRole("img", { name: /^Preview/ }).waitFor(),
+  operator: (page) => page.locator(".panel .status-line").first().waitFor(),
+  missing: (page) => waitForText(page.locator("#view-job h1"), "There is no such job"),
 };
 
-async function go(page, views, name) {
+async function openView(page, views, name) {
   await page.evaluate((hash) => (location.hash = hash), views[name]);
-  await READY[name](page);
+  await VIEW_READY[name](page);
 }
 
 for (const colorScheme of ["light", "dark"]) {
   test(`no view has a serious fault for who cannot see, hear or point, in ${colorScheme}`, async (t) => {
-    const { gateway, page, faults } = await browser.open(t, { colorScheme, reducedMotion: "reduce" });
-    const views = await furnish(gateway);
+    const { gateway, page, pageErrors } = await browser.open(t, { colorScheme, reducedMotion: "reduce" });
+    const views = await createSampleJobs(gateway);
     await page.reload();
-    for (const name of Object.keys(READY)) {
-      await go(page, views, name);
-      assert.deepEqual(await seriousFaults(page), [], name);
+    for (const name of Object.keys(VIEW_READY)) {
+      await openView(page, views, name);
+      assert.deepEqual(await seriousViolations(page), [], name);
     }
-    await go(page, views, "list");
+    await openView(page, views, "list");
     await page.getByRole("button", { name: "Delete done.png" }).click();
-    assert.deepEqual(await seriousFaults(page), [], "the dialog");
+    assert.deepEqual(await seriousViolations(page), [], "the dialog");
     await page.keyboard.press("Escape");
     await page.locator("#key-box summary").click();
-    assert.deepEqual(await seriousFaults(page), [], "the key");
-    faults.noneButRefusals();
+    assert.deepEqual(await seriousViolations(page), [], "the key");
+    pageErrors.assertOnlyFailedLoads();
   });
 }
 
 for (const width of [360, 1600]) {
   test(`nothing is wider than the screen at ${width} px`, async (t) => {
-    const { gateway, page, faults } = await browser.open(t, { viewport: { width, height: 800 } });
-    const views = await furnish(gateway);
+    const { gateway, page, pageErrors } = await browser.open(t, { viewport: { width, height: 800 } });
+    const views = await createSampleJobs(gateway);
     await page.reload();
-    for (const name of Object.keys(READY)) {
-      await go(page, views, name);
+    for (const name of Object.keys(VIEW_READY)) {
+      await openView(page, views, name);
       const widest = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(widest <= width, `${name} is ${widest} px wide`);
     }
     await page.locator("#key-box summary").click();
     assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, "the key");
-    faults.noneButRefusals();
+    pageErrors.assertOnlyFailedLoads();
   });
 }
 
 test("the theme is the system's until another one is chosen, which is kept", async (t) => {
-  const { page, faults } = await browser.open(t, { colorScheme: "light" });
-  const isDark = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).every((it) => Number(it) < 60));
+  const { page, pageErrors } = await browser.open(t, { colorScheme: "light" });
+  const isDark = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).every((channel) => Number(channel) < 60));
   const theme = page.getByRole("button", { name: /^Theme/ });
   assert.equal(await theme.textContent(), "Theme: auto");
   assert.equal(await isDark(), false);
@@ -95,31 +94,31 @@ test("the theme is the system's until another one is chosen, which is kept", asy
   await page.getByRole("link", { name: "API" }).click();
   await page.locator("#operations section").first().waitFor();
   assert.equal(await isDark(), true);
-  faults.none();
+  pageErrors.assertNone();
 });
 
 test("everything is done by keyboard alone", async (t) => {
-  const { gateway, page, faults } = await browser.open(t);
+  const { gateway, page, pageErrors } = await browser.open(t);
   await gateway.createJob("chair.png");
   const failed = await gateway.createJob("mug.png");
   await gateway.fail(failed, "file_000", "no object");
   await page.reload();
-  await row(page, "mug.png").waitFor();
+  await jobRow(page, "mug.png").waitFor();
   const press = async (...keys) => {
     for (const key of keys) await page.keyboard.press(key);
   };
   const focused = () =>
     page.evaluate(() => {
-      const it = document.activeElement;
-      return it.getAttribute("aria-label") ?? it.labels?.[0]?.textContent.trim() ?? it.textContent.trim();
+      const element = document.activeElement;
+      return element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent.trim() ?? element.textContent.trim();
     });
   /** Tabs on until what has the focus is called so; each stop shows that it has it. */
   const tabTo = async (name) => {
     for (let i = 0; i < 60; i++) {
       await press("Tab");
       const outline = await page.evaluate(() => {
-        const it = document.activeElement;
-        return [it, it.closest("label")].some((node) => node && getComputedStyle(node).outlineStyle !== "none");
+        const element = document.activeElement;
+        return [element, element.closest("label")].some((node) => node && getComputedStyle(node).outlineStyle !== "none");
       });
       assert.ok(outline || (await page.evaluate(() => document.activeElement === document.body)), `${await focused()} does not show the focus`);
       if ((await focused()) === name) return;
@@ -134,16 +133,16 @@ test("everything is done by keyboard alone", async (t) => {
   await tabTo("chair.png");
   await tabTo("Cancel chair.png");
   await press("Enter");
-  await untilText(row(page, "chair.png").locator(".badge"), "cancelled");
-  await page.locator("#skip").focus();
+  await waitForText(jobRow(page, "chair.png").locator(".badge"), "cancelled");
+  await page.locator("#skip-link").focus();
   await tabTo("Retry mug.png");
   await press("Space");
-  await untilText(row(page, "mug.png").locator(".badge"), "queued");
+  await waitForText(jobRow(page, "mug.png").locator(".badge"), "queued");
 
-  await page.locator("#skip").focus();
+  await page.locator("#skip-link").focus();
   await tabTo("mug.png");
   await press("Enter");
-  await untilText(state(page), "queued");
+  await waitForText(jobStatus(page), "queued");
   // Whoever hears the page is told which it is now.
   assert.equal(await focused(), "mug.png");
   await tabTo("Delete mug.png");
@@ -153,42 +152,42 @@ test("everything is done by keyboard alone", async (t) => {
   // The dialog keeps the focus in, or gives it to the browser, never to the page behind it.
   assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest("dialog") !== null));
   await press("Escape");
-  await until("the dialog's end", async () => (await page.locator("[aria-disabled=true]").count()) === 0);
+  await waitUntil("the dialog's end", async () => (await page.locator("[aria-disabled=true]").count()) === 0);
   assert.equal(await focused(), "Delete mug.png");
   await press("Enter", "Tab", "Enter");
-  await until("the list", () => page.locator("#view-jobs").isVisible());
-  await until("the job's end", async () => (await page.locator(".row").count()) === 1);
+  await waitUntil("the list", () => page.locator("#view-jobs").isVisible());
+  await waitUntil("the job's end", async () => (await page.locator(".row").count()) === 1);
 
-  await page.locator("#skip").focus();
+  await page.locator("#skip-link").focus();
   await tabTo("Operator");
   await press("Enter");
-  await until("the operator's view", () => page.locator("#view-operator h1").isVisible());
+  await waitUntil("the operator's view", () => page.locator("#view-operator h1").isVisible());
   await tabTo("Dry run");
   await press("Enter");
-  await until("the report", async () => (await page.locator("#cleanup-report table").count()) === 1);
-  faults.noneButRefusals();
+  await waitUntil("the report", async () => (await page.locator("#cleanup-report table").count()) === 1);
+  pageErrors.assertOnlyFailedLoads();
 });
 
 test("who hears the page hears what happens, and no chatter", async (t) => {
-  const { gateway, page, faults } = await browser.open(t);
+  const { gateway, page, pageErrors } = await browser.open(t);
   const job = await gateway.createJob("chair.png", "mug.png");
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
-  await untilText(state(page), "queued");
+  await waitForText(jobStatus(page), "queued");
   await page.evaluate(() => {
-    globalThis.heard = [];
+    globalThis.announcements = [];
     const region = document.getElementById("status");
-    new MutationObserver(() => heard.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+    new MutationObserver(() => announcements.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
   });
   for (const percent of [10, 20, 30, 40, 50]) await gateway.report(job, "file_000", percent, `step ${percent}`);
-  await untilText(page.locator("[data-file=file_000] .file-percent"), "50 %");
+  await waitForText(page.locator("[data-file=file_000] .file-percent"), "50 %");
   await gateway.complete(job, "file_000");
   await gateway.fail(job, "file_001", "no object");
-  await untilText(state(page), "partly completed");
+  await waitForText(jobStatus(page), "partly completed");
   const id = job.job_id.slice(0, 8);
-  await until("the last word", () => page.evaluate((it) => heard.at(-1) === it, `Job ${id}: partly completed, 2 of 2 files finished.`));
-  const heard = await page.evaluate(() => heard);
+  await waitUntil("the last word", () => page.evaluate((text) => announcements.at(-1) === text, `Job ${id}: partly completed, 2 of 2 files finished.`));
+  const announcements = await page.evaluate(() => announcements);
   // What comes at once is said as one; a state or a finished file is news, a percent is none.
-  assert.equal(heard[0], `Job ${id}: processing, 0 of 2 files finished.`);
-  assert.ok(heard.length <= 4, heard.join());
-  faults.none();
+  assert.equal(announcements[0], `Job ${id}: processing, 0 of 2 files finished.`);
+  assert.ok(announcements.length <= 4, announcements.join());
+  pageErrors.assertNone();
 });

@@ -12,8 +12,8 @@ const STEPS = [
   [96, "Packing the model"],
 ];
 const STEP_MS = 800;
-const START_EVERY_MS = 1700;
-const CUBE = {
+const START_INTERVAL_MS = 1700;
+const CUBE_MODEL = {
   url: "/web/cube.glb",
   size: 1464,
   mime_type: "model/gltf-binary",
@@ -21,11 +21,11 @@ const CUBE = {
 };
 
 /** Works on all files of `job`, each begun a little after the one before. */
-export async function playWorker(job) {
-  await Promise.all(job.files.map((file, index) => workOn(job, file, index * START_EVERY_MS)));
+export async function simulateWorker(job) {
+  await Promise.all(job.files.map((file, index) => processFile(job, file, index * START_INTERVAL_MS)));
 }
 
-async function workOn(job, file, delay) {
+async function processFile(job, file, delay) {
   await sleep(delay);
   const path = `/api/v1/jobs/${job.id}/files/${file.id}`;
   try {
@@ -34,7 +34,7 @@ async function workOn(job, file, delay) {
       await sleep(STEP_MS * (0.6 + 0.8 * Math.random()));
     }
     const filename = file.name.replace(/\.[^.]*$/, ".glb");
-    await call("PUT", `${path}/result`, { status: "completed", result: { filename, ...CUBE } });
+    await call("PUT", `${path}/result`, { status: "completed", result: { filename, ...CUBE_MODEL } });
   } catch (error) {
     // A job that was cancelled takes no more reports.
     if (error.status !== 409) throw error;

@@ -20,11 +20,11 @@ export function age(time) {
   return ms < 5000 ? "just now" : `${duration(ms)} ago`;
 }
 
-export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+export const pluralize = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 export const number = (value) => value.toLocaleString("en");
 
-export const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
+export const timeOfDay = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
 
 /** A date and a time of day, as the reader writes them. */
-export const moment = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+export const dateTime = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });

@@ -1,0 +1,127 @@
+// Every job that the page knows, kept up to date by the one stream.
+
+import { createStreamLink, getJob } from "./api.js";
+import { applyEvent, isTerminal, mergeSnapshot, parseJob } from "./job.js";
+import { Stream } from "./stream.js";
+
+/** One stream takes no more. */
+const MAX_STREAMED_JOBS = 100;
+/** Kept of each job. */
+const MAX_EVENTS = 1000;
+
+export class JobStore {
+  #jobs = new Map();
+  #visibleIds = [];
+  #changed = new Set();
+  #frameRequest;
+  #stream;
+  #onChange;
+  #onEvent;
+
+  /** `onChange` hears which jobs changed, once a frame; `onEvent` each event. */
+  constructor({ onChange, onEvent, onState }) {
+    this.#onChange = onChange;
+    this.#onEvent = onEvent;
+    this.#stream = new Stream({ createLink: createStreamLink, onEvent: (...event) => this.#handleEvent(...event), onState });
+  }
+
+  get(id) {
+    return this.#jobs.get(id);
+  }
+
+  /** Takes in what was read of a job, and returns it. */
+  upsert(body) {
+    const snapshot = parseJob(body);
+    const job = this.#jobs.get(snapshot.id);
+    if (!job) {
+      this.#jobs.set(snapshot.id, { ...snapshot, events: [], historyLoaded: false });
+      return this.#jobs.get(snapshot.id);
+    }
+    // An answer may be older than what the stream has told meanwhile. It tells the end, too.
+    const isStale = job.isLive && !isTerminal(job) && !isTerminal(snapshot);
+    if (isStale) {
+      const { status, progress, error } = job;
+      const streamedFiles = job.files.map((file) => ({ ...file }));
+      mergeSnapshot(job, snapshot);
+      Object.assign(job, { status, progress, error });
+      const byId = new Map(streamedFiles.map((file) => [file.id, file]));
+      for (const file of job.files) Object.assign(file, eventFields(byId.get(file.id)));
+    } else {
+      mergeSnapshot(job, snapshot);
+    }
+    this.markChanged(job);
+    return job;
+  }
+
+  async load(id) {
+    return this.upsert(await getJob(id));
+  }
+
+  remove(id) {
+    this.#jobs.delete(id);
+    this.setVisible(this.#visibleIds.filter((other) => other !== id));
+  }
+
+  /** Forgets all: somebody else's key is in use. */
+  clear() {
+    this.#jobs.clear();
+    this.setVisible([]);
+  }
+
+  /** Follows these jobs, as far as there is something to hear of them: of `open` its past, too. */
+  setVisible(ids, open) {
+    this.#visibleIds = ids;
+    const streamed = ids.filter((id) => {
+      const job = this.#jobs.get(id);
+      return job && !job.historyLoaded && (!isTerminal(job) || id === open);
+    });
+    this.#stream.follow(streamed.slice(0, MAX_STREAMED_JOBS));
+  }
+
+  reconnect() {
+    this.#stream.reconnectNow();
+  }
+
+  /** A job that was over begins again. */
+  resetHistory(id) {
+    const job = this.#jobs.get(id);
+    if (job) Object.assign(job, { historyLoaded: false, isLive: false });
+  }
+
+  /** Has `job` drawn before the next frame. The past, which a stream begins with, is over by then. */
+  markChanged(job) {
+    this.#changed.add(job);
+    this.#frameRequest ??= requestAnimationFrame(() => {
+      this.#frameRequest = undefined;
+      const changed = [...this.#changed];
+      this.#changed.clear();
+      this.#onChange(changed);
+    });
+  }
+
+  #handleEvent(name, data, { time, isRepeat }) {
+    const job = this.#jobs.get(data.job_id);
+    if (!job) return;
+    const previousStatus = job.status;
+    applyEvent(job, name, data);
+    if (!isRepeat || name !== "task_progress") {
+      job.events.push({ name, data, time });
+      if (job.events.length > MAX_EVENTS) job.events.shift();
+    }
+    job.isLive = true;
+    if (isTerminal(job) && (name === "task_completed" || name === "task_failed")) {
+      job.historyLoaded = true;
+      job.isLive = false;
+      job.endedAt ??= time;
+    }
+    this.markChanged(job);
+    this.#onEvent(job, name, previousStatus);
+  }
+}
+
+/** What events tell of a file. */
+function eventFields(file) {
+  if (!file?.status) return {};
+  const { status, progress, error, message } = file;
+  return { status, progress, error, message };
+}
