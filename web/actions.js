@@ -1,11 +1,14 @@
-// What one does with a job, from the list or from its own page.
+// The buttons that cancel, retry and delete a job, in the list and on the job page.
 
 import { cancelJob, deleteJob, retryJob } from "./api.js";
 import { confirmAction } from "./confirm-dialog.js";
 import { announce, clearError, el, showError } from "./dom.js";
 import { canCancel, canRetry, isTerminal, jobTitle, shortId } from "./job.js";
 
-/** Buttons for a job, and what shows those that it allows now. `after` hears what was done. */
+/**
+ * The buttons of a job (`nodes`), and `update(job)`, which shows those that its status allows. `onDone` is called with
+ * the action ("cancel", "retry" or "delete") and the job id.
+ */
 export function jobButtons(id, jobs, onDone) {
   const currentJob = () => jobs.get(id);
   const button = (label, action, kind = "") =>
@@ -27,7 +30,7 @@ export function jobButtons(id, jobs, onDone) {
     const focused = [cancel, retry].find((button) => button === document.activeElement);
     cancel.hidden = !canCancel(job);
     retry.hidden = !canRetry(job);
-    // What has the focus must not vanish with it.
+    // Hiding a focused button would lose the focus.
     if (focused?.hidden) [cancel, retry, remove].find((button) => !button.hidden).focus();
     for (const [button, verb] of [[cancel, "Cancel"], [retry, "Retry"], [remove, "Delete"]]) {
       button.setAttribute("aria-label", `${verb} ${jobTitle(job)}`);
@@ -39,7 +42,7 @@ export function jobButtons(id, jobs, onDone) {
 async function confirmDelete(id, job, onDone) {
   const isConfirmed = await confirmAction({
     title: `Delete ${jobTitle(job)}?`,
-    text: `Job ${shortId(id)} and all that is kept of it will be gone${isTerminal(job) ? "" : "; its work is cancelled"}. This cannot be undone.`,
+    text: `This deletes job ${shortId(id)} and all its data${isTerminal(job) ? "" : ", and cancels its tasks"}. This cannot be undone.`,
     action: "Delete job",
   });
   if (!isConfirmed) return;
@@ -48,7 +51,7 @@ async function confirmDelete(id, job, onDone) {
   onDone("delete", id);
 }
 
-/** Once at a time. A button that is disabled would lose the focus, so it only says that it is. */
+/** Ignores clicks while `action` runs. Uses `aria-disabled`, since a disabled button would lose the focus. */
 async function runOnce(button, action) {
   if (button.ariaDisabled === "true") return;
   button.ariaDisabled = "true";

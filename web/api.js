@@ -1,8 +1,8 @@
-// Calls to the service with the key of this browser tab.
+// HTTP calls to the service with the API key of this browser tab.
 
 const STORAGE_KEY = "i2m.key";
 
-/** What the service refused, or that it did not answer (status 0). */
+/** An error response, or status 0 if there was no response. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -10,7 +10,7 @@ export class ApiError extends Error {
   }
 }
 
-/** The key this tab uses; `fallback` until another one is set. */
+/** The API key of this tab: the last one set, else `defaultKey`. */
 export function loadKey(defaultKey) {
   if (sessionStorage.getItem(STORAGE_KEY) === null) sessionStorage.setItem(STORAGE_KEY, defaultKey);
   return sessionStorage.getItem(STORAGE_KEY);
@@ -22,7 +22,10 @@ export function setKey(key) {
 
 export const hasKey = () => Boolean(sessionStorage.getItem(STORAGE_KEY));
 
-/** Calls `path`; the answer's JSON, or a Problem. A report that all is not well is an answer, too. */
+/**
+ * Calls `path` and returns the JSON of the response. Throws an ApiError unless the status is 2xx or one of
+ * `allowedStatuses`.
+ */
 export async function call(method, path, body, { allowedStatuses = [] } = {}) {
   const headers = {};
   const key = sessionStorage.getItem(STORAGE_KEY);
@@ -33,18 +36,18 @@ export async function call(method, path, body, { allowedStatuses = [] } = {}) {
     response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (error instanceof TypeError && /ISO-8859-1|ByteString|header/i.test(error.message)) {
-      throw new ApiError(0, "This API key holds characters that no key has.");
+      throw new ApiError(0, "The API key contains invalid characters.");
     }
-    throw new ApiError(0, "The service does not answer.");
+    throw new ApiError(0, "The service is unreachable.");
   }
   const json = await response.json().catch(() => ({}));
   if (response.ok || allowedStatuses.includes(response.status)) return json;
-  throw new ApiError(response.status, json.detail || `The service answered ${response.status}.`);
+  throw new ApiError(response.status, json.detail || `The service returned HTTP ${response.status}.`);
 }
 
 const jobPath = (id) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 
-/** Whose key this is, and its roles. */
+/** The name and the roles of the key in use. */
 export const getOwnKey = () => call("GET", "/api/v1/key");
 
 export const createJob = (files) =>
@@ -59,7 +62,7 @@ export const deleteJob = (id) => call("DELETE", jobPath(id));
 export const getResult = (id, file) => call("GET", `${jobPath(id)}/files/${encodeURIComponent(file)}/result`);
 export const getWebhooks = (id) => call("GET", `${jobPath(id)}/webhooks`);
 
-/** Own jobs, newest first; a page of them. */
+/** One page of the jobs of this key, newest first. */
 export function listJobs({ status, since, limit = 20, cursor }) {
   const query = new URLSearchParams({ limit });
   if (status) query.set("status", status);
@@ -68,5 +71,5 @@ export function listJobs({ status, since, limit = 20, cursor }) {
   return call("GET", `/api/v1/jobs?${query}`);
 }
 
-/** A link to the one stream of all these jobs, and those of them that there are. */
+/** A link to one event stream of all these jobs, and the ids of those that exist. */
 export const createStreamLink = (jobs) => call("POST", "/api/v1/progress/ticket", { jobs });

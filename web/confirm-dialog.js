@@ -1,8 +1,8 @@
-// Asks before something that cannot be undone. The browser's own dialog keeps the focus in, and closes on Escape.
+// Asks for confirmation of an irreversible action. The native `dialog` element traps the focus and closes on Escape.
 
 import { byId, setText } from "./dom.js";
 
-/** Whether the reader wants it. The focus begins on the harmless answer, and returns to where it was. */
+/** Resolves to true if the user confirms. The safe button is focused first; closing restores the previous focus. */
 export function confirmAction({ title, text, action }) {
   const dialog = byId("confirm");
   setText(byId("confirm-title"), title);

@@ -1,4 +1,4 @@
-// How the page's stream is, for everybody to see; for those who hear it, only what changes.
+// Shows the state of the event stream. Screen readers announce only a lost and a restored connection.
 
 import { byId, setText } from "./dom.js";
 
@@ -8,12 +8,12 @@ const LABELS = {
   live: () => "Live",
   reconnecting: ({ seconds }) => `Reconnecting in ${seconds} s`,
   offline: () => "Offline",
-  refused: () => "Key refused",
+  refused: () => "Key rejected",
 };
 const ANNOUNCEMENTS = {
-  reconnecting: "The connection is lost. It is tried again by itself.",
-  offline: "This device is offline. What is shown may be old.",
-  live: "The connection is back.",
+  reconnecting: "Connection lost. Reconnecting automatically.",
+  offline: "This device is offline. The data shown may be out of date.",
+  live: "Connection restored.",
 };
 
 let announcedState;
@@ -24,7 +24,7 @@ export function showState(change) {
   setText(byId("connection-text"), LABELS[change.state](change));
   byId("reconnect").hidden = change.state !== "reconnecting";
   const isDisconnected = change.state === "reconnecting" || change.state === "offline";
-  // A countdown would chatter, and a first connection is no news.
+  // The countdown and the first connection are not announced.
   if (isDisconnected ? announcedState !== change.state : change.state === "live" && announcedState) {
     setText(byId("connection-announcement"), ANNOUNCEMENTS[change.state]);
     announcedState = isDisconnected ? change.state : undefined;

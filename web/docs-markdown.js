@@ -1,14 +1,14 @@
-// The little Markdown that the API document has: paragraphs, tables, **bold** and `code`. Text nodes only, never markup.
+// Renders the Markdown of the API document: paragraphs, tables, **bold** and `code`. Inserts text nodes, never HTML.
 
 import { el } from "./dom.js";
 
-/** The elements of a text. */
+/** The block elements of `text`. */
 export function prose(text) {
   const blocks = text.split(/\n\s*\n/).filter((block) => block.trim());
   return blocks.map((block) => (block.startsWith("|") ? table(block) : el("p", {}, ...inline(block))));
 }
 
-/** The nodes of a line. */
+/** The inline nodes of `text`. */
 export function inline(text) {
   return text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).map((part) => {
     if (part.startsWith("`")) return el("code", {}, part.slice(1, -1));

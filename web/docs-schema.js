@@ -1,11 +1,11 @@
-// A schema for people: its fields, their types, limits and examples; what it refers to opens on demand.
+// Renders a JSON schema: fields, types and limits. Nested schemas open on demand.
 
 import { prose } from "./docs-markdown.js";
 import { el } from "./dom.js";
 
 const PREFIX = "#/components/schemas/";
 
-/** The fields of `schema`, as far as it has any. */
+/** The fields, alternatives, item type or plain type of `schema`. */
 export function schemaView(schema, schemas) {
   const { name, target } = resolveRef(schema, schemas);
   const choices = target.oneOf ?? target.anyOf;
@@ -19,20 +19,20 @@ export function schemaView(schema, schemas) {
     );
     view.append(table(["field", "type", ""], rows));
   } else if (target.type === "array") {
-    view.append(lazyDetails(target.items, schemas, `each: ${typeName(target.items, schemas)}`));
+    view.append(lazyDetails(target.items, schemas, `items: ${typeName(target.items, schemas)}`));
   } else {
     view.append(el("p", { class: "type" }, typeWithLimits(target, name ?? typeName(target, schemas))));
   }
   return view;
 }
 
-/** A table that a narrow screen can scroll. */
+/** A table that scrolls sideways on a narrow screen. */
 export function table(headings, rows) {
   const head = el("tr", {}, ...headings.map((heading) => el("th", { scope: "col" }, heading)));
   return el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
-/** What a value is, in a few words. */
+/** A short type name, such as `array of string`. */
 export function typeName(schema, schemas) {
   if (schema.$ref) {
     const { name, target } = resolveRef(schema, schemas);
@@ -44,14 +44,15 @@ export function typeName(schema, schemas) {
   return [schema.type ?? "anything"].flat().join(" or ");
 }
 
-/** A type with its limits. */
+/** The type name with its format, values, ranges and pattern. */
 export function typeWithLimits(schema, type) {
   const parts = [type];
   if (schema.format) parts.push(schema.format);
   if (schema.enum) parts.push(schema.enum.join(" | "));
   const range = (min, max, unit) => {
     if (min === undefined && max === undefined) return;
-    parts.push(`${min ?? 0} to ${max ?? "any"}${unit}`);
+    if (max === undefined) parts.push(`at least ${min}${unit}`);
+    else parts.push(`${min ?? 0} to ${max}${unit}`);
   };
   range(schema.minLength, schema.maxLength, " characters");
   range(schema.minItems, schema.maxItems, " items");
@@ -85,13 +86,13 @@ function fieldRow(field, schema, isRequired, schemas) {
   );
 }
 
-/** Whether there is more to a schema than its type says. */
+/** Whether a schema has fields or alternatives of its own. */
 function hasDetails(schema, schemas) {
   const { target } = resolveRef(schema, schemas);
   return Boolean(target.properties || (schemaName(schema) && (target.oneOf ?? target.anyOf)));
 }
 
-/** Made when it is opened: schemas may hold themselves. */
+/** Rendered when opened, since a schema may contain itself. */
 function lazyDetails(schema, schemas, title) {
   const view = el("details", {}, el("summary", {}, el("code", {}, title)));
   view.addEventListener("toggle", () => view.append(schemaView(schema, schemas)), { once: true });

@@ -1,4 +1,4 @@
-// The API page: what /openapi.json says, for people. Loads nothing from elsewhere.
+// The API page: renders /openapi.json. Loads nothing from other hosts.
 
 import { inline, prose } from "./docs-markdown.js";
 import { resolveRef, schemaView, table, typeName, typeWithLimits } from "./docs-schema.js";
@@ -18,7 +18,7 @@ async function loadDocument() {
     if (!response.ok) throw new Error(`${response.status}`);
     return await response.json();
   } catch (error) {
-    byId("introduction").append(el("p", { role: "alert" }, `The API document cannot be read: ${error.message}`));
+    byId("introduction").append(el("p", { role: "alert" }, `Cannot load the API document: ${error.message}`));
     return undefined;
   }
 }
@@ -73,9 +73,9 @@ function rolesOf({ security }) {
 
 function authentication(operation) {
   const roles = rolesOf(operation).filter((role) => role !== "ticket");
-  if (roles.length === 0) return [el("p", {}, "Needs no key.")];
+  if (roles.length === 0) return [el("p", {}, "No API key required.")];
   const ticket = operation.security.some((scheme) => scheme.ticket) ? ", or a stream ticket in the URL" : "";
-  return [el("p", {}, "Needs a key with the role ", roles.join(" or "), ticket, ".")];
+  return [el("p", {}, "Requires an API key with the role ", roles.join(" or "), ticket, ".")];
 }
 
 function parameterSection({ parameters: all = [] }, schemas) {
@@ -100,7 +100,7 @@ function requestSection(operation, schemas) {
   return nodes;
 }
 
-/** A command that asks this service. */
+/** A curl command that calls the operation on this service. */
 function curlCommand({ method, path, parameters: all = [], security, responses }, media) {
   const example = (parameter) => parameter.schema?.examples?.[0] ?? parameter.example;
   const filled = all
@@ -136,7 +136,7 @@ function responseSection({ responses: all }, schemas) {
     if (media?.schema && status < "400") view.append(schemaView(media.schema, schemas));
     return view;
   });
-  return [el("h3", {}, "Answers"), ...views];
+  return [el("h3", {}, "Responses"), ...views];
 }
 
 const codeBlock = (text) => el("pre", { tabindex: 0 }, el("code", {}, text));
@@ -146,7 +146,7 @@ function searchText(operation) {
   return words.join(" ").toLowerCase();
 }
 
-/** Opens the operation that the URL names. */
+/** Opens the operation in the URL fragment. */
 function openFromHash() {
   const target = byId(location.hash.slice(1));
   if (target?.tagName !== "DETAILS") return;
@@ -155,7 +155,7 @@ function openFromHash() {
   target.querySelector("summary").focus();
 }
 
-/** Shows the operations that have all words. */
+/** Shows only the operations that match every search word. */
 function filterOperations() {
   const words = byId("operation-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;

@@ -1,4 +1,4 @@
-// Numbers and times in the words that people read.
+// Formats numbers, sizes and times.
 
 export function bytes(size) {
   if (size < 1000) return `${size} B`;
@@ -6,7 +6,7 @@ export function bytes(size) {
   return `${(size / 1e6).toFixed(1)} MB`;
 }
 
-/** A length of time in one or two words. */
+/** A duration in its largest unit, such as `3 min`. */
 export function duration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -26,5 +26,5 @@ export const number = (value) => value.toLocaleString("en");
 
 export const timeOfDay = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
 
-/** A date and a time of day, as the reader writes them. */
+/** Date and time in the browser's locale. */
 export const dateTime = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });

@@ -1,4 +1,4 @@
-// One file of the open job: how far it is, and when it is done its preview and its download.
+// One file on the job page: its progress, then its preview and download link.
 
 import { getResult } from "./api.js";
 import { el, progressBar, setText } from "./dom.js";
@@ -45,12 +45,12 @@ export function fileCard(job, file, index) {
 function fileNote(file) {
   if (file.error) return file.error;
   if (isFinished(file)) return "";
-  if (file.status === "retrying") return `Attempt ${file.attempt ?? ""} waits for a worker`;
+  if (file.status === "retrying") return file.attempt ? `Attempt ${file.attempt}: waiting for a worker` : "Waiting for a worker";
   return file.message ?? "";
 }
 
 let onResult = () => {};
-/** `heard` is told when a result of a job was read. */
+/** `handler` is called with the job when a result was loaded. */
 export const setOnResult = (handler) => (onResult = handler);
 
 async function readResult(job, file) {
@@ -60,12 +60,12 @@ async function readResult(job, file) {
     file.result = (await getResult(job.id, file.id)).result;
     if (file.result) onResult(job);
   } catch {
-    // Read again after the job's next change, or when it is opened again.
+    // Loaded again after the job's next change, or when the job is opened again.
     file.resultRequested = false;
   }
 }
 
-/** A preview stands beside the picture if it comes from this host; the page may load from no other. */
+/** Shows a preview only if it is on this host: the page's security policy forbids other hosts. */
 function showResult(result, pictures, links) {
   const preview = parseWebUrl(result.rendered_image?.url);
   const model = parseWebUrl(result.url);
@@ -78,15 +78,15 @@ function showResult(result, pictures, links) {
   links.replaceChildren(
     model
       ? el("a", { class: "download", href: model.href, rel: "noopener noreferrer", ...downloadAttributes(model, result.filename) }, `Download ${result.filename}${size}`)
-      : el("code", {}, result.url ?? "no address"),
+      : el("code", {}, result.url ?? "no URL"),
     preview ? el("a", { href: preview.href, target: "_blank", rel: "noopener noreferrer" }, "Open the preview") : "",
   );
 }
 
-/** Of another host, browsers open what they may not save. */
+/** Browsers ignore `download` for other hosts, so those links open in a new tab. */
 const downloadAttributes = (url, filename) => (url.origin === location.origin ? { download: filename } : { target: "_blank" });
 
-/** An address that a browser can open; s3: and gs: are none. */
+/** `text` as a URL that a browser can open, or undefined, for example for s3: and gs: URLs. */
 function parseWebUrl(text) {
   if (!text || !URL.canParse(text, location.href)) return undefined;
   const url = new URL(text, location.href);

@@ -1,4 +1,4 @@
-// The list of the presented key's jobs.
+// The list of the jobs of the API key in use.
 
 import { jobButtons } from "./actions.js";
 import { hasKey, listJobs } from "./api.js";
@@ -7,9 +7,9 @@ import { age, dateTime, pluralize } from "./format.js";
 import { finishedCount, isFinished, isTerminal, jobTitle, shortId, statusLabel } from "./job.js";
 
 const PAGE_SIZE = 20;
-/** As many as one call gives. */
+/** The maximum page size of the API. */
 const MAX_PAGE_SIZE = 100;
-/** Of a job at work, as many files have a line of their own. */
+/** A running job with more files shows its segments without names. */
 const MAX_NAMED_FILES = 6;
 
 let jobs;
@@ -19,7 +19,7 @@ let nextCursor;
 let generation = 0;
 let onVisibleChange;
 
-/** `onShown` hears which jobs the list shows. */
+/** `handler` is called when the visible jobs change. */
 export function setUp(store, handler) {
   jobs = store;
   onVisibleChange = handler;
@@ -37,10 +37,10 @@ function filters() {
   };
 }
 
-/** Reads anew what is shown, however many pages that are. Only the newest call draws. */
+/** Reloads the list; with `keepPages`, all pages that are shown. If calls overlap, only the newest is drawn. */
 export function load({ keepPages = false } = {}) {
   const limit = keepPages ? Math.min(MAX_PAGE_SIZE, Math.max(PAGE_SIZE, ids.length)) : PAGE_SIZE;
-  // Further than one call reaches, the list stays as it was read.
+  // One call returns at most MAX_PAGE_SIZE jobs. Older entries are kept as they are.
   const tail = keepPages ? ids.slice(MAX_PAGE_SIZE) : [];
   return read({ ...filters(), limit }, (page) => {
     if (tail.length === 0) nextCursor = page.next_cursor;
@@ -75,7 +75,7 @@ async function read(query, mergeIds) {
   }
 }
 
-/** Takes a job out, and leaves the focus with its neighbour. */
+/** Removes a job and moves the focus to its neighbour. */
 export function remove(id) {
   const index = ids.indexOf(id);
   const hadFocus = rows.get(id)?.node.contains(document.activeElement);
@@ -95,11 +95,11 @@ function draw(deniedMessage) {
   for (const id of ids) loadFileNames(jobs.get(id));
 }
 
-/** A list does not say what the files are called, and events only once they are at work. */
+/** Loads file names, which list entries do not contain and events contain only once a file is processed. */
 function loadFileNames(job) {
   if (job.hasDetails || job.detailsRequested || isTerminal(job) || job.files.length > MAX_NAMED_FILES) return;
   job.detailsRequested = true;
-  // A job that is gone meanwhile leaves the list by itself.
+  // If the job was deleted meanwhile, the next refresh removes it.
   jobs.load(job.id).catch(() => {});
 }
 
@@ -110,8 +110,8 @@ function drawEmpty(deniedMessage) {
     deniedMessage || !hasKey()
       ? ["No jobs to show", deniedMessage ?? "Enter an API key above to see your jobs."]
       : isFiltered
-        ? ["Nothing matches", "No job is in this state and of this age. Choose another filter."]
-        : ["No jobs yet", `Drop some pictures to create the first one${byId("try-it").hidden ? "." : ", or press “Try it” to watch a whole job in ten seconds."}`];
+        ? ["No matching jobs", "Change the filters to see other jobs."]
+        : ["No jobs yet", `Drop pictures to create a job${byId("try-it").hidden ? "." : ", or press “Try it” to watch a sample job run in ten seconds."}`];
   setText(byId("list-empty-title"), title);
   setText(byId("list-empty-text"), text);
 }
@@ -158,7 +158,7 @@ function drawAge(node, job) {
   setText(node, age(job.createdAt));
 }
 
-/** A bar for each file: with its name while the job is at work, else side by side. */
+/** One bar per file: with names while the job runs, otherwise side by side. */
 function drawFiles(node, job) {
   const finished = finishedCount(job);
   node.setAttribute("aria-label", jobTitle(job));
@@ -189,12 +189,12 @@ function createSegment() {
   );
 }
 
-/** Shows `job` as it is now, if it is in the list. */
+/** Redraws `job` if it is in the list. */
 export function update(job) {
   rows.get(job.id)?.update(job);
 }
 
-/** What changes with time alone. */
+/** Updates relative times. */
 export function tick() {
   for (const [id, row] of rows) {
     const job = jobs.get(id);

@@ -1,12 +1,12 @@
-// Every job that the page knows, kept up to date by the one stream.
+// All jobs that the page has loaded, kept up to date by one event stream.
 
 import { createStreamLink, getJob } from "./api.js";
 import { applyEvent, isTerminal, mergeSnapshot, parseJob } from "./job.js";
 import { Stream } from "./stream.js";
 
-/** One stream takes no more. */
+/** The maximum number of jobs in one stream. */
 const MAX_STREAMED_JOBS = 100;
-/** Kept of each job. */
+/** The maximum number of events kept for each job. */
 const MAX_EVENTS = 1000;
 
 export class JobStore {
@@ -18,7 +18,7 @@ export class JobStore {
   #onChange;
   #onEvent;
 
-  /** `onChange` hears which jobs changed, once a frame; `onEvent` each event. */
+  /** `onChange` is called with the changed jobs, once per frame; `onEvent` for each event. */
   constructor({ onChange, onEvent, onState }) {
     this.#onChange = onChange;
     this.#onEvent = onEvent;
@@ -29,7 +29,7 @@ export class JobStore {
     return this.#jobs.get(id);
   }
 
-  /** Takes in what was read of a job, and returns it. */
+  /** Adds or updates a job from an API response, and returns it. */
   upsert(body) {
     const snapshot = parseJob(body);
     const job = this.#jobs.get(snapshot.id);
@@ -37,7 +37,8 @@ export class JobStore {
       this.#jobs.set(snapshot.id, { ...snapshot, events: [], historyLoaded: false });
       return this.#jobs.get(snapshot.id);
     }
-    // An answer may be older than what the stream has told meanwhile. It tells the end, too.
+    // A response may be older than events that arrived meanwhile, so while the stream is live, its values win. It
+    // reports the end of the job as well.
     const isStale = job.isLive && !isTerminal(job) && !isTerminal(snapshot);
     if (isStale) {
       const { status, progress, error } = job;
@@ -62,13 +63,13 @@ export class JobStore {
     this.setVisible(this.#visibleIds.filter((other) => other !== id));
   }
 
-  /** Forgets all: somebody else's key is in use. */
+  /** Removes all jobs, since the API key has changed. */
   clear() {
     this.#jobs.clear();
     this.setVisible([]);
   }
 
-  /** Follows these jobs, as far as there is something to hear of them: of `open` its past, too. */
+  /** Streams the events of the jobs `ids` that have not ended, and of `open`, whose event history is shown. */
   setVisible(ids, open) {
     this.#visibleIds = ids;
     const streamed = ids.filter((id) => {
@@ -82,13 +83,13 @@ export class JobStore {
     this.#stream.reconnectNow();
   }
 
-  /** A job that was over begins again. */
+  /** Streams a finished job again after a retry. */
   resetHistory(id) {
     const job = this.#jobs.get(id);
     if (job) Object.assign(job, { historyLoaded: false, isLive: false });
   }
 
-  /** Has `job` drawn before the next frame. The past, which a stream begins with, is over by then. */
+  /** Schedules a redraw in the next frame, so that the events that a stream replays at its start are drawn once. */
   markChanged(job) {
     this.#changed.add(job);
     this.#frameRequest ??= requestAnimationFrame(() => {
@@ -119,7 +120,7 @@ export class JobStore {
   }
 }
 
-/** What events tell of a file. */
+/** The fields of a file that events update. */
 function eventFields(file) {
   if (!file?.status) return {};
   const { status, progress, error, message } = file;

@@ -1,4 +1,4 @@
-// The page of one job: how it is, its files, its timeline, its webhooks.
+// The page of one job: status, files, timeline and webhooks.
 
 import { jobButtons } from "./actions.js";
 import { getWebhooks } from "./api.js";
@@ -12,7 +12,7 @@ import { webhookList } from "./webhooks.js";
 let current;
 let elements;
 
-/** Replaces what is shown by `job`. `after` hears what was done with it. */
+/** Shows `job`. `onDone` is called with the action and the job id, as in `jobButtons`. */
 export function open(job, jobs, onDone) {
   current = job;
   const buttons = jobButtons(job.id, jobs, onDone);
@@ -31,7 +31,7 @@ export function open(job, jobs, onDone) {
     buttons,
   };
   byId("view-job").replaceChildren(
-    el("nav", { class: "breadcrumbs", "aria-label": "Way back" }, el("a", { href: "#" }, "← All jobs")),
+    el("nav", { class: "breadcrumbs", "aria-label": "Breadcrumb" }, el("a", { href: "#" }, "← All jobs")),
     el(
       "header",
       { class: "card job-head" },
@@ -51,19 +51,19 @@ export function open(job, jobs, onDone) {
   readWebhooks(job.id);
 }
 
-/** What is shown in place of a job that cannot be. */
+/** Shows a message in place of a job that cannot be loaded. */
 export function showUnavailable(title, text) {
   current = undefined;
   elements = undefined;
   byId("view-job").replaceChildren(
-    el("nav", { class: "breadcrumbs", "aria-label": "Way back" }, el("a", { href: "#" }, "← All jobs")),
+    el("nav", { class: "breadcrumbs", "aria-label": "Breadcrumb" }, el("a", { href: "#" }, "← All jobs")),
     el("div", { class: "card empty" }, el("h1", { tabindex: "-1" }, title), el("p", {}, text)),
   );
 }
 
 export const openId = () => current?.id;
 
-/** Shows the job as it is now. */
+/** Redraws `job` if it is open. */
 export function draw(job) {
   if (job !== current) return;
   setText(elements.title, jobTitle(job));
@@ -104,11 +104,11 @@ function drawFacts(job) {
   const facts = [
     ["Job", el("code", {}, job.id)],
     ["Created", job.createdAt && timeElement(job.createdAt)],
-    ["Took", isTerminal(job) && job.endedAt && startedAt ? duration(job.endedAt - startedAt) : undefined],
+    ["Duration", isTerminal(job) && job.endedAt && startedAt ? duration(job.endedAt - startedAt) : undefined],
     ["Attempt", job.attempt > 1 ? String(job.attempt) : undefined],
   ].filter(([, value]) => value);
   const renderedFacts = facts.map(([name, value]) => `${name} ${value.textContent ?? value}`).join();
-  // Drawn again only if it says something else: what is selected there stays so.
+  // Replaced only if the text changed, so that selected text stays selected.
   if (elements.facts.dataset.rendered === renderedFacts) return;
   elements.facts.dataset.rendered = renderedFacts;
   elements.facts.replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -116,12 +116,12 @@ function drawFacts(job) {
 
 const timeElement = (ms) => el("time", { datetime: new Date(ms).toISOString(), title: dateTime(ms) }, age(ms));
 
-/** What changes with time alone. */
+/** Updates relative times. */
 export function tick() {
   if (current) drawFacts(current);
 }
 
-/** They follow the end of a job. */
+/** Loads the webhook deliveries of a job. They are sent after it ends. */
 export async function readWebhooks(id) {
   try {
     const { webhooks } = await getWebhooks(id);
@@ -129,7 +129,7 @@ export async function readWebhooks(id) {
     elements.webhooks.hidden = webhooks.length === 0;
     elements.webhooks.replaceChildren(el("h2", {}, "Webhooks"), webhookList(webhooks));
   } catch {
-    // Of a job that is gone, or for a key that may not see them: there is nothing to show.
+    // The job was deleted or the key may not read them: there is nothing to show.
   }
 }
 

@@ -1,4 +1,4 @@
-// What the page knows of a job: as it was read, then changed by each event of its stream.
+// The client-side model of a job: parsed from API responses, then changed by stream events.
 
 const TERMINAL_STATUSES = ["completed", "partial", "failed", "cancelled", "expired"];
 const TERMINAL_FILE_STATUSES = ["completed", "failed", "cancelled"];
@@ -30,7 +30,7 @@ export function jobTitle(job) {
 
 const parseTime = (text) => (text ? Date.parse(text) : undefined);
 
-/** A job of the service's JSON: a whole one, or one of a list, which lacks its files. */
+/** Parses a job from the API: a full job, or a list entry, which has no files. */
 export function parseJob(body) {
   return {
     id: body.job_id,
@@ -61,7 +61,7 @@ function parseFile(body) {
   };
 }
 
-/** As many files as a job of a list has; which of them are finished is not known, only how many. */
+/** Placeholders for the files of a list entry, which has only counts: the status of each single file is unknown. */
 function placeholderFiles({ total_files: total = 0, completed_files: completed = 0, failed_files: failed = 0, status }) {
   const rest = ["cancelled", "expired", "failed"].includes(status) ? "cancelled" : "pending";
   return Array.from({ length: total }, (_, index) => ({
@@ -71,7 +71,7 @@ function placeholderFiles({ total_files: total = 0, completed_files: completed =
   }));
 }
 
-/** Takes over what was read of `job`, and keeps what only events and other answers told. */
+/** Copies `snapshot` into `job`, and keeps fields that only events or other responses contain. */
 export function mergeSnapshot(job, snapshot) {
   const { files, ...facts } = snapshot;
   for (const [name, value] of Object.entries(facts)) {
@@ -86,7 +86,7 @@ export function mergeSnapshot(job, snapshot) {
   if (snapshot.hasDetails) job.error = snapshot.error;
 }
 
-/** Changes `job` by an event. */
+/** Applies the stream event `name` to `job`. */
 export function applyEvent(job, name, data) {
   switch (name) {
     case "task_queued":

@@ -1,4 +1,4 @@
-// Puts the page together: the key, the views and their addresses, and the one stream that keeps them up to date.
+// Entry point: the API key, the views and their URL fragments, and the event stream that updates them.
 
 import { createJob, getOwnKey, hasKey, loadKey, setKey } from "./api.js";
 import * as confirmDialog from "./confirm-dialog.js";
@@ -20,7 +20,7 @@ const VIEWS = ["jobs", "job", "operator"];
 
 const jobStore = new JobStore({ onChange, onEvent, onState: connection.showState });
 let roles = [];
-/** Of the address that is being opened; another may have been chosen meanwhile. */
+/** Incremented by each navigation, so that one that was superseded while loading is dropped. */
 let navigation = 0;
 
 async function setUp() {
@@ -46,7 +46,7 @@ async function setUp() {
   await openFromHash({ isFirst: true });
 }
 
-/** Finds out what the key may do: operators have a view of their own. */
+/** Loads the roles of the key and shows the views and buttons that they permit. */
 async function loadKeyRoles() {
   roles = [];
   let text = "API key";
@@ -60,12 +60,12 @@ async function loadKeyRoles() {
       byId("key-roles").replaceChildren(error.message);
     }
   } else {
-    byId("key-roles").replaceChildren("Every request needs one.");
+    byId("key-roles").replaceChildren("Every request requires an API key.");
     byId("key-box").open = true;
   }
   setText(byId("key-name"), text);
   byId("nav-operator").hidden = !roles.includes("admin");
-  // Who only operates has no jobs; who is no worker cannot play one.
+  // An admin key without the client role has no jobs. “Try it” also needs the worker role.
   byId("nav-jobs").hidden = isAdminOnly();
   for (const id of ["try-it", "try-it-hint"]) byId(id).hidden = !["client", "worker"].every((role) => roles.includes(role));
 }
@@ -99,13 +99,13 @@ function closeKeyBox(event) {
 }
 
 function skipToContent(event) {
-  // The address says what is open, so the link must not change it.
+  // The URL fragment selects the view, so the link must not change it.
   event.preventDefault();
   byId("main").scrollIntoView();
   byId("main").focus({ preventScroll: true });
 }
 
-/** Shows what the address says: nothing is the list, `job=ID` a job, `operator` the operator's view. */
+/** Opens the view in the URL fragment: `job=ID` a job, `operator` the operator view, otherwise the list. */
 async function openFromHash({ isFirst = false } = {}) {
   const thisNavigation = ++navigation;
   const address = new URLSearchParams(location.hash.slice(1));
@@ -122,7 +122,7 @@ async function openFromHash({ isFirst = false } = {}) {
   }
   if (thisNavigation !== navigation) return;
   updateStream();
-  // Whoever hears the page learns that it is another one; it is as if the page had been loaded.
+  // The focus on the heading makes screen readers announce the new view, as after a page load.
   if (!isFirst) document.querySelector(`#view-${currentView()} h1`)?.focus();
   scrollTo(0, 0);
 }
@@ -146,12 +146,12 @@ async function openJob(id, isCurrent) {
     showView("job", jobTitle(job));
   } catch (error) {
     if (!isCurrent()) return;
-    jobView.showUnavailable(error.status === 404 ? "There is no such job" : "This job cannot be shown", error.message);
-    showView("job", "No job");
+    jobView.showUnavailable(error.status === 404 ? "Job not found" : "Cannot load this job", error.message);
+    showView("job", "Job not found");
   }
 }
 
-/** The one stream has the jobs of the list, and the one that is open. */
+/** Streams the jobs of the list and the open job. */
 function updateStream() {
   const open = currentView() === "job" ? jobView.openId() : undefined;
   jobStore.setVisible([...new Set([open, ...jobList.visibleIds()].filter(Boolean))], open);
@@ -164,7 +164,7 @@ function onChange(changed) {
   }
 }
 
-/** The open job says each finished file, others only their end; percents would chatter. */
+/** Announces each finished file of the open job, and only the end of others. Progress is not announced. */
 function onEvent(job, name, previousStatus) {
   const isOpen = currentView() === "job" && jobView.openId() === job.id;
   const finished = finishedCount(job);
@@ -178,13 +178,13 @@ function onEvent(job, name, previousStatus) {
   if (job.historyLoaded) refresh(job.id);
 }
 
-/** What events do not tell: when the job ended, and what became of files that said nothing. */
+/** Loads fields that events do not contain: the end time, and the status of files without events. */
 async function refresh(id) {
   try {
     await jobStore.load(id);
     if (jobView.openId() === id) jobView.readWebhooks(id);
   } catch {
-    // A job that is gone stays as it was seen last.
+    // A deleted job keeps its last known state.
   }
 }
 
@@ -198,7 +198,7 @@ function onJobAction(action, id) {
   updateStream();
 }
 
-/** Creates a job of `files` and opens it. */
+/** Creates a job from `files` and opens it. */
 async function createAndOpen(files) {
   const body = await createJob(files);
   clearError();
@@ -225,7 +225,7 @@ let lastTick = Date.now();
 
 function tick() {
   const now = Date.now();
-  // The device has slept: what it believes to be a connection need be none.
+  // The device was suspended, so the connection may be dead without an error.
   if (now - lastTick > SUSPEND_THRESHOLD_MS) jobStore.reconnect();
   lastTick = now;
   jobList.tick();

@@ -1,4 +1,4 @@
-// Choosing pictures for a new job. Their bytes stay here; thumbnails are drawn from them.
+// The form for a new job. Picture data stays in the browser, where it is shown as thumbnails.
 
 import { announce, byId, el, setText } from "./dom.js";
 import { bytes, pluralize } from "./format.js";
@@ -8,16 +8,16 @@ const MAX_JOBS_WITH_THUMBNAILS = 30;
 let chosen = [];
 const thumbnails = new Map();
 
-/** `create` makes a job of files; it throws what the service says against them. */
+/** `createJob` creates a job from files and throws an ApiError if the service rejects them. */
 export function setUp(createJob) {
   const dropZone = byId("drop-zone");
   const pictures = byId("picture-input");
   pictures.addEventListener("change", () => {
     addFiles(pictures.files);
-    // Else the same file could not be chosen again.
+    // Without this, choosing the same file again would not fire a change event.
     pictures.value = "";
   });
-  // Wherever on the page something falls: beside the zone, the browser would leave the page for it.
+  // The whole page accepts drops: a file dropped outside the zone would replace the page.
   addEventListener("dragover", (event) => onDragOver(event, dropZone));
   addEventListener("dragleave", (event) => event.relatedTarget === null && dropZone.classList.remove("drag-over"));
   addEventListener("drop", (event) => {
@@ -56,10 +56,10 @@ async function submitForm(createJob) {
   render();
 }
 
-/** The service names files by their place. */
+/** Replaces `files[0]` in an error of the service with the name of that file. */
 const withFileNames = (text) => text.replace(/files\[(\d+)\]\.?/, (_, index) => `${chosen[index]?.file.name ?? "a file"}: `);
 
-/** Says beside the pictures what is wrong with them. */
+/** Shows `text` below the drop zone; an empty text hides it. */
 function showFormError(text) {
   setText(byId("new-job-error"), text);
   byId("new-job-error").hidden = !text;
@@ -69,15 +69,15 @@ function addFiles(files) {
   const others = [...files].filter((file) => !file.type.startsWith("image/"));
   const pictures = [...files].filter((file) => file.type.startsWith("image/"));
   chosen.push(...pictures.map((file) => ({ file, url: URL.createObjectURL(file) })));
-  const names = others.map((file) => `${file.name} (${file.type || "of no known type"})`).join(", ");
-  showFormError(names && `Left out, since only pictures can be made models: ${names}.`);
+  const names = others.map((file) => `${file.name} (${file.type || "unknown type"})`).join(", ");
+  showFormError(names && `Skipped files that are not pictures: ${names}.`);
   if (pictures.length > 0) announce(`${pluralize(chosen.length, "picture")} chosen.`);
   render();
 }
 
 function render() {
   byId("create-job").disabled = chosen.length === 0;
-  setText(byId("create-job"), chosen.length > 1 ? `Create job of ${chosen.length} pictures` : "Create job");
+  setText(byId("create-job"), chosen.length > 1 ? `Create job with ${chosen.length} pictures` : "Create job");
   byId("chosen-pictures").replaceChildren(...chosen.map(pictureItem));
 }
 
@@ -97,7 +97,7 @@ function removePicture(picture) {
   (next?.querySelector("button") ?? byId("picture-input")).focus();
 }
 
-/** Keeps the pictures of a job to show beside its files. */
+/** Stores the pictures of a job, to show them beside its files. Drops those of the oldest job beyond the limit. */
 export function storeThumbnails(jobId, files) {
   thumbnails.set(jobId, files.map((file) => URL.createObjectURL(file)));
   if (thumbnails.size > MAX_JOBS_WITH_THUMBNAILS) {
@@ -107,7 +107,7 @@ export function storeThumbnails(jobId, files) {
   }
 }
 
-/** The picture of a file, or a blank in its place. */
+/** The thumbnail of a file, or a blank placeholder. */
 export const thumbnail = (jobId, index) => thumbnailImage(thumbnails.get(jobId)?.[index]);
 
 function thumbnailImage(url) {

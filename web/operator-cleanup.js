@@ -1,4 +1,4 @@
-// The cleanup: first counted, then done. What is kept of the last one is shown.
+// The cleanup panel: dry run, cleanup, and the report of the last run.
 
 import { call } from "./api.js";
 import { confirmAction } from "./confirm-dialog.js";
@@ -17,7 +17,7 @@ export function cleanupPanel() {
   const node = el(
     "div",
     {},
-    el("p", { class: "hint" }, "Gives keys without an end one, and removes what is old or belongs to jobs that are gone. A dry run counts, and changes nothing."),
+    el("p", { class: "hint" }, "Sets a TTL on keys that have none, and removes old data and data of deleted jobs. A dry run only counts."),
     el("div", { class: "actions" }, dryRunButton, cleanupButton),
     output,
   );
@@ -26,7 +26,7 @@ export function cleanupPanel() {
   async function confirmAndRun() {
     const isConfirmed = await confirmAction({
       title: "Clean up now?",
-      text: "What a dry run counts as removed or pruned will be gone for good.",
+      text: "This permanently deletes the keys and members that a dry run reports as removed or pruned.",
       action: "Clean up",
     });
     if (isConfirmed) await run(false);
@@ -68,7 +68,7 @@ export function cleanupPanel() {
     try {
       draw(await call("GET", PATH));
     } catch (error) {
-      output.replaceChildren(error.status === 404 ? emptyNote("There was no cleanup yet.") : el("p", { class: "error" }, error.message));
+      output.replaceChildren(error.status === 404 ? emptyNote("No cleanup has run yet.") : el("p", { class: "error" }, error.message));
     }
   }
 
@@ -77,7 +77,7 @@ export function cleanupPanel() {
 }
 
 const summary = ({ totals: { scanned, adopted, removed, pruned } }) =>
-  `${number(scanned)} keys scanned, ${number(adopted)} given an end, ${number(removed)} removed, ${number(pruned)} members pruned`;
+  `${number(scanned)} keys scanned, ${number(adopted)} TTLs set, ${number(removed)} removed, ${number(pruned)} members pruned`;
 
 function renderReport(report) {
   const head = el(
@@ -93,13 +93,13 @@ function renderReport(report) {
   );
   const nodes = [head];
   if (report.error) nodes.push(el("p", { class: "callout" }, report.error));
-  const [adopted, removed, pruned] = report.dry_run ? ["#Would get an end", "#Would be removed", "#Would be pruned"] : ["#Given an end", "#Removed", "#Pruned"];
-  if (rows.length > 0) nodes.push(table("Cleanup report", ["Family", "#Database", "#Scanned", adopted, removed, pruned], rows));
+  const [adopted, removed, pruned] = report.dry_run ? ["#Would get a TTL", "#Would be removed", "#Would be pruned"] : ["#TTL set", "#Removed", "#Pruned"];
+  if (rows.length > 0) nodes.push(table("Cleanup report", ["Key kind", "#Database", "#Scanned", adopted, removed, pruned], rows));
   const unknown = Object.values(report.unknown).reduce((sum, count) => sum + count, 0);
   nodes.push(facts([
-    ["Calls to Redis", number(report.steps)],
-    ["Longest", `${report.longest_step_ms.toFixed(1)} ms`],
-    ["Keys of others, left alone", unknown > 0 ? `${number(unknown)}, such as ${report.unknown_examples.slice(0, 3).join(", ")}` : undefined],
+    ["Redis calls", number(report.steps)],
+    ["Longest call", `${report.longest_step_ms.toFixed(1)} ms`],
+    ["Unknown keys, not touched", unknown > 0 ? `${number(unknown)}, such as ${report.unknown_examples.slice(0, 3).join(", ")}` : undefined],
   ]));
   return nodes;
 }

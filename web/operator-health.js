@@ -1,4 +1,4 @@
-// What /health says, for people.
+// Panels that show the /health report.
 
 import { badge, el, progressBar } from "./dom.js";
 import { duration, number } from "./format.js";
@@ -10,7 +10,7 @@ const statusBadge = (status) => badge(STATUS_COLOURS[status] ?? "failed", status
 const ms = (value) => (value === undefined ? "–" : `${value.toFixed(value < 10 ? 2 : 0)} ms`);
 const mib = (value) => (value === undefined ? "–" : `${value.toFixed(value < 100 ? 1 : 0)} MiB`);
 
-/** The servers with what each says of itself: one, or the shards of a cluster. Which cannot be asked, says nothing. */
+/** Pairs of name and checks: one server, or the shards of a cluster. Checks of an unreachable server have no data. */
 const namedServers = ({ checks }) => Object.entries(checks.shards ?? { Redis: checks }).map(([name, server]) => [name.replace("_", " "), server]);
 
 export function overview(report) {
@@ -24,11 +24,11 @@ export function overview(report) {
     facts([
       ["Redis", reporting[0] && `${reporting[0].server.redis_version}, up ${duration(Math.min(...reporting.map((server) => server.server.uptime_in_seconds)) * 1000)}`],
       ["Servers", servers.length > 1 ? number(servers.length) : undefined],
-      ["Slowest answer", ms(checks.ping.response_time_ms)],
+      ["Max ping latency", ms(checks.ping.response_time_ms)],
       ["Writes", statusBadge(checks.writes.status)],
-      ["Clients", sum("connected_clients")],
-      ["Blocked", sum("blocked_clients")],
-      ["Rejected", sum("rejected_connections")],
+      ["Connected clients", sum("connected_clients")],
+      ["Blocked clients", sum("blocked_clients")],
+      ["Rejected connections", sum("rejected_connections")],
       ["Last snapshot", reporting[0] && statusBadge(worst("rdb_last_bgsave_status"))],
       ["Append-only file", reporting[0] && (reporting[0].persistence.aof_enabled ? statusBadge(worst("aof_last_write_status")) : "off")],
     ]),
@@ -41,7 +41,7 @@ export function overview(report) {
 
 export function memory(report) {
   const servers = namedServers(report).filter(([, server]) => server.memory);
-  if (servers.length === 0) return [emptyNote("Redis does not say.")];
+  if (servers.length === 0) return [emptyNote("Redis returned no memory data.")];
   if (servers.length === 1) return memoryOf(servers[0][1].memory);
   const rows = servers.map(([name, { memory }]) => [
     name,
@@ -58,13 +58,13 @@ function memoryOf(memory) {
   const percent = limit > 0 ? (memory.used_memory_mb / limit) * 100 : 0;
   used.set(Math.min(100, percent), percent > 90 ? "failed" : percent > 75 ? "partial" : "completed", `${mib(memory.used_memory_mb)} of ${mib(limit)}`);
   return [
-    el("p", { class: "figure" }, mib(memory.used_memory_mb), el("small", {}, limit > 0 ? ` of ${mib(limit)}` : " of no limit")),
+    el("p", { class: "figure" }, mib(memory.used_memory_mb), el("small", {}, limit > 0 ? ` of ${mib(limit)}` : " (no limit)")),
     ...(limit > 0 ? [used.node] : []),
     facts([
-      ["Peak", mib(memory.used_memory_peak_mb)],
-      ["Resident", mib(memory.used_memory_rss_mb)],
+      ["Peak usage", mib(memory.used_memory_peak_mb)],
+      ["Resident memory", mib(memory.used_memory_rss_mb)],
       ["Fragmentation", memory.mem_fragmentation_ratio.toFixed(2)],
-      ["When full", memory.maxmemory_policy],
+      ["Eviction policy", memory.maxmemory_policy],
       ["Evicted keys", number(memory.evicted_keys)],
     ]),
   ];
@@ -72,7 +72,7 @@ function memoryOf(memory) {
 
 export function replication(report) {
   const servers = namedServers(report).filter(([, server]) => server.topology);
-  if (servers.length === 0) return [emptyNote("Redis does not say.")];
+  if (servers.length === 0) return [emptyNote("Redis returned no replication data.")];
   const members = servers.flatMap(([name, { topology }]) => topology.members.map((member) => [name, member]));
   const isSharded = servers.length > 1;
   const rows = members.map(([name, member]) => [
@@ -82,8 +82,8 @@ export function replication(report) {
     member.lag_seconds === undefined ? "–" : `${member.lag_seconds} s`,
     member.behind_bytes === undefined ? "–" : number(member.behind_bytes),
   ]);
-  const columns = [...(isSharded ? ["Shard"] : []), "Role", "State", "#Lag", "#Bytes behind"];
-  const warning = members.some(([, member]) => member.role === "replica") ? [] : [emptyNote("No replicas: what this Redis loses is lost.")];
+  const columns = [...(isSharded ? ["Shard"] : []), "Role", "Status", "#Lag", "#Bytes behind"];
+  const warning = members.some(([, member]) => member.role === "replica") ? [] : [emptyNote("No replicas: no other server has a copy of the data.")];
   return [facts([["Mode", servers[0][1].topology.mode]]), table("Members", columns, rows), ...warning];
 }
 
@@ -96,5 +96,5 @@ export function databases({ checks }) {
     database.keys === undefined ? "–" : number(database.keys),
     database.keys === undefined ? "–" : number(database.keys - database.keys_with_ttl),
   ]);
-  return [table("Databases", ["Database", "State", "#Answer", "#Keys", "#Without end"], rows)];
+  return [table("Databases", ["Database", "Status", "#Latency", "#Keys", "#No TTL"], rows)];
 }

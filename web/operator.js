@@ -1,4 +1,4 @@
-// The operator's view: reads all of it every few seconds while it is looked at.
+// The operator view. Refreshes every few seconds while it is open and the page is visible.
 
 import { call } from "./api.js";
 import { byId, el, setText } from "./dom.js";
@@ -31,7 +31,7 @@ let bodies;
 let cleanup;
 
 function setUp() {
-  bodies = PANELS.map(() => el("div", { class: "panel-body" }, el("p", { class: "hint" }, "Reading …")));
+  bodies = PANELS.map(() => el("div", { class: "panel-body" }, el("p", { class: "hint" }, "Loading …")));
   cleanup = cleanupPanel();
   const cards = PANELS.map(([title, , , kind], index) => card(title, bodies[index], kind));
   const refreshed = el("span", { class: "hint", id: "operator-time" });
@@ -46,7 +46,7 @@ function card(title, body, kind = "") {
   return el("section", { class: `card panel ${kind}`, "aria-labelledby": id }, el("h2", { id }, title), body);
 }
 
-/** Begins to look. */
+/** Shows the view and starts refreshing. */
 export function open() {
   if (!bodies) setUp();
   cleanup.load();
@@ -54,7 +54,7 @@ export function open() {
   refresh();
 }
 
-/** Stops looking. */
+/** Stops refreshing. */
 export function close() {
   clearTimeout(timer);
   timer = undefined;
@@ -67,14 +67,14 @@ async function refresh() {
   if (timer !== thisTimer) return;
   const results = Object.fromEntries(names.map((name, index) => [name, settled[index]]));
   PANELS.forEach(([, source, draw], index) => renderPanel(bodies[index], results[source], draw));
-  setText(byId("operator-time"), `Read at ${timeOfDay(Date.now())}, again every ${REFRESH_INTERVAL_MS / 1000} s`);
+  setText(byId("operator-time"), `Updated at ${timeOfDay(Date.now())}, refreshes every ${REFRESH_INTERVAL_MS / 1000} s`);
 }
 
 function schedule() {
   timer = setTimeout(() => (document.hidden ? schedule() : refresh()), REFRESH_INTERVAL_MS);
 }
 
-/** What cannot be read says so in its own place, and leaves the rest alone. */
+/** Redraws one panel, or shows the error of its request. Keeps scroll positions and the focus. */
 function renderPanel(body, { status, value, reason }, draw) {
   const nodes = status === "fulfilled" ? draw(value) : [el("p", { class: "error" }, reason.message)];
   const focused = body.contains(document.activeElement) ? document.activeElement.dataset.scroll : undefined;

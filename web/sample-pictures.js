@@ -1,4 +1,4 @@
-// The pictures of “Try it”, drawn here so that nothing has to be loaded.
+// The pictures of “Try it”, drawn on a canvas so that no files have to be loaded.
 
 const SIZE_PX = 160;
 const SHAPES = [
@@ -7,7 +7,8 @@ const SHAPES = [
   { name: "lamp.png", sky: "#e4e5f1", ground: "#c8cbe0", draw: lamp },
   { name: "cube.png", sky: "#f3e3de", ground: "#e0c6bd", draw: cube },
 ];
-/** Four small pictures. */
+
+/** Draws the sample pictures as PNG files. */
 export function drawSamplePictures() {
   return Promise.all(SHAPES.map(drawPicture));
 }

@@ -1,4 +1,4 @@
-// “Try it”: plays a worker, so that a whole job can be seen without any other program.
+// “Try it”: simulates a worker, to show a whole job without any other program.
 
 import { call } from "./api.js";
 
@@ -20,7 +20,7 @@ const CUBE_MODEL = {
   rendered_image: { url: "/web/cube.svg" },
 };
 
-/** Works on all files of `job`, each begun a little after the one before. */
+/** Processes all files of `job` concurrently, with staggered starts. */
 export async function simulateWorker(job) {
   await Promise.all(job.files.map((file, index) => processFile(job, file, index * START_INTERVAL_MS)));
 }
@@ -36,7 +36,7 @@ async function processFile(job, file, delay) {
     const filename = file.name.replace(/\.[^.]*$/, ".glb");
     await call("PUT", `${path}/result`, { status: "completed", result: { filename, ...CUBE_MODEL } });
   } catch (error) {
-    // A job that was cancelled takes no more reports.
+    // A cancelled job rejects further reports.
     if (error.status !== 409) throw error;
   }
 }

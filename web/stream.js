@@ -1,4 +1,4 @@
-// The one event stream of the page, whichever jobs it follows, and whether it is alive.
+// The event stream of the page: one EventSource for all followed jobs, with reconnection.
 
 const EVENTS = [
   "task_queued",
@@ -13,25 +13,25 @@ const EVENTS = [
 const TERMINAL_EVENTS = ["task_completed", "task_failed"];
 const MAX_RECONNECT_DELAY_MS = 30_000;
 const STABLE_CONNECTION_MS = 10_000;
-/** A stream's id, `m1.` and a token a job, is built anew when the jobs change. `0` stands before a job's first event. */
+/** An event id is `m1.` and one token per job, rebuilt when the jobs change. Token `0` is before the first event. */
 const ID_PREFIX = "m1.";
 const START_TOKEN = "0";
 
 /**
- * Follows a set of jobs on one EventSource, each from its first event on, and goes on where it was after a cut.
- * `link` makes an address for jobs; `onState` hears `idle`, `connecting`, `live`, `reconnecting` with seconds, `offline`,
- * and `refused` if the key is.
+ * Follows a set of jobs on one EventSource, each from its first event, and resumes after a disconnect.
+ * `createLink` creates a stream URL for job ids. `onState` is called with `idle`, `connecting`, `live`, `reconnecting`
+ * with the remaining seconds, `offline`, or `refused` if the key is rejected.
  */
 export class Stream {
   #jobIds = new Set();
-  /** How far each job has come. */
+  /** The token of the last event of each job. */
   #tokens = new Map();
   #source;
   #connectedIds = [];
   #timer;
   #attempt = 0;
   #openedAt = Infinity;
-  /** Of the present connection; what an older one still says is not heard. */
+  /** Incremented with each connection, so that events of older ones are ignored. */
   #generation = 0;
   #createLink;
   #onEvent;
@@ -45,7 +45,7 @@ export class Stream {
     addEventListener("online", () => this.#jobIds.size > 0 && this.#connect());
   }
 
-  /** Follows these jobs and no others. */
+  /** Follows exactly these jobs. */
   follow(ids) {
     this.#jobIds = new Set(ids);
     if (this.#jobIds.size === 0) return this.#goIdle();
@@ -54,7 +54,7 @@ export class Stream {
     return undefined;
   }
 
-  /** Comes back at once. */
+  /** Reconnects without waiting. */
   reconnectNow() {
     if (this.#jobIds.size > 0) this.#connect();
   }
@@ -83,7 +83,7 @@ export class Stream {
       response = await this.#createLink(this.#connectedIds);
     } catch (error) {
       if (generation !== this.#generation) return undefined;
-      // A key that is refused stays so; anything else may pass.
+      // A rejected key stays rejected; other errors may be temporary.
       if (error.status !== 403) return this.#scheduleReconnect();
       this.#goIdle();
       return this.#onState({ state: "refused" });
@@ -116,11 +116,11 @@ export class Stream {
     const previousToken = this.#tokens.get(data.job_id);
     if (event.lastEventId.startsWith(ID_PREFIX)) {
       const tokens = event.lastEventId.slice(ID_PREFIX.length).split(",");
-      // "-" is a job that has said nothing yet.
+      // "-" stands for a job without events.
       jobs.forEach((id, index) => tokens[index] !== "-" && this.#tokens.set(id, tokens[index]));
     }
     const token = this.#tokens.get(data.job_id);
-    // What repeats an id only adds up the event before it.
+    // An event with the id of the previous one is the job total that follows a file event.
     this.#onEvent(name, data, { time: tokenTime(token), isRepeat: token === previousToken });
     if (TERMINAL_EVENTS.includes(name)) {
       this.#jobIds.delete(data.job_id);
@@ -130,10 +130,10 @@ export class Stream {
     return undefined;
   }
 
-  /** Comes back later, and says when; without a network, as soon as there is one. */
+  /** Reconnects after a delay, counting down; without a network, when the network returns. */
   #scheduleReconnect() {
     this.#close();
-    // A connection that lasted was a good one, even if nothing was said on it.
+    // A connection that lasted this long was stable, even without events.
     if (Date.now() - this.#openedAt > STABLE_CONNECTION_MS) this.#attempt = 0;
     this.#openedAt = Infinity;
     if (!navigator.onLine) return this.#onState({ state: "offline" });
@@ -151,7 +151,7 @@ export class Stream {
   }
 }
 
-/** The ids of events begin with the time they were written at. */
+/** The time in a token, which starts with the event time in milliseconds, in base 36. */
 function tokenTime(token) {
   const ms = Number.parseInt(token, 36);
   return ms > 0 ? ms : Date.now();

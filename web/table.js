@@ -1,8 +1,11 @@
-// Tables and facts, as the operator's view has them.
+// Tables and definition lists of the operator view.
 
 import { el } from "./dom.js";
 
-/** A table with a name, which scrolls sideways by itself where it is too wide. `columns` are names; a name that begins with `#` is of numbers. */
+/**
+ * A table that scrolls sideways if it is too wide. `caption` is its accessible name. A column name that starts with `#`
+ * is a numeric column.
+ */
 export function table(caption, columns, rows) {
   const isNumeric = columns.map((column) => column.startsWith("#"));
   const head = columns.map((column, index) => el("th", { scope: "col", class: isNumeric[index] ? "number" : null }, column.replace("#", "")));
@@ -14,7 +17,7 @@ export function table(caption, columns, rows) {
   );
 }
 
-/** Names with their values. */
+/** A list of names and values. Pairs without a value are left out. */
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== undefined && value !== "");
   return el("dl", { class: "facts" }, ...known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));

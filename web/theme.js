@@ -1,4 +1,4 @@
-// The colours that were chosen in this browser, set before anything is drawn: a classic script, so that nothing flashes.
+// Applies the theme stored in this browser. A classic script runs before the first paint, so the page does not flash.
 
 (() => {
   const STORAGE_KEY = "i2m.theme";
@@ -8,7 +8,7 @@
     try {
       return localStorage.getItem(STORAGE_KEY) ?? "auto";
     } catch {
-      // Without storage the choice lasts as long as the page.
+      // Without storage, the theme lasts until the page is closed.
       return root.dataset.theme ?? "auto";
     }
   };
@@ -19,7 +19,7 @@
     try {
       localStorage.setItem(STORAGE_KEY, theme);
     } catch {
-      // See above.
+      // As in storedTheme.
     }
   };
 

@@ -1,10 +1,10 @@
-// What happened to a job, in order: from its record and from the events of its stream.
+// The timeline of a job, from its record and its stream events.
 
 import { el, setText } from "./dom.js";
 import { dateTime, duration, pluralize, timeOfDay } from "./format.js";
 import { isTerminal, statusLabel } from "./job.js";
 
-/** Of each file one entry a state; the percents between them, if the reader wants every step. */
+/** One entry per status change of each file. “Show every step” adds the progress reports between them. */
 export class Timeline {
   #list = el("ol", { class: "timeline", tabindex: "0", "aria-label": "Timeline, oldest first" });
   #steps = el("input", { type: "checkbox", id: "every-step", onchange: () => this.draw(this.#job) });
@@ -13,7 +13,7 @@ export class Timeline {
   node = el(
     "section",
     { class: "card", "aria-labelledby": "timeline-title" },
-    el("div", { class: "card-head" }, el("h2", { id: "timeline-title" }, "Timeline"), el("label", { class: "check" }, this.#steps, "Every step")),
+    el("div", { class: "card-head" }, el("h2", { id: "timeline-title" }, "Timeline"), el("label", { class: "check" }, this.#steps, "Show every step")),
     this.#list,
   );
 
@@ -52,7 +52,7 @@ function entryNode(entry, startTime) {
 
 const preciseDuration = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : duration(ms));
 
-/** In the order of their times; of one moment, in the order in which they were told. */
+/** The entries sorted by time. Entries with the same time keep the order of the stream. */
 export function timelineEntries(job, includeSteps) {
   const streamEntries = [];
   const lastStatus = new Map();
@@ -61,7 +61,7 @@ export function timelineEntries(job, includeSteps) {
     const addEntry = (text, state, detail) => streamEntries.push({ time, text, state, detail, event: name });
     switch (name) {
       case "task_queued":
-        // The first only repeats that the job was created.
+        // The first task_queued only repeats that the job was created.
         if (wasQueued) addEntry("Queued again", "pending");
         wasQueued = true;
         lastStatus.clear();
@@ -71,22 +71,22 @@ export function timelineEntries(job, includeSteps) {
         break;
       case "task_completed":
         addEntry(data.summary.failed_files ? "Partly completed" : "Completed", data.summary.failed_files ? "partial" : "completed",
-          `${data.summary.successful_files} of ${pluralize(data.summary.total_files, "file")} have a model`);
+          `${data.summary.successful_files} of ${pluralize(data.summary.total_files, "file")} succeeded`);
         break;
       case "task_cancelled":
         addEntry("Cancelled", "cancelled");
         break;
       case "task_failed":
-        if (data.status !== "cancelled") addEntry(data.status === "expired" ? "Gone" : "Failed", "failed", data.error);
+        if (data.status !== "cancelled") addEntry(data.status === "expired" ? "Expired" : "Failed", "failed", data.error);
         break;
       case "resync":
-        addEntry("Earlier events are no longer kept", "pending");
+        addEntry("Earlier events are no longer available", "pending");
         break;
     }
   }
   const recordEntries = [];
   if (job.createdAt) recordEntries.push({ time: job.createdAt, text: "Created", state: "pending", detail: pluralize(job.files.length, "file"), event: "created" });
-  if (job.startedAt) recordEntries.push({ time: job.startedAt, text: "Work began", state: "processing", event: "begun" });
+  if (job.startedAt) recordEntries.push({ time: job.startedAt, text: "Started", state: "processing", event: "started" });
   const hasEndEvent = streamEntries.some((entry) => entry.event.startsWith("task_c") || entry.event === "task_failed");
   if (isTerminal(job) && job.endedAt && !hasEndEvent) {
     recordEntries.push({ time: job.endedAt, text: `Ended: ${statusLabel(job.status)}`, state: job.status, detail: job.error, event: "ended" });
@@ -99,7 +99,7 @@ function addFile(addEntry, lastStatus, data, includeSteps) {
   const previousStatus = lastStatus.get(data.file_id);
   lastStatus.set(data.file_id, data.status);
   if (previousStatus !== data.status) {
-    const phrases = { processing: "started", completed: "finished", failed: "failed", cancelled: "cancelled", retrying: "waits for another attempt" };
+    const phrases = { processing: "started", completed: "finished", failed: "failed", cancelled: "cancelled", retrying: "waiting to retry" };
     return addEntry(`${name} ${phrases[data.status] ?? statusLabel(data.status)}`, data.status, data.error ?? (data.status === "processing" ? data.message : undefined));
   }
   if (includeSteps) addEntry(`${name} ${data.file_progress} %`, "step", data.message);

@@ -1,4 +1,4 @@
-// Whether the end of a job was told to the address that its creator gave.
+// The webhook deliveries of a job, with the log of attempts.
 
 import { badge, el } from "./dom.js";
 import { dateTime, pluralize } from "./format.js";
@@ -11,7 +11,7 @@ export function webhookList(webhooks) {
 
 function webhookItem({ url, type, state, tries, next_try_at: next, log }) {
   const [colour, text] = STATE_LABELS[state] ?? ["pending", state];
-  const facts = [type, pluralize(tries, "attempt"), next && state === "pending" && `next at ${dateTime(Date.parse(next))}`];
+  const facts = [type, pluralize(tries, "attempt"), next && state === "pending" && `next attempt at ${dateTime(Date.parse(next))}`];
   return el(
     "li",
     {},

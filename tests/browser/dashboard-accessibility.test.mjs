@@ -1,4 +1,4 @@
-// The dashboard for everybody: by keyboard alone, in both themes, on narrow and wide screens, and for who hears it.
+// Accessibility of the dashboard: keyboard, both themes, narrow and wide screens, screen readers.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -9,7 +9,7 @@ const browser = new Browser();
 before(() => browser.launch());
 after(() => browser.close());
 
-/** A job in each state that looks different, and the addresses of all views. */
+/** Creates a job in each state that looks different. Returns the URL fragments of all views. */
 async function createSampleJobs(gateway) {
   const completed = await gateway.createJob("done.png");
   await gateway.complete(completed, "file_000", { url: "/web/cube.glb", rendered_image: { url: "/web/cube.svg" } });
@@ -31,7 +31,7 @@ const VIEW_READY = {
   partial: (page) => waitForText(jobStatus(page), "partly completed"),
   completed: (page) => page.getByRole("img", { name: /^Preview/ }).waitFor(),
   operator: (page) => page.locator(".panel .status-line").first().waitFor(),
-  missing: (page) => waitForText(page.locator("#view-job h1"), "There is no such job"),
+  missing: (page) => waitForText(page.locator("#view-job h1"), "Job not found"),
 };
 
 async function openView(page, views, name) {
@@ -40,7 +40,7 @@ async function openView(page, views, name) {
 }
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`no view has a serious fault for who cannot see, hear or point, in ${colorScheme}`, async (t) => {
+  test(`no view has a serious accessibility violation in the ${colorScheme} theme`, async (t) => {
     const { gateway, page, pageErrors } = await browser.open(t, { colorScheme, reducedMotion: "reduce" });
     const views = await createSampleJobs(gateway);
     await page.reload();
@@ -59,7 +59,7 @@ for (const colorScheme of ["light", "dark"]) {
 }
 
 for (const width of [360, 1600]) {
-  test(`nothing is wider than the screen at ${width} px`, async (t) => {
+  test(`no view is wider than a screen of ${width} px`, async (t) => {
     const { gateway, page, pageErrors } = await browser.open(t, { viewport: { width, height: 800 } });
     const views = await createSampleJobs(gateway);
     await page.reload();
@@ -74,7 +74,7 @@ for (const width of [360, 1600]) {
   });
 }
 
-test("the theme is the system's until another one is chosen, which is kept", async (t) => {
+test("the theme follows the system until another is chosen, and the choice is stored", async (t) => {
   const { page, pageErrors } = await browser.open(t, { colorScheme: "light" });
   const isDark = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).every((channel) => Number(channel) < 60));
   const theme = page.getByRole("button", { name: /^Theme/ });
@@ -90,14 +90,14 @@ test("the theme is the system's until another one is chosen, which is kept", asy
   await page.reload();
   assert.equal(await theme.textContent(), "Theme: dark");
   assert.equal(await isDark(), true);
-  // The API page, too.
+  // The API page has the same theme.
   await page.getByRole("link", { name: "API" }).click();
   await page.locator("#operations section").first().waitFor();
   assert.equal(await isDark(), true);
   pageErrors.assertNone();
 });
 
-test("everything is done by keyboard alone", async (t) => {
+test("every action works with the keyboard alone", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   await gateway.createJob("chair.png");
   const failed = await gateway.createJob("mug.png");
@@ -112,7 +112,7 @@ test("everything is done by keyboard alone", async (t) => {
       const element = document.activeElement;
       return element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent.trim() ?? element.textContent.trim();
     });
-  /** Tabs on until what has the focus is called so; each stop shows that it has it. */
+  /** Presses Tab until the element `name` has the focus. Every focused element must have a visible outline. */
   const tabTo = async (name) => {
     for (let i = 0; i < 60; i++) {
       await press("Tab");
@@ -127,7 +127,7 @@ test("everything is done by keyboard alone", async (t) => {
   };
 
   await press("Tab");
-  assert.equal(await focused(), "Skip to the content");
+  assert.equal(await focused(), "Skip to content");
   await press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.id), "main");
   await tabTo("chair.png");
@@ -143,36 +143,39 @@ test("everything is done by keyboard alone", async (t) => {
   await tabTo("mug.png");
   await press("Enter");
   await waitForText(jobStatus(page), "queued");
-  // Whoever hears the page is told which it is now.
+  // The heading has the focus, so that screen readers announce the new view.
   assert.equal(await focused(), "mug.png");
   await tabTo("Delete mug.png");
   await press("Enter");
   assert.equal(await focused(), "Go back");
   await press("Tab", "Tab", "Tab");
-  // The dialog keeps the focus in, or gives it to the browser, never to the page behind it.
+  // The focus stays in the dialog or moves to the browser, never to the page behind it.
   assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest("dialog") !== null));
   await press("Escape");
-  await waitUntil("the dialog's end", async () => (await page.locator("[aria-disabled=true]").count()) === 0);
+  await waitUntil("the dialog to close", async () => (await page.locator("[aria-disabled=true]").count()) === 0);
   assert.equal(await focused(), "Delete mug.png");
   await press("Enter", "Tab", "Enter");
   await waitUntil("the list", () => page.locator("#view-jobs").isVisible());
-  await waitUntil("the job's end", async () => (await page.locator(".row").count()) === 1);
+  await waitUntil("the job to disappear", async () => (await page.locator(".row").count()) === 1);
 
   await page.locator("#skip-link").focus();
   await tabTo("Operator");
   await press("Enter");
-  await waitUntil("the operator's view", () => page.locator("#view-operator h1").isVisible());
+  await waitUntil("the operator view", () => page.locator("#view-operator h1").isVisible());
   await tabTo("Dry run");
   await press("Enter");
   await waitUntil("the report", async () => (await page.locator("#cleanup-report table").count()) === 1);
   pageErrors.assertOnlyFailedLoads();
 });
 
-test("who hears the page hears what happens, and no chatter", async (t) => {
+test("screen readers announce each change of state once, and no progress", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   const job = await gateway.createJob("chair.png", "mug.png");
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
   await waitForText(jobStatus(page), "queued");
+  const id = job.job_id.slice(0, 8);
+  // The first event of the stream is announced before the recording starts.
+  await waitForText(page.locator("#status"), `Job ${id}: queued, 0 of 2 files finished.`);
   await page.evaluate(() => {
     globalThis.announcements = [];
     const region = document.getElementById("status");
@@ -183,10 +186,9 @@ test("who hears the page hears what happens, and no chatter", async (t) => {
   await gateway.complete(job, "file_000");
   await gateway.fail(job, "file_001", "no object");
   await waitForText(jobStatus(page), "partly completed");
-  const id = job.job_id.slice(0, 8);
-  await waitUntil("the last word", () => page.evaluate((text) => announcements.at(-1) === text, `Job ${id}: partly completed, 2 of 2 files finished.`));
+  await waitUntil("the last announcement", () => page.evaluate((text) => announcements.at(-1) === text, `Job ${id}: partly completed, 2 of 2 files finished.`));
   const announcements = await page.evaluate(() => announcements);
-  // What comes at once is said as one; a state or a finished file is news, a percent is none.
+  // Simultaneous changes are announced once. A status change or a finished file is announced, a percentage is not.
   assert.equal(announcements[0], `Job ${id}: processing, 0 of 2 files finished.`);
   assert.ok(announcements.length <= 4, announcements.join());
   pageErrors.assertNone();

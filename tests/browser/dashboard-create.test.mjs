@@ -1,4 +1,4 @@
-// The dashboard: a job is created of pictures, and watched to its end.
+// The dashboard: creating a job from pictures and watching it to its end.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -9,7 +9,7 @@ const browser = new Browser();
 before(() => browser.launch());
 after(() => browser.close());
 
-/** Lets files fall on `selector`, or pastes them. */
+/** Drops files on `selector`, or pastes them there. */
 function dispatchFiles(page, kind, selector, files) {
   return page.evaluate(
     ({ kind, selector, files }) => {
@@ -27,16 +27,16 @@ function dispatchFiles(page, kind, selector, files) {
 
 const picture = (name, size = 100, type = "image/png") => ({ name, size, type });
 
-test("dropped and pasted pictures become a job, which is watched to its end", async (t) => {
+test("dropped and pasted pictures become a job that is shown until it ends", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   await dispatchFiles(page, "drop", "#drop-zone", [picture("chair.png", 321)]);
   await dispatchFiles(page, "paste", "body", [picture("mug.jpg", 123, "image/jpeg")]);
-  // Beside the zone, too: the browser would leave the page for what falls there.
+  // Outside the drop zone, where the browser would open the file in place of the page.
   await dispatchFiles(page, "drop", "#list-title", [picture("lamp.webp", 9, "image/webp")]);
   assert.deepEqual(await page.locator("#chosen-pictures .name").allTextContents(), ["chair.png", "mug.jpg", "lamp.webp"]);
   await page.getByRole("button", { name: "Remove lamp.webp" }).click();
 
-  await page.getByRole("button", { name: "Create job of 2 pictures" }).click();
+  await page.getByRole("button", { name: "Create job with 2 pictures" }).click();
   await waitForText(jobStatus(page), "queued");
   const [job] = (await gateway.call("GET", "/api/v1/jobs")).jobs;
   assert.equal(new URL(page.url()).hash, `#job=${job.job_id}`);
@@ -59,7 +59,7 @@ test("dropped and pasted pictures become a job, which is watched to its end", as
   pageErrors.assertNone();
 });
 
-test("“Try it” shows a whole job, with models and previews", async (t) => {
+test("“Try it” runs a whole job, with models and previews", async (t) => {
   const { page, pageErrors } = await browser.open(t, { clock: true });
   await page.getByRole("button", { name: "Try it" }).click();
   await waitUntil("the end of the job", async () => {
@@ -77,14 +77,14 @@ test("“Try it” shows a whole job, with models and previews", async (t) => {
   pageErrors.assertNone();
 });
 
-test("what cannot be a job is refused beside the pictures, in the words of the service", async (t) => {
+test("files that are rejected are listed in the form with the error of the service", async (t) => {
   const settings = { JOBS__MAX_FILES: "2", JOBS__MAX_FILE_SIZE: "1KiB" };
   const { gateway, page, pageErrors } = await browser.open(t, { settings });
   const error = page.locator("#new-job-error");
   const create = page.locator("#create-job");
 
   await dispatchFiles(page, "drop", "#drop-zone", [picture("notes.txt", 10, "text/plain"), picture("chair.png")]);
-  await waitForText(error, "Left out, since only pictures can be made models: notes.txt (text/plain).");
+  await waitForText(error, "Skipped files that are not pictures: notes.txt (text/plain).");
   assert.deepEqual(await page.locator("#chosen-pictures .name").allTextContents(), ["chair.png"]);
 
   await dispatchFiles(page, "drop", "#drop-zone", [picture("huge.png", 5000)]);
@@ -96,7 +96,7 @@ test("what cannot be a job is refused beside the pictures, in the words of the s
   await dispatchFiles(page, "drop", "#drop-zone", [picture("mug.png"), picture("lamp.png")]);
   await create.click();
   await waitForText(error, /3.*2|2.*3/);
-  // Nothing that was chosen is lost by it.
+  // The error keeps the chosen pictures.
   assert.equal(await page.locator("#chosen-pictures li").count(), 3);
   assert.equal(await error.getAttribute("role"), "alert");
   assert.deepEqual((await gateway.call("GET", "/api/v1/jobs")).jobs, []);

@@ -1,4 +1,4 @@
-// The dashboard: the list of jobs, a job's page, and what one does with a job.
+// The dashboard: the job list, the job page, and the actions on a job.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -12,7 +12,7 @@ after(() => browser.close());
 
 const button = (scope, name) => scope.getByRole("button", { name });
 
-test("the list shows each file's progress as it comes, of every job on one stream", async (t) => {
+test("the list shows the live progress of each file, from one stream for all jobs", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   await waitForText(page.locator("#list-empty-title"), "No jobs yet");
   const streams = [];
@@ -28,36 +28,36 @@ test("the list shows each file's progress as it comes, of every job on one strea
   await waitForText(jobRow(page, "lamp.png").locator(".badge"), "completed");
   await waitForText(jobRow(page, "lamp.png").locator("time"), "just now");
   assert.deepEqual([...new Set(streams)], ["/api/v1/progress/stream"]);
-  // One for the list; none for each job.
+  // One stream for the list, no stream per job.
   assert.equal(streams.length, 1);
   pageErrors.assertNone();
 });
 
-test("the list is filtered, and goes on where a page ends", async (t) => {
+test("the list can be filtered and extended page by page", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   for (let i = 0; i < 23; i++) await gateway.createJob(`picture-${i}.png`);
   const failed = await gateway.createJob("broken.png");
   await gateway.fail(failed, "file_000", "no object in the picture");
   await page.reload();
-  await waitUntil("a page", async () => (await page.locator(".row").count()) === 20);
+  await waitUntil("the first page", async () => (await page.locator(".row").count()) === 20);
   await button(page, "Show more").click();
-  await waitUntil("all", async () => (await page.locator(".row").count()) === 24);
+  await waitUntil("all jobs", async () => (await page.locator(".row").count()) === 24);
   assert.equal(await button(page, "Show more").isVisible(), false);
-  // Whoever reads on goes on at the first that came.
+  // The focus moves to the first job of the new page.
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "picture-3.png");
 
-  await page.getByLabel("State").selectOption("failed");
-  await waitUntil("the failed", async () => (await page.locator(".row").count()) === 1);
+  await page.getByLabel("Status").selectOption("failed");
+  await waitUntil("the failed job", async () => (await page.locator(".row").count()) === 1);
   await waitForText(page.locator(".row-error"), "every file failed");
-  await page.getByLabel("State").selectOption("cancelled");
-  await waitForText(page.locator("#list-empty-title"), "Nothing matches");
-  await page.getByLabel("State").selectOption("");
+  await page.getByLabel("Status").selectOption("cancelled");
+  await waitForText(page.locator("#list-empty-title"), "No matching jobs");
+  await page.getByLabel("Status").selectOption("");
   await page.getByLabel("Created").selectOption("1");
-  await waitUntil("the last hour's", async () => (await page.locator(".row").count()) === 20);
+  await waitUntil("the jobs of the last hour", async () => (await page.locator(".row").count()) === 20);
   pageErrors.assertNone();
 });
 
-test("a job is cancelled, retried and deleted", async (t) => {
+test("a job can be cancelled, retried and deleted", async (t) => {
   const { gateway, page, pageErrors } = await browser.open(t);
   const job = await gateway.createJob("chair.png");
   await page.reload();
@@ -84,13 +84,13 @@ test("a job is cancelled, retried and deleted", async (t) => {
   await waitForText(page.locator("#list-empty-title"), "No jobs yet");
   assert.deepEqual((await gateway.call("GET", "/api/v1/jobs")).jobs, []);
 
-  // A link to what is gone says so.
+  // A link to a deleted job shows an error.
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
-  await waitForText(page.locator("#view-job h1"), "There is no such job");
+  await waitForText(page.locator("#view-job h1"), "Job not found");
   pageErrors.assertOnlyFailedLoads();
 });
 
-test("a job's page has its timeline, its models and its webhooks, and an address of its own", async (t) => {
+test("the job page has a timeline, models, webhooks and its own URL", async (t) => {
   const received = [];
   const receiver = createServer((request, response) => {
     received.push(request.url);
@@ -107,7 +107,7 @@ test("a job's page has its timeline, its models and its webhooks, and an address
   const { world, gateway, page, pageErrors } = await browser.open(t, { settings });
   const job = await gateway.call("POST", "/api/v1/jobs", {
     files: [{ filename: "chair.png" }, { filename: "mug.png" }],
-    webhook_url: `http://127.0.0.1:${receiver.address().port}/told`,
+    webhook_url: `http://127.0.0.1:${receiver.address().port}/webhook`,
   });
   await gateway.report(job, "file_000", 10, "meshing");
   await gateway.report(job, "file_000", 60, "painting");
@@ -115,17 +115,17 @@ test("a job's page has its timeline, its models and its webhooks, and an address
   await gateway.complete(job, "file_001", { url: "https://models.example/mug.glb", rendered_image: { url: "https://models.example/mug.png" } });
   await waitUntil("the webhook", () => received.length > 0);
 
-  // The whole past, for somebody who was sent the link after the end.
+  // The full history, when the link is opened after the end of the job.
   const other = await browser.visit(world, gateway, { key: "a-key", hash: `#job=${job.job_id}` });
   const visited = other.page;
   await waitForText(jobStatus(visited), "completed");
   await waitForText(visited.locator(".timeline li").last().locator(".entry-text"), /^Completed/);
   const entries = await visited.locator(".timeline .entry-text").evaluateAll((elements) => elements.map((element) => element.firstChild.textContent));
-  for (const entry of ["Created", "Work began", "chair.png started", "chair.png finished", "mug.png finished", "Completed"]) {
+  for (const entry of ["Created", "Started", "chair.png started", "chair.png finished", "mug.png finished", "Completed"]) {
     assert.ok(entries.includes(entry), `${entry} is missing in ${entries}`);
   }
   assert.ok(!entries.includes("chair.png 60 %"));
-  await visited.getByLabel("Every step").check();
+  await visited.getByLabel("Show every step").check();
   await waitForText(visited.locator(".timeline li[data-state=step] .entry-text").first(), /^chair\.png 60 %/);
   const times = await visited.locator(".timeline time").evaluateAll((elements) => elements.map((element) => element.dateTime));
   assert.deepEqual(times, [...times].sort());
@@ -133,13 +133,13 @@ test("a job's page has its timeline, its models and its webhooks, and an address
   const [download] = await Promise.all([visited.waitForEvent("download"), visited.getByRole("link", { name: "Download file_000.glb" }).click()]);
   assert.equal(download.suggestedFilename(), "file_000.glb");
   await waitUntil("the preview", () => visited.getByRole("img", { name: "Preview of file_000.glb" }).evaluate((image) => image.naturalWidth > 0));
-  // Of another host nothing is loaded; there is a link.
+  // A preview on another host is not loaded, only linked.
   assert.equal(await visited.getByRole("img", { name: "Preview of file_001.glb" }).count(), 0);
   assert.equal(await visited.getByRole("link", { name: "Open the preview" }).last().getAttribute("href"), "https://models.example/mug.png");
   await waitForText(visited.locator(".webhooks .badge"), "delivered");
   other.pageErrors.assertNone();
 
-  // The list, a job, and back: the browser's own buttons do it.
+  // The back and forward buttons of the browser switch between list and job.
   await page.reload();
   await jobRow(page, "chair.png and 1 more").getByRole("link").click();
   await waitForText(jobStatus(page), "completed");

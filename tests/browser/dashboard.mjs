@@ -1,4 +1,4 @@
-// The dashboard at `/`, opened as a visitor does.
+// Opens the dashboard in a browser, and reads it.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,10 +9,10 @@ import { launchChromium, TIMEOUT_MS, waitUntil, World } from "./servers.mjs";
 export { TIMEOUT_MS, waitUntil };
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** What a browser says of an answer that is no success, or of none. */
+/** The console message of Chromium for an error response or a failed request. */
 const FAILED_LOAD = /Failed to load resource/;
 
-/** One Chromium for the tests of a file. */
+/** One Chromium for all tests of a file. */
 export class Browser {
   #browser;
 
@@ -24,7 +24,7 @@ export class Browser {
     return this.#browser?.close();
   }
 
-  /** A new service, and the page of it with the key `key`. */
+  /** Starts a new service and opens its page with the API key `key`. */
   async open(t, { settings = {}, key = "a-key", hash = "", clock = false, ...options } = {}) {
     const world = new World(t);
     const redis = await world.redis();
@@ -33,7 +33,7 @@ export class Browser {
     return { world, redis, gateway, ...visit };
   }
 
-  /** The page of `gateway` in a browser profile of its own. */
+  /** Opens the page of `gateway` in its own browser profile. */
   async visit(world, gateway, { key, hash = "", clock = false, ...options }) {
     const context = await this.#browser.newContext(options);
     world.onTeardown(() => context.close());
@@ -48,7 +48,7 @@ export class Browser {
   }
 }
 
-/** What the page did wrong so far. */
+/** The console errors, uncaught exceptions and policy violations of a page. */
 class PageErrors {
   #messages = [];
 
@@ -67,13 +67,13 @@ class PageErrors {
     assert.deepEqual(this.#messages, []);
   }
 
-  /** Nothing but answers that the test provoked. */
+  /** Allows console errors for failed requests, which the test provoked. */
   assertOnlyFailedLoads() {
     assert.deepEqual(this.#messages.filter((text) => !FAILED_LOAD.test(text)), []);
   }
 }
 
-/** Waits until `locator` is to be seen with this text. */
+/** Waits until the first match of `locator` is visible with this text. */
 export async function waitForText(locator, text) {
   const matches = (actual) => (text instanceof RegExp ? text.test(actual) : actual === text);
   let lastText;
@@ -81,7 +81,7 @@ export async function waitForText(locator, text) {
     lastText = (await locator.allTextContents())[0];
     return lastText !== undefined && matches(lastText.trim()) && (await locator.first().isVisible());
   }).catch((error) => {
-    throw new Error(`${error.message}; it was “${lastText}”`);
+    throw new Error(`${error.message}; the text was “${lastText}”`);
   });
 }
 
@@ -89,9 +89,9 @@ export const jobStatus = (page) => page.locator(".job-title .badge");
 export const connection = (page) => page.locator("#connection");
 export const jobRow = (page, name) => page.locator(".row", { has: page.getByRole("link", { name }) });
 
-/** The faults that axe finds and calls serious or critical, as text. */
+/** The violations that axe rates serious or critical, as text. */
 export async function seriousViolations(page) {
-  // Evaluated, since the page's policy lets in no script of ours.
+  // The content security policy of the page blocks a script element, so the script is evaluated.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
   const serious = violations.filter((violation) => ["serious", "critical"].includes(violation.impact));

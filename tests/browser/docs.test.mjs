@@ -1,4 +1,4 @@
-// The API page at `/docs`: all operations, from this service alone, for eyes and keyboards.
+// The API page at `/docs`: content, network access, keyboard and layout.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -12,7 +12,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-/** The page at `hash`, the list of what it did wrong, and of the hosts it asked. */
+/** Opens the page at `hash`. Returns it with its errors and the hosts that it requested. */
 async function open(t, { hash = "", ...options } = {}) {
   const world = new World(t);
   const gateway = await world.gateway(await world.redis());
@@ -34,13 +34,13 @@ async function open(t, { hash = "", ...options } = {}) {
   return { gateway, page, pageErrors, hosts };
 }
 
-test("every operation opens, and nothing comes from elsewhere", async (t) => {
+test("every operation opens, and nothing is loaded from another host", async (t) => {
   const { gateway, page, pageErrors, hosts } = await open(t);
   const { paths } = await fetch(`${gateway.url}/openapi.json`).then((response) => response.json());
   const count = Object.values(paths).reduce((sum, item) => sum + Object.keys(item).length, 0);
   assert.equal(await page.locator(".operation").count(), count);
   for (let i = 0; i < 6; i++) {
-    // Schemas are made as they open, and hold further ones.
+    // Schemas are rendered when they open, and contain further ones.
     await page.evaluate(() => document.querySelectorAll("details").forEach((element) => (element.open = true)));
   }
   const text = await page.locator("main").innerText();
@@ -52,7 +52,7 @@ test("every operation opens, and nothing comes from elsewhere", async (t) => {
   assert.deepEqual([...hosts], [gateway.address]);
 });
 
-test("the commands that it shows work", async (t) => {
+test("the curl commands on the page work", async (t) => {
   const { gateway, page } = await open(t, { hash: "#jobs_create" });
   const command = await page.locator("#jobs_create pre").first().innerText();
   const env = { ...process.env, KEY: "a-key" };
@@ -64,9 +64,9 @@ test("the commands that it shows work", async (t) => {
   assert.deepEqual(listed.jobs.map((job) => job.job_id), [created.job_id]);
 });
 
-test("operations are found by words and by keyboard", async (t) => {
+test("operations can be found by search words and by keyboard", async (t) => {
   const { page, pageErrors } = await open(t);
-  await page.getByLabel("Find").fill("post worker progress");
+  await page.getByLabel("Search").fill("post worker progress");
   const visible = page.locator(".operation:visible");
   assert.deepEqual(await visible.locator(".operation-summary").allInnerTexts(), [
     "Report a file's progress",
@@ -82,7 +82,7 @@ test("operations are found by words and by keyboard", async (t) => {
 });
 
 for (const [width, colorScheme] of [[360, "dark"], [1600, "light"]]) {
-  test(`nothing is wider than ${width} pixels`, async (t) => {
+  test(`the page is not wider than ${width} pixels`, async (t) => {
     const { page } = await open(t, { hash: "#jobs_create", viewport: { width, height: 900 }, colorScheme });
     await page.evaluate(() => document.querySelectorAll("details").forEach((element) => (element.open = true)));
     assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);

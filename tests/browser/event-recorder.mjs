@@ -1,4 +1,4 @@
-// A page that watches a job with the browser's own EventSource.
+// Records the events that the browser's EventSource receives for a job.
 
 import { TIMEOUT_MS } from "./servers.mjs";
 
@@ -13,7 +13,7 @@ const EVENT_NAMES = [
   "connection_timeout",
 ];
 
-/** Opens an empty page of `origin`, in which an EventSource follows `url`. */
+/** Opens an empty page of `origin` in which an EventSource connects to `url`. */
 export async function recordEvents(browser, origin, url) {
   const page = await browser.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
@@ -38,7 +38,7 @@ class EventRecorder {
     this.page = page;
   }
 
-  /** Every event so far, as soon as there is one with this name whose data has these values. */
+  /** Waits for an event with this name and these values in its data. Returns all events so far. */
   async waitFor(name, values = {}) {
     await this.page.waitForFunction(
       ({ name, values }) =>
@@ -48,7 +48,7 @@ class EventRecorder {
     return this.events();
   }
 
-  /** Every event so far, once the browser has given up coming back. */
+  /** Waits until the browser stops reconnecting. Returns all events so far. */
   async waitForClose() {
     await this.page.waitForFunction(() => source.readyState === EventSource.CLOSED);
     return this.events();

@@ -1,4 +1,4 @@
-// The browser's EventSource on a page of another origin: what it hears, through cuts and restarts.
+// The browser's EventSource on a page of another origin: its events, across disconnects and restarts.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -12,7 +12,7 @@ before(async () => {
 });
 after(() => browser?.close());
 
-/** A page's origin, and a gateway that lets it in. */
+/** The origin of a page, and a gateway that allows it by CORS. */
 async function start(t) {
   const world = new World(t);
   const redis = await world.redis();
@@ -21,7 +21,7 @@ async function start(t) {
   return { world, redis, origin, settings, gateway: await world.gateway(redis, settings) };
 }
 
-test("a page sees the whole way of a job", async (t) => {
+test("a page receives all events of a job", async (t) => {
   const { origin, gateway } = await start(t);
   const job = await gateway.createJob("chair.png", "mug.png");
   const recorder = await recordEvents(browser, origin, gateway.url + job.links.stream);
@@ -60,12 +60,12 @@ test("a page sees the whole way of a job", async (t) => {
   assert.ok(areSorted(events.map((event) => event.id)));
 });
 
-test("a connection that is cut loses nothing and repeats nothing", async (t) => {
+test("a cut connection neither loses nor repeats events", async (t) => {
   const { world, origin, gateway } = await start(t);
   const proxy = await world.proxyTo(gateway.url);
   proxy.cutAfter('"file_progress":5,', "close");
   proxy.cutAfter('"file_progress":10,', "reset");
-  // Between the two events of one entry, and in the middle of the second.
+  // Between the two events of one stream entry, and in the middle of the second.
   proxy.cutAfter('"file_progress":15,"message":"step 15"}\n\n', "close");
   proxy.cutAfter('"progress":20,', "close");
   const job = await gateway.createJob("chair.png");
@@ -73,7 +73,7 @@ test("a connection that is cut loses nothing and repeats nothing", async (t) => 
   await recorder.waitFor("task_queued");
   for (let percent = 1; percent <= 25; percent++) {
     await gateway.report(job, "file_000", percent, `step ${percent}`);
-    // The browser is back, so the next cut is of a connection on which events come one by one.
+    // The browser has reconnected, so the next cut hits a connection that receives events one by one.
     if (percent % 5 === 0) await recorder.waitFor("task_progress", { progress: percent });
   }
   assert.equal(proxy.pendingCuts, 0);
@@ -90,14 +90,14 @@ test("a connection that is cut loses nothing and repeats nothing", async (t) => 
   assert.ok(areSorted(events.map((event) => event.id)));
 });
 
-test("what happened while a connection was away comes with the next", async (t) => {
+test("the next connection delivers the events that were missed", async (t) => {
   const { world, origin, gateway } = await start(t);
   const proxy = await world.proxyTo(gateway.url);
   proxy.cutAfter('"file_progress":3', "reset");
   const job = await gateway.createJob("chair.png");
   const recorder = await recordEvents(browser, origin, proxy.url + job.links.stream);
   await recorder.waitFor("task_queued");
-  // Without waiting for the browser, which comes back to what it missed.
+  // Reports do not wait for the browser, which receives them after it reconnects.
   for (let percent = 1; percent <= 40; percent++) await gateway.report(job, "file_000", percent);
   await waitUntil("the cut", () => proxy.pendingCuts === 0);
   await gateway.complete(job, "file_000");
@@ -106,7 +106,7 @@ test("what happened while a connection was away comes with the next", async (t) 
   assert.deepEqual(files, [...Array.from({ length: 40 }, (_, i) => i + 1), 100]);
 });
 
-test("a page goes on watching when the service is restarted", async (t) => {
+test("a page resumes after a restart of the service", async (t) => {
   const { world, redis, origin, settings, gateway } = await start(t);
   const other = await world.gateway(redis);
   const job = await other.createJob("chair.png");
@@ -127,14 +127,14 @@ test("a page goes on watching when the service is restarted", async (t) => {
   assert.deepEqual(files, [10, 20, 30, 40, 100]);
 });
 
-test("after the end a browser comes back once, and no more", async (t) => {
+test("after the end of a job, a browser reconnects once and then stops", async (t) => {
   const { world, origin, gateway } = await start(t);
   const proxy = await world.proxyTo(gateway.url);
   const job = await gateway.createJob("chair.png");
   const recorder = await recordEvents(browser, origin, proxy.url + job.links.stream);
   await recorder.waitFor("task_queued");
   await gateway.complete(job, "file_000");
-  // The page does not close its EventSource, so the browser asks again, and is told that nothing follows.
+  // The page does not close its EventSource, so the browser reconnects, and the response stops it.
   const events = await recorder.waitForClose();
   const end = events.at(-1);
   assert.deepEqual(events.filter((event) => event.name === "task_completed"), [end]);
@@ -142,7 +142,7 @@ test("after the end a browser comes back once, and no more", async (t) => {
   assert.match(proxy.streams[1], new RegExp(`^last-event-id: ${end.id}\r$`, "im"));
 });
 
-/** The data of an event without what depends on the time. */
+/** The data of an event without time-dependent fields. */
 function withoutTimes({ name, id, data: { timestamp, eta_seconds, ...rest } }) {
   if (name === "task_progress") assert.equal(timestamp, Number.parseInt(id, 10));
   else assert.equal(timestamp, undefined);
@@ -150,7 +150,7 @@ function withoutTimes({ name, id, data: { timestamp, eta_seconds, ...rest } }) {
   return rest;
 }
 
-/** Whether ids of stream entries, which are two numbers each, never fall. */
+/** Whether the ids of stream entries, `milliseconds-sequence`, never decrease. */
 function areSorted(ids) {
   const pairs = ids.map((id) => id.split("-").map(Number));
   return pairs.every(([ms, n], i) => i === 0 || ms > pairs[i - 1][0] || (ms === pairs[i - 1][0] && n >= pairs[i - 1][1]));

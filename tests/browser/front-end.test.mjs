@@ -1,5 +1,5 @@
-// The way of the deployed front-end: its own paths, `sse.access = "job_id"`, an EventSource without any header, results
-// fetched once right after the end, and `detail` of errors shown as it is.
+// Compatibility with the deployed front-end: its own paths, `sse.access = "job_id"`, an EventSource without headers,
+// results fetched once right after the end, and the `detail` of errors shown unchanged.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -21,7 +21,7 @@ async function start(t) {
   return { world, origin, gateway };
 }
 
-/** The front-end's page for a job, which notes every request that it makes and whatever it shows. */
+/** Opens the page of a job as the front-end does. Records the requests of the page and the values that it shows. */
 async function openFrontEnd(t, { world, origin, gateway }, job) {
   const context = await browser.newContext();
   world.onTeardown(() => context.close());
@@ -39,7 +39,7 @@ async function openFrontEnd(t, { world, origin, gateway }, job) {
       const call = async (path) => {
         const response = await fetch(`${api}${path}`, { headers: { Authorization: "Bearer a-key" } });
         const body = await response.json();
-        // The text goes to the page as it is, so it has to be one.
+        // The page shows the value unchanged, so it must be a string.
         if (!response.ok) shown.error = body.detail || body.message || "unknown error";
         return body;
       };
@@ -67,7 +67,7 @@ async function openFrontEnd(t, { world, origin, gateway }, job) {
     [gateway.url, job],
   );
   const waitForShown = async (ready) => {
-    await waitUntil("what the page shows", async () => ready(await page.evaluate(() => shown)));
+    await waitUntil("the values shown by the page", async () => ready(await page.evaluate(() => shown)));
     return page.evaluate(() => shown);
   };
   return { page, requests, waitForShown };
@@ -75,7 +75,7 @@ async function openFrontEnd(t, { world, origin, gateway }, job) {
 
 const streamUrl = (gateway, job, timeout = 60) => `${gateway.url}/api/v1/status/tasks/${job}/stream?timeout=${timeout}`;
 
-test("a job is watched without a header and its results are fetched once", async (t) => {
+test("a job is streamed without headers and its results are fetched once", async (t) => {
   const world = await start(t);
   const { gateway } = world;
   const job = await gateway.createJob("chair.png", "mug.png");
@@ -114,7 +114,7 @@ test("a job is watched without a header and its results are fetched once", async
   );
 });
 
-test("a job that fails ends the page's waiting with a text", async (t) => {
+test("a failed job ends the stream with an error text", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
   const { waitForShown, requests } = await openFrontEnd(t, world, job.job_id);
@@ -125,7 +125,7 @@ test("a job that fails ends the page's waiting with a text", async (t) => {
   assert.deepEqual(requests.map((request) => request.path), [`/api/v1/status/tasks/${job.job_id}/stream`]);
 });
 
-test("a job that is cancelled ends it too", async (t) => {
+test("a cancelled job ends the stream with an error text", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
   const { waitForShown } = await openFrontEnd(t, world, job.job_id);
@@ -135,7 +135,7 @@ test("a job that is cancelled ends it too", async (t) => {
   assert.deepEqual([shown.ended, typeof shown.error], ["failed", "string"]);
 });
 
-test("errors are shown from their detail", async (t) => {
+test("errors have a detail to show", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
   const { page, waitForShown } = await openFrontEnd(t, world, job.job_id);
@@ -165,7 +165,7 @@ test("errors are shown from their detail", async (t) => {
   assert.match((await waitForShown((shown) => shown.error)).error, /^job [0-9a-f-]{36} does not exist$/);
 });
 
-test("whoever polls finds the same at the front-end's paths", async (t) => {
+test("the front-end's polling paths return the same as the job paths", async (t) => {
   const world = await start(t);
   const { gateway } = world;
   const job = await gateway.createJob("chair.png");
@@ -199,7 +199,7 @@ test("whoever polls finds the same at the front-end's paths", async (t) => {
   }
 });
 
-test("a browser may be faster than who creates the job, and comes back when its time is over", async (t) => {
+test("a stream may be opened before its job exists, and reconnects after its time-out", async (t) => {
   const { origin, gateway } = await start(t);
   const id = randomUUID();
   const recorder = await recordEvents(browser, origin, streamUrl(gateway, id, 1));
@@ -207,14 +207,14 @@ test("a browser may be faster than who creates the job, and comes back when its 
   assert.deepEqual([queued.data.status, queued.data.progress, queued.data.job_id], ["queued", 0, id]);
   const events = await recorder.waitFor("connection_timeout");
   assert.deepEqual(events.map((event) => event.name), ["task_queued", "connection_timeout"]);
-  // The browser is not told to stay away: it opens the stream again.
+  // The response does not stop the browser, so it reconnects.
   await waitUntil("the stream again", async () => {
     const names = (await recorder.events()).map((event) => event.name);
     return names.filter((name) => name === "task_queued").length > 1;
   });
 });
 
-test("a stream that is refused for good closes", async (t) => {
+test("a permanently rejected stream closes", async (t) => {
   const { origin, gateway } = await start(t);
   const recorder = await recordEvents(browser, origin, streamUrl(gateway, "nonsense"));
   assert.deepEqual(await recorder.waitForClose(), []);

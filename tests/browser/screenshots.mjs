@@ -1,4 +1,4 @@
-// Pictures of the dashboard for the documents, taken of a real service with a primary and a replica while it works.
+// Takes the screenshots of the dashboard in docs/, from a running service with a primary and a replica.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -12,11 +12,11 @@ const VIEWPORT = { width: 1280, height: 780 };
 const folder = process.argv[2];
 if (!folder) throw new Error("usage: node screenshots.mjs FOLDER");
 
-/** A world that ends when the pictures are taken. */
+/** Stopped after the screenshots are taken. */
 const teardowns = [];
 const world = new World({ after: (teardown) => teardowns.push(teardown) });
 
-/** A primary with a replica; the primary's URL, once they agree. */
+/** Starts a primary with a replica. Returns the URL of the primary once the replica is in sync. */
 async function startRedisPair() {
   const ports = [await freePort(), await freePort()];
   for (const [index, port] of ports.entries()) {
@@ -31,7 +31,7 @@ async function startRedisPair() {
   return `redis://127.0.0.1:${ports[0]}`;
 }
 
-/** Calls of one key. */
+/** API calls with one key. */
 class ApiClient {
   constructor(gateway, key) {
     Object.assign(this, { gateway, key });
@@ -72,7 +72,7 @@ function createKey(redis, name, ...roles) {
   return execFileSync(process.env.I2M_BINARY, args, { env, encoding: "utf8" }).match(/i2m_\S+/)[0];
 }
 
-/** Jobs in every state, of several callers. */
+/** Creates jobs in every state, for several clients. */
 async function createSampleJobs(gateway, redis) {
   const keys = ["upload-api", "mobile-app", "batch-import"].map((name) => createKey(redis, name, "client", "worker"));
   const shop = new ApiClient(gateway, keys[0]);
@@ -107,11 +107,11 @@ async function open(browser, gateway, key, options) {
   return page;
 }
 
-/** Once nothing moves any more. */
+/** Takes a screenshot after all CSS transitions have finished. */
 async function saveScreenshot(page, name, options) {
   await page.evaluate(() => Promise.all(document.getAnimations().filter((animation) => animation instanceof CSSTransition).map((animation) => animation.finished)));
   await page.screenshot({ path: join(folder, name), ...options });
-  console.log(`${join(folder, name)} is taken`);
+  console.log(`wrote ${join(folder, name)}`);
 }
 
 async function takeScreenshots() {
@@ -125,7 +125,7 @@ async function takeScreenshots() {
   await list.locator(".row").nth(4).waitFor();
   const pictures = ["chair.png", "lamp.png", "mug.png"].map((name) => fileURLToPath(new URL(`../../docs/demo-pictures/${name}`, import.meta.url)));
   await list.locator("#picture-input").setInputFiles(pictures);
-  // Seen as it comes.
+  // Shown live, since the page is already open.
   for (const [index, percent] of [[0, 88], [1, 52], [2, 21]]) {
     await worker.report(chair, index, percent, "Building the mesh");
     await list.locator(".segment-percent", { hasText: `${percent} %` }).waitFor();

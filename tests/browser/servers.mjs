@@ -1,4 +1,4 @@
-// What the tests run: Redis, the gateway, a page of another origin, Chromium, and a way to cut connections.
+// Servers of the tests: Redis, the gateway, a page of another origin, Chromium, and a proxy that cuts connections.
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -14,18 +14,18 @@ import { chromium } from "playwright-core";
 export const TIMEOUT_MS = 20_000;
 const POLL_INTERVAL_MS = 10;
 
-/** What `look` returns as soon as it is true. */
+/** Polls `probe` until it returns a true value, and returns that value. `what` names it in the error. */
 export async function waitUntil(what, probe) {
   const end = Date.now() + TIMEOUT_MS;
   for (;;) {
     const found = await probe();
     if (found) return found;
-    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
+    if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }
 
-/** The servers of one test, which end with it, the last one first. */
+/** The servers of one test. They are stopped when it ends, the last one first. */
 export class World {
   #teardowns = [];
 
@@ -39,7 +39,7 @@ export class World {
     this.#teardowns.push(teardown);
   }
 
-  /** The URL of a new Redis on a unix socket. */
+  /** Starts a Redis on a unix socket and returns its URL. */
   async redis() {
     const dir = await mkdtemp(join(tmpdir(), "i2m-"));
     this.onTeardown(() => rm(dir, { recursive: true }));
@@ -50,7 +50,7 @@ export class World {
     return `redis+unix://${socket}`;
   }
 
-  /** The addresses of a new cluster: two primaries that have half of the slots each. */
+  /** Starts a cluster of two primaries with half of the slots each, and returns their addresses. */
   async cluster() {
     const ports = [await freePort(), await freePort()];
     for (const port of ports) {
@@ -70,10 +70,10 @@ export class World {
     return ports.map((port) => `127.0.0.1:${port}`);
   }
 
-  /** A new gateway, once its Redis is there; `settings` are names below I2M__ with their values. */
+  /** Starts a gateway and waits until it is ready. `settings` maps names without `I2M__` to values. */
   async gateway(redis, settings = {}) {
     const binary = process.env.I2M_BINARY;
-    if (!binary) throw new Error("I2M_BINARY is not set: these tests need the path of image2model-gateway");
+    if (!binary) throw new Error("I2M_BINARY is not set: it must be the path of image2model-gateway");
     const all = {
       REDIS__URL: redis,
       SERVER__LISTEN: "127.0.0.1:0",
@@ -93,7 +93,7 @@ export class World {
     return gateway;
   }
 
-  /** The origin of a server that has an empty page at every path. */
+  /** Starts a server with an empty page at every path, and returns its origin. */
   async origin() {
     const server = createServer((_, response) => {
       response.setHeader("Content-Type", "text/html");
@@ -102,7 +102,7 @@ export class World {
     return `http://${await this.#listen(server, () => server.closeAllConnections())}`;
   }
 
-  /** A way to `target`, a URL, on which connections can be cut. */
+  /** Starts a proxy to the URL `target`, on which connections can be cut. */
   async proxyTo(target) {
     const proxy = new Proxy(target);
     proxy.url = `http://${await this.#listen(proxy.server, () => proxy.close())}`;
@@ -136,14 +136,14 @@ class ChildProcess {
       child.once("error", reject);
       child.once("exit", resolve);
     });
-    // Whoever waits for something of this process says what did not come.
+    // A test that waits for this process reports the error, so the rejection is handled here.
     this.ended.catch(() => {});
     const kill = () => child.kill("SIGKILL");
     process.once("exit", kill);
     child.once("exit", () => process.off("exit", kill));
   }
 
-  /** Stops it as an operator does; one that does not listen is killed. */
+  /** Sends SIGTERM, and SIGKILL after the time-out. */
   async stop() {
     this.child.kill("SIGTERM");
     const timer = setTimeout(() => this.child.kill("SIGKILL"), TIMEOUT_MS);
@@ -152,7 +152,7 @@ class ChildProcess {
   }
 }
 
-/** The gateway, and the front-end's and worker's calls to it. */
+/** A running gateway, with the API calls of clients and workers. */
 export class Gateway {
   #process;
 
@@ -204,9 +204,9 @@ export class Gateway {
   }
 }
 
-/** A TCP proxy that notes requests and cuts connections where it is told to. */
+/** A TCP proxy that records stream requests and cuts connections at given texts. */
 class Proxy {
-  /** The heads of the requests for event streams, in order. */
+  /** The request heads of event streams, in order. */
   streams = [];
   #sockets = new Set();
   #cuts = [];
@@ -216,7 +216,7 @@ class Proxy {
     this.server = createTcpServer((browser) => this.#connectPair(browser, createConnection(port, hostname)));
   }
 
-  /** Cuts the connection in the middle of what it carries, right after `text`. `how`: "close" or "reset". */
+  /** Cuts the connection right after it has forwarded `text`. `how` is "close" or "reset". */
   cutAfter(text, how) {
     this.#cuts.push({ text, how });
   }
@@ -249,7 +249,7 @@ class Proxy {
 
   #forward(bytes, browser) {
     const [cut] = this.#cuts;
-    // The gateway sends each event whole, so a text of one event is never spread over two reads on loopback.
+    // The gateway writes each event at once, so on loopback a text within one event is never split between two reads.
     const index = cut ? bytes.indexOf(cut.text) : -1;
     if (index < 0) {
       browser.write(bytes);
@@ -263,7 +263,7 @@ class Proxy {
   }
 }
 
-/** A port that was free a moment ago, for what takes no 0. */
+/** A free port, for servers that do not accept port 0. Another process may take it meanwhile. */
 export async function freePort() {
   const server = createTcpServer();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -272,13 +272,13 @@ export async function freePort() {
   return port;
 }
 
-/** What a Redis answers to a command; nothing, if it does not. */
+/** The reply of Redis to a command, or an empty string if there is none. */
 export function redisCli(port, ...command) {
   const { stdout } = spawnSync("redis-cli", ["-p", String(port), ...command], { encoding: "utf8" });
   return stdout ?? "";
 }
 
-/** A new Chromium with a profile of its own. */
+/** Starts a Chromium with its own profile. */
 export function launchChromium() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? findChromium(),
@@ -297,11 +297,11 @@ function findChromium() {
   const folders = process.env.PATH.split(delimiter);
   const names = ["chromium", "chromium-browser", "google-chrome"];
   const found = names.flatMap((name) => folders.map((path) => join(path, name))).find((path) => existsSync(path));
-  if (!found) throw new Error(`none of ${names.join(", ")} is installed; CHROMIUM may name one elsewhere`);
+  if (!found) throw new Error(`none of ${names.join(", ")} is installed; set CHROMIUM to the path of a browser`);
   return found;
 }
 
-/** Whether a Redis answers at `socket`. */
+/** Whether a Redis at `socket` replies to PING. */
 function respondsToPing(socket) {
   return new Promise((resolve) => {
     const connection = createConnection(socket, () => connection.write("PING\r\n"));
@@ -313,14 +313,14 @@ function respondsToPing(socket) {
   });
 }
 
-/** The address in the gateway's line about it. What it says later is read, and let go. */
+/** The address in the "listening" log line of the gateway. Later output is read, so that the pipe never fills up. */
 function listenAddress(child) {
   const outputLines = [];
   return new Promise((resolve, reject) => {
     const lines = createInterface({ input: child.stdout });
     lines.on("line", (line) => {
       outputLines.push(line);
-      // A line that is no JSON is for people.
+      // Lines that are not JSON are the banner.
       const entry = line.startsWith("{") ? JSON.parse(line) : {};
       if (entry.message === "listening") resolve(entry.address);
     });
