@@ -1,62 +1,65 @@
-// What one does with a job, from the list or from its own page.
+// The buttons that cancel, retry and delete a job, in the list and on the job page.
 
 import { cancelJob, deleteJob, retryJob } from "./api.js";
-import { ask } from "./dialog.js";
-import { announce, complain, el, stopComplaining } from "./dom.js";
-import { isOver, mayCancel, mayRetry, shortId, titleOf } from "./job.js";
+import { confirmAction } from "./confirm-dialog.js";
+import { announce, clearError, el, showError } from "./dom.js";
+import { canCancel, canRetry, isTerminal, jobTitle, shortId } from "./job.js";
 
-/** Buttons for a job, and what shows those that it allows now. `after` hears what was done. */
-export function buttonsFor(id, jobs, after) {
-  const of = () => jobs.get(id);
-  const button = (label, act, kind = "") =>
-    el("button", { type: "button", class: `small ${kind}`, onclick: (event) => run(event.currentTarget, act) }, label);
+/**
+ * The buttons of a job (`nodes`), and `update(job)`, which shows those that its status allows. `onDone` is called with
+ * the action ("cancel", "retry" or "delete") and the job id.
+ */
+export function jobButtons(id, jobs, onDone) {
+  const currentJob = () => jobs.get(id);
+  const button = (label, action, kind = "") =>
+    el("button", { type: "button", class: `small ${kind}`, onclick: (event) => runOnce(event.currentTarget, action) }, label);
   const cancel = button("Cancel", async () => {
     await cancelJob(id);
-    await jobs.read(id);
-    announce(`Cancelled ${titleOf(of())}.`);
-    after("cancel", id);
+    await jobs.load(id);
+    announce(`Cancelled ${jobTitle(currentJob())}.`);
+    onDone("cancel", id);
   });
   const retry = button("Retry", async () => {
-    jobs.reopen(id);
-    jobs.take(await retryJob(id));
-    announce(`Retrying the failed files of ${titleOf(of())}.`);
-    after("retry", id);
+    jobs.resetHistory(id);
+    jobs.upsert(await retryJob(id));
+    announce(`Retrying the failed files of ${jobTitle(currentJob())}.`);
+    onDone("retry", id);
   });
-  const remove = button("Delete", () => confirmDelete(id, of(), after), "danger");
+  const remove = button("Delete", () => confirmDelete(id, currentJob(), onDone), "danger");
   const update = (job) => {
-    const focused = [cancel, retry].find((it) => it === document.activeElement);
-    cancel.hidden = !mayCancel(job);
-    retry.hidden = !mayRetry(job);
-    // What has the focus must not vanish with it.
-    if (focused?.hidden) [cancel, retry, remove].find((it) => !it.hidden).focus();
-    for (const [it, verb] of [[cancel, "Cancel"], [retry, "Retry"], [remove, "Delete"]]) {
-      it.setAttribute("aria-label", `${verb} ${titleOf(job)}`);
+    const focused = [cancel, retry].find((button) => button === document.activeElement);
+    cancel.hidden = !canCancel(job);
+    retry.hidden = !canRetry(job);
+    // Hiding a focused button would lose the focus.
+    if (focused?.hidden) [cancel, retry, remove].find((button) => !button.hidden).focus();
+    for (const [button, verb] of [[cancel, "Cancel"], [retry, "Retry"], [remove, "Delete"]]) {
+      button.setAttribute("aria-label", `${verb} ${jobTitle(job)}`);
     }
   };
   return { nodes: [cancel, retry, remove], update };
 }
 
-async function confirmDelete(id, job, after) {
-  const isWanted = await ask({
-    title: `Delete ${titleOf(job)}?`,
-    text: `Job ${shortId(id)} and all that is kept of it will be gone${isOver(job) ? "" : "; its work is cancelled"}. This cannot be undone.`,
+async function confirmDelete(id, job, onDone) {
+  const isConfirmed = await confirmAction({
+    title: `Delete ${jobTitle(job)}?`,
+    text: `This deletes job ${shortId(id)} and all its data${isTerminal(job) ? "" : ", and cancels its tasks"}. This cannot be undone.`,
     action: "Delete job",
   });
-  if (!isWanted) return;
+  if (!isConfirmed) return;
   await deleteJob(id);
-  announce(`Deleted ${titleOf(job)}.`);
-  after("delete", id);
+  announce(`Deleted ${jobTitle(job)}.`);
+  onDone("delete", id);
 }
 
-/** Once at a time. A button that is disabled would lose the focus, so it only says that it is. */
-async function run(button, act) {
+/** Ignores clicks while `action` runs. Uses `aria-disabled`, since a disabled button would lose the focus. */
+async function runOnce(button, action) {
   if (button.ariaDisabled === "true") return;
   button.ariaDisabled = "true";
-  stopComplaining();
+  clearError();
   try {
-    await act();
+    await action();
   } catch (error) {
-    complain(error);
+    showError(error);
   } finally {
     button.ariaDisabled = null;
   }

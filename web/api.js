@@ -1,31 +1,34 @@
-// Calls to the service with the key of this browser tab.
+// HTTP calls to the service with the API key of this browser tab.
 
-const KEY = "i2m.key";
+const STORAGE_KEY = "i2m.key";
 
-/** What the service refused, or that it did not answer (status 0). */
-export class Problem extends Error {
+/** An error response, or status 0 if there was no response. */
+export class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-/** The key this tab uses; `fallback` until another one is set. */
-export function useKey(fallback) {
-  if (sessionStorage.getItem(KEY) === null) sessionStorage.setItem(KEY, fallback);
-  return sessionStorage.getItem(KEY);
+/** The API key of this tab: the last one set, else `defaultKey`. */
+export function loadKey(defaultKey) {
+  if (sessionStorage.getItem(STORAGE_KEY) === null) sessionStorage.setItem(STORAGE_KEY, defaultKey);
+  return sessionStorage.getItem(STORAGE_KEY);
 }
 
 export function setKey(key) {
-  sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(STORAGE_KEY, key);
 }
 
-export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+export const hasKey = () => Boolean(sessionStorage.getItem(STORAGE_KEY));
 
-/** Calls `path`; the answer's JSON, or a Problem. A report that all is not well is an answer, too. */
-export async function call(method, path, body, { answers = [] } = {}) {
+/**
+ * Calls `path` and returns the JSON of the response. Throws an ApiError unless the status is 2xx or one of
+ * `allowedStatuses`.
+ */
+export async function call(method, path, body, { allowedStatuses = [] } = {}) {
   const headers = {};
-  const key = sessionStorage.getItem(KEY);
+  const key = sessionStorage.getItem(STORAGE_KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -33,23 +36,23 @@ export async function call(method, path, body, { answers = [] } = {}) {
     response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (error instanceof TypeError && /ISO-8859-1|ByteString|header/i.test(error.message)) {
-      throw new Problem(0, "This API key holds characters that no key has.");
+      throw new ApiError(0, "The API key contains invalid characters.");
     }
-    throw new Problem(0, "The service does not answer.");
+    throw new ApiError(0, "The service is unreachable.");
   }
   const json = await response.json().catch(() => ({}));
-  if (response.ok || answers.includes(response.status)) return json;
-  throw new Problem(response.status, json.detail || `The service answered ${response.status}.`);
+  if (response.ok || allowedStatuses.includes(response.status)) return json;
+  throw new ApiError(response.status, json.detail || `The service returned HTTP ${response.status}.`);
 }
 
 const jobPath = (id) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 
-/** Whose key this is, and its roles. */
-export const whoAmI = () => call("GET", "/api/v1/key");
+/** The name and the roles of the key in use. */
+export const getOwnKey = () => call("GET", "/api/v1/key");
 
 export const createJob = (files) =>
   call("POST", "/api/v1/jobs", {
-    files: files.map((it) => ({ filename: it.name, size: it.size, content_type: it.type || undefined })),
+    files: files.map((file) => ({ filename: file.name, size: file.size, content_type: file.type || undefined })),
   });
 
 export const getJob = (id) => call("GET", jobPath(id));
@@ -59,7 +62,7 @@ export const deleteJob = (id) => call("DELETE", jobPath(id));
 export const getResult = (id, file) => call("GET", `${jobPath(id)}/files/${encodeURIComponent(file)}/result`);
 export const getWebhooks = (id) => call("GET", `${jobPath(id)}/webhooks`);
 
-/** Own jobs, newest first; a page of them. */
+/** One page of the jobs of this key, newest first. */
 export function listJobs({ status, since, limit = 20, cursor }) {
   const query = new URLSearchParams({ limit });
   if (status) query.set("status", status);
@@ -68,5 +71,5 @@ export function listJobs({ status, since, limit = 20, cursor }) {
   return call("GET", `/api/v1/jobs?${query}`);
 }
 
-/** A link to the one stream of all these jobs, and those of them that there are. */
-export const streamOf = (jobs) => call("POST", "/api/v1/progress/ticket", { jobs });
+/** A link to one event stream of all these jobs, and the ids of those that exist. */
+export const createStreamLink = (jobs) => call("POST", "/api/v1/progress/ticket", { jobs });

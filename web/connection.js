@@ -1,32 +1,32 @@
-// How the page's stream is, for everybody to see; for those who hear it, only what changes.
+// Shows the state of the event stream. Screen readers announce only a lost and a restored connection.
 
-import { $, setText } from "./dom.js";
+import { byId, setText } from "./dom.js";
 
-const WORDS = {
+const LABELS = {
   idle: () => "Up to date",
-  connecting: ({ isAgain }) => (isAgain ? "Reconnecting" : "Connecting"),
+  connecting: ({ isRetry }) => (isRetry ? "Reconnecting" : "Connecting"),
   live: () => "Live",
   reconnecting: ({ seconds }) => `Reconnecting in ${seconds} s`,
   offline: () => "Offline",
-  refused: () => "Key refused",
+  refused: () => "Key rejected",
 };
-const SPOKEN = {
-  reconnecting: "The connection is lost. It is tried again by itself.",
-  offline: "This device is offline. What is shown may be old.",
-  live: "The connection is back.",
+const ANNOUNCEMENTS = {
+  reconnecting: "Connection lost. Reconnecting automatically.",
+  offline: "This device is offline. The data shown may be out of date.",
+  live: "Connection restored.",
 };
 
-let spoken;
+let announcedState;
 
-export function show(change) {
-  const node = $("connection");
+export function showState(change) {
+  const node = byId("connection");
   node.dataset.state = change.state;
-  setText($("connection-text"), WORDS[change.state](change));
-  $("reconnect").hidden = change.state !== "reconnecting";
-  const isTrouble = change.state === "reconnecting" || change.state === "offline";
-  // A countdown would chatter, and a first connection is no news.
-  if (isTrouble ? spoken !== change.state : change.state === "live" && spoken) {
-    setText($("connection-status"), SPOKEN[change.state]);
-    spoken = isTrouble ? change.state : undefined;
+  setText(byId("connection-text"), LABELS[change.state](change));
+  byId("reconnect").hidden = change.state !== "reconnecting";
+  const isDisconnected = change.state === "reconnecting" || change.state === "offline";
+  // The countdown and the first connection are not announced.
+  if (isDisconnected ? announcedState !== change.state : change.state === "live" && announcedState) {
+    setText(byId("connection-announcement"), ANNOUNCEMENTS[change.state]);
+    announcedState = isDisconnected ? change.state : undefined;
   }
 }

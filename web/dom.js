@@ -1,8 +1,8 @@
-// Building and updating the page. Data becomes text nodes only, never markup.
+// Builds and updates elements. Inserts data as text nodes only, never as HTML.
 
-export const $ = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
-/** An element with attributes, listeners (`onclick`) and children. */
+/** Creates an element with attributes, listeners (`onclick`) and children. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -10,23 +10,23 @@ export function el(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.filter((it) => it != null));
+  node.append(...children.filter((child) => child != null));
   return node;
 }
 
-/** Sets the text of `node`, if it is not what it has. */
+/** Sets the text of `node` if it differs, so that unchanged text causes no mutation. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Makes `nodes` the children of `parent`, and leaves it alone if they are: what has the focus keeps it. */
+/** Makes `nodes` the children of `parent`. Does nothing if they already are, so that the focus is kept. */
 export function setChildren(parent, nodes) {
-  const same = nodes.length === parent.childNodes.length && nodes.every((it, index) => it === parent.childNodes[index]);
+  const same = nodes.length === parent.childNodes.length && nodes.every((node, index) => node === parent.childNodes[index]);
   if (!same) parent.replaceChildren(...nodes);
 }
 
-/** A progress bar and the function that moves it. */
-export function bar(label, className = "bar") {
+/** A progress bar (`node`), and `set(percent, state, text)` to update it. */
+export function progressBar(label, className = "bar") {
   const fill = el("div", { class: "fill" });
   const node = el(
     "div",
@@ -44,18 +44,18 @@ export function bar(label, className = "bar") {
 
 export const badge = (state, text) => el("span", { class: "badge", "data-state": state }, text);
 
-/** Says something to those who do not see the page. */
+/** Announces `text` to screen readers. */
 export function announce(text) {
-  setText($("status"), text);
+  setText(byId("status"), text);
 }
 
-/** Shows what went wrong until it is dismissed. */
-export function complain(error) {
-  setText($("notice-text"), error.message);
-  $("notice").hidden = false;
+/** Shows an error until it is dismissed. */
+export function showError(error) {
+  setText(byId("error-notice-text"), error.message);
+  byId("error-notice").hidden = false;
 }
 
-export function stopComplaining() {
-  $("notice").hidden = true;
-  setText($("notice-text"), "");
+export function clearError() {
+  byId("error-notice").hidden = true;
+  setText(byId("error-notice-text"), "");
 }

@@ -1,8 +1,8 @@
-// What the page knows of a job: as it was read, then changed by each event of its stream.
+// The client-side model of a job: parsed from API responses, then changed by stream events.
 
-const ENDED = ["completed", "partial", "failed", "cancelled", "expired"];
-const FINISHED = ["completed", "failed", "cancelled"];
-const WORDS = {
+const TERMINAL_STATUSES = ["completed", "partial", "failed", "cancelled", "expired"];
+const TERMINAL_FILE_STATUSES = ["completed", "failed", "cancelled"];
+const STATUS_LABELS = {
   pending: "queued",
   processing: "processing",
   retrying: "waiting to retry",
@@ -14,41 +14,41 @@ const WORDS = {
   expired: "expired",
 };
 
-export const isOver = (job) => ENDED.includes(job.status);
-export const isFinished = (file) => FINISHED.includes(file.status);
-export const finishedFiles = (job) => job.files.filter(isFinished).length;
-export const word = (status) => WORDS[status] ?? status;
+export const isTerminal = (job) => TERMINAL_STATUSES.includes(job.status);
+export const isFinished = (file) => TERMINAL_FILE_STATUSES.includes(file.status);
+export const finishedCount = (job) => job.files.filter(isFinished).length;
+export const statusLabel = (status) => STATUS_LABELS[status] ?? status;
 export const shortId = (id) => id.slice(0, 8);
-export const mayCancel = (job) => !isOver(job) && job.status !== "cancelling";
-export const mayRetry = (job) => ["partial", "failed", "cancelled"].includes(job.status);
+export const canCancel = (job) => !isTerminal(job) && job.status !== "cancelling";
+export const canRetry = (job) => ["partial", "failed", "cancelled"].includes(job.status);
 
-export function titleOf(job) {
+export function jobTitle(job) {
   const name = job.firstName ?? job.files[0]?.name;
   if (!name) return `Job ${shortId(job.id)}`;
   return job.files.length > 1 ? `${name} and ${job.files.length - 1} more` : name;
 }
 
-const time = (text) => (text ? Date.parse(text) : undefined);
+const parseTime = (text) => (text ? Date.parse(text) : undefined);
 
-/** A job of the service's JSON: a whole one, or one of a list, which lacks its files. */
-export function jobOf(body) {
+/** Parses a job from the API: a full job, or a list entry, which has no files. */
+export function parseJob(body) {
   return {
     id: body.job_id,
     status: body.status,
     progress: body.progress ?? 0,
     firstName: body.first_filename ?? body.files?.[0]?.filename,
-    createdAt: time(body.created_at),
-    startedAt: time(body.started_at),
-    endedAt: time(body.ended_at),
+    createdAt: parseTime(body.created_at),
+    startedAt: parseTime(body.started_at),
+    endedAt: parseTime(body.ended_at),
     attempt: body.attempt,
     queuePosition: body.queue_position,
     error: body.error,
-    isWhole: body.files !== undefined,
-    files: body.files?.map(fileOf) ?? guessed(body),
+    hasDetails: body.files !== undefined,
+    files: body.files?.map(parseFile) ?? placeholderFiles(body),
   };
 }
 
-function fileOf(body) {
+function parseFile(body) {
   return {
     id: body.file_id,
     name: body.filename,
@@ -61,8 +61,8 @@ function fileOf(body) {
   };
 }
 
-/** As many files as a job of a list has; which of them are finished is not known, only how many. */
-function guessed({ total_files: total = 0, completed_files: completed = 0, failed_files: failed = 0, status }) {
+/** Placeholders for the files of a list entry, which has only counts: the status of each single file is unknown. */
+function placeholderFiles({ total_files: total = 0, completed_files: completed = 0, failed_files: failed = 0, status }) {
   const rest = ["cancelled", "expired", "failed"].includes(status) ? "cancelled" : "pending";
   return Array.from({ length: total }, (_, index) => ({
     id: `file_${String(index).padStart(3, "0")}`,
@@ -71,23 +71,23 @@ function guessed({ total_files: total = 0, completed_files: completed = 0, faile
   }));
 }
 
-/** Takes over what was read of `job`, and keeps what only events and other answers told. */
-export function merge(job, read) {
-  const { files, ...facts } = read;
+/** Copies `snapshot` into `job`, and keeps fields that only events or other responses contain. */
+export function mergeSnapshot(job, snapshot) {
+  const { files, ...facts } = snapshot;
   for (const [name, value] of Object.entries(facts)) {
-    if (value !== undefined && !(name === "isWhole" && job.isWhole)) job[name] = value;
+    if (value !== undefined && !(name === "hasDetails" && job.hasDetails)) job[name] = value;
   }
-  if (read.isWhole || job.files.length !== files.length) {
-    const known = new Map(job.files.map((it) => [it.id, it]));
-    job.files = files.map((it) => Object.assign(known.get(it.id) ?? {}, it));
-  } else if (!job.isWhole) {
-    files.forEach((it, index) => Object.assign(job.files[index], it));
+  if (snapshot.hasDetails || job.files.length !== files.length) {
+    const known = new Map(job.files.map((file) => [file.id, file]));
+    job.files = files.map((file) => Object.assign(known.get(file.id) ?? {}, file));
+  } else if (!job.hasDetails) {
+    files.forEach((file, index) => Object.assign(job.files[index], file));
   }
-  if (read.isWhole) job.error = read.error;
+  if (snapshot.hasDetails) job.error = snapshot.error;
 }
 
-/** Changes `job` by an event. */
-export function apply(job, name, data) {
+/** Applies the stream event `name` to `job`. */
+export function applyEvent(job, name, data) {
   switch (name) {
     case "task_queued":
       job.status = "pending";
@@ -102,12 +102,12 @@ export function apply(job, name, data) {
       job.eta = data.eta_seconds;
       break;
     case "file_update":
-      applyToFile(job.files.find((it) => it.id === data.file_id), data);
+      applyFileEvent(job.files.find((file) => file.id === data.file_id), data);
       break;
     case "resync":
       job.status = data.status;
       job.progress = data.overall_progress;
-      for (const file of job.files) applySnapshot(file, data.files[file.id]);
+      for (const file of job.files) applyFileSnapshot(file, data.files[file.id]);
       break;
     case "task_completed":
       job.status = data.summary.failed_files > 0 ? "partial" : "completed";
@@ -123,7 +123,7 @@ export function apply(job, name, data) {
   }
 }
 
-function applyToFile(file, data) {
+function applyFileEvent(file, data) {
   if (!file) return;
   file.name = data.filename ?? file.name;
   file.status = data.status;
@@ -132,7 +132,7 @@ function applyToFile(file, data) {
   file.error = data.error;
 }
 
-function applySnapshot(file, data) {
+function applyFileSnapshot(file, data) {
   if (!data) return;
   file.name = data.filename ?? file.name;
   file.status = data.status;

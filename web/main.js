@@ -1,235 +1,235 @@
-// Puts the page together: the key, the views and their addresses, and the one stream that keeps them up to date.
+// Entry point: the API key, the views and their URL fragments, and the event stream that updates them.
 
-import { createJob, hasKey, setKey, useKey, whoAmI } from "./api.js";
+import { createJob, getOwnKey, hasKey, loadKey, setKey } from "./api.js";
+import * as confirmDialog from "./confirm-dialog.js";
 import * as connection from "./connection.js";
-import * as create from "./create.js";
-import * as dialog from "./dialog.js";
-import { $, announce, complain, setText, stopComplaining } from "./dom.js";
-import { finishedFiles, isOver, shortId, titleOf, word } from "./job.js";
-import { onRead } from "./job-file.js";
-import * as view from "./job-view.js";
-import { Jobs } from "./jobs.js";
-import * as list from "./list.js";
+import { announce, byId, clearError, setText, showError } from "./dom.js";
+import { finishedCount, isTerminal, jobTitle, shortId, statusLabel } from "./job.js";
+import { setOnResult } from "./job-file.js";
+import * as jobList from "./job-list.js";
+import { JobStore } from "./job-store.js";
+import * as jobView from "./job-view.js";
+import * as newJob from "./new-job.js";
 import * as operator from "./operator.js";
-import { drawPictures } from "./pictures.js";
-import { playWorker } from "./try.js";
+import { drawSamplePictures } from "./sample-pictures.js";
+import { simulateWorker } from "./simulated-worker.js";
 
-const LIST_EVERY_MS = 15_000;
-const SLEPT_MS = 60_000;
+const LIST_REFRESH_INTERVAL_MS = 15_000;
+const SUSPEND_THRESHOLD_MS = 60_000;
 const VIEWS = ["jobs", "job", "operator"];
 
-const jobs = new Jobs({ onChange, onEvent, onState: connection.show });
+const jobStore = new JobStore({ onChange, onEvent, onState: connection.showState });
 let roles = [];
-/** Of the address that is being opened; another may have been chosen meanwhile. */
-let opening = 0;
+/** Incremented by each navigation, so that one that was superseded while loading is dropped. */
+let navigation = 0;
 
 async function setUp() {
-  $("key").value = useKey($("key").dataset.default);
-  $("key-form").addEventListener("submit", changeKey);
-  $("notice-close").addEventListener("click", stopComplaining);
-  $("skip").addEventListener("click", skip);
-  $("reconnect").addEventListener("click", () => jobs.reconnect());
-  $("try").addEventListener("click", tryIt);
+  byId("key-input").value = loadKey(byId("key-input").dataset.default);
+  byId("key-form").addEventListener("submit", changeKey);
+  byId("error-notice-close").addEventListener("click", clearError);
+  byId("skip-link").addEventListener("click", skipToContent);
+  byId("reconnect").addEventListener("click", () => jobStore.reconnect());
+  byId("try-it").addEventListener("click", runSimulation);
   addEventListener("keydown", closeKeyBox);
   addEventListener("pointerdown", closeKeyBox);
-  dialog.setUp();
-  create.setUp(createAndOpen);
-  list.setUp(jobs, follow);
-  list.onAction(onDone);
-  onRead((job) => jobs.touch(job));
-  addEventListener("hashchange", () => openAddress());
-  connection.show({ state: "idle" });
+  confirmDialog.setUp();
+  newJob.setUp(createAndOpen);
+  jobList.setUp(jobStore, updateStream);
+  jobList.setOnAction(onJobAction);
+  setOnResult((job) => jobStore.markChanged(job));
+  addEventListener("hashchange", () => openFromHash());
+  connection.showState({ state: "idle" });
   setInterval(tick, 1000);
-  setInterval(() => document.hidden || loadList({ keep: true }), LIST_EVERY_MS);
-  await identify();
-  loadList();
-  await openAddress({ isFirst: true });
+  setInterval(() => document.hidden || refreshList({ keepPages: true }), LIST_REFRESH_INTERVAL_MS);
+  await loadKeyRoles();
+  refreshList();
+  await openFromHash({ isFirst: true });
 }
 
-/** Finds out what the key may do: operators have a view of their own. */
-async function identify() {
+/** Loads the roles of the key and shows the views and buttons that they permit. */
+async function loadKeyRoles() {
   roles = [];
   let text = "API key";
   if (hasKey()) {
     try {
-      const own = await whoAmI();
+      const own = await getOwnKey();
       roles = own.roles;
       text = `Key ${own.name}`;
-      $("key-roles").replaceChildren(`Roles: ${roles.join(", ")}.`);
+      byId("key-roles").replaceChildren(`Roles: ${roles.join(", ")}.`);
     } catch (error) {
-      $("key-roles").replaceChildren(error.message);
+      byId("key-roles").replaceChildren(error.message);
     }
   } else {
-    $("key-roles").replaceChildren("Every request needs one.");
-    $("key-box").open = true;
+    byId("key-roles").replaceChildren("Every request requires an API key.");
+    byId("key-box").open = true;
   }
-  setText($("key-name"), text);
-  $("nav-operator").hidden = !roles.includes("admin");
-  // Who only operates has no jobs; who is no worker cannot play one.
-  $("nav-jobs").hidden = onlyOperates();
-  for (const it of ["try", "try-hint"]) $(it).hidden = !["client", "worker"].every((role) => roles.includes(role));
+  setText(byId("key-name"), text);
+  byId("nav-operator").hidden = !roles.includes("admin");
+  // An admin key without the client role has no jobs. “Try it” also needs the worker role.
+  byId("nav-jobs").hidden = isAdminOnly();
+  for (const id of ["try-it", "try-it-hint"]) byId(id).hidden = !["client", "worker"].every((role) => roles.includes(role));
 }
 
-const onlyOperates = () => roles.includes("admin") && !roles.includes("client");
+const isAdminOnly = () => roles.includes("admin") && !roles.includes("client");
 
 async function changeKey(event) {
   event.preventDefault();
-  setKey($("key").value.trim());
-  stopComplaining();
-  jobs.clear();
-  await identify();
-  $("key-box").open = false;
-  $("key-name").parentElement.focus();
-  announce($("key-roles").textContent);
-  loadList();
-  openAddress({ isFirst: true });
+  setKey(byId("key-input").value.trim());
+  clearError();
+  jobStore.clear();
+  await loadKeyRoles();
+  byId("key-box").open = false;
+  byId("key-name").parentElement.focus();
+  announce(byId("key-roles").textContent);
+  refreshList();
+  openFromHash({ isFirst: true });
 }
 
-function loadList(options) {
-  if (!onlyOperates()) list.load(options);
+function refreshList(options) {
+  if (!isAdminOnly()) jobList.load(options);
 }
 
 function closeKeyBox(event) {
-  const box = $("key-box");
-  const isAway = event.type === "pointerdown" && !box.contains(event.target);
-  const isLeft = event.type === "keydown" && event.key === "Escape" && box.contains(document.activeElement);
-  if (!box.open || !hasKey() || (!isAway && !isLeft)) return;
+  const box = byId("key-box");
+  const isClickOutside = event.type === "pointerdown" && !box.contains(event.target);
+  const isEscape = event.type === "keydown" && event.key === "Escape" && box.contains(document.activeElement);
+  if (!box.open || !hasKey() || (!isClickOutside && !isEscape)) return;
   box.open = false;
-  if (isLeft) box.querySelector("summary").focus();
+  if (isEscape) box.querySelector("summary").focus();
 }
 
-function skip(event) {
-  // The address says what is open, so the link must not change it.
+function skipToContent(event) {
+  // The URL fragment selects the view, so the link must not change it.
   event.preventDefault();
-  $("main").scrollIntoView();
-  $("main").focus({ preventScroll: true });
+  byId("main").scrollIntoView();
+  byId("main").focus({ preventScroll: true });
 }
 
-/** Shows what the address says: nothing is the list, `job=ID` a job, `operator` the operator's view. */
-async function openAddress({ isFirst = false } = {}) {
-  const mine = ++opening;
+/** Opens the view in the URL fragment: `job=ID` a job, `operator` the operator view, otherwise the list. */
+async function openFromHash({ isFirst = false } = {}) {
+  const thisNavigation = ++navigation;
   const address = new URLSearchParams(location.hash.slice(1));
   const id = address.get("job");
-  stopComplaining();
+  clearError();
   operator.close();
   if (id) {
-    await openJob(id, () => mine === opening);
-  } else if (roles.includes("admin") && (address.has("operator") || onlyOperates())) {
-    show("operator", "Operator");
+    await openJob(id, () => thisNavigation === navigation);
+  } else if (roles.includes("admin") && (address.has("operator") || isAdminOnly())) {
+    showView("operator", "Operator");
     operator.open();
   } else {
-    show("jobs", "Jobs");
+    showView("jobs", "Jobs");
   }
-  if (mine !== opening) return;
-  follow();
-  // Whoever hears the page learns that it is another one; it is as if the page had been loaded.
-  if (!isFirst) document.querySelector(`#view-${current()} h1`)?.focus();
+  if (thisNavigation !== navigation) return;
+  updateStream();
+  // The focus on the heading makes screen readers announce the new view, as after a page load.
+  if (!isFirst) document.querySelector(`#view-${currentView()} h1`)?.focus();
   scrollTo(0, 0);
 }
 
-function show(name, title) {
-  for (const it of VIEWS) $(`view-${it}`).hidden = it !== name;
-  for (const [link, of] of [["nav-jobs", ["jobs", "job"]], ["nav-operator", ["operator"]]]) {
-    if (of.includes(name)) $(link).setAttribute("aria-current", "page");
-    else $(link).removeAttribute("aria-current");
+function showView(name, title) {
+  for (const view of VIEWS) byId(`view-${view}`).hidden = view !== name;
+  for (const [link, views] of [["nav-jobs", ["jobs", "job"]], ["nav-operator", ["operator"]]]) {
+    if (views.includes(name)) byId(link).setAttribute("aria-current", "page");
+    else byId(link).removeAttribute("aria-current");
   }
   document.title = `${title} · Image2Model`;
 }
 
-const current = () => VIEWS.find((it) => !$(`view-${it}`).hidden);
+const currentView = () => VIEWS.find((view) => !byId(`view-${view}`).hidden);
 
-async function openJob(id, isWanted) {
+async function openJob(id, isCurrent) {
   try {
-    const job = await jobs.read(id);
-    if (!isWanted()) return;
-    view.open(job, jobs, onDone);
-    show("job", titleOf(job));
+    const job = await jobStore.load(id);
+    if (!isCurrent()) return;
+    jobView.open(job, jobStore, onJobAction);
+    showView("job", jobTitle(job));
   } catch (error) {
-    if (!isWanted()) return;
-    view.openNothing(error.status === 404 ? "There is no such job" : "This job cannot be shown", error.message);
-    show("job", "No job");
+    if (!isCurrent()) return;
+    jobView.showUnavailable(error.status === 404 ? "Job not found" : "Cannot load this job", error.message);
+    showView("job", "Job not found");
   }
 }
 
-/** The one stream has the jobs of the list, and the one that is open. */
-function follow() {
-  const open = current() === "job" ? view.openId() : undefined;
-  jobs.show([...new Set([open, ...list.shownIds()].filter(Boolean))], open);
+/** Streams the jobs of the list and the open job. */
+function updateStream() {
+  const open = currentView() === "job" ? jobView.openId() : undefined;
+  jobStore.setVisible([...new Set([open, ...jobList.visibleIds()].filter(Boolean))], open);
 }
 
 function onChange(changed) {
   for (const job of changed) {
-    list.update(job);
-    view.draw(job);
+    jobList.update(job);
+    jobView.draw(job);
   }
 }
 
-/** The open job says each finished file, others only their end; percents would chatter. */
-function onEvent(job, name, before) {
-  const isOpen = current() === "job" && view.openId() === job.id;
-  const finished = finishedFiles(job);
+/** Announces each finished file of the open job, and only the end of others. Progress is not announced. */
+function onEvent(job, name, previousStatus) {
+  const isOpen = currentView() === "job" && jobView.openId() === job.id;
+  const finished = finishedCount(job);
   if (isOpen && (job.status !== job.announced || finished !== job.announcedFiles)) {
-    announce(view.describe(job));
-  } else if (!isOpen && isOver(job) && before !== job.status) {
-    announce(`Job ${shortId(job.id)}: ${word(job.status)}.`);
+    announce(jobView.statusSummary(job));
+  } else if (!isOpen && isTerminal(job) && previousStatus !== job.status) {
+    announce(`Job ${shortId(job.id)}: ${statusLabel(job.status)}.`);
   }
   job.announced = job.status;
   job.announcedFiles = finished;
-  if (job.isHeard) refresh(job.id);
+  if (job.historyLoaded) refresh(job.id);
 }
 
-/** What events do not tell: when the job ended, and what became of files that said nothing. */
+/** Loads fields that events do not contain: the end time, and the status of files without events. */
 async function refresh(id) {
   try {
-    await jobs.read(id);
-    if (view.openId() === id) view.readWebhooks(id);
+    await jobStore.load(id);
+    if (jobView.openId() === id) jobView.readWebhooks(id);
   } catch {
-    // A job that is gone stays as it was seen last.
+    // A deleted job keeps its last known state.
   }
 }
 
-function onDone(what, id) {
-  if (what === "delete") {
-    if (view.openId() === id && current() === "job") location.hash = "";
-    list.remove(id);
-    jobs.remove(id);
+function onJobAction(action, id) {
+  if (action === "delete") {
+    if (jobView.openId() === id && currentView() === "job") location.hash = "";
+    jobList.remove(id);
+    jobStore.remove(id);
     return;
   }
-  follow();
+  updateStream();
 }
 
-/** Creates a job of `files` and opens it. */
+/** Creates a job from `files` and opens it. */
 async function createAndOpen(files) {
   const body = await createJob(files);
-  stopComplaining();
-  create.keepThumbnails(body.job_id, files);
-  const job = jobs.take(body);
-  announce(`Created ${titleOf(job)}.`);
+  clearError();
+  newJob.storeThumbnails(body.job_id, files);
+  const job = jobStore.upsert(body);
+  announce(`Created ${jobTitle(job)}.`);
   location.hash = `job=${body.job_id}`;
-  loadList({ keep: true });
+  refreshList({ keepPages: true });
   return job;
 }
 
-async function tryIt() {
-  $("try").disabled = true;
+async function runSimulation() {
+  byId("try-it").disabled = true;
   try {
-    await playWorker(await createAndOpen(await drawPictures()));
+    await simulateWorker(await createAndOpen(await drawSamplePictures()));
   } catch (error) {
-    complain(error);
+    showError(error);
   } finally {
-    $("try").disabled = false;
+    byId("try-it").disabled = false;
   }
 }
 
-let ticked = Date.now();
+let lastTick = Date.now();
 
 function tick() {
   const now = Date.now();
-  // The device has slept: what it believes to be a connection need be none.
-  if (now - ticked > SLEPT_MS) jobs.reconnect();
-  ticked = now;
-  list.tick();
-  view.tick();
+  // The device was suspended, so the connection may be dead without an error.
+  if (now - lastTick > SUSPEND_THRESHOLD_MS) jobStore.reconnect();
+  lastTick = now;
+  jobList.tick();
+  jobView.tick();
 }
 
 setUp();

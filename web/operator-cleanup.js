@@ -1,105 +1,105 @@
-// The cleanup: first counted, then done. What is kept of the last one is shown.
+// The cleanup panel: dry run, cleanup, and the report of the last run.
 
 import { call } from "./api.js";
-import { ask } from "./dialog.js";
+import { confirmAction } from "./confirm-dialog.js";
 import { announce, badge, el } from "./dom.js";
-import { facts, nothing, table } from "./table.js";
-import { moment, number } from "./text.js";
+import { dateTime, number } from "./format.js";
+import { emptyNote, facts, table } from "./table.js";
 
 const PATH = "/api/v1/admin/cleanup";
-const LOOK_EVERY_MS = 500;
-const COLOURS = { running: "processing", finished: "completed", interrupted: "partial", failed: "failed" };
+const POLL_INTERVAL_MS = 500;
+const STATE_COLOURS = { running: "processing", finished: "completed", interrupted: "partial", failed: "failed" };
 
 export function cleanupPanel() {
-  const report = el("div", { class: "panel-body", id: "cleanup-report" });
-  const dry = el("button", { type: "button", onclick: () => begin(true) }, "Dry run");
-  const real = el("button", { type: "button", class: "danger", onclick: () => confirmed() }, "Clean up now");
+  const output = el("div", { class: "panel-body", id: "cleanup-report" });
+  const dryRunButton = el("button", { type: "button", onclick: () => run(true) }, "Dry run");
+  const cleanupButton = el("button", { type: "button", class: "danger", onclick: () => confirmAndRun() }, "Clean up now");
   const node = el(
     "div",
     {},
-    el("p", { class: "hint" }, "Gives keys without an end one, and removes what is old or belongs to jobs that are gone. A dry run counts, and changes nothing."),
-    el("div", { class: "actions" }, dry, real),
-    report,
+    el("p", { class: "hint" }, "Sets a TTL on keys that have none, and removes old data and data of deleted jobs. A dry run only counts."),
+    el("div", { class: "actions" }, dryRunButton, cleanupButton),
+    output,
   );
-  let watching = false;
+  let isPolling = false;
 
-  async function confirmed() {
-    const isWanted = await ask({
+  async function confirmAndRun() {
+    const isConfirmed = await confirmAction({
       title: "Clean up now?",
-      text: "What a dry run counts as removed or pruned will be gone for good.",
+      text: "This permanently deletes the keys and members that a dry run reports as removed or pruned.",
       action: "Clean up",
     });
-    if (isWanted) await begin(false);
+    if (isConfirmed) await run(false);
   }
 
-  async function begin(isDry) {
-    if (dry.ariaDisabled === "true") return;
-    for (const it of [dry, real]) it.ariaDisabled = "true";
+  async function run(isDryRun) {
+    if (dryRunButton.ariaDisabled === "true") return;
+    for (const button of [dryRunButton, cleanupButton]) button.ariaDisabled = "true";
     try {
-      const begun = await call("POST", `${PATH}?dry_run=${isDry}`);
-      draw(begun);
-      await watch(begun.id);
+      const started = await call("POST", `${PATH}?dry_run=${isDryRun}`);
+      draw(started);
+      await poll(started.id);
     } catch (error) {
-      report.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+      output.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
     } finally {
-      for (const it of [dry, real]) it.ariaDisabled = null;
+      for (const button of [dryRunButton, cleanupButton]) button.ariaDisabled = null;
     }
   }
 
-  async function watch(id) {
-    watching = true;
+  async function poll(id) {
+    isPolling = true;
     try {
       for (;;) {
-        const last = await call("GET", PATH);
-        draw(last);
-        if (last.id !== id || last.state !== "running") {
-          announce(`${last.dry_run ? "Dry run" : "Cleanup"} ${last.state}: ${summary(last)}.`);
+        const report = await call("GET", PATH);
+        draw(report);
+        if (report.id !== id || report.state !== "running") {
+          announce(`${report.dry_run ? "Dry run" : "Cleanup"} ${report.state}: ${summary(report)}.`);
           return;
         }
-        await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+        await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
       }
     } finally {
-      watching = false;
+      isPolling = false;
     }
   }
 
   async function load() {
-    if (watching) return;
+    if (isPolling) return;
     try {
       draw(await call("GET", PATH));
     } catch (error) {
-      report.replaceChildren(error.status === 404 ? nothing("There was no cleanup yet.") : el("p", { class: "error" }, error.message));
+      output.replaceChildren(error.status === 404 ? emptyNote("No cleanup has run yet.") : el("p", { class: "error" }, error.message));
     }
   }
 
-  const draw = (last) => report.replaceChildren(...reportOf(last));
+  const draw = (report) => output.replaceChildren(...renderReport(report));
   return { node, load };
 }
 
 const summary = ({ totals: { scanned, adopted, removed, pruned } }) =>
-  `${number(scanned)} keys scanned, ${number(adopted)} given an end, ${number(removed)} removed, ${number(pruned)} members pruned`;
+  `${number(scanned)} keys scanned, ${number(adopted)} TTLs set, ${number(removed)} removed, ${number(pruned)} members pruned`;
 
-function reportOf(last) {
+function renderReport(report) {
   const head = el(
     "p",
-    { class: "verdict" },
-    badge(COLOURS[last.state], last.state),
-    `${last.dry_run ? "Dry run" : "Cleanup"} of ${moment(Date.parse(last.started_at))}: ${summary(last)}`,
+    { class: "status-line" },
+    badge(STATE_COLOURS[report.state], report.state),
+    `${report.dry_run ? "Dry run" : "Cleanup"} of ${dateTime(Date.parse(report.started_at))}: ${summary(report)}`,
   );
-  const rows = Object.entries(last.families).flatMap(([family, databases]) =>
-    Object.entries(databases).map(([database, it]) => [
-      family.replaceAll("_", " "), database, number(it.scanned), number(it.adopted), number(it.removed), number(it.pruned),
+  const rows = Object.entries(report.families).flatMap(([family, databases]) =>
+    Object.entries(databases).map(([database, counts]) => [
+      family.replaceAll("_", " "), database, number(counts.scanned), number(counts.adopted), number(counts.removed), number(counts.pruned),
     ]),
   );
   const nodes = [head];
-  if (last.error) nodes.push(el("p", { class: "callout" }, last.error));
-  const [adopted, removed, pruned] = last.dry_run ? ["#Would get an end", "#Would be removed", "#Would be pruned"] : ["#Given an end", "#Removed", "#Pruned"];
-  if (rows.length > 0) nodes.push(table("Cleanup report", ["Family", "#Database", "#Scanned", adopted, removed, pruned], rows));
-  const unknown = Object.values(last.unknown).reduce((sum, it) => sum + it, 0);
+  if (report.error) nodes.push(el("p", { class: "callout" }, report.error));
+  const [adopted, removed, pruned] = report.dry_run ? ["#Would get a TTL", "#Would be removed", "#Would be pruned"] : ["#TTL set", "#Removed", "#Pruned"];
+  if (rows.length > 0) nodes.push(table("Cleanup report", ["Key kind", "#Database", "#Scanned", adopted, removed, pruned], rows));
+  const unknown = Object.values(report.unknown).reduce((sum, count) => sum + count, 0);
   nodes.push(facts([
-    ["Calls to Redis", number(last.steps)],
-    ["Longest", `${last.longest_step_ms.toFixed(1)} ms`],
-    ["Keys of others, left alone", unknown > 0 ? `${number(unknown)}, such as ${last.unknown_examples.slice(0, 3).join(", ")}` : undefined],
+    ["Redis calls", number(report.steps)],
+    ["Longest call", `${report.longest_step_ms.toFixed(1)} ms`],
+    ["Unknown keys, not touched", unknown > 0 ? `${number(unknown)}, such as ${report.unknown_examples.slice(0, 3).join(", ")}` : undefined],
   ]));
   return nodes;
 }

@@ -1,15 +1,15 @@
-// The operator's view: reads all of it every few seconds while it is looked at.
+// The operator view. Refreshes every few seconds while it is open and the page is visible.
 
 import { call } from "./api.js";
-import { $, el, setText } from "./dom.js";
+import { byId, el, setText } from "./dom.js";
+import { timeOfDay } from "./format.js";
+import { queues, rateLimits, slowQueries, streams } from "./operator-activity.js";
 import { cleanupPanel } from "./operator-cleanup.js";
-import { databases, memory, overview, replication } from "./operator-redis.js";
-import { callers, queues, slowQueries, streams } from "./operator-tables.js";
-import { clock } from "./text.js";
+import { databases, memory, overview, replication } from "./operator-health.js";
 
-const EVERY_MS = 5000;
-const READS = {
-  health: () => call("GET", "/health", undefined, { answers: [503] }),
+const REFRESH_INTERVAL_MS = 5000;
+const REQUESTS = {
+  health: () => call("GET", "/health", undefined, { allowedStatuses: [503] }),
   queues: () => call("GET", "/api/v1/admin/queues"),
   limits: () => call("GET", "/api/v1/admin/rate-limits"),
   streams: () => call("GET", "/api/v1/admin/streams"),
@@ -22,7 +22,7 @@ const PANELS = [
   ["Databases", "health", databases],
   ["Queues and workers", "queues", queues],
   ["Event streams", "streams", streams],
-  ["Rate limits", "limits", callers, "full"],
+  ["Rate limits", "limits", rateLimits, "full"],
   ["Slow queries", "slow", slowQueries, "full"],
 ];
 
@@ -31,11 +31,11 @@ let bodies;
 let cleanup;
 
 function setUp() {
-  bodies = PANELS.map(() => el("div", { class: "panel-body" }, el("p", { class: "hint" }, "Reading …")));
+  bodies = PANELS.map(() => el("div", { class: "panel-body" }, el("p", { class: "hint" }, "Loading …")));
   cleanup = cleanupPanel();
   const cards = PANELS.map(([title, , , kind], index) => card(title, bodies[index], kind));
   const refreshed = el("span", { class: "hint", id: "operator-time" });
-  $("view-operator").replaceChildren(
+  byId("view-operator").replaceChildren(
     el("header", { class: "view-head" }, el("h1", { tabindex: "-1" }, "Operator"), refreshed),
     el("div", { class: "panels" }, ...cards, card("Cleanup", cleanup.node, "full")),
   );
@@ -46,7 +46,7 @@ function card(title, body, kind = "") {
   return el("section", { class: `card panel ${kind}`, "aria-labelledby": id }, el("h2", { id }, title), body);
 }
 
-/** Begins to look. */
+/** Shows the view and starts refreshing. */
 export function open() {
   if (!bodies) setUp();
   cleanup.load();
@@ -54,34 +54,34 @@ export function open() {
   refresh();
 }
 
-/** Stops looking. */
+/** Stops refreshing. */
 export function close() {
   clearTimeout(timer);
   timer = undefined;
 }
 
 async function refresh() {
-  const mine = (timer = setTimeout(() => (document.hidden ? later() : refresh()), EVERY_MS));
-  const names = Object.keys(READS);
-  const answers = await Promise.allSettled(names.map((it) => READS[it]()));
-  if (timer !== mine) return;
-  const read = Object.fromEntries(names.map((name, index) => [name, answers[index]]));
-  PANELS.forEach(([, source, draw], index) => show(bodies[index], read[source], draw));
-  setText($("operator-time"), `Read at ${clock(Date.now())}, again every ${EVERY_MS / 1000} s`);
+  const thisTimer = (timer = setTimeout(() => (document.hidden ? schedule() : refresh()), REFRESH_INTERVAL_MS));
+  const names = Object.keys(REQUESTS);
+  const settled = await Promise.allSettled(names.map((name) => REQUESTS[name]()));
+  if (timer !== thisTimer) return;
+  const results = Object.fromEntries(names.map((name, index) => [name, settled[index]]));
+  PANELS.forEach(([, source, draw], index) => renderPanel(bodies[index], results[source], draw));
+  setText(byId("operator-time"), `Updated at ${timeOfDay(Date.now())}, refreshes every ${REFRESH_INTERVAL_MS / 1000} s`);
 }
 
-function later() {
-  timer = setTimeout(() => (document.hidden ? later() : refresh()), EVERY_MS);
+function schedule() {
+  timer = setTimeout(() => (document.hidden ? schedule() : refresh()), REFRESH_INTERVAL_MS);
 }
 
-/** What cannot be read says so in its own place, and leaves the rest alone. */
-function show(body, { status, value, reason }, draw) {
+/** Redraws one panel, or shows the error of its request. Keeps scroll positions and the focus. */
+function renderPanel(body, { status, value, reason }, draw) {
   const nodes = status === "fulfilled" ? draw(value) : [el("p", { class: "error" }, reason.message)];
   const focused = body.contains(document.activeElement) ? document.activeElement.dataset.scroll : undefined;
-  const scrolled = new Map([...body.querySelectorAll("[data-scroll]")].map((it) => [it.dataset.scroll, it.scrollLeft]));
+  const scrolled = new Map([...body.querySelectorAll("[data-scroll]")].map((region) => [region.dataset.scroll, region.scrollLeft]));
   body.replaceChildren(...nodes);
-  for (const it of body.querySelectorAll("[data-scroll]")) {
-    it.scrollLeft = scrolled.get(it.dataset.scroll) ?? 0;
-    if (it.dataset.scroll === focused) it.focus({ preventScroll: true });
+  for (const region of body.querySelectorAll("[data-scroll]")) {
+    region.scrollLeft = scrolled.get(region.dataset.scroll) ?? 0;
+    if (region.dataset.scroll === focused) region.focus({ preventScroll: true });
   }
 }

@@ -1,4 +1,4 @@
-// The one event stream of the page, whichever jobs it follows, and whether it is alive.
+// The event stream of the page: one EventSource for all followed jobs, with reconnection.
 
 const EVENTS = [
   "task_queued",
@@ -10,64 +10,64 @@ const EVENTS = [
   "resync",
   "connection_timeout",
 ];
-const LAST = ["task_completed", "task_failed"];
-const MAX_WAIT_MS = 30_000;
-const STABLE_MS = 10_000;
-/** A stream's id, `m1.` and a token a job, is built anew when the jobs change. `0` stands before a job's first event. */
-const PREFIX = "m1.";
-const FROM_THE_BEGINNING = "0";
+const TERMINAL_EVENTS = ["task_completed", "task_failed"];
+const MAX_RECONNECT_DELAY_MS = 30_000;
+const STABLE_CONNECTION_MS = 10_000;
+/** An event id is `m1.` and one token per job, rebuilt when the jobs change. Token `0` is before the first event. */
+const ID_PREFIX = "m1.";
+const START_TOKEN = "0";
 
 /**
- * Follows a set of jobs on one EventSource, each from its first event on, and goes on where it was after a cut.
- * `link` makes an address for jobs; `onState` hears `idle`, `connecting`, `live`, `reconnecting` with seconds, `offline`,
- * and `refused` if the key is.
+ * Follows a set of jobs on one EventSource, each from its first event, and resumes after a disconnect.
+ * `createLink` creates a stream URL for job ids. `onState` is called with `idle`, `connecting`, `live`, `reconnecting`
+ * with the remaining seconds, `offline`, or `refused` if the key is rejected.
  */
 export class Stream {
-  #wanted = new Set();
-  /** How far each job has come. */
+  #jobIds = new Set();
+  /** The token of the last event of each job. */
   #tokens = new Map();
   #source;
-  #connected = [];
+  #connectedIds = [];
   #timer;
   #attempt = 0;
-  #opened = Infinity;
-  /** Of the present connection; what an older one still says is not heard. */
-  #turn = 0;
-  #link;
+  #openedAt = Infinity;
+  /** Incremented with each connection, so that events of older ones are ignored. */
+  #generation = 0;
+  #createLink;
   #onEvent;
   #onState;
 
-  constructor({ link, onEvent, onState }) {
-    this.#link = link;
+  constructor({ createLink, onEvent, onState }) {
+    this.#createLink = createLink;
     this.#onEvent = onEvent;
     this.#onState = onState;
-    addEventListener("offline", () => this.#wanted.size > 0 && this.#wait());
-    addEventListener("online", () => this.#wanted.size > 0 && this.#connect());
+    addEventListener("offline", () => this.#jobIds.size > 0 && this.#scheduleReconnect());
+    addEventListener("online", () => this.#jobIds.size > 0 && this.#connect());
   }
 
-  /** Follows these jobs and no others. */
+  /** Follows exactly these jobs. */
   follow(ids) {
-    this.#wanted = new Set(ids);
-    if (this.#wanted.size === 0) return this.#rest();
-    const isFollowed = [...this.#wanted].every((it) => this.#connected.includes(it));
+    this.#jobIds = new Set(ids);
+    if (this.#jobIds.size === 0) return this.#goIdle();
+    const isFollowed = [...this.#jobIds].every((id) => this.#connectedIds.includes(id));
     if (!isFollowed) this.#connect();
     return undefined;
   }
 
-  /** Comes back at once. */
-  retryNow() {
-    if (this.#wanted.size > 0) this.#connect();
+  /** Reconnects without waiting. */
+  reconnectNow() {
+    if (this.#jobIds.size > 0) this.#connect();
   }
 
   #close() {
     clearTimeout(this.#timer);
-    this.#turn += 1;
+    this.#generation += 1;
     this.#source?.close();
     this.#source = undefined;
-    this.#connected = [];
+    this.#connectedIds = [];
   }
 
-  #rest() {
+  #goIdle() {
     this.#close();
     this.#attempt = 0;
     this.#onState({ state: "idle" });
@@ -75,84 +75,84 @@ export class Stream {
 
   async #connect() {
     this.#close();
-    const turn = this.#turn;
-    this.#connected = [...this.#wanted];
-    this.#onState({ state: "connecting", isAgain: this.#attempt > 0 });
-    let answer;
+    const generation = this.#generation;
+    this.#connectedIds = [...this.#jobIds];
+    this.#onState({ state: "connecting", isRetry: this.#attempt > 0 });
+    let response;
     try {
-      answer = await this.#link(this.#connected);
+      response = await this.#createLink(this.#connectedIds);
     } catch (error) {
-      if (turn !== this.#turn) return undefined;
-      // A key that is refused stays so; anything else may pass.
-      if (error.status !== 403) return this.#wait();
-      this.#rest();
+      if (generation !== this.#generation) return undefined;
+      // A rejected key stays rejected; other errors may be temporary.
+      if (error.status !== 403) return this.#scheduleReconnect();
+      this.#goIdle();
       return this.#onState({ state: "refused" });
     }
-    if (turn !== this.#turn) return undefined;
-    for (const id of this.#connected) if (!answer.jobs.includes(id)) this.#wanted.delete(id);
-    return answer.stream ? this.#open(answer, turn) : this.#rest();
+    if (generation !== this.#generation) return undefined;
+    for (const id of this.#connectedIds) if (!response.jobs.includes(id)) this.#jobIds.delete(id);
+    return response.stream ? this.#open(response, generation) : this.#goIdle();
   }
 
-  #open({ jobs, stream }, turn) {
+  #open({ jobs, stream }, generation) {
     const url = new URL(stream, location.href);
-    const tokens = jobs.map((it) => this.#tokens.get(it) ?? FROM_THE_BEGINNING);
-    url.searchParams.set("last_event_id", PREFIX + tokens.join());
+    const tokens = jobs.map((id) => this.#tokens.get(id) ?? START_TOKEN);
+    url.searchParams.set("last_event_id", ID_PREFIX + tokens.join());
     const source = new EventSource(url);
     this.#source = source;
     source.onopen = () => {
-      this.#opened = Date.now();
+      this.#openedAt = Date.now();
       this.#onState({ state: "live" });
     };
-    source.onerror = () => turn === this.#turn && this.#wait();
+    source.onerror = () => generation === this.#generation && this.#scheduleReconnect();
     for (const name of EVENTS) {
-      source.addEventListener(name, (event) => turn === this.#turn && this.#take(name, event, jobs));
+      source.addEventListener(name, (event) => generation === this.#generation && this.#handleEvent(name, event, jobs));
     }
   }
 
-  #take(name, event, jobs) {
+  #handleEvent(name, event, jobs) {
     this.#attempt = 0;
     if (name === "connection_timeout") return this.#connect();
     const data = JSON.parse(event.data);
-    const before = this.#tokens.get(data.job_id);
-    if (event.lastEventId.startsWith(PREFIX)) {
-      const tokens = event.lastEventId.slice(PREFIX.length).split(",");
-      // "-" is a job that has said nothing yet.
+    const previousToken = this.#tokens.get(data.job_id);
+    if (event.lastEventId.startsWith(ID_PREFIX)) {
+      const tokens = event.lastEventId.slice(ID_PREFIX.length).split(",");
+      // "-" stands for a job without events.
       jobs.forEach((id, index) => tokens[index] !== "-" && this.#tokens.set(id, tokens[index]));
     }
     const token = this.#tokens.get(data.job_id);
-    // What repeats an id only adds up the event before it.
-    this.#onEvent(name, data, { time: timeOf(token), repeats: token === before });
-    if (LAST.includes(name)) {
-      this.#wanted.delete(data.job_id);
-      this.#connected = this.#connected.filter((it) => it !== data.job_id);
-      if (this.#wanted.size === 0) this.#rest();
+    // An event with the id of the previous one is the job total that follows a file event.
+    this.#onEvent(name, data, { time: tokenTime(token), isRepeat: token === previousToken });
+    if (TERMINAL_EVENTS.includes(name)) {
+      this.#jobIds.delete(data.job_id);
+      this.#connectedIds = this.#connectedIds.filter((id) => id !== data.job_id);
+      if (this.#jobIds.size === 0) this.#goIdle();
     }
     return undefined;
   }
 
-  /** Comes back later, and says when; without a network, as soon as there is one. */
-  #wait() {
+  /** Reconnects after a delay, counting down; without a network, when the network returns. */
+  #scheduleReconnect() {
     this.#close();
-    // A connection that lasted was a good one, even if nothing was said on it.
-    if (Date.now() - this.#opened > STABLE_MS) this.#attempt = 0;
-    this.#opened = Infinity;
+    // A connection that lasted this long was stable, even without events.
+    if (Date.now() - this.#openedAt > STABLE_CONNECTION_MS) this.#attempt = 0;
+    this.#openedAt = Infinity;
     if (!navigator.onLine) return this.#onState({ state: "offline" });
-    const wait = Math.min(MAX_WAIT_MS, 1000 * 2 ** this.#attempt) * (0.75 + Math.random() / 2);
+    const delay = Math.min(MAX_RECONNECT_DELAY_MS, 1000 * 2 ** this.#attempt) * (0.75 + Math.random() / 2);
     this.#attempt += 1;
-    const due = Date.now() + wait;
+    const reconnectAt = Date.now() + delay;
     const tick = () => {
-      const left = due - Date.now();
-      if (left <= 0) return this.#connect();
-      this.#onState({ state: "reconnecting", seconds: Math.ceil(left / 1000) });
-      this.#timer = setTimeout(tick, Math.min(left, 1000));
+      const remaining = reconnectAt - Date.now();
+      if (remaining <= 0) return this.#connect();
+      this.#onState({ state: "reconnecting", seconds: Math.ceil(remaining / 1000) });
+      this.#timer = setTimeout(tick, Math.min(remaining, 1000));
       return undefined;
     };
     return tick();
   }
 }
 
-/** The ids of events begin with the time they were written at. */
-function timeOf(token) {
+/** The time in a token, which starts with the event time in milliseconds, in base 36. */
+function tokenTime(token) {
   const ms = Number.parseInt(token, 36);
   return ms > 0 ? ms : Date.now();
 }

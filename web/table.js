@@ -1,12 +1,15 @@
-// Tables and facts, as the operator's view has them.
+// Tables and definition lists of the operator view.
 
 import { el } from "./dom.js";
 
-/** A table with a name, which scrolls sideways by itself where it is too wide. `columns` are names; a name that begins with `#` is of numbers. */
+/**
+ * A table that scrolls sideways if it is too wide. `caption` is its accessible name. A column name that starts with `#`
+ * is a numeric column.
+ */
 export function table(caption, columns, rows) {
-  const isNumber = columns.map((it) => it.startsWith("#"));
-  const head = columns.map((it, index) => el("th", { scope: "col", class: isNumber[index] ? "number" : null }, it.replace("#", "")));
-  const body = rows.map((row) => el("tr", {}, ...row.map((it, index) => el("td", { class: isNumber[index] ? "number" : null }, it))));
+  const isNumeric = columns.map((column) => column.startsWith("#"));
+  const head = columns.map((column, index) => el("th", { scope: "col", class: isNumeric[index] ? "number" : null }, column.replace("#", "")));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell, index) => el("td", { class: isNumeric[index] ? "number" : null }, cell))));
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-scroll": caption },
@@ -14,10 +17,10 @@ export function table(caption, columns, rows) {
   );
 }
 
-/** Names with their values. */
+/** A list of names and values. Pairs without a value are left out. */
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== undefined && value !== "");
   return el("dl", { class: "facts" }, ...known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-export const nothing = (text) => el("p", { class: "nothing" }, text);
+export const emptyNote = (text) => el("p", { class: "empty-note" }, text);

@@ -1,37 +1,37 @@
-// The colours that were chosen in this browser, set before anything is drawn: a classic script, so that nothing flashes.
+// Applies the theme stored in this browser. A classic script runs before the first paint, so the page does not flash.
 
 (() => {
-  const KEY = "i2m.theme";
+  const STORAGE_KEY = "i2m.theme";
   const root = document.documentElement;
 
-  const chosen = () => {
+  const storedTheme = () => {
     try {
-      return localStorage.getItem(KEY) ?? "auto";
+      return localStorage.getItem(STORAGE_KEY) ?? "auto";
     } catch {
-      // Without storage the choice lasts as long as the page.
+      // Without storage, the theme lasts until the page is closed.
       return root.dataset.theme ?? "auto";
     }
   };
 
-  const choose = (theme) => {
+  const applyTheme = (theme) => {
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
     try {
-      localStorage.setItem(KEY, theme);
+      localStorage.setItem(STORAGE_KEY, theme);
     } catch {
-      // See above.
+      // As in storedTheme.
     }
   };
 
-  choose(chosen());
+  applyTheme(storedTheme());
 
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     const themes = ["auto", "light", "dark"];
-    const label = () => button.replaceChildren(`Theme: ${chosen()}`);
+    const label = () => button.replaceChildren(`Theme: ${storedTheme()}`);
     label();
     button.addEventListener("click", () => {
-      choose(themes[(themes.indexOf(chosen()) + 1) % themes.length]);
+      applyTheme(themes[(themes.indexOf(storedTheme()) + 1) % themes.length]);
       label();
     });
   });

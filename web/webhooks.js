@@ -1,27 +1,27 @@
-// Whether the end of a job was told to the address that its creator gave.
+// The webhook deliveries of a job, with the log of attempts.
 
 import { badge, el } from "./dom.js";
-import { moment, plural } from "./text.js";
+import { dateTime, pluralize } from "./format.js";
 
-const STATES = { pending: ["processing", "pending"], delivered: ["completed", "delivered"], given_up: ["failed", "given up"] };
+const STATE_LABELS = { pending: ["processing", "pending"], delivered: ["completed", "delivered"], given_up: ["failed", "given up"] };
 
 export function webhookList(webhooks) {
   return el("ul", { class: "webhooks" }, ...webhooks.map(webhookItem));
 }
 
 function webhookItem({ url, type, state, tries, next_try_at: next, log }) {
-  const [colour, text] = STATES[state] ?? ["pending", state];
-  const facts = [type, plural(tries, "attempt"), next && state === "pending" && `next at ${moment(Date.parse(next))}`];
+  const [colour, text] = STATE_LABELS[state] ?? ["pending", state];
+  const facts = [type, pluralize(tries, "attempt"), next && state === "pending" && `next attempt at ${dateTime(Date.parse(next))}`];
   return el(
     "li",
     {},
     el("div", { class: "webhook-head" }, el("code", { class: "name", title: url }, url), badge(colour, text)),
     el("p", { class: "hint" }, facts.filter(Boolean).join(" · ")),
-    el("ol", { class: "log" }, ...log.map(attempt)),
+    el("ol", { class: "log" }, ...log.map(attemptItem)),
   );
 }
 
-function attempt({ at, outcome, status, duration_ms: took }) {
-  const said = [at && moment(Date.parse(at)), status ? `${status}` : outcome, `${took} ms`];
-  return el("li", {}, said.filter(Boolean).join(" · "));
+function attemptItem({ at, outcome, status, duration_ms: durationMs }) {
+  const parts = [at && dateTime(Date.parse(at)), status ? `${status}` : outcome, `${durationMs} ms`];
+  return el("li", {}, parts.filter(Boolean).join(" · "));
 }

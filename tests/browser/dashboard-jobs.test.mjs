@@ -1,10 +1,10 @@
-// The dashboard: the list of jobs, a job's page, and what one does with a job.
+// The dashboard: the job list, the job page, and the actions on a job.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 
-import { Browser, row, state, until, untilText } from "./dashboard.mjs";
+import { Browser, jobRow, jobStatus, waitForText, waitUntil } from "./dashboard.mjs";
 
 const browser = new Browser();
 before(() => browser.launch());
@@ -12,89 +12,89 @@ after(() => browser.close());
 
 const button = (scope, name) => scope.getByRole("button", { name });
 
-test("the list shows each file's progress as it comes, of every job on one stream", async (t) => {
-  const { gateway, page, faults } = await browser.open(t);
-  await untilText(page.locator("#list-empty-title"), "No jobs yet");
+test("the list shows the live progress of each file, from one stream for all jobs", async (t) => {
+  const { gateway, page, pageErrors } = await browser.open(t);
+  await waitForText(page.locator("#list-empty-title"), "No jobs yet");
   const streams = [];
-  page.on("request", (it) => it.url().includes("/stream?") && streams.push(new URL(it.url()).pathname));
+  page.on("request", (request) => request.url().includes("/stream?") && streams.push(new URL(request.url()).pathname));
   const jobs = [await gateway.createJob("chair.png", "mug.png"), await gateway.createJob("lamp.png")];
   await page.reload();
   for (const [job, name, percent] of [[jobs[0], "chair.png and 1 more", 40], [jobs[1], "lamp.png", 70]]) {
     await gateway.report(job, "file_000", percent);
-    await untilText(row(page, name).locator(".segment-percent"), `${percent} %`);
-    await untilText(row(page, name).locator(".badge"), "processing");
+    await waitForText(jobRow(page, name).locator(".segment-percent"), `${percent} %`);
+    await waitForText(jobRow(page, name).locator(".badge"), "processing");
   }
   await gateway.complete(jobs[1], "file_000");
-  await untilText(row(page, "lamp.png").locator(".badge"), "completed");
-  await untilText(row(page, "lamp.png").locator("time"), "just now");
+  await waitForText(jobRow(page, "lamp.png").locator(".badge"), "completed");
+  await waitForText(jobRow(page, "lamp.png").locator("time"), "just now");
   assert.deepEqual([...new Set(streams)], ["/api/v1/progress/stream"]);
-  // One for the list; none for each job.
+  // One stream for the list, no stream per job.
   assert.equal(streams.length, 1);
-  faults.none();
+  pageErrors.assertNone();
 });
 
-test("the list is filtered, and goes on where a page ends", async (t) => {
-  const { gateway, page, faults } = await browser.open(t);
+test("the list can be filtered and extended page by page", async (t) => {
+  const { gateway, page, pageErrors } = await browser.open(t);
   for (let i = 0; i < 23; i++) await gateway.createJob(`picture-${i}.png`);
   const failed = await gateway.createJob("broken.png");
   await gateway.fail(failed, "file_000", "no object in the picture");
   await page.reload();
-  await until("a page", async () => (await page.locator(".row").count()) === 20);
+  await waitUntil("the first page", async () => (await page.locator(".row").count()) === 20);
   await button(page, "Show more").click();
-  await until("all", async () => (await page.locator(".row").count()) === 24);
+  await waitUntil("all jobs", async () => (await page.locator(".row").count()) === 24);
   assert.equal(await button(page, "Show more").isVisible(), false);
-  // Whoever reads on goes on at the first that came.
+  // The focus moves to the first job of the new page.
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "picture-3.png");
 
-  await page.getByLabel("State").selectOption("failed");
-  await until("the failed", async () => (await page.locator(".row").count()) === 1);
-  await untilText(page.locator(".row-error"), "every file failed");
-  await page.getByLabel("State").selectOption("cancelled");
-  await untilText(page.locator("#list-empty-title"), "Nothing matches");
-  await page.getByLabel("State").selectOption("");
+  await page.getByLabel("Status").selectOption("failed");
+  await waitUntil("the failed job", async () => (await page.locator(".row").count()) === 1);
+  await waitForText(page.locator(".row-error"), "every file failed");
+  await page.getByLabel("Status").selectOption("cancelled");
+  await waitForText(page.locator("#list-empty-title"), "No matching jobs");
+  await page.getByLabel("Status").selectOption("");
   await page.getByLabel("Created").selectOption("1");
-  await until("the last hour's", async () => (await page.locator(".row").count()) === 20);
-  faults.none();
+  await waitUntil("the jobs of the last hour", async () => (await page.locator(".row").count()) === 20);
+  pageErrors.assertNone();
 });
 
-test("a job is cancelled, retried and deleted", async (t) => {
-  const { gateway, page, faults } = await browser.open(t);
+test("a job can be cancelled, retried and deleted", async (t) => {
+  const { gateway, page, pageErrors } = await browser.open(t);
   const job = await gateway.createJob("chair.png");
   await page.reload();
-  const chair = row(page, "chair.png");
+  const chair = jobRow(page, "chair.png");
   await button(chair, "Cancel chair.png").click();
-  await untilText(chair.locator(".badge"), "cancelled");
+  await waitForText(chair.locator(".badge"), "cancelled");
   assert.equal(await button(chair, "Cancel chair.png").isVisible(), false);
   assert.equal((await gateway.call("GET", job.links.self)).status, "cancelled");
 
   await button(chair, "Retry chair.png").click();
-  await untilText(chair.locator(".badge"), /queued|processing/);
+  await waitForText(chair.locator(".badge"), /queued|processing/);
   await gateway.report(job, "file_000", 30);
-  await untilText(chair.locator(".row-percent"), "30 %");
+  await waitForText(chair.locator(".row-percent"), "30 %");
   await gateway.fail(job, "file_000", "the mesh has holes");
-  await untilText(chair.locator(".row-error"), "every file failed");
+  await waitForText(chair.locator(".row-error"), "every file failed");
 
   await chair.getByRole("link").click();
-  await untilText(page.locator(".file .note"), "the mesh has holes");
+  await waitForText(page.locator(".file .note"), "the mesh has holes");
   await button(page, "Delete chair.png").click();
   await button(page, "Go back").click();
   assert.equal((await gateway.call("GET", job.links.self)).status, "failed");
   await button(page, "Delete chair.png").click();
   await button(page, "Delete job").click();
-  await untilText(page.locator("#list-empty-title"), "No jobs yet");
+  await waitForText(page.locator("#list-empty-title"), "No jobs yet");
   assert.deepEqual((await gateway.call("GET", "/api/v1/jobs")).jobs, []);
 
-  // A link to what is gone says so.
+  // A link to a deleted job shows an error.
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
-  await untilText(page.locator("#view-job h1"), "There is no such job");
-  faults.noneButRefusals();
+  await waitForText(page.locator("#view-job h1"), "Job not found");
+  pageErrors.assertOnlyFailedLoads();
 });
 
-test("a job's page has its timeline, its models and its webhooks, and an address of its own", async (t) => {
-  const heard = [];
-  const receiver = createServer((request, answer) => {
-    heard.push(request.url);
-    answer.end();
+test("the job page has a timeline, models, webhooks and its own URL", async (t) => {
+  const received = [];
+  const receiver = createServer((request, response) => {
+    received.push(request.url);
+    response.end();
   });
   await new Promise((resolve) => receiver.listen(0, "127.0.0.1", resolve));
   t.after(() => receiver.close());
@@ -104,49 +104,49 @@ test("a job's page has its timeline, its models and its webhooks, and an address
     WEBHOOKS__ALLOWED_NETWORKS: "127.0.0.0/8",
     WEBHOOKS__TICK: "20ms",
   };
-  const { world, gateway, page, faults } = await browser.open(t, { settings });
+  const { world, gateway, page, pageErrors } = await browser.open(t, { settings });
   const job = await gateway.call("POST", "/api/v1/jobs", {
     files: [{ filename: "chair.png" }, { filename: "mug.png" }],
-    webhook_url: `http://127.0.0.1:${receiver.address().port}/told`,
+    webhook_url: `http://127.0.0.1:${receiver.address().port}/webhook`,
   });
   await gateway.report(job, "file_000", 10, "meshing");
   await gateway.report(job, "file_000", 60, "painting");
   await gateway.complete(job, "file_000", { url: "/web/cube.glb", rendered_image: { url: "/web/cube.svg" } });
   await gateway.complete(job, "file_001", { url: "https://models.example/mug.glb", rendered_image: { url: "https://models.example/mug.png" } });
-  await until("the webhook", () => heard.length > 0);
+  await waitUntil("the webhook", () => received.length > 0);
 
-  // The whole past, for somebody who was sent the link after the end.
+  // The full history, when the link is opened after the end of the job.
   const other = await browser.visit(world, gateway, { key: "a-key", hash: `#job=${job.job_id}` });
-  const it = other.page;
-  await untilText(state(it), "completed");
-  await untilText(it.locator(".timeline li").last().locator(".what"), /^Completed/);
-  const told = await it.locator(".timeline .what").evaluateAll((them) => them.map((it) => it.firstChild.textContent));
-  for (const entry of ["Created", "Work began", "chair.png started", "chair.png finished", "mug.png finished", "Completed"]) {
-    assert.ok(told.includes(entry), `${entry} is missing in ${told}`);
+  const visited = other.page;
+  await waitForText(jobStatus(visited), "completed");
+  await waitForText(visited.locator(".timeline li").last().locator(".entry-text"), /^Completed/);
+  const entries = await visited.locator(".timeline .entry-text").evaluateAll((elements) => elements.map((element) => element.firstChild.textContent));
+  for (const entry of ["Created", "Started", "chair.png started", "chair.png finished", "mug.png finished", "Completed"]) {
+    assert.ok(entries.includes(entry), `${entry} is missing in ${entries}`);
   }
-  assert.ok(!told.includes("chair.png 60 %"));
-  await it.getByLabel("Every step").check();
-  await untilText(it.locator(".timeline li[data-state=step] .what").first(), /^chair\.png 60 %/);
-  const times = await it.locator(".timeline time").evaluateAll((them) => them.map((it) => it.dateTime));
+  assert.ok(!entries.includes("chair.png 60 %"));
+  await visited.getByLabel("Show every step").check();
+  await waitForText(visited.locator(".timeline li[data-state=step] .entry-text").first(), /^chair\.png 60 %/);
+  const times = await visited.locator(".timeline time").evaluateAll((elements) => elements.map((element) => element.dateTime));
   assert.deepEqual(times, [...times].sort());
 
-  const [download] = await Promise.all([it.waitForEvent("download"), it.getByRole("link", { name: "Download file_000.glb" }).click()]);
+  const [download] = await Promise.all([visited.waitForEvent("download"), visited.getByRole("link", { name: "Download file_000.glb" }).click()]);
   assert.equal(download.suggestedFilename(), "file_000.glb");
-  await until("the preview", () => it.getByRole("img", { name: "Preview of file_000.glb" }).evaluate((it) => it.naturalWidth > 0));
-  // Of another host nothing is loaded; there is a link.
-  assert.equal(await it.getByRole("img", { name: "Preview of file_001.glb" }).count(), 0);
-  assert.equal(await it.getByRole("link", { name: "Open the preview" }).last().getAttribute("href"), "https://models.example/mug.png");
-  await untilText(it.locator(".webhooks .badge"), "delivered");
-  other.faults.none();
+  await waitUntil("the preview", () => visited.getByRole("img", { name: "Preview of file_000.glb" }).evaluate((image) => image.naturalWidth > 0));
+  // A preview on another host is not loaded, only linked.
+  assert.equal(await visited.getByRole("img", { name: "Preview of file_001.glb" }).count(), 0);
+  assert.equal(await visited.getByRole("link", { name: "Open the preview" }).last().getAttribute("href"), "https://models.example/mug.png");
+  await waitForText(visited.locator(".webhooks .badge"), "delivered");
+  other.pageErrors.assertNone();
 
-  // The list, a job, and back: the browser's own buttons do it.
+  // The back and forward buttons of the browser switch between list and job.
   await page.reload();
-  await row(page, "chair.png and 1 more").getByRole("link").click();
-  await untilText(state(page), "completed");
+  await jobRow(page, "chair.png and 1 more").getByRole("link").click();
+  await waitForText(jobStatus(page), "completed");
   assert.match(await page.title(), /^chair\.png and 1 more/);
   await page.goBack();
-  await until("the list", () => page.locator("#view-jobs").isVisible());
+  await waitUntil("the list", () => page.locator("#view-jobs").isVisible());
   await page.goForward();
-  await untilText(state(page), "completed");
-  faults.none();
+  await waitForText(jobStatus(page), "completed");
+  pageErrors.assertNone();
 });

@@ -1,18 +1,18 @@
-// The dashboard at `/`, opened as a visitor does.
+// Opens the dashboard in a browser, and reads it.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
-import { launchChromium, PATIENCE_MS, until, World } from "./servers.mjs";
+import { launchChromium, TIMEOUT_MS, waitUntil, World } from "./servers.mjs";
 
-export { PATIENCE_MS, until };
+export { TIMEOUT_MS, waitUntil };
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** What a browser says of an answer that is no success, or of none. */
-const REFUSED = /Failed to load resource/;
+/** The console message of Chromium for an error response or a failed request. */
+const FAILED_LOAD = /Failed to load resource/;
 
-/** One Chromium for the tests of a file. */
+/** One Chromium for all tests of a file. */
 export class Browser {
   #browser;
 
@@ -24,7 +24,7 @@ export class Browser {
     return this.#browser?.close();
   }
 
-  /** A new service, and the page of it with the key `key`. */
+  /** Starts a new service and opens its page with the API key `key`. */
   async open(t, { settings = {}, key = "a-key", hash = "", clock = false, ...options } = {}) {
     const world = new World(t);
     const redis = await world.redis();
@@ -33,67 +33,67 @@ export class Browser {
     return { world, redis, gateway, ...visit };
   }
 
-  /** The page of `gateway` in a browser profile of its own. */
+  /** Opens the page of `gateway` in its own browser profile. */
   async visit(world, gateway, { key, hash = "", clock = false, ...options }) {
     const context = await this.#browser.newContext(options);
-    world.endWith(() => context.close());
+    world.onTeardown(() => context.close());
     const page = await context.newPage();
-    page.setDefaultTimeout(PATIENCE_MS);
-    const faults = new Faults();
-    await faults.watch(page);
-    if (key !== undefined) await page.addInitScript((it) => sessionStorage.setItem("i2m.key", it), key);
+    page.setDefaultTimeout(TIMEOUT_MS);
+    const pageErrors = new PageErrors();
+    await pageErrors.attach(page);
+    if (key !== undefined) await page.addInitScript((key) => sessionStorage.setItem("i2m.key", key), key);
     if (clock) await page.clock.install();
     await page.goto(`${gateway.url}/${hash}`);
-    return { context, page, faults };
+    return { context, page, pageErrors };
   }
 }
 
-/** What the page did wrong so far. */
-class Faults {
-  #all = [];
+/** The console errors, uncaught exceptions and policy violations of a page. */
+class PageErrors {
+  #messages = [];
 
-  async watch(page) {
-    page.on("console", (it) => it.type() === "error" && this.#all.push(it.text()));
-    page.on("pageerror", (it) => this.#all.push(it.stack ?? String(it)));
-    await page.exposeFunction("noteViolation", (text) => this.#all.push(text));
+  async attach(page) {
+    page.on("console", (message) => message.type() === "error" && this.#messages.push(message.text()));
+    page.on("pageerror", (error) => this.#messages.push(error.stack ?? String(error)));
+    await page.exposeFunction("reportViolation", (text) => this.#messages.push(text));
     await page.addInitScript(() => {
-      addEventListener("securitypolicyviolation", (it) => {
-        noteViolation(`the policy forbids ${it.violatedDirective}: ${it.blockedURI}`);
+      addEventListener("securitypolicyviolation", (event) => {
+        reportViolation(`the policy forbids ${event.violatedDirective}: ${event.blockedURI}`);
       });
     });
   }
 
-  none() {
-    assert.deepEqual(this.#all, []);
+  assertNone() {
+    assert.deepEqual(this.#messages, []);
   }
 
-  /** Nothing but answers that the test provoked. */
-  noneButRefusals() {
-    assert.deepEqual(this.#all.filter((it) => !REFUSED.test(it)), []);
+  /** Allows console errors for failed requests, which the test provoked. */
+  assertOnlyFailedLoads() {
+    assert.deepEqual(this.#messages.filter((text) => !FAILED_LOAD.test(text)), []);
   }
 }
 
-/** Waits until `locator` is to be seen with this text. */
-export async function untilText(locator, text) {
-  const fits = (it) => (text instanceof RegExp ? text.test(it) : it === text);
-  let last;
-  await until(`“${text}”`, async () => {
-    last = (await locator.allTextContents())[0];
-    return last !== undefined && fits(last.trim()) && (await locator.first().isVisible());
+/** Waits until the first match of `locator` is visible with this text. */
+export async function waitForText(locator, text) {
+  const matches = (actual) => (text instanceof RegExp ? text.test(actual) : actual === text);
+  let lastText;
+  await waitUntil(`“${text}”`, async () => {
+    lastText = (await locator.allTextContents())[0];
+    return lastText !== undefined && matches(lastText.trim()) && (await locator.first().isVisible());
   }).catch((error) => {
-    throw new Error(`${error.message}; it was “${last}”`);
+    throw new Error(`${error.message}; the text was “${lastText}”`);
   });
 }
 
-export const state = (page) => page.locator(".job-title .badge");
+export const jobStatus = (page) => page.locator(".job-title .badge");
 export const connection = (page) => page.locator("#connection");
-export const row = (page, name) => page.locator(".row", { has: page.getByRole("link", { name }) });
+export const jobRow = (page, name) => page.locator(".row", { has: page.getByRole("link", { name }) });
 
-/** The faults that axe finds and calls serious or critical, as text. */
-export async function seriousFaults(page) {
-  // Evaluated, since the page's policy lets in no script of ours.
+/** The violations that axe rates serious or critical, as text. */
+export async function seriousViolations(page) {
+  // The content security policy of the page blocks a script element, so the script is evaluated.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
-  const serious = violations.filter((it) => ["serious", "critical"].includes(it.impact));
-  return serious.map((it) => `${it.id}: ${it.nodes.map((node) => `${node.html.slice(0, 120)} (${node.failureSummary})`).join("; ")}`);
+  const serious = violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
+  return serious.map((violation) => `${violation.id}: ${violation.nodes.map((node) => `${node.html.slice(0, 120)} (${node.failureSummary})`).join("; ")}`);
 }

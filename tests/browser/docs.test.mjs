@@ -1,10 +1,10 @@
-// The API page at `/docs`: all operations, from this service alone, for eyes and keyboards.
+// The API page at `/docs`: content, network access, keyboard and layout.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
-import { launchChromium, PATIENCE_MS, World } from "./servers.mjs";
+import { launchChromium, TIMEOUT_MS, World } from "./servers.mjs";
 
 let browser;
 before(async () => {
@@ -12,47 +12,47 @@ before(async () => {
 });
 after(() => browser?.close());
 
-/** The page at `hash`, the list of what it did wrong, and of the hosts it asked. */
+/** Opens the page at `hash`. Returns it with its errors and the hosts that it requested. */
 async function open(t, { hash = "", ...options } = {}) {
   const world = new World(t);
   const gateway = await world.gateway(await world.redis());
   const context = await browser.newContext(options);
-  world.endWith(() => context.close());
+  world.onTeardown(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  const faults = [];
+  page.setDefaultTimeout(TIMEOUT_MS);
+  const pageErrors = [];
   const hosts = new Set();
-  page.on("console", (it) => it.type() === "error" && faults.push(it.text()));
-  page.on("pageerror", (it) => faults.push(String(it)));
-  page.on("request", (it) => hosts.add(new URL(it.url()).host));
-  await page.exposeFunction("noteViolation", (text) => faults.push(text));
+  page.on("console", (message) => message.type() === "error" && pageErrors.push(message.text()));
+  page.on("pageerror", (error) => pageErrors.push(String(error)));
+  page.on("request", (request) => hosts.add(new URL(request.url()).host));
+  await page.exposeFunction("reportViolation", (text) => pageErrors.push(text));
   await page.addInitScript(() => {
-    addEventListener("securitypolicyviolation", (it) => noteViolation(it.violatedDirective));
+    addEventListener("securitypolicyviolation", (event) => reportViolation(event.violatedDirective));
   });
   await page.goto(`${gateway.url}/docs${hash}`);
   await page.locator(".operation").first().waitFor();
-  return { gateway, page, faults, hosts };
+  return { gateway, page, pageErrors, hosts };
 }
 
-test("every operation opens, and nothing comes from elsewhere", async (t) => {
-  const { gateway, page, faults, hosts } = await open(t);
-  const { paths } = await fetch(`${gateway.url}/openapi.json`).then((it) => it.json());
-  const count = Object.values(paths).reduce((sum, it) => sum + Object.keys(it).length, 0);
+test("every operation opens, and nothing is loaded from another host", async (t) => {
+  const { gateway, page, pageErrors, hosts } = await open(t);
+  const { paths } = await fetch(`${gateway.url}/openapi.json`).then((response) => response.json());
+  const count = Object.values(paths).reduce((sum, item) => sum + Object.keys(item).length, 0);
   assert.equal(await page.locator(".operation").count(), count);
   for (let i = 0; i < 6; i++) {
-    // Schemas are made as they open, and hold further ones.
-    await page.evaluate(() => document.querySelectorAll("details").forEach((it) => (it.open = true)));
+    // Schemas are rendered when they open, and contain further ones.
+    await page.evaluate(() => document.querySelectorAll("details").forEach((element) => (element.open = true)));
   }
   const text = await page.locator("main").innerText();
   for (const part of ["Create a job", "Idempotency-Key", "INVALID_TRANSITION", "Last-Event-ID", "rendered_image"]) {
     assert.ok(text.includes(part), part);
   }
   assert.ok(!text.includes("undefined"), text);
-  assert.deepEqual(faults, []);
+  assert.deepEqual(pageErrors, []);
   assert.deepEqual([...hosts], [gateway.address]);
 });
 
-test("the commands that it shows work", async (t) => {
+test("the curl commands on the page work", async (t) => {
   const { gateway, page } = await open(t, { hash: "#jobs_create" });
   const command = await page.locator("#jobs_create pre").first().innerText();
   const env = { ...process.env, KEY: "a-key" };
@@ -61,14 +61,14 @@ test("the commands that it shows work", async (t) => {
   await page.goto(`${gateway.url}/docs#jobs_list`);
   const list = await page.locator("#jobs_list pre").first().innerText();
   const listed = JSON.parse(execFileSync("sh", ["-c", `${list} -s`], { env }));
-  assert.deepEqual(listed.jobs.map((it) => it.job_id), [created.job_id]);
+  assert.deepEqual(listed.jobs.map((job) => job.job_id), [created.job_id]);
 });
 
-test("operations are found by words and by keyboard", async (t) => {
-  const { page, faults } = await open(t);
-  await page.getByLabel("Find").fill("post worker progress");
+test("operations can be found by search words and by keyboard", async (t) => {
+  const { page, pageErrors } = await open(t);
+  await page.getByLabel("Search").fill("post worker progress");
   const visible = page.locator(".operation:visible");
-  assert.deepEqual(await visible.locator(".what").allInnerTexts(), [
+  assert.deepEqual(await visible.locator(".operation-summary").allInnerTexts(), [
     "Report a file's progress",
     "Report many files' progress",
   ]);
@@ -78,13 +78,13 @@ test("operations are found by words and by keyboard", async (t) => {
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.activeElement.closest("details")?.open);
   assert.ok(new URL(page.url()).hash.startsWith("#progress_"));
-  assert.deepEqual(faults, []);
+  assert.deepEqual(pageErrors, []);
 });
 
 for (const [width, colorScheme] of [[360, "dark"], [1600, "light"]]) {
-  test(`nothing is wider than ${width} pixels`, async (t) => {
+  test(`the page is not wider than ${width} pixels`, async (t) => {
     const { page } = await open(t, { hash: "#jobs_create", viewport: { width, height: 900 }, colorScheme });
-    await page.evaluate(() => document.querySelectorAll("details").forEach((it) => (it.open = true)));
+    await page.evaluate(() => document.querySelectorAll("details").forEach((element) => (element.open = true)));
     assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
     if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/docs-${width}.png` });
   });

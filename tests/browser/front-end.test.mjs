@@ -1,12 +1,12 @@
-// The way of the deployed front-end: its own paths, `sse.access = "job_id"`, an EventSource without any header, results
-// fetched once right after the end, and `detail` of errors shown as it is.
+// Compatibility with the deployed front-end: its own paths, `sse.access = "job_id"`, an EventSource without headers,
+// results fetched once right after the end, and the `detail` of errors shown unchanged.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 
-import { launchChromium, PATIENCE_MS, until, World } from "./servers.mjs";
-import { watch } from "./watching.mjs";
+import { recordEvents } from "./event-recorder.mjs";
+import { launchChromium, TIMEOUT_MS, waitUntil, World } from "./servers.mjs";
 
 let browser;
 before(async () => {
@@ -21,77 +21,77 @@ async function start(t) {
   return { world, origin, gateway };
 }
 
-/** The front-end's page for a job, which notes every request that it makes and whatever it shows. */
-async function visit(t, { world, origin, gateway }, job) {
+/** Opens the page of a job as the front-end does. Records the requests of the page and the values that it shows. */
+async function openFrontEnd(t, { world, origin, gateway }, job) {
   const context = await browser.newContext();
-  world.endWith(() => context.close());
+  world.onTeardown(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
+  page.setDefaultTimeout(TIMEOUT_MS);
   const requests = [];
-  page.on("request", (it) => {
-    const url = new URL(it.url());
-    if (url.host === gateway.address && it.method() !== "OPTIONS") requests.push({ path: url.pathname, headers: it.headers() });
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.host === gateway.address && request.method() !== "OPTIONS") requests.push({ path: url.pathname, headers: request.headers() });
   });
   await page.goto(origin);
   await page.evaluate(
     ([api, job]) => {
       globalThis.shown = { percents: [], files: "", error: "", ended: "" };
       const call = async (path) => {
-        const answer = await fetch(`${api}${path}`, { headers: { Authorization: "Bearer a-key" } });
-        const body = await answer.json();
-        // The text goes to the page as it is, so it has to be one.
-        if (!answer.ok) shown.error = body.detail || body.message || "unknown error";
+        const response = await fetch(`${api}${path}`, { headers: { Authorization: "Bearer a-key" } });
+        const body = await response.json();
+        // The page shows the value unchanged, so it must be a string.
+        if (!response.ok) shown.error = body.detail || body.message || "unknown error";
         return body;
       };
       globalThis.call = call;
       const source = new EventSource(`${api}/api/v1/status/tasks/${job}/stream?timeout=3600`);
       globalThis.source = source;
-      source.addEventListener("task_queued", (it) => shown.percents.push(JSON.parse(it.data).progress));
-      source.addEventListener("task_progress", (it) => {
-        const { progress, current, total } = JSON.parse(it.data);
+      source.addEventListener("task_queued", (event) => shown.percents.push(JSON.parse(event.data).progress));
+      source.addEventListener("task_progress", (event) => {
+        const { progress, current, total } = JSON.parse(event.data);
         shown.percents.push(progress);
         shown.files = `${current} / ${total}`;
       });
-      source.addEventListener("task_completed", async (it) => {
+      source.addEventListener("task_completed", async (event) => {
         source.close();
-        const { job_id } = JSON.parse(it.data).result;
+        const { job_id } = JSON.parse(event.data).result;
         shown.downloads = await call(`/api/v1/download/${job_id}/all`);
         shown.ended = "completed";
       });
-      source.addEventListener("task_failed", (it) => {
+      source.addEventListener("task_failed", (event) => {
         source.close();
-        shown.error = JSON.parse(it.data).error;
+        shown.error = JSON.parse(event.data).error;
         shown.ended = "failed";
       });
     },
     [gateway.url, job],
   );
-  const shows = async (ready) => {
-    await until("what the page shows", async () => ready(await page.evaluate(() => shown)));
+  const waitForShown = async (ready) => {
+    await waitUntil("the values shown by the page", async () => ready(await page.evaluate(() => shown)));
     return page.evaluate(() => shown);
   };
-  return { page, requests, shows };
+  return { page, requests, waitForShown };
 }
 
-const streamOf = (gateway, job, timeout = 60) => `${gateway.url}/api/v1/status/tasks/${job}/stream?timeout=${timeout}`;
+const streamUrl = (gateway, job, timeout = 60) => `${gateway.url}/api/v1/status/tasks/${job}/stream?timeout=${timeout}`;
 
-test("a job is watched without a header and its results are fetched once", async (t) => {
+test("a job is streamed without headers and its results are fetched once", async (t) => {
   const world = await start(t);
   const { gateway } = world;
   const job = await gateway.createJob("chair.png", "mug.png");
-  const { requests, shows } = await visit(t, world, job.job_id);
-  await shows((it) => it.percents.length > 0);
+  const { requests, waitForShown } = await openFrontEnd(t, world, job.job_id);
+  await waitForShown((shown) => shown.percents.length > 0);
   await gateway.report(job, "file_000", 40);
-  await shows((it) => it.percents.includes(20));
+  await waitForShown((shown) => shown.percents.includes(20));
   await gateway.complete(job, "file_000", { rendered_image: { url: "https://models.example/chair.webp" } });
-  await shows((it) => it.files === "1 / 2");
+  await waitForShown((shown) => shown.files === "1 / 2");
   await gateway.complete(job, "file_001");
-  const shown = await shows((it) => it.ended);
+  const shown = await waitForShown((shown) => shown.ended);
 
   assert.deepEqual([shown.ended, shown.error], ["completed", ""]);
   assert.equal(shown.percents[0], 0);
   assert.deepEqual(shown.percents, [...shown.percents].sort((a, b) => a - b));
-  const paths = requests.map((it) => it.path);
+  const paths = requests.map((request) => request.path);
   assert.deepEqual(paths, [`/api/v1/status/tasks/${job.job_id}/stream`, `/api/v1/download/${job.job_id}/all`]);
   for (const name of ["authorization", "x-api-key"]) assert.ok(!(name in requests[0].headers), name);
 
@@ -114,36 +114,36 @@ test("a job is watched without a header and its results are fetched once", async
   );
 });
 
-test("a job that fails ends the page's waiting with a text", async (t) => {
+test("a failed job ends the stream with an error text", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
-  const { shows, requests } = await visit(t, world, job.job_id);
+  const { waitForShown, requests } = await openFrontEnd(t, world, job.job_id);
   await world.gateway.fail(job, "file_000", "no object in the picture");
-  const shown = await shows((it) => it.ended);
+  const shown = await waitForShown((shown) => shown.ended);
   assert.deepEqual([shown.ended, typeof shown.error], ["failed", "string"]);
   assert.ok(shown.error.length > 0);
-  assert.deepEqual(requests.map((it) => it.path), [`/api/v1/status/tasks/${job.job_id}/stream`]);
+  assert.deepEqual(requests.map((request) => request.path), [`/api/v1/status/tasks/${job.job_id}/stream`]);
 });
 
-test("a job that is cancelled ends it too", async (t) => {
+test("a cancelled job ends the stream with an error text", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
-  const { shows } = await visit(t, world, job.job_id);
-  await shows((it) => it.percents.length > 0);
+  const { waitForShown } = await openFrontEnd(t, world, job.job_id);
+  await waitForShown((shown) => shown.percents.length > 0);
   await world.gateway.call("POST", job.links.cancel, {});
-  const shown = await shows((it) => it.ended);
+  const shown = await waitForShown((shown) => shown.ended);
   assert.deepEqual([shown.ended, typeof shown.error], ["failed", "string"]);
 });
 
-test("errors are shown from their detail", async (t) => {
+test("errors have a detail to show", async (t) => {
   const world = await start(t);
   const job = await world.gateway.createJob("chair.png");
-  const { page, shows } = await visit(t, world, job.job_id);
-  const ask = (path, key = "a-key") =>
+  const { page, waitForShown } = await openFrontEnd(t, world, job.job_id);
+  const getJson = (path, key = "a-key") =>
     page.evaluate(
       async ([url, key]) => {
-        const answer = await fetch(url, { headers: key ? { Authorization: `Bearer ${key}` } : {} });
-        return { status: answer.status, body: await answer.json() };
+        const response = await fetch(url, { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+        return { status: response.status, body: await response.json() };
       },
       [world.gateway.url + path, key],
     );
@@ -156,22 +156,22 @@ test("errors are shown from their detail", async (t) => {
     ["/api/v1/status/tasks/nonsense/stream", "", 400, "INVALID_JOB_ID", /UUID/],
     ["/api/v1/status/invalid-task-id/stream", "", 404, "NOT_FOUND", /nothing at/],
   ]) {
-    const { status: got, body } = await ask(path, key);
-    assert.deepEqual([got, body.error, body.error_code], [status, true, code], path);
+    const { status: actualStatus, body } = await getJson(path, key);
+    assert.deepEqual([actualStatus, body.error, body.error_code], [status, true, code], path);
     assert.match(body.detail, detail);
     assert.equal(body.message, body.detail);
   }
   await page.evaluate((path) => call(path), unknown);
-  assert.match((await shows((it) => it.error)).error, /^job [0-9a-f-]{36} does not exist$/);
+  assert.match((await waitForShown((shown) => shown.error)).error, /^job [0-9a-f-]{36} does not exist$/);
 });
 
-test("whoever polls finds the same at the front-end's paths", async (t) => {
+test("the front-end's polling paths return the same as the job paths", async (t) => {
   const world = await start(t);
   const { gateway } = world;
   const job = await gateway.createJob("chair.png");
-  const { page } = await visit(t, world, job.job_id);
+  const { page } = await openFrontEnd(t, world, job.job_id);
   await gateway.report(job, "file_000", 40, "meshing");
-  const same = async (alias, path) => {
+  const assertSameResponse = async (alias, path) => {
     const [found, expected] = await page.evaluate(
       ([alias, path]) => Promise.all([call(alias), call(path)]),
       [alias, path],
@@ -180,9 +180,9 @@ test("whoever polls finds the same at the front-end's paths", async (t) => {
     return found;
   };
   const id = job.job_id;
-  const status = await same(`/api/v1/status/tasks/${id}/status`, `/api/v1/jobs/${id}/status`);
+  const status = await assertSameResponse(`/api/v1/status/tasks/${id}/status`, `/api/v1/jobs/${id}/status`);
   assert.deepEqual([status.job_id, status.status, status.progress], [id, "processing", 40]);
-  const progress = await same(`/api/v1/status/jobs/${id}/progress`, `/api/v1/jobs/${id}/progress`);
+  const progress = await assertSameResponse(`/api/v1/status/jobs/${id}/progress`, `/api/v1/jobs/${id}/progress`);
   assert.deepEqual(progress, {
     job_id: id,
     status: "processing",
@@ -199,23 +199,23 @@ test("whoever polls finds the same at the front-end's paths", async (t) => {
   }
 });
 
-test("a browser may be faster than who creates the job, and comes back when its time is over", async (t) => {
+test("a stream may be opened before its job exists, and reconnects after its time-out", async (t) => {
   const { origin, gateway } = await start(t);
   const id = randomUUID();
-  const watching = await watch(browser, origin, streamOf(gateway, id, 1));
-  const [queued] = await watching.until("task_queued");
+  const recorder = await recordEvents(browser, origin, streamUrl(gateway, id, 1));
+  const [queued] = await recorder.waitFor("task_queued");
   assert.deepEqual([queued.data.status, queued.data.progress, queued.data.job_id], ["queued", 0, id]);
-  const events = await watching.until("connection_timeout");
-  assert.deepEqual(events.map((it) => it.name), ["task_queued", "connection_timeout"]);
-  // The browser is not told to stay away: it opens the stream again.
-  await until("the stream again", async () => {
-    const names = (await watching.events()).map((it) => it.name);
-    return names.filter((it) => it === "task_queued").length > 1;
+  const events = await recorder.waitFor("connection_timeout");
+  assert.deepEqual(events.map((event) => event.name), ["task_queued", "connection_timeout"]);
+  // The response does not stop the browser, so it reconnects.
+  await waitUntil("the stream again", async () => {
+    const names = (await recorder.events()).map((event) => event.name);
+    return names.filter((name) => name === "task_queued").length > 1;
   });
 });
 
-test("a stream that is refused for good closes", async (t) => {
+test("a permanently rejected stream closes", async (t) => {
   const { origin, gateway } = await start(t);
-  const watching = await watch(browser, origin, streamOf(gateway, "nonsense"));
-  assert.deepEqual(await watching.untilClosed(), []);
+  const recorder = await recordEvents(browser, origin, streamUrl(gateway, "nonsense"));
+  assert.deepEqual(await recorder.waitForClose(), []);
 });

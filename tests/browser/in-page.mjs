@@ -1,4 +1,4 @@
-// Runs an example of a document as a script of the page at URL: node in-page.mjs URL FILE
+// Runs an example from the documentation as a script in the page at URL: node in-page.mjs URL FILE
 
 import { readFile } from "node:fs/promises";
 

@@ -1,4 +1,4 @@
-// Pictures of the dashboard for the documents, taken of a real service with a primary and a replica while it works.
+// Takes the screenshots of the dashboard in docs/, from a running service with a primary and a replica.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -6,42 +6,42 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { freePort, launchChromium, PATIENCE_MS, redisCli, until, World } from "./servers.mjs";
+import { freePort, launchChromium, redisCli, TIMEOUT_MS, waitUntil, World } from "./servers.mjs";
 
-const SIZE = { width: 1280, height: 780 };
+const VIEWPORT = { width: 1280, height: 780 };
 const folder = process.argv[2];
 if (!folder) throw new Error("usage: node screenshots.mjs FOLDER");
 
-/** A world that ends when the pictures are taken. */
-const endings = [];
-const world = new World({ after: (end) => endings.push(end) });
+/** Stopped after the screenshots are taken. */
+const teardowns = [];
+const world = new World({ after: (teardown) => teardowns.push(teardown) });
 
-/** A primary with a replica; the primary's URL, once they agree. */
-async function redisPair() {
+/** Starts a primary with a replica. Returns the URL of the primary once the replica is in sync. */
+async function startRedisPair() {
   const ports = [await freePort(), await freePort()];
   for (const [index, port] of ports.entries()) {
     const dir = await mkdtemp(join(tmpdir(), "i2m-"));
-    world.endWith(() => rm(dir, { recursive: true }));
+    world.onTeardown(() => rm(dir, { recursive: true }));
     const follows = index === 0 ? [] : ["--replicaof", "127.0.0.1", String(ports[0])];
     const options = ["--port", String(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "yes"];
     const limits = ["--maxmemory", "64mb", "--repl-diskless-sync-delay", "0", "--slowlog-log-slower-than", "400"];
     world.run("redis-server", [...options, ...limits, ...follows], { stdio: "ignore" });
   }
-  await until("the replica", () => redisCli(ports[0], "info", "replication").includes("state=online"));
+  await waitUntil("the replica", () => redisCli(ports[0], "info", "replication").includes("state=online"));
   return `redis://127.0.0.1:${ports[0]}`;
 }
 
-/** Calls of one key. */
-class Caller {
+/** API calls with one key. */
+class ApiClient {
   constructor(gateway, key) {
     Object.assign(this, { gateway, key });
   }
 
   async call(method, path, body) {
     const headers = { Authorization: `Bearer ${this.key}`, "Content-Type": "application/json" };
-    const answer = await fetch(`${this.gateway.url}${path}`, { method, headers, body: JSON.stringify(body) });
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.status === 204 ? undefined : answer.json();
+    const response = await fetch(`${this.gateway.url}${path}`, { method, headers, body: JSON.stringify(body) });
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+    return response.status === 204 ? undefined : response.json();
   }
 
   create(...names) {
@@ -50,38 +50,38 @@ class Caller {
   }
 
   report(job, index, progress, message) {
-    return this.call("POST", `${fileOf(job, index)}/progress`, { progress, message });
+    return this.call("POST", `${filePath(job, index)}/progress`, { progress, message });
   }
 
   complete(job, index) {
     const filename = job.files[index].filename.replace(/\.\w+$/, ".glb");
     const result = { filename, size: 1464, mime_type: "model/gltf-binary", url: "/web/cube.glb", rendered_image: { url: "/web/cube.svg" } };
-    return this.call("PUT", `${fileOf(job, index)}/result`, { status: "completed", result });
+    return this.call("PUT", `${filePath(job, index)}/result`, { status: "completed", result });
   }
 
   fail(job, index, error) {
-    return this.call("PUT", `${fileOf(job, index)}/result`, { status: "failed", error });
+    return this.call("PUT", `${filePath(job, index)}/result`, { status: "failed", error });
   }
 }
 
-const fileOf = (job, index) => `${job.links.self}/files/${job.files[index].file_id}`;
+const filePath = (job, index) => `${job.links.self}/files/${job.files[index].file_id}`;
 
 function createKey(redis, name, ...roles) {
   const env = { ...process.env, I2M__REDIS__URL: redis, I2M__AUTH__MODE: "keys" };
-  const args = ["keys", "create", name, ...roles.flatMap((it) => ["--role", it])];
+  const args = ["keys", "create", name, ...roles.flatMap((role) => ["--role", role])];
   return execFileSync(process.env.I2M_BINARY, args, { env, encoding: "utf8" }).match(/i2m_\S+/)[0];
 }
 
-/** Jobs in every state, of several callers. */
-async function furnish(gateway, redis) {
-  const keys = ["upload-api", "mobile-app", "batch-import"].map((it) => createKey(redis, it, "client", "worker"));
-  const shop = new Caller(gateway, keys[0]);
-  const worker = new Caller(gateway, createKey(redis, "workers", "worker"));
+/** Creates jobs in every state, for several clients. */
+async function createSampleJobs(gateway, redis) {
+  const keys = ["upload-api", "mobile-app", "batch-import"].map((name) => createKey(redis, name, "client", "worker"));
+  const shop = new ApiClient(gateway, keys[0]);
+  const worker = new ApiClient(gateway, createKey(redis, "workers", "worker"));
   const admin = createKey(redis, "root", "admin");
-  for (const [key, jobs, looks] of [[keys[1], 9, 40], [keys[2], 4, 12]]) {
-    const caller = new Caller(gateway, key);
-    for (let i = 0; i < jobs; i++) await caller.create(`${i}.jpg`, `${i}b.jpg`);
-    for (let i = 0; i < looks; i++) await caller.call("GET", "/api/v1/jobs");
+  for (const [key, jobs, listCalls] of [[keys[1], 9, 40], [keys[2], 4, 12]]) {
+    const client = new ApiClient(gateway, key);
+    for (let i = 0; i < jobs; i++) await client.create(`${i}.jpg`, `${i}b.jpg`);
+    for (let i = 0; i < listCalls; i++) await client.call("GET", "/api/v1/jobs");
   }
   const vase = await shop.create("vase-front.jpg", "vase-left.jpg", "vase-back.jpg");
   for (const index of [0, 1, 2]) await worker.complete(vase, index);
@@ -99,50 +99,50 @@ async function furnish(gateway, redis) {
 }
 
 async function open(browser, gateway, key, options) {
-  const context = await browser.newContext({ viewport: SIZE, reducedMotion: "reduce", locale: "en-GB", ...options });
+  const context = await browser.newContext({ viewport: VIEWPORT, reducedMotion: "reduce", locale: "en-GB", ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  await page.addInitScript((it) => sessionStorage.setItem("i2m.key", it), key);
+  page.setDefaultTimeout(TIMEOUT_MS);
+  await page.addInitScript((key) => sessionStorage.setItem("i2m.key", key), key);
   await page.goto(gateway.url);
   return page;
 }
 
-/** Once nothing moves any more. */
-async function shoot(page, name, options) {
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((it) => it instanceof CSSTransition).map((it) => it.finished)));
+/** Takes a screenshot after all CSS transitions have finished. */
+async function saveScreenshot(page, name, options) {
+  await page.evaluate(() => Promise.all(document.getAnimations().filter((animation) => animation instanceof CSSTransition).map((animation) => animation.finished)));
   await page.screenshot({ path: join(folder, name), ...options });
-  console.log(`${join(folder, name)} is taken`);
+  console.log(`wrote ${join(folder, name)}`);
 }
 
-async function take() {
-  const redis = await redisPair();
+async function takeScreenshots() {
+  const redis = await startRedisPair();
   const gateway = await world.gateway(redis, { AUTH__MODE: "keys", CELERY__ENABLED: "true" });
-  const { shop, worker, admin, chair } = await furnish(gateway, redis);
+  const { shop, worker, admin, chair } = await createSampleJobs(gateway, redis);
   const browser = await launchChromium();
-  world.endWith(() => browser.close());
+  world.onTeardown(() => browser.close());
 
   const list = await open(browser, gateway, shop.key, { colorScheme: "light" });
   await list.locator(".row").nth(4).waitFor();
-  const pictures = ["chair.png", "lamp.png", "mug.png"].map((it) => fileURLToPath(new URL(`../../docs/demo-pictures/${it}`, import.meta.url)));
-  await list.locator("#pictures").setInputFiles(pictures);
-  // Seen as it comes.
+  const pictures = ["chair.png", "lamp.png", "mug.png"].map((name) => fileURLToPath(new URL(`../../docs/demo-pictures/${name}`, import.meta.url)));
+  await list.locator("#picture-input").setInputFiles(pictures);
+  // Shown live, since the page is already open.
   for (const [index, percent] of [[0, 88], [1, 52], [2, 21]]) {
     await worker.report(chair, index, percent, "Building the mesh");
     await list.locator(".segment-percent", { hasText: `${percent} %` }).waitFor();
   }
-  await shoot(list, "dashboard.png");
+  await saveScreenshot(list, "dashboard.png");
 
   const operator = await open(browser, gateway, admin, { colorScheme: "dark" });
   await operator.getByRole("button", { name: "Dry run" }).click();
   await operator.locator("#cleanup-report table").waitFor();
-  await operator.setViewportSize({ ...SIZE, height: 2000 });
+  await operator.setViewportSize({ ...VIEWPORT, height: 2000 });
   await operator.evaluate(() => scrollTo(0, 0));
   const limits = await operator.getByRole("region", { name: "Rate limits" }).boundingBox();
-  await shoot(operator, "operator.png", { clip: { x: 0, y: 0, width: SIZE.width, height: limits.y + limits.height + 16 } });
+  await saveScreenshot(operator, "operator.png", { clip: { x: 0, y: 0, width: VIEWPORT.width, height: limits.y + limits.height + 16 } });
 }
 
 try {
-  await take();
+  await takeScreenshots();
 } finally {
-  for (const end of endings) await end();
+  for (const teardown of teardowns) await teardown();
 }

@@ -1,4 +1,4 @@
-// What the tests run: Redis, the gateway, a page of another origin, Chromium, and a way to cut connections.
+// Servers of the tests: Redis, the gateway, a page of another origin, Chromium, and a proxy that cuts connections.
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -11,69 +11,69 @@ import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
 
-export const PATIENCE_MS = 20_000;
-const LOOK_EVERY_MS = 10;
+export const TIMEOUT_MS = 20_000;
+const POLL_INTERVAL_MS = 10;
 
-/** What `look` returns as soon as it is true. */
-export async function until(what, look) {
-  const end = Date.now() + PATIENCE_MS;
+/** Polls `probe` until it returns a true value, and returns that value. `what` names it in the error. */
+export async function waitUntil(what, probe) {
+  const end = Date.now() + TIMEOUT_MS;
   for (;;) {
-    const found = await look();
+    const found = await probe();
     if (found) return found;
-    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }
 
-/** The servers of one test, which end with it, the last one first. */
+/** The servers of one test. They are stopped when it ends, the last one first. */
 export class World {
-  #endings = [];
+  #teardowns = [];
 
   constructor(test) {
     test.after(async () => {
-      for (const end of this.#endings.reverse()) await end();
+      for (const teardown of this.#teardowns.reverse()) await teardown();
     });
   }
 
-  endWith(end) {
-    this.#endings.push(end);
+  onTeardown(teardown) {
+    this.#teardowns.push(teardown);
   }
 
-  /** The URL of a new Redis on a unix socket. */
+  /** Starts a Redis on a unix socket and returns its URL. */
   async redis() {
     const dir = await mkdtemp(join(tmpdir(), "i2m-"));
-    this.endWith(() => rm(dir, { recursive: true }));
+    this.onTeardown(() => rm(dir, { recursive: true }));
     const socket = join(dir, "redis.sock");
     const options = ["--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--appendonly", "no"];
     this.run("redis-server", options, { stdio: "ignore" });
-    await until("Redis", () => answers(socket));
+    await waitUntil("Redis", () => respondsToPing(socket));
     return `redis+unix://${socket}`;
   }
 
-  /** The addresses of a new cluster: two primaries that have half of the slots each. */
+  /** Starts a cluster of two primaries with half of the slots each, and returns their addresses. */
   async cluster() {
     const ports = [await freePort(), await freePort()];
     for (const port of ports) {
       const dir = await mkdtemp(join(tmpdir(), "i2m-"));
-      this.endWith(() => rm(dir, { recursive: true }));
+      this.onTeardown(() => rm(dir, { recursive: true }));
       const bus = String(await freePort());
       const options = ["--bind", "127.0.0.1", "--port", String(port), "--dir", dir, "--save", "", "--appendonly", "no"];
       this.run("redis-server", [...options, "--cluster-enabled", "yes", "--cluster-port", bus], { stdio: "ignore" });
-      await until("a node", () => redisCli(port, "ping").startsWith("PONG"));
+      await waitUntil("a node", () => redisCli(port, "ping").startsWith("PONG"));
     }
     const [first, second] = ports;
     redisCli(first, "cluster", "addslotsrange", "0", "8191");
     redisCli(second, "cluster", "addslotsrange", "8192", "16383");
     const bus = redisCli(first, "config", "get", "cluster-port").trim().split("\n")[1];
     redisCli(second, "cluster", "meet", "127.0.0.1", String(first), bus);
-    await until("the cluster", () => ports.every((port) => redisCli(port, "cluster", "info").includes("cluster_state:ok")));
+    await waitUntil("the cluster", () => ports.every((port) => redisCli(port, "cluster", "info").includes("cluster_state:ok")));
     return ports.map((port) => `127.0.0.1:${port}`);
   }
 
-  /** A new gateway, once its Redis is there; `settings` are names below I2M__ with their values. */
+  /** Starts a gateway and waits until it is ready. `settings` maps names without `I2M__` to values. */
   async gateway(redis, settings = {}) {
     const binary = process.env.I2M_BINARY;
-    if (!binary) throw new Error("I2M_BINARY is not set: these tests need the path of image2model-gateway");
+    if (!binary) throw new Error("I2M_BINARY is not set: it must be the path of image2model-gateway");
     const all = {
       REDIS__URL: redis,
       SERVER__LISTEN: "127.0.0.1:0",
@@ -84,25 +84,25 @@ export class World {
     };
     if (redis === undefined) delete all.REDIS__URL;
     const env = Object.fromEntries(Object.entries(all).map(([name, value]) => [`I2M__${name}`, value]));
-    const process_ = this.run(binary, [], {
+    const childProcess = this.run(binary, [], {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...process.env, ...env },
     });
-    const gateway = new Gateway(process_, await addressOf(process_.child));
-    await until("the gateway's Redis", async () => (await fetch(`${gateway.url}/readyz`)).ok);
+    const gateway = new Gateway(childProcess, await listenAddress(childProcess.child));
+    await waitUntil("the gateway's Redis", async () => (await fetch(`${gateway.url}/readyz`)).ok);
     return gateway;
   }
 
-  /** The origin of a server that has an empty page at every path. */
+  /** Starts a server with an empty page at every path, and returns its origin. */
   async origin() {
-    const server = createServer((_, answer) => {
-      answer.setHeader("Content-Type", "text/html");
-      answer.end("<!doctype html><title>A page</title><link rel=icon href=data:,>");
+    const server = createServer((_, response) => {
+      response.setHeader("Content-Type", "text/html");
+      response.end("<!doctype html><title>A page</title><link rel=icon href=data:,>");
     });
     return `http://${await this.#listen(server, () => server.closeAllConnections())}`;
   }
 
-  /** A way to `target`, a URL, on which connections can be cut. */
+  /** Starts a proxy to the URL `target`, on which connections can be cut. */
   async proxyTo(target) {
     const proxy = new Proxy(target);
     proxy.url = `http://${await this.#listen(proxy.server, () => proxy.close())}`;
@@ -110,9 +110,9 @@ export class World {
   }
 
   run(program, args, options) {
-    const process_ = new Process(spawn(program, args, options));
-    this.endWith(() => process_.stop());
-    return process_;
+    const childProcess = new ChildProcess(spawn(program, args, options));
+    this.onTeardown(() => childProcess.stop());
+    return childProcess;
   }
 
   async #listen(server, closeConnections) {
@@ -120,7 +120,7 @@ export class World {
       server.once("error", reject);
       server.listen(0, "127.0.0.1", resolve);
     });
-    this.endWith(async () => {
+    this.onTeardown(async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       closeConnections();
       await closed;
@@ -129,35 +129,35 @@ export class World {
   }
 }
 
-class Process {
+class ChildProcess {
   constructor(child) {
     this.child = child;
     this.ended = new Promise((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", resolve);
     });
-    // Whoever waits for something of this process says what did not come.
+    // A test that waits for this process reports the error, so the rejection is handled here.
     this.ended.catch(() => {});
     const kill = () => child.kill("SIGKILL");
     process.once("exit", kill);
     child.once("exit", () => process.off("exit", kill));
   }
 
-  /** Stops it as an operator does; one that does not listen is killed. */
+  /** Sends SIGTERM, and SIGKILL after the time-out. */
   async stop() {
     this.child.kill("SIGTERM");
-    const timer = setTimeout(() => this.child.kill("SIGKILL"), PATIENCE_MS);
+    const timer = setTimeout(() => this.child.kill("SIGKILL"), TIMEOUT_MS);
     await this.ended.catch(() => {});
     clearTimeout(timer);
   }
 }
 
-/** The gateway, and the front-end's and worker's calls to it. */
+/** A running gateway, with the API calls of clients and workers. */
 export class Gateway {
   #process;
 
-  constructor(process_, address) {
-    this.#process = process_;
+  constructor(childProcess, address) {
+    this.#process = childProcess;
     this.address = address;
     this.url = `http://${address}`;
   }
@@ -167,13 +167,13 @@ export class Gateway {
   }
 
   async call(method, path, body) {
-    const answer = await fetch(`${this.url}${path}`, {
+    const response = await fetch(`${this.url}${path}`, {
       method,
       headers: { Authorization: "Bearer a-key", "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.status === 204 ? undefined : answer.json();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+    return response.status === 204 ? undefined : response.json();
   }
 
   createJob(...filenames) {
@@ -184,13 +184,13 @@ export class Gateway {
     return this.call("POST", `${job.links.self}/files/${file}/progress`, { progress, message });
   }
 
-  complete(job, file, more = {}) {
+  complete(job, file, overrides = {}) {
     const result = {
       filename: `${file}.glb`,
       size: 81920,
       mime_type: "model/gltf-binary",
       url: `https://models.example/${file}.glb`,
-      ...more,
+      ...overrides,
     };
     return this.call("PUT", `${job.links.self}/files/${file}/result`, { status: "completed", result });
   }
@@ -204,19 +204,19 @@ export class Gateway {
   }
 }
 
-/** A TCP proxy that notes requests and cuts connections where it is told to. */
+/** A TCP proxy that records stream requests and cuts connections at given texts. */
 class Proxy {
-  /** The heads of the requests for event streams, in order. */
+  /** The request heads of event streams, in order. */
   streams = [];
   #sockets = new Set();
   #cuts = [];
 
   constructor(target) {
     const { hostname, port } = new URL(target);
-    this.server = createTcpServer((browser) => this.#join(browser, createConnection(port, hostname)));
+    this.server = createTcpServer((browser) => this.#connectPair(browser, createConnection(port, hostname)));
   }
 
-  /** Cuts the connection in the middle of what it carries, right after `text`. `how`: "close" or "reset". */
+  /** Cuts the connection right after it has forwarded `text`. `how` is "close" or "reset". */
   cutAfter(text, how) {
     this.#cuts.push({ text, how });
   }
@@ -229,14 +229,14 @@ class Proxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #join(browser, gateway) {
+  #connectPair(browser, gateway) {
     const pair = [browser, gateway];
     for (const socket of pair) {
       this.#sockets.add(socket);
       socket.on("error", () => {});
       socket.on("close", () => {
         this.#sockets.delete(socket);
-        for (const it of pair) it.destroy();
+        for (const socket of pair) socket.destroy();
       });
     }
     browser.on("data", (bytes) => {
@@ -244,26 +244,26 @@ class Proxy {
       if (/^GET \S+\/stream/.test(head)) this.streams.push(head);
       gateway.write(bytes);
     });
-    gateway.on("data", (bytes) => this.#passOn(bytes, browser));
+    gateway.on("data", (bytes) => this.#forward(bytes, browser));
   }
 
-  #passOn(bytes, browser) {
+  #forward(bytes, browser) {
     const [cut] = this.#cuts;
-    // The gateway sends each event whole, so a text of one event is never spread over two reads on loopback.
-    const at = cut ? bytes.indexOf(cut.text) : -1;
-    if (at < 0) {
+    // The gateway writes each event at once, so on loopback a text within one event is never split between two reads.
+    const index = cut ? bytes.indexOf(cut.text) : -1;
+    if (index < 0) {
       browser.write(bytes);
       return;
     }
     this.#cuts.shift();
-    browser.write(bytes.subarray(0, at + cut.text.length), () => {
+    browser.write(bytes.subarray(0, index + cut.text.length), () => {
       if (cut.how === "reset") browser.resetAndDestroy();
       else browser.destroy();
     });
   }
 }
 
-/** A port that was free a moment ago, for what takes no 0. */
+/** A free port, for servers that do not accept port 0. Another process may take it meanwhile. */
 export async function freePort() {
   const server = createTcpServer();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -272,13 +272,13 @@ export async function freePort() {
   return port;
 }
 
-/** What a Redis answers to a command; nothing, if it does not. */
+/** The reply of Redis to a command, or an empty string if there is none. */
 export function redisCli(port, ...command) {
   const { stdout } = spawnSync("redis-cli", ["-p", String(port), ...command], { encoding: "utf8" });
   return stdout ?? "";
 }
 
-/** A new Chromium with a profile of its own. */
+/** Starts a Chromium with its own profile. */
 export function launchChromium() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? findChromium(),
@@ -296,13 +296,13 @@ export function launchChromium() {
 function findChromium() {
   const folders = process.env.PATH.split(delimiter);
   const names = ["chromium", "chromium-browser", "google-chrome"];
-  const found = names.flatMap((name) => folders.map((it) => join(it, name))).find((it) => existsSync(it));
-  if (!found) throw new Error(`none of ${names.join(", ")} is installed; CHROMIUM may name one elsewhere`);
+  const found = names.flatMap((name) => folders.map((path) => join(path, name))).find((path) => existsSync(path));
+  if (!found) throw new Error(`none of ${names.join(", ")} is installed; set CHROMIUM to the path of a browser`);
   return found;
 }
 
-/** Whether a Redis answers at `socket`. */
-function answers(socket) {
+/** Whether a Redis at `socket` replies to PING. */
+function respondsToPing(socket) {
   return new Promise((resolve) => {
     const connection = createConnection(socket, () => connection.write("PING\r\n"));
     connection.once("data", (bytes) => {
@@ -313,18 +313,18 @@ function answers(socket) {
   });
 }
 
-/** The address in the gateway's line about it. What it says later is read, and let go. */
-function addressOf(child) {
-  const said = [];
+/** The address in the "listening" log line of the gateway. Later output is read, so that the pipe never fills up. */
+function listenAddress(child) {
+  const outputLines = [];
   return new Promise((resolve, reject) => {
     const lines = createInterface({ input: child.stdout });
     lines.on("line", (line) => {
-      said.push(line);
-      // A line that is no JSON is for people.
+      outputLines.push(line);
+      // Lines that are not JSON are the banner.
       const entry = line.startsWith("{") ? JSON.parse(line) : {};
       if (entry.message === "listening") resolve(entry.address);
     });
-    lines.once("close", () => reject(new Error(`the gateway ended:\n${said.join("\n")}`)));
+    lines.once("close", () => reject(new Error(`the gateway ended:\n${outputLines.join("\n")}`)));
     child.once("error", reject);
   });
 }

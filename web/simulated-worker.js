@@ -1,4 +1,4 @@
-// “Try it”: plays a worker, so that a whole job can be seen without any other program.
+// “Try it”: simulates a worker, to show a whole job without any other program.
 
 import { call } from "./api.js";
 
@@ -12,20 +12,20 @@ const STEPS = [
   [96, "Packing the model"],
 ];
 const STEP_MS = 800;
-const START_EVERY_MS = 1700;
-const CUBE = {
+const START_INTERVAL_MS = 1700;
+const CUBE_MODEL = {
   url: "/web/cube.glb",
   size: 1464,
   mime_type: "model/gltf-binary",
   rendered_image: { url: "/web/cube.svg" },
 };
 
-/** Works on all files of `job`, each begun a little after the one before. */
-export async function playWorker(job) {
-  await Promise.all(job.files.map((file, index) => workOn(job, file, index * START_EVERY_MS)));
+/** Processes all files of `job` concurrently, with staggered starts. */
+export async function simulateWorker(job) {
+  await Promise.all(job.files.map((file, index) => processFile(job, file, index * START_INTERVAL_MS)));
 }
 
-async function workOn(job, file, delay) {
+async function processFile(job, file, delay) {
   await sleep(delay);
   const path = `/api/v1/jobs/${job.id}/files/${file.id}`;
   try {
@@ -34,9 +34,9 @@ async function workOn(job, file, delay) {
       await sleep(STEP_MS * (0.6 + 0.8 * Math.random()));
     }
     const filename = file.name.replace(/\.[^.]*$/, ".glb");
-    await call("PUT", `${path}/result`, { status: "completed", result: { filename, ...CUBE } });
+    await call("PUT", `${path}/result`, { status: "completed", result: { filename, ...CUBE_MODEL } });
   } catch (error) {
-    // A job that was cancelled takes no more reports.
+    // A cancelled job rejects further reports.
     if (error.status !== 409) throw error;
   }
 }

@@ -1,4 +1,4 @@
-// Numbers and times in the words that people read.
+// Formats numbers, sizes and times.
 
 export function bytes(size) {
   if (size < 1000) return `${size} B`;
@@ -6,7 +6,7 @@ export function bytes(size) {
   return `${(size / 1e6).toFixed(1)} MB`;
 }
 
-/** A length of time in one or two words. */
+/** A duration in its largest unit, such as `3 min`. */
 export function duration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -20,11 +20,11 @@ export function age(time) {
   return ms < 5000 ? "just now" : `${duration(ms)} ago`;
 }
 
-export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+export const pluralize = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 export const number = (value) => value.toLocaleString("en");
 
-export const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
+export const timeOfDay = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
 
-/** A date and a time of day, as the reader writes them. */
-export const moment = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+/** Date and time in the browser's locale. */
+export const dateTime = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
