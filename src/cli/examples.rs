@@ -1,54 +1,54 @@
-//! Examples at the end of each command's help.
+//! Examples that follow the help text of each command.
 
 pub(super) const ALL: &str = "\
 Try it:
-  image2model-gateway                    run the service, with a Redis of its own
-  image2model-gateway demo               and, elsewhere, play a job against it
-  image2model-gateway routes             what it answers to
+  image2model-gateway                    run the service with an embedded Redis
+  image2model-gateway demo               in another terminal: simulate a job
+  image2model-gateway routes             list its routes
 
 Run it:
-  image2model-gateway --config prod.toml check-config    are the settings right, and which are in force?
+  image2model-gateway --config prod.toml check-config    validate and print the settings
   image2model-gateway --config prod.toml serve
-  image2model-gateway health --wait 30 || exit           in a script that has just started it
+  image2model-gateway health --wait 30 || exit           wait in a script until it is ready
 
 Exit codes:
-  0  done          1  failed                2  wrong arguments
-  3  bad settings  4  no service answers    5  the service is not ready";
+  0  success           1  failure                2  invalid arguments
+  3  invalid settings  4  service unreachable    5  service not ready";
 
 pub(super) const SERVE: &str = "\
 Examples:
-  image2model-gateway serve                              with a Redis of its own, in data/redis
-  image2model-gateway --config prod.toml serve           as these settings say
-  I2M__REDIS__URL=redis://db:6379 image2model-gateway    with the Redis there
+  image2model-gateway serve                              with an embedded Redis in data/redis
+  image2model-gateway --config prod.toml serve           with settings from a file
+  I2M__REDIS__URL=redis://db:6379 image2model-gateway    with another Redis
 
 Signals:
-  SIGTERM  stop: not ready at once, streams move over to others, what runs is finished
-  SIGHUP   load keys, ticket secrets and certificates again";
+  SIGTERM  shut down: become unready, close streams so that browsers reconnect elsewhere, finish requests
+  SIGHUP   reload keys, ticket secrets and certificates";
 
 pub(super) const DEMO: &str = "\
 Examples:
-  image2model-gateway demo                               with the pictures of docs/demo-pictures
-  image2model-gateway demo --folder ~/Pictures           with these, of which only names and sizes are sent
-  image2model-gateway demo --url http://gateway:8080     against the service there";
+  image2model-gateway demo                               with the pictures in docs/demo-pictures
+  image2model-gateway demo --folder ~/Pictures           with other pictures; only names and sizes are sent
+  image2model-gateway demo --url http://gateway:8080     against another service";
 
 pub(super) const HEALTH: &str = "\
 Examples:
-  image2model-gateway health                             the service of the settings, on this machine
-  image2model-gateway health --wait 30 || exit           in a script that has just started it
+  image2model-gateway health                             check the local service
+  image2model-gateway health --wait 30 || exit           wait in a script until it is ready
   image2model-gateway health --url https://gateway.example
 
 Exit codes:
-  0  ready    4  no service answers    5  it is not ready";
+  0  ready    4  service unreachable    5  service not ready";
 
 pub(super) const CLEANUP: &str = "\
 Examples:
-  image2model-gateway cleanup --dry-run                  what would be done?
-  image2model-gateway --config prod.toml cleanup         do it; the service may run meanwhile";
+  image2model-gateway cleanup --dry-run                  count the changes only
+  image2model-gateway --config prod.toml cleanup         clean up, also while the service runs";
 
 pub(super) const MIGRATE: &str = "\
 Examples:
-  image2model-gateway migrate --status                   which changes are applied, which are pending?
-  image2model-gateway --config prod.toml migrate         before the new version starts, so that it is ready sooner";
+  image2model-gateway migrate --status                   list applied and pending migrations
+  image2model-gateway --config prod.toml migrate         migrate before a new version starts, so that it is ready sooner";
 
 pub(super) const CHECK_CONFIG: &str = "\
 Examples:
@@ -56,7 +56,7 @@ Examples:
   image2model-gateway check-config | grep -A 3 '^.redis.'
 
 Exit codes:
-  0  the settings are good    3  they are not; what is wrong and what is allowed stands in the message";
+  0  the settings are valid    3  invalid; the message names the setting and the allowed values";
 
 pub(super) const CONFIG_REFERENCE: &str = "\
 Examples:
@@ -65,8 +65,8 @@ Examples:
 
 pub(super) const ROUTES: &str = "\
 Examples:
-  image2model-gateway routes | grep admin                what may operators do?
-  image2model-gateway routes --openapi > openapi.json    for a generator of clients";
+  image2model-gateway routes | grep admin                list the admin routes
+  image2model-gateway routes --openapi > openapi.json    for a client generator";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -1,10 +1,10 @@
-//! Exit codes, for scripts. What is not named here is 1: it failed. Wrong arguments are 2, which clap says.
+//! Exit codes for scripts: 0 success, 1 other errors, 2 invalid arguments (set by clap), 3 to 5 as below.
 
 use std::{io, process::ExitCode};
 
-/// A failure that a script may want to tell from others.
+/// An error with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CliError {
     #[error("{0:#}")]
     BadConfig(anyhow::Error),
     #[error("{0}")]
@@ -17,19 +17,19 @@ const BAD_CONFIG: u8 = 3;
 const UNREACHABLE: u8 = 4;
 const NOT_READY: u8 = 5;
 
-/// The code for an error, and whether there is anything to say about it.
+/// The exit code of an error, and whether to print its message.
 pub(super) fn code_of(error: &anyhow::Error) -> (ExitCode, bool) {
     let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
     if io == Some(io::ErrorKind::BrokenPipe) {
-        // Whoever reads has seen enough, such as `head`.
+        // The reader closed the pipe, as `head` does.
         return (ExitCode::SUCCESS, false);
     }
-    let is_unreachable = |it: &reqwest::Error| it.is_connect() || it.is_timeout();
-    let code = match error.downcast_ref::<Failure>() {
-        Some(Failure::BadConfig(_)) => ExitCode::from(BAD_CONFIG),
-        Some(Failure::Unreachable(_)) => ExitCode::from(UNREACHABLE),
-        Some(Failure::NotReady(_)) => ExitCode::from(NOT_READY),
-        None if error.chain().any(|it| it.downcast_ref().is_some_and(is_unreachable)) => {
+    let is_unreachable = |error: &reqwest::Error| error.is_connect() || error.is_timeout();
+    let code = match error.downcast_ref::<CliError>() {
+        Some(CliError::BadConfig(_)) => ExitCode::from(BAD_CONFIG),
+        Some(CliError::Unreachable(_)) => ExitCode::from(UNREACHABLE),
+        Some(CliError::NotReady(_)) => ExitCode::from(NOT_READY),
+        None if error.chain().any(|source| source.downcast_ref().is_some_and(is_unreachable)) => {
             ExitCode::from(UNREACHABLE)
         }
         None => ExitCode::FAILURE,

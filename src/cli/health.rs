@@ -1,9 +1,8 @@
-//! `health`: asks a running service whether it is ready.
+//! `health`: checks whether a running service is ready.
 //!
-//! Over TLS, who it is that answers is verified by the system's certificates where `--url` names a service. The
-//! service of the settings is asked at an address of this machine, for which its certificate is not made; there only
-//! that it has the key of the certificate it shows is verified. Nothing secret is sent, and nobody but this machine can
-//! answer.
+//! With `--url`, TLS certificates are verified against the system's certificates. Without it, the local service is
+//! called by an address of this machine, for which its certificate was not issued; then only the handshake signature is
+//! verified. The request contains no secret, and only this machine can answer it.
 
 use std::{
     io::Write as _,
@@ -28,63 +27,63 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::exit::Failure;
+use super::exit::CliError;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The service, such as `https://gateway.example`; by default the one of the settings on this machine.
+    /// URL of the service, such as `https://gateway.example`. Default: the service with these settings on this machine.
     #[arg(long)]
     url: Option<String>,
-    /// Ask again for at most this long until it is ready, for scripts that have just started it.
+    /// Retry for at most this long until the service is ready.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
 }
 
-/// Prints what the service says of itself.
+/// Prints the readiness report of the service.
 ///
 /// # Errors
 ///
-/// With [`Failure::Unreachable`] if no service answers, with [`Failure::NotReady`] once waiting is over.
+/// [`CliError::Unreachable`] if no service answers, [`CliError::NotReady`] if it is not ready in time.
 pub(super) async fn run(args: Args, local: String) -> Result<()> {
-    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    const POLL_INTERVAL: Duration = Duration::from_millis(100);
     let is_elsewhere = args.url.is_some();
     let url = args.url.unwrap_or(local);
     let url: Uri = format!("{}/readyz?verbose", url.trim_end_matches('/'))
         .parse()
-        .with_context(|| format!("{url} is no URL"))?;
+        .with_context(|| format!("{url} is not a valid URL"))?;
     let client = client(is_elsewhere && url.scheme() == Some(&Scheme::HTTPS))?;
     let end = Instant::now() + Duration::from_secs(args.wait);
     loop {
         match ask(&client, &url).await {
-            Ok(said) => return Ok(writeln!(std::io::stdout(), "{said}")?),
+            Ok(report) => return Ok(writeln!(std::io::stdout(), "{report}")?),
             Err(error) if Instant::now() >= end => return Err(error.into()),
-            Err(_) => sleep(LOOK_EVERY).await,
+            Err(_) => sleep(POLL_INTERVAL).await,
         }
     }
 }
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-async fn ask(client: &HttpsClient, url: &Uri) -> Result<String, Failure> {
-    const PATIENCE: Duration = Duration::from_secs(3);
-    const MOST: usize = 1 << 20;
-    let asking = async {
-        let answer = client.get(url.clone()).await.map_err(anyhow::Error::from)?;
-        let status = answer.status();
-        let said = Limited::new(answer.into_body(), MOST).collect().await;
-        let said = said.map_err(anyhow::Error::from_boxed)?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&said).into_owned()))
+async fn ask(client: &HttpsClient, url: &Uri) -> Result<String, CliError> {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    const MAX_BYTES: usize = 1 << 20;
+    let request = async {
+        let response = client.get(url.clone()).await.map_err(anyhow::Error::from)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
+        let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    let answer = timeout(PATIENCE, asking).await;
-    let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("nothing within {PATIENCE:?}")));
+    let answer = timeout(TIMEOUT, request).await;
+    let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {TIMEOUT:?}")));
     match answer {
-        Ok((status, said)) if status.is_success() => Ok(said),
-        Ok((status, said)) => Err(Failure::NotReady(format!("not ready: {status} {said}"))),
-        Err(error) => Err(Failure::Unreachable(format!("{url} does not answer: {error:#}"))),
+        Ok((status, report)) if status.is_success() => Ok(report),
+        Ok((status, report)) => Err(CliError::NotReady(format!("not ready: {status} {report}"))),
+        Err(error) => Err(CliError::Unreachable(format!("{url} does not answer: {error:#}"))),
     }
 }
 
-/// A client that may `verify` who answers.
+/// An HTTP client; `verify` enables verification of the server certificate.
 fn client(verify: bool) -> Result<HttpsClient> {
     let provider = Arc::new(ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider.clone())
@@ -92,19 +91,19 @@ fn client(verify: bool) -> Result<HttpsClient> {
     let tls = if verify {
         tls.with_native_roots()?.with_no_client_auth()
     } else {
-        let anybody = Arc::new(AnybodyHere(provider));
-        tls.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
+        let verifier = Arc::new(NoCertVerification(provider));
+        tls.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     };
     let https =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
     Ok(Client::builder(TokioExecutor::new()).build(https))
 }
 
-/// Whoever has the key of the certificate that it shows.
+/// Accepts any certificate whose private key the server holds.
 #[derive(Debug)]
-struct AnybodyHere(Arc<CryptoProvider>);
+struct NoCertVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AnybodyHere {
+impl ServerCertVerifier for NoCertVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,5 +1,5 @@
-//! `image2model-gateway keys …`: the same as `/api/v1/admin/keys`, for whoever has the service's settings. The first
-//! admin's key is made here.
+//! `image2model-gateway keys …`: like `/api/v1/admin/keys`, but authorized by access to the settings. Creates the first
+//! admin key.
 
 use std::{io::Write as _, num::NonZeroU32, str::FromStr as _, time::Duration};
 
@@ -22,34 +22,34 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  image2model-gateway keys create root --role admin              the first one; the rest can be made over HTTP
+  image2model-gateway keys create root --role admin              the first key; others can be created over HTTP
   image2model-gateway keys create upload-api --role client --limit key=60000
   image2model-gateway keys list
   image2model-gateway keys revoke i2m_Ab12Cd34
 
-They are kept in the Redis of the settings, as hashes. The service need not run, unless that Redis is its own.";
+Redis stores the keys as hashes. The service need not run, unless its Redis is the embedded one.";
 
 const CREATE: &str = "\
 Examples:
   image2model-gateway keys create root --role admin
   image2model-gateway keys create upload-api --role client --limit key=60000 --limit create_job=6000
-  KEY=$(image2model-gateway keys create gpu-7 --role worker)      to hand it on";
+  KEY=$(image2model-gateway keys create gpu-7 --role worker)      print it once, to pass it on";
 
 const LIST: &str = "\
 Examples:
   image2model-gateway keys list
-  image2model-gateway keys list | grep never                     which has nobody used?";
+  image2model-gateway keys list | grep never                     keys that were never used";
 
 const LIMIT: &str = "\
 Examples:
   image2model-gateway keys limit i2m_Ab12Cd34 key=60000
-  image2model-gateway keys limit i2m_Ab12Cd34                    those of the policies again";
+  image2model-gateway keys limit i2m_Ab12Cd34                    remove the overrides";
 
 const REVOKE: &str = "\
 Examples:
   image2model-gateway keys revoke i2m_Ab12Cd34";
 
-/// Make, list, limit and revoke the keys that are kept in Redis.
+/// Create, list, limit and revoke API keys in Redis.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -59,54 +59,54 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key and print it, this once.
+    /// Create a key and print it; it cannot be printed again.
     #[command(after_help = CREATE)]
     Create {
-        /// Who gets it; a name may have two live keys.
+        /// Name of the owner; a name may have two active keys.
         name: String,
-        /// What it may do; may be given several times.
+        /// Role of the key; repeatable.
         #[arg(long = "role", value_name = "ROLE", required = true)]
         roles: Vec<Role>,
-        /// Another limit than that of a policy; may be given several times.
+        /// Limit that overrides a rate-limit policy; repeatable.
         #[arg(long = "limit", value_name = "POLICY=LIMIT")]
         limits: Vec<String>,
     },
-    /// List all keys: id, name, roles, limits, when made, when last used.
+    /// List all keys: id, name, roles, limits, creation and last use.
     #[command(after_help = LIST)]
     List,
-    /// Give a key these limits instead of those that it has.
+    /// Replace the limits of a key.
     #[command(after_help = LIMIT)]
     Limit {
-        /// The first characters of the key, as `list` shows them.
+        /// Key id: the first characters of the key, as `list` prints them.
         id: String,
-        /// None: those of the policies.
+        /// Limits that override policies; none removes all overrides.
         #[arg(value_name = "POLICY=LIMIT")]
         limits: Vec<String>,
     },
-    /// Shut a key out, in every process within a second.
+    /// Revoke a key; every process rejects it within a second.
     #[command(after_help = REVOKE)]
     Revoke {
-        /// The first characters of the key, as `list` shows them.
+        /// Key id: the first characters of the key, as `list` prints them.
         id: String,
     },
 }
 
-/// Runs the command on the Redis of the settings.
+/// Runs the command against the configured Redis.
 ///
 /// # Errors
 ///
-/// If Redis does not answer, or the command cannot be done.
+/// If Redis is unreachable, or the command fails.
 pub(crate) async fn run(arguments: Arguments, config: &Config) -> Result<()> {
     let tasks = Tasks::default();
     let redis = Redis::join(&config.redis, &tasks).await?;
     redis.until_up(Duration::from_secs(5)).await.context("cannot reach Redis")?;
-    let done = execute(arguments.command, config, &redis).await;
+    let output = execute(arguments.command, config, &redis).await;
     tasks.drain(Duration::from_secs(2)).await;
-    std::io::stdout().write_all(done?.as_bytes())?;
+    std::io::stdout().write_all(output?.as_bytes())?;
     Ok(())
 }
 
-/// Does it, and says what to print.
+/// Executes the command and returns its output.
 async fn execute(command: Command, config: &Config, redis: &Redis) -> Result<String> {
     match command {
         Command::Create { name, roles, limits } => {
@@ -131,10 +131,10 @@ async fn list(redis: &Redis) -> Result<String> {
     let mut lines = String::new();
     for key in store::list(redis).await? {
         let roles: Vec<String> =
-            key.record.roles.iter().map(|it| format!("{it:?}").to_lowercase()).collect();
+            key.record.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
         let limits: Vec<String> =
             key.record.limits.iter().map(|(policy, limit)| format!("{policy}={limit}")).collect();
-        let or_dash = |it: String| if it.is_empty() { "-".to_owned() } else { it };
+        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let columns = [
             key.id.to_string(),
             key.record.name,
@@ -156,7 +156,7 @@ fn parse_limits(texts: &[String], config: &Config) -> Result<Limits> {
             Some((policy.to_owned(), limit.parse::<NonZeroU32>().ok()?))
         });
         let Some((policy, limit)) = parsed else {
-            bail!("a limit looks like key=6000, the name of a policy and a number; got {text:?}");
+            bail!("a limit has the form POLICY=NUMBER, such as key=6000; got {text:?}");
         };
         limits.insert(policy, limit);
     }

@@ -1,26 +1,25 @@
-//! Commands that work on the stored data beside the service, or without it.
+//! Commands that change stored data, whether the service runs or not.
 
 use std::{io::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
     cleanup::{Lifetimes, Maintenance, State},
     config::Config,
-    error::Error,
     locks::Locks,
     migrations::Schema,
     redis::{Redis, Retention},
     tasks::Tasks,
 };
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Cleans up, and prints the report as JSON.
+/// Runs one cleanup pass and prints its report as JSON.
 pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
     let tasks = Tasks::default();
-    let redis = reach(config, &tasks).await?;
+    let redis = connect_and_wait(config, &tasks).await?;
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
     let maintenance = Maintenance::new(
         (redis, locks),
@@ -42,25 +41,25 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
         }
     };
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
-    leave(&tasks).await;
+    shutdown(&tasks).await;
     if report.state != State::Finished {
         bail!("the cleanup did not finish: {}", report.error.unwrap_or_default());
     }
     Ok(())
 }
 
-/// Applies the changes of stored data that are pending, or only prints which are.
+/// Applies pending data migrations, or only prints their status.
 pub(crate) async fn migrate(config: &Config, only_status: bool) -> Result<()> {
     let tasks = Tasks::default();
-    let redis = reach(config, &tasks).await?;
+    let redis = connect_and_wait(config, &tasks).await?;
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
     let schema = Schema::new(redis.clone(), locks, retention(config), config.maintenance.pace);
     while !only_status && !schema.apply_pending().await? {
-        sleep(POLL).await;
+        sleep(POLL_INTERVAL).await;
     }
     let status = schema.status().await?;
     std::io::stdout().write_all(status.as_bytes())?;
-    leave(&tasks).await;
+    shutdown(&tasks).await;
     Ok(())
 }
 
@@ -68,20 +67,14 @@ fn retention(config: &Config) -> Retention {
     Retention { ttl_secs: config.jobs.ttl.as_secs(), stream_length: config.progress.stream_length }
 }
 
-async fn reach(config: &Config, tasks: &Tasks) -> Result<Redis> {
-    const PATIENCE: Duration = Duration::from_secs(10);
+async fn connect_and_wait(config: &Config, tasks: &Tasks) -> Result<Redis> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
     let redis = Redis::join(&config.redis, tasks).await?;
-    let deadline = Instant::now() + PATIENCE;
-    while !redis.is_up() {
-        if Instant::now() > deadline {
-            bail!(Error::RedisUnavailable(format!("no answer within {PATIENCE:?}")));
-        }
-        sleep(POLL).await;
-    }
+    redis.until_up(TIMEOUT).await?;
     Ok(redis)
 }
 
-async fn leave(tasks: &Tasks) {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    tasks.drain(PATIENCE).await;
+async fn shutdown(tasks: &Tasks) {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    tasks.drain(TIMEOUT).await;
 }

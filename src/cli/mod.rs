@@ -14,23 +14,23 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::exit::Failure;
+use self::exit::CliError;
 use crate::{
     App, Config, config, demo,
     observability::{logging, traces::Traces},
 };
 
-/// Jobs, live progress and a Celery queue in front of Redis, over HTTP.
+/// HTTP gateway in front of Redis: jobs, live progress and a Celery queue.
 ///
 /// Settings come from built-in defaults, then --config FILE, then the environment: `I2M__REDIS__URL` sets
-/// redis.url. `config-reference` prints all of them.
+/// redis.url. `config-reference` prints all settings.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = examples::ALL)]
 pub struct Cli {
-    /// A TOML file with settings.
+    /// TOML file with settings.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// The same as the command check-config.
+    /// Alias of the command check-config.
     #[arg(long, hide = true)]
     check_config: bool,
     #[command(subcommand)]
@@ -42,41 +42,41 @@ enum Command {
     /// Run the service (the default).
     #[command(after_help = examples::SERVE)]
     Serve,
-    /// Play a worker against a running service and print what a browser would see.
+    /// Create a job on a running service, simulate its worker and print the event stream.
     #[command(after_help = examples::DEMO)]
     Demo(demo::Args),
-    /// Ask a running service whether it is ready; the exit code says so.
+    /// Check whether a running service is ready; the exit code is the result.
     #[command(after_help = examples::HEALTH)]
     Health(health::Args),
-    /// Clean up Redis and print a report: keys without a TTL get one, what is old or belongs to nothing goes.
+    /// Clean up Redis and print a report: set missing TTLs, remove stale jobs and orphaned keys.
     #[command(after_help = examples::CLEANUP)]
     Cleanup {
-        /// Count what would be done, and do nothing.
+        /// Count the changes without making them.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Apply the changes of stored data that this version needs; the service does so by itself when it starts.
+    /// Apply the data migrations that this version needs; the service also applies them when it starts.
     #[command(after_help = examples::MIGRATE)]
     Migrate {
-        /// Print which are applied and which are pending, and change nothing.
+        /// Print applied and pending migrations without applying any.
         #[arg(long)]
         status: bool,
     },
     Keys(keys::Arguments),
-    /// Check the settings and print those in force, secrets masked.
+    /// Validate the settings and print the effective ones, with secrets masked.
     #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig,
-    /// Print every setting with its default and what it does, as Markdown.
+    /// Print the reference of all settings as Markdown.
     #[command(after_help = examples::CONFIG_REFERENCE)]
     ConfigReference,
-    /// List what the service answers to: method, path, the roles that may call, and what it does.
+    /// List all routes: method, path, required role and summary.
     #[command(after_help = examples::ROUTES)]
     Routes {
-        /// Print the OpenAPI document in place of the list.
+        /// Print the OpenAPI document instead.
         #[arg(long)]
         openapi: bool,
     },
-    /// Print a script that completes these arguments in a shell; put it where the shell looks.
+    /// Print a shell completion script.
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
@@ -85,13 +85,13 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command and says how it went.
+    /// Runs the command and returns its exit code.
     pub fn run(self) -> ExitCode {
         match self.try_run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                let (code, is_worth_a_word) = exit::code_of(&error);
-                if is_worth_a_word {
+                let (code, should_print) = exit::code_of(&error);
+                if should_print {
                     _ = writeln!(std::io::stderr(), "image2model-gateway: {error:#}");
                 }
                 code
@@ -108,7 +108,7 @@ impl Cli {
             _ => (),
         }
         let config =
-            Config::load(self.config.as_deref(), std::env::vars()).map_err(Failure::BadConfig)?;
+            Config::load(self.config.as_deref(), std::env::vars()).map_err(CliError::BadConfig)?;
         let command = if self.check_config {
             Command::CheckConfig
         } else {
@@ -143,19 +143,22 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
     let address = app.local_addr()?;
     tracing::info!(%address, "listening");
     if is_development {
-        std::io::stdout().write_all(demo::welcome(address).as_bytes())?;
+        std::io::stdout().write_all(demo::banner(address).as_bytes())?;
     }
     let reloader = app.reloader();
     let reload = async {
         while hangup.recv().await.is_some() {
-            // A bad file must not stop what runs.
+            // An invalid file must not stop a running service.
             match Config::load(file.as_deref(), std::env::vars())
-                .and_then(|it| reloader.reload(&it))
+                .and_then(|config| reloader.reload(&config))
             {
-                Ok(()) => tracing::info!("keys, ticket secrets and certificates loaded again"),
+                Ok(()) => tracing::info!("reloaded keys, ticket secrets and certificates"),
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::error!(error, "not loaded again; what was goes on");
+                    tracing::error!(
+                        error,
+                        "configuration reload failed; keeping the previous configuration"
+                    );
                 }
             }
         }
@@ -182,7 +185,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// The service of these settings, as seen from this machine.
+/// The URL of the service with these settings, as seen from this machine.
 fn local_url(config: &Config) -> String {
     let mut address = config.server.listen;
     if address.ip().is_unspecified() {
@@ -198,23 +201,24 @@ mod tests {
 
     use super::*;
 
-    /// The lines of a command's examples, and of those below it, by its name.
+    /// The example lines of a command and its subcommands, by command name.
     fn examples(command: &clap::Command, found: &mut Vec<(String, Vec<String>)>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let lines = help.lines().filter_map(|it| {
-            let line = it.strip_prefix("  ").filter(|it| it.contains("image2model-gateway"))?;
-            // What it does stands further right; what the shell does with it is not ours.
+        let lines = help.lines().filter_map(|line| {
+            let line =
+                line.strip_prefix("  ").filter(|line| line.contains("image2model-gateway"))?;
+            // The explanation follows after three spaces; redirections belong to the shell.
             let command = line.split("   ").next()?.split(['|', '>', '&', ')']).next()?.trim();
             Some(command[command.find("image2model-gateway")?..].to_owned())
         });
         found.push((command.get_name().to_owned(), lines.collect()));
-        for below in command.get_subcommands() {
-            examples(below, found);
+        for subcommand in command.get_subcommands() {
+            examples(subcommand, found);
         }
     }
 
     #[test]
-    fn every_command_has_examples_that_are_right() {
+    fn every_command_has_valid_examples() {
         let mut all = Vec::new();
         examples(&Cli::command(), &mut all);
         assert!(all.len() >= 15, "{all:?}");

@@ -1,4 +1,4 @@
-//! `routes` and `completions`: what the program knows of itself.
+//! `routes` and `completions`: generated from the router and from the command line.
 
 use std::io::Write as _;
 
@@ -11,7 +11,7 @@ use crate::{
     api::{openapi, router},
 };
 
-/// Prints every operation on a line, or the whole API document.
+/// Prints one line per operation, or the whole OpenAPI document.
 pub(super) fn print(config: &Config, as_openapi: bool) -> Result<()> {
     let document = router::document(config)?;
     let mut out = std::io::stdout().lock();
@@ -24,9 +24,9 @@ pub(super) fn print(config: &Config, as_openapi: bool) -> Result<()> {
     Ok(())
 }
 
-/// Prints a script that completes this program's arguments.
+/// Prints a completion script for a shell.
 pub(super) fn print_completions(shell: Shell) -> Result<()> {
-    // Into memory first: the generator panics when it cannot write.
+    // Generated in memory, because the generator panics when a write fails.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut super::Cli::command(), "image2model-gateway", &mut script);
     Ok(std::io::stdout().write_all(&script)?)

@@ -1,14 +1,14 @@
-//! The pictures of a folder, as a front-end would announce them.
+//! The pictures of a folder, as a front-end describes them to the service.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
-/// As many as the service takes into one job, unless it is set otherwise.
+/// The default of `jobs.max_files`.
 const MAX_PICTURES: usize = 25;
 
-/// What the service is told of a picture.
+/// The description of a picture in a job request.
 #[derive(Debug, Serialize)]
 pub(super) struct Picture {
     filename: String,
@@ -19,12 +19,12 @@ pub(super) struct Picture {
 /// The first pictures of `folder` by name.
 pub(super) fn in_folder(folder: &Path) -> Result<Vec<Picture>> {
     let unreadable =
-        || format!("cannot read the folder {}; --folder names another", folder.display());
+        || format!("cannot read the folder {}; --folder selects another folder", folder.display());
     let mut pictures = Vec::new();
     for entry in folder.read_dir().with_context(unreadable)? {
         let path = entry.with_context(unreadable)?.path();
         let metadata = path.metadata().with_context(unreadable)?;
-        let name = path.file_name().and_then(|it| it.to_str());
+        let name = path.file_name().and_then(|name| name.to_str());
         if let (true, Some(name), Some(content_type)) =
             (metadata.is_file(), name, content_type(&path))
         {
@@ -36,9 +36,9 @@ pub(super) fn in_folder(folder: &Path) -> Result<Vec<Picture>> {
         }
     }
     if pictures.is_empty() {
-        bail!("there is no picture in {}; --folder names another folder", folder.display());
+        bail!("{} contains no pictures; --folder selects another folder", folder.display());
     }
-    pictures.sort_by(|a, b| a.filename.cmp(&b.filename));
+    pictures.sort_by(|left, right| left.filename.cmp(&right.filename));
     pictures.truncate(MAX_PICTURES);
     Ok(pictures)
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pictures_are_taken_sorted_and_not_too_many() {
+    fn pictures_are_filtered_sorted_and_limited() {
         let folder = tempfile::tempdir().unwrap();
         for index in (0..30).rev() {
             fs::write(folder.path().join(format!("{index:02}.PNG")), b"12345").unwrap();

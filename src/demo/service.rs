@@ -1,4 +1,4 @@
-//! A running service, as its callers see it.
+//! A client of a running service.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -45,32 +45,34 @@ struct Problem {
 
 impl Service {
     pub(super) fn new(url: &str, key: String) -> Result<Self> {
-        const CONNECT: Duration = Duration::from_secs(5);
-        // Longer than the pause between two heartbeats of a stream.
-        const SILENCE: Duration = Duration::from_mins(1);
+        const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+        // Longer than the heartbeat interval of a stream.
+        const READ_TIMEOUT: Duration = Duration::from_mins(1);
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         if !base.starts_with("http://") {
-            bail!("{url} is no http:// URL, and the demo speaks nothing else");
+            bail!("{url} is not an http:// URL; the demo supports no other scheme");
         }
-        // A proxy that the environment names is none for a service on this machine.
-        let http =
-            Client::builder().no_proxy().connect_timeout(CONNECT).read_timeout(SILENCE).build()?;
+        // A proxy from the environment does not apply to a service on this machine.
+        let http = Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key })
     }
 
     pub(super) async fn create(&self, new: &Value) -> Result<Job> {
         let response = self.send(self.request(Method::POST, "/api/v1/jobs").json(new)).await?;
-        let job = check(response).await?.json().await;
-        job.map_err(reqwest::Error::without_url)
-            .context("the service answered with something else than a job")
+        let job = ensure_success(response).await?.json().await;
+        job.map_err(reqwest::Error::without_url).context("the response of the service is not a job")
     }
 
-    /// Where a browser shows `job`.
+    /// The URL of the page of `job`.
     pub(super) fn page_of(&self, job: &Job) -> String {
         format!("{}/#job={}", self.base, job.id)
     }
 
-    /// The stream of `job`; `None` if there is nothing after `last_event_id`.
+    /// The stream of `job`; `None` if no event follows `last_event_id`.
     pub(super) async fn follow(
         &self,
         job: &Job,
@@ -81,11 +83,12 @@ impl Service {
             request = request.header("Last-Event-ID", id);
         }
         let response =
-            check(self.send(request.header(header::ACCEPT, "text/event-stream")).await?).await?;
+            ensure_success(self.send(request.header(header::ACCEPT, "text/event-stream")).await?)
+                .await?;
         Ok((response.status() != StatusCode::NO_CONTENT).then_some(response))
     }
 
-    /// Says something as a worker; `Break` if the job takes no more, because it is over.
+    /// Sends a worker report; `Break` if the job has ended and accepts no more.
     pub(super) async fn report(
         &self,
         method: Method,
@@ -96,7 +99,7 @@ impl Service {
         if response.status() == StatusCode::CONFLICT {
             return Ok(ControlFlow::Break(()));
         }
-        check(response).await?;
+        ensure_success(response).await?;
         Ok(ControlFlow::Continue(()))
     }
 
@@ -106,25 +109,27 @@ impl Service {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.map_err(|error| {
-            let what = if error.is_connect() {
-                format!("no service answers at {} (start one with: make run)", self.base)
+            let message = if error.is_connect() {
+                format!("no service is reachable at {} (start one with: make run)", self.base)
             } else {
                 format!("{} did not answer", self.base)
             };
-            // The URL may hold a ticket.
-            anyhow!(error.without_url()).context(what)
+            // The URL may contain a ticket.
+            anyhow!(error.without_url()).context(message)
         })
     }
 }
 
-/// An answer of success, or the problem that it tells.
-async fn check(response: Response) -> Result<Response> {
+/// Returns a successful response; otherwise fails with the problem in its body.
+async fn ensure_success(response: Response) -> Result<Response> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
     match response.json::<Problem>().await {
-        Ok(problem) => bail!("the service refused: {} ({})", problem.detail, problem.error_code),
-        Err(_) => bail!("the service refused: {status}"),
+        Ok(problem) => {
+            bail!("the service rejected the request: {} ({})", problem.detail, problem.error_code)
+        }
+        Err(_) => bail!("the service rejected the request: {status}"),
     }
 }

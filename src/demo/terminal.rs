@@ -1,4 +1,4 @@
-//! What the demo prints: a line an event and, on a terminal, bars below that stay in place.
+//! Output of the demo: one line per event and, on a terminal, progress bars that stay below the text.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use sse_stream::Sse;
 
 use super::service::Job;
 
-/// More would not fit under one another on a small terminal, and could then not be drawn over.
+/// More bars would not fit on a small terminal and could then not be redrawn.
 const MAX_BARS: usize = 10;
 const BAR_WIDTH: usize = 24;
 
@@ -20,14 +20,14 @@ const GREEN: &str = "32";
 const BLUE: &str = "34";
 const CYAN: &str = "36";
 
-/// Standard output, and what is known of the job.
-pub(super) struct Screen {
+/// Standard output, and the state of the job.
+pub(super) struct Terminal {
     has_bars: bool,
     has_colour: bool,
     overall: u8,
     files: Vec<FileRow>,
-    /// Bars on the terminal, all of which are below the text.
-    n_drawn: usize,
+    /// Number of bars drawn below the text.
+    drawn_bars: usize,
 }
 
 struct FileRow {
@@ -37,7 +37,7 @@ struct FileRow {
     message: String,
 }
 
-/// The fields that bars show, of any event.
+/// The event fields that bars display.
 #[derive(Deserialize)]
 struct Data {
     index: Option<usize>,
@@ -48,13 +48,13 @@ struct Data {
     error: Option<String>,
 }
 
-impl Screen {
+impl Terminal {
     pub(super) fn new(job: &Job) -> Self {
-        let has = |name| std::env::var_os(name).is_some_and(|it| !it.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_none_or(|it| it == "dumb");
+        let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let has_bars = io::stdout().is_terminal() && !is_dumb;
-        let files = job.files.iter().map(|it| FileRow {
-            filename: it.filename.clone(),
+        let files = job.files.iter().map(|file| FileRow {
+            filename: file.filename.clone(),
             status: "pending".to_owned(),
             progress: 0,
             message: String::new(),
@@ -64,20 +64,15 @@ impl Screen {
             has_colour: has_bars && !has("NO_COLOR"),
             overall: 0,
             files: files.collect(),
-            n_drawn: 0,
+            drawn_bars: 0,
         }
     }
 
-    /// Prints a line of text.
-    pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
-        self.print(text)
-    }
-
-    /// Prints an event, and what follows from it.
+    /// Prints an event and updates the bars.
     pub(super) fn event(&mut self, event: &Sse) -> io::Result<()> {
         let name = event.event.as_deref().unwrap_or("message");
         let data = event.data.as_deref().unwrap_or_default();
-        self.note(name, data);
+        self.update(name, data);
         let colour = match name {
             "task_completed" => GREEN,
             "task_failed" | "task_cancelled" => RED,
@@ -89,12 +84,12 @@ impl Screen {
         self.print(&format!("{name} {id} {data}"))
     }
 
-    fn note(&mut self, name: &str, data: &str) {
+    fn update(&mut self, name: &str, data: &str) {
         let Ok(data) = serde_json::from_str::<Data>(data) else { return };
         if let Some(overall) = data.progress {
             self.overall = overall;
         }
-        let file = data.index.and_then(|it| self.files.get_mut(it));
+        let file = data.index.and_then(|index| self.files.get_mut(index));
         if let (Some(file), "file_update") = (file, name) {
             file.status = data.status.unwrap_or_default();
             file.progress = data.file_progress.unwrap_or(file.progress);
@@ -102,18 +97,18 @@ impl Screen {
         }
     }
 
-    /// Replaces the bars by `line`, with the bars as they are now below it; in one write, so nothing flickers.
-    fn print(&mut self, line: &str) -> io::Result<()> {
+    /// Replaces the bars by `line` and the updated bars below it, in one write to avoid flicker.
+    pub(super) fn print(&mut self, line: &str) -> io::Result<()> {
         let mut text = String::new();
-        if self.n_drawn > 0 {
-            _ = write!(text, "\x1b[{}A\x1b[J", self.n_drawn);
+        if self.drawn_bars > 0 {
+            _ = write!(text, "\x1b[{}A\x1b[J", self.drawn_bars);
         }
         text.push_str(line);
         text.push('\n');
         if self.has_bars {
             let bars = self.bars();
-            self.n_drawn = bars.len();
-            // Without wrapping, so that a bar is one line on a narrow terminal too.
+            self.drawn_bars = bars.len();
+            // Without line wrapping, so that each bar takes one line on a narrow terminal.
             _ = writeln!(text, "\x1b[?7l{}\x1b[?7h", bars.join("\n"));
         }
         let mut stdout = io::stdout().lock();
@@ -123,11 +118,11 @@ impl Screen {
 
     fn bars(&self) -> Vec<String> {
         let all_fit = self.files.len() <= MAX_BARS;
-        let shown =
-            self.files.iter().filter(|it| all_fit || it.status == "processing").take(MAX_BARS);
-        let mut bars: Vec<String> = shown.map(|it| self.bar_of(it)).collect();
-        let n_finished = self.files.iter().filter(|it| it.is_finished()).count();
-        let finished = format!("{n_finished} of {} files", self.files.len());
+        let visible =
+            self.files.iter().filter(|file| all_fit || file.status == "processing").take(MAX_BARS);
+        let mut bars: Vec<String> = visible.map(|file| self.file_bar(file)).collect();
+        let finished_count = self.files.iter().filter(|file| file.is_finished()).count();
+        let finished = format!("{finished_count} of {} files", self.files.len());
         bars.push(self.bar(
             if self.overall == 100 { GREEN } else { BLUE },
             "all",
@@ -137,7 +132,7 @@ impl Screen {
         bars
     }
 
-    fn bar_of(&self, file: &FileRow) -> String {
+    fn file_bar(&self, file: &FileRow) -> String {
         let (colour, text) = match file.status.as_str() {
             "completed" => (GREEN, "done"),
             "failed" | "cancelled" => (RED, file.message.as_str()),
@@ -148,10 +143,10 @@ impl Screen {
     }
 
     fn bar(&self, colour: &str, name: &str, percent: u8, text: &str) -> String {
-        let n_full = BAR_WIDTH * usize::from(percent.min(100)) / 100;
-        let full = self.paint(colour, &"█".repeat(n_full));
-        let rest = self.paint(DIM, &"░".repeat(BAR_WIDTH - n_full));
-        format!("  {:<18} {full}{rest} {percent:>3} %  {}", shown(name, 18), shown(text, 26))
+        let full_width = BAR_WIDTH * usize::from(percent.min(100)) / 100;
+        let full = self.paint(colour, &"█".repeat(full_width));
+        let rest = self.paint(DIM, &"░".repeat(BAR_WIDTH - full_width));
+        format!("  {:<18} {full}{rest} {percent:>3} %  {}", truncate(name, 18), truncate(text, 26))
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
@@ -165,9 +160,9 @@ impl FileRow {
     }
 }
 
-/// `text` on one line of at most `width` characters. What could steer the terminal is left out.
-fn shown(text: &str, width: usize) -> String {
-    let plain: Vec<char> = text.chars().filter(|it| !it.is_control()).collect();
+/// `text` on one line of at most `width` characters, without control characters.
+fn truncate(text: &str, width: usize) -> String {
+    let plain: Vec<char> = text.chars().filter(|char| !char.is_control()).collect();
     if plain.len() <= width {
         return plain.into_iter().collect();
     }

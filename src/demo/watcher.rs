@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     service::{Job, Service},
-    terminal::Screen,
+    terminal::Terminal,
 };
 
 /// How a job ended.
@@ -20,16 +20,16 @@ pub(super) enum End {
     Failed { error: String },
 }
 
-/// Prints each event of `job`. A connection that ends before the job is taken up again after the last event.
-pub(super) async fn follow(service: &Service, job: &Job, screen: &mut Screen) -> Result<End> {
+/// Prints each event of `job` until the job ends. Reconnects after the last event if the connection closes earlier.
+pub(super) async fn follow(service: &Service, job: &Job, terminal: &mut Terminal) -> Result<End> {
     let mut last_event_id: Option<String> = None;
     let mut retry = Duration::from_secs(3);
     loop {
         let Some(response) = service.follow(job, last_event_id.as_deref()).await? else {
-            bail!("the stream ended without saying how the job did");
+            bail!("the stream ended without the result of the job");
         };
         let mut events = SseByteStream::new(response.bytes_stream());
-        // An error is a lost connection, and no more than that.
+        // An error means that the connection was lost.
         while let Some(Ok(event)) = events.next().await {
             if let Some(ms) = event.retry {
                 retry = Duration::from_millis(ms);
@@ -38,16 +38,14 @@ pub(super) async fn follow(service: &Service, job: &Job, screen: &mut Screen) ->
                 last_event_id.clone_from(&event.id);
             }
             if event.data.is_some() {
-                screen.event(&event)?;
+                terminal.event(&event)?;
             }
             if let Some(end) = end_of(&event) {
                 return Ok(end);
             }
         }
-        screen.say(&format!(
-            "The connection ended; the next one follows in {:.1} s.",
-            retry.as_secs_f64()
-        ))?;
+        terminal
+            .print(&format!("Connection closed; reconnecting in {:.1} s.", retry.as_secs_f64()))?;
         sleep(retry).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A worker that only pretends: it reports progress, and a model for each picture.
+//! A simulated worker: reports progress, then the same sample model for each picture.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::service::{File, Job, Service};
 
-const FILES_AT_ONCE: usize = 3;
+const MAX_CONCURRENCY: usize = 3;
 const STEPS: [(u8, &str); 6] = [
     (5, "Fetching the picture"),
     (20, "Cutting out the object"),
@@ -20,18 +20,20 @@ const STEPS: [(u8, &str); 6] = [
     (95, "Packing the model"),
 ];
 
-/// Works on all files of `job`, each for about `per_file`. Stops early if the job is over before its work is.
-pub(super) async fn play(service: &Service, job: &Job, per_file: Duration) -> Result<()> {
+/// Simulates work on all files of `job`, each for about `per_file`. Stops early if the job ends first.
+pub(super) async fn run(service: &Service, job: &Job, per_file: Duration) -> Result<()> {
     let pause = per_file / u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
-    // The first files start one after the other, so that they are not all at the same step.
-    let delays =
-        (0..).map(|it| pause * it).take(FILES_AT_ONCE).chain(std::iter::repeat(Duration::ZERO));
+    // The first files start with an offset, so that they are not all at the same step.
+    let delays = (0..)
+        .map(|index| pause * index)
+        .take(MAX_CONCURRENCY)
+        .chain(std::iter::repeat(Duration::ZERO));
     stream::iter(job.files.iter().zip(delays))
         .map(|(file, delay)| async move {
             sleep(delay).await;
             work_on(service, job, file, pause).await
         })
-        .buffer_unordered(FILES_AT_ONCE)
+        .buffer_unordered(MAX_CONCURRENCY)
         .try_collect()
         .await
 }
@@ -47,12 +49,12 @@ async fn work_on(service: &Service, job: &Job, file: &File, pause: Duration) -> 
         }
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
     }
-    _ = service.report(Method::PUT, &format!("{path}/result"), &model_of(file)).await?;
+    _ = service.report(Method::PUT, &format!("{path}/result"), &sample_result(file)).await?;
     Ok(())
 }
 
-/// The same for each picture: a cube that the service itself serves.
-fn model_of(file: &File) -> serde_json::Value {
+/// The result of a file: a sample model that the service itself serves.
+fn sample_result(file: &File) -> serde_json::Value {
     let name = file.filename.rsplit_once('.').map_or(file.filename.as_str(), |(stem, _)| stem);
     json!({
         "status": "completed",
