@@ -25,9 +25,9 @@ use crate::{
     models::Models,
     progress::Progress,
     rate_limit::RateLimiter,
-    redis::{Redis, Retention},
     settings::Environment,
     sse::Hub,
+    store::{JobRetention, Redis},
     tasks::Tasks,
     webhooks::Webhooks,
     workers::Workers,
@@ -106,7 +106,7 @@ impl App {
     }
 
     fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> Result<AppState> {
-        let retention = Retention {
+        let retention = JobRetention {
             ttl_secs: config.jobs.ttl.as_secs(),
             stream_length: config.progress.stream_length,
         };

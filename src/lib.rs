@@ -26,6 +26,8 @@ mod sse;
 mod webhooks;
 mod workers;
 
+mod store;
+
 mod http;
 mod redis;
 

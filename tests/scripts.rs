@@ -36,7 +36,7 @@ fn declared() -> BTreeMap<String, bool> {
                 continue;
             }
             let statement = rest.split_once(';').map_or(rest, |it| it.0);
-            let twice = declared.insert(name.to_owned(), statement.contains(".repeatable()"));
+            let twice = declared.insert(name.to_owned(), statement.contains(".idempotent()"));
             assert_eq!(twice, None, "{name} is compiled in twice");
         }
     }

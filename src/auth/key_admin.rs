@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::{KeyId, Sha256Hex, quoted},
-    redis::Redis,
+    store::Redis,
 };
 
 /// A key that was just made: the only time that it is seen.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::{KeyId, Sha256Hex},
-    redis::Redis,
+    store::Redis,
 };
 
 /// The keys that are let in. Cheap to clone.

@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{ApiKeys, Tickets};
-use crate::redis::{API_KEYS_CHANNEL, Signal, Subscriber};
+use crate::{
+    redis::{PubSubEvent, Subscriber},
+    store::API_KEYS_CHANNEL,
+};
 
 /// A change that was not heard of is seen after this long: half of the second within which a revoked key has to stop.
 const LOOK: Duration = Duration::from_millis(500);
@@ -27,7 +30,7 @@ pub(crate) async fn watch(
     shutdown: CancellationToken,
 ) {
     let work = async {
-        let mut signals = subscriber.signals();
+        let mut signals = subscriber.events();
         subscriber.subscribe(&[API_KEYS_CHANNEL.to_owned()]).await;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,7 +39,7 @@ pub(crate) async fn watch(
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
-                    Ok(Signal::Message { channel, .. }) if *channel != *API_KEYS_CHANNEL => continue,
+                    Ok(PubSubEvent::Message { channel, .. }) if *channel != *API_KEYS_CHANNEL => continue,
                     Ok(_) => (),
                     Err(RecvError::Lagged(_)) => signals = signals.resubscribe(),
                     Err(RecvError::Closed) => break,

@@ -17,18 +17,18 @@ use super::{Limits, Role, config::MAX_KEYS_OF_A_NAME};
 use crate::{
     error::{Error, Result},
     ids::{KeyId, Sha256Hex},
-    redis::{API_KEYS, API_KEYS_CHANNEL, Database, Redis, Script},
+    store::{API_KEYS, API_KEYS_CHANNEL, Database, Redis, Script},
 };
 
 static CREATE: Script =
-    Script::new(include_str!("../../migrations-lua/auth/create.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/auth/create.lua")).idempotent();
 static LIMIT: Script =
-    Script::new(include_str!("../../migrations-lua/auth/limit.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/auth/limit.lua")).idempotent();
 static REVOKE: Script =
-    Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).repeatable();
-static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).repeatable();
-static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).repeatable();
-static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).idempotent();
+static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).idempotent();
+static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).idempotent();
+static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).idempotent();
 
 /// Keys are no session: they outlive a service that is switched off for a year.
 const KEPT_SECS: u64 = 366 * 24 * 3600;
@@ -175,7 +175,7 @@ async fn run<T: fred::types::FromValue>(
     args: Vec<Value>,
 ) -> Result<T> {
     let keys = API_KEYS.map(Key::from_static_str).to_vec();
-    script.run(redis.shared(Database::Jobs), keys, args).await
+    script.run(redis.default_keyspace(Database::Jobs), keys, args).await
 }
 
 /// One record that nobody can read must not shut out all other keys.

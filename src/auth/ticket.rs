@@ -17,8 +17,8 @@ use super::Config;
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{Database, Redis, ticket_secret_key},
     settings::Secret,
+    store::{Database, Redis, ticket_secret_key},
 };
 
 /// A ticket as it stands in a URL. Not for logs, so it has no `Debug` and no `Display`.
@@ -152,18 +152,18 @@ impl Tickets {
     async fn shared_secret(&self) -> Result<Secret> {
         const RENEWED_SECS: i64 = 30 * 24 * 3600;
         let fresh = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-        let (place, fresh) = (self.0.redis.shared(Database::Jobs), &fresh);
+        let (keyspace, fresh) = (self.0.redis.default_keyspace(Database::Jobs), &fresh);
         let make = |client: Client| async move {
             use fred::types::{Expiration, SetOptions};
 
-            let key = place.key(ticket_secret_key());
+            let key = keyspace.key(ticket_secret_key());
             let expires = Some(Expiration::EX(RENEWED_SECS));
             let if_none = Some(SetOptions::NX);
             client.set::<(), _, _>(key.clone(), fresh.as_str(), expires, if_none, false).await?;
             client.expire::<(), _>(key.clone(), RENEWED_SECS, None).await?;
             client.get::<Option<String>, _>(key).await
         };
-        let made = place.read(make).await?;
+        let made = keyspace.call_idempotent(make).await?;
         made.map(Secret::from).ok_or_else(no_secret)
     }
 }

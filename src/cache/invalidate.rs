@@ -9,7 +9,7 @@ use super::{Cache, store};
 use crate::{
     error::{Error, Result},
     ids::{Tag, quoted},
-    redis::{CACHED, Database},
+    store::{CACHE_PREFIX, Database},
 };
 
 /// A glob of keys, all of cached values.
@@ -21,11 +21,11 @@ impl TryFrom<String> for Pattern {
 
     fn try_from(text: String) -> Result<Self> {
         const MAX_BYTES: usize = 300;
-        if text.starts_with(CACHED) && text.len() <= MAX_BYTES {
+        if text.starts_with(CACHE_PREFIX) && text.len() <= MAX_BYTES {
             return Ok(Self(text));
         }
         Err(Error::Invalid(format!(
-            "pattern: has to begin with {CACHED} and to have at most {MAX_BYTES} bytes, such as cache:model:*; got {}",
+            "pattern: has to begin with {CACHE_PREFIX} and to have at most {MAX_BYTES} bytes, such as cache:model:*; got {}",
             quoted(&text)
         )))
     }

@@ -28,8 +28,8 @@ use self::{
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    redis::{CacheKey, Redis},
     settings::{Time, check_between},
+    store::{CacheKey, Redis},
     tasks::Tasks,
 };
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    redis::CacheKey,
+    store::CacheKey,
 };
 
 /// What is to be computed.
@@ -200,7 +200,7 @@ impl Cache {
         /// Redis' clock has whole milliseconds.
         const JUST_AFTER: Duration = Duration::from_millis(2);
         // Heard first and looked then, so that no value comes between.
-        let bell = self.0.redis.bell(vec![job.key.ready_channel()]).await;
+        let bell = self.0.redis.channel_waiter(vec![job.key.ready_channel()]).await;
         loop {
             match self.open(&job.key, Some(job.claim)).await? {
                 Opened::Value { json, fresh_for, is_claimed, .. } => {
@@ -214,7 +214,7 @@ impl Cache {
                 Opened::Negative => return Ok(Waited::Over(None)),
                 Opened::Claimed => return Ok(Waited::Claimed),
                 Opened::Waiting { left, .. } => tokio::select! {
-                    () = bell.rung() => (),
+                    () = bell.notified() => (),
                     () = sleep(left + JUST_AFTER) => (),
                 },
                 Opened::Missing | Opened::Unreadable(_) => {

@@ -17,21 +17,20 @@ use super::Terms;
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    redis::{CACHED, CacheKey, Database, Partition, Place, Redis, Script, tag_keys},
+    store::{CACHE_PREFIX, CacheKey, Database, Keyspace, Partition, Redis, Script, tag_keys},
 };
 
 static OPEN: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/open.lua")).repeatable();
-static PUT: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/put.lua")).repeatable();
+    Script::cache(include_str!("../../migrations-lua/cache/open.lua")).idempotent();
+static PUT: Script = Script::cache(include_str!("../../migrations-lua/cache/put.lua")).idempotent();
 static ABANDON: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua")).repeatable();
+    Script::cache(include_str!("../../migrations-lua/cache/abandon.lua")).idempotent();
 static DROP: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua")).repeatable();
+    Script::cache(include_str!("../../migrations-lua/cache/drop.lua")).idempotent();
 static DISCARD: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua")).repeatable();
+    Script::cache(include_str!("../../migrations-lua/cache/discard.lua")).idempotent();
 static INVALIDATE_TAG: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).repeatable();
+    Script::cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).idempotent();
 
 /// The longest that hits may keep a value fresh.
 const LONGEST_SLIDE: Duration = Duration::from_hours(24);
@@ -77,7 +76,7 @@ pub(super) async fn open(redis: &Redis, key: &CacheKey, claim: Option<Claim>) ->
     let args = vec![token.into(), millis(lasts), early.to_string().into(), millis(LONGEST_SLIDE)];
     // A value of another program may be no text.
     let (outcome, value, ms, is_claimed): (String, Value, i64, i64) =
-        OPEN.run_on_cache(place(redis, key), keys(key), args).await?;
+        OPEN.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     let for_ms = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
     Ok(match outcome.as_str() {
         "negative" => Opened::Negative,
@@ -135,7 +134,7 @@ pub(super) async fn put(
         millis(slide),
     ];
     args.extend(terms.tags.iter().map(|it| Value::from(it.to_string())));
-    let answer: Value = PUT.run_on_cache(place(redis, key), keys(key), args).await?;
+    let answer: Value = PUT.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     let mut parts = answer.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     if next().as_str().as_deref() != Some("stored") {
@@ -156,7 +155,7 @@ pub(super) async fn abandon(
     pause: Duration,
 ) -> Result<()> {
     let args = vec![claim.to_string().into(), millis(pause)];
-    let _: Value = ABANDON.run_on_cache(place(redis, key), keys(key), args).await?;
+    let _: Value = ABANDON.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
@@ -167,7 +166,7 @@ pub(super) async fn abandon(
 /// [`Error::RedisUnavailable`].
 pub(super) async fn discard(redis: &Redis, key: &CacheKey, unreadable: Bytes) -> Result<()> {
     let args = vec![Value::Bytes(unreadable)];
-    let _: Value = DISCARD.run_on_cache(place(redis, key), keys(key), args).await?;
+    let _: Value = DISCARD.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
@@ -177,13 +176,13 @@ pub(super) async fn discard(redis: &Redis, key: &CacheKey, unreadable: Bytes) ->
 ///
 /// [`Error::RedisUnavailable`].
 pub(super) async fn remove(redis: &Redis, name: &str) -> Result<u64> {
-    let place = redis.at(Database::Cache, Partition::of_cached(name));
-    remove_at(place, vec![name.to_owned()]).await
+    let keyspace = redis.keyspace(Database::Cache, Partition::for_cached_value(name));
+    remove_at(keyspace, vec![name.to_owned()]).await
 }
 
-async fn remove_at(place: Place<'_>, names: Vec<String>) -> Result<u64> {
+async fn remove_at(keyspace: Keyspace<'_>, names: Vec<String>) -> Result<u64> {
     let names = names.into_iter().map(Key::from).collect();
-    let (_, n): (String, u64) = DROP.run_on_cache(place, names, Vec::new()).await?;
+    let (_, n): (String, u64) = DROP.run_for_cache(keyspace, names, Vec::new()).await?;
     Ok(n)
 }
 
@@ -195,14 +194,14 @@ async fn remove_at(place: Place<'_>, names: Vec<String>) -> Result<u64> {
 /// [`Error::RedisUnavailable`].
 pub(super) async fn invalidate_tag(redis: &Redis, tag: &Tag) -> Result<u64> {
     const AT_ONCE: usize = 32;
-    let places = redis.places(Database::Cache).map(|place| async move {
+    let keyspaces = redis.all_keyspaces(Database::Cache).map(|keyspace| async move {
         let names = tag_keys(tag).into_iter().map(Key::from).collect();
-        let args = vec![tag.to_string().into(), Value::from(place.key(CACHED))];
-        let (_, n): (String, u64) = INVALIDATE_TAG.run_on_cache(place, names, args).await?;
+        let args = vec![tag.to_string().into(), Value::from(keyspace.key(CACHE_PREFIX))];
+        let (_, n): (String, u64) = INVALIDATE_TAG.run_for_cache(keyspace, names, args).await?;
         Ok::<_, Error>(n)
     });
-    let places: Vec<_> = places.collect();
-    let removed: Vec<u64> = stream::iter(places).buffer_unordered(AT_ONCE).try_collect().await?;
+    let keyspaces: Vec<_> = keyspaces.collect();
+    let removed: Vec<u64> = stream::iter(keyspaces).buffer_unordered(AT_ONCE).try_collect().await?;
     Ok(removed.iter().sum())
 }
 
@@ -214,7 +213,7 @@ pub(super) async fn invalidate_tag(redis: &Redis, tag: &Tag) -> Result<u64> {
 /// [`Error::RedisUnavailable`].
 pub(super) async fn remove_matching(
     redis: &Redis,
-    server: Place<'_>,
+    server: Keyspace<'_>,
     cursor: u64,
     (pattern, about): (&str, u32),
 ) -> Result<(u64, u64)> {
@@ -225,21 +224,21 @@ pub(super) async fn remove_matching(
         let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
         client.custom::<(u64, Vec<Key>), _>(scan, args.to_vec()).await
     };
-    let (next, keys) = server.read(scan).await?;
+    let (next, keys) = server.call_idempotent(scan).await?;
     let found = keys.iter().filter_map(|key| {
         let key = key.as_str_lossy();
         let (partition, name) = redis.layout().parse(&key)?;
         Some((partition, name.to_owned()))
     });
     let mut n = 0;
-    for (place, found) in redis.by_place(Database::Cache, found, |it| it.0) {
-        n += remove_at(place, found.into_iter().map(|it| it.1).collect()).await?;
+    for (keyspace, found) in redis.group_by_keyspace(Database::Cache, found, |it| it.0) {
+        n += remove_at(keyspace, found.into_iter().map(|it| it.1).collect()).await?;
     }
     Ok((next, n))
 }
 
-fn place<'a>(redis: &'a Redis, key: &CacheKey) -> Place<'a> {
-    redis.at(Database::Cache, key.partition())
+fn keyspace<'a>(redis: &'a Redis, key: &CacheKey) -> Keyspace<'a> {
+    redis.keyspace(Database::Cache, key.partition())
 }
 
 fn keys(key: &CacheKey) -> Vec<Key> {

@@ -24,7 +24,8 @@ pub(crate) use self::{
 use crate::{
     error::Result,
     ids::{FileId, JobId},
-    redis::{Config as RedisConfig, Database, Measured, Redis, Server, Subscriber},
+    redis::{Config as RedisConfig, DatabaseId, Pool, Subscriber},
+    store::{Database, Redis},
     tasks::Tasks,
 };
 
@@ -35,9 +36,9 @@ pub(crate) struct Celery(Arc<Inner>);
 struct Inner {
     config: Config,
     redis: Redis,
-    broker: Server,
+    broker: Pool,
     broker_database: u8,
-    results: Server,
+    results: Pool,
     args: Value,
     kwargs: Value,
     /// Results as they come, and signs of life.
@@ -68,13 +69,14 @@ impl Celery {
             return Ok(None);
         }
         let connect = |url: &str, name| -> AnyResult<_> {
-            let (address, database) = redis_config.server_and_database(url)?;
-            let measured = Measured { metrics: &redis.metrics().redis, name };
-            let server = Server::start(redis_config, &address, database, tasks, measured)?;
+            let (address, database) = redis_config.endpoint_and_database(url)?;
+            let id = DatabaseId { number: database, name };
+            let metrics = &redis.metrics().redis;
+            let server = Pool::start(redis_config, &address, id, tasks, metrics)?;
             Ok((server, address, database))
         };
         let (broker, address, broker_database) = if config.broker_url.is_empty() {
-            let (server, address) = redis.queue().context(
+            let (server, address) = redis.broker().context(
                 "celery.broker_url: a Redis Cluster cannot be a broker of Celery, so name another Redis",
             )?;
             (server.clone(), address.clone(), Database::Queue as u8)

@@ -12,7 +12,7 @@ use super::{
     protocol::{self, queue_keys},
     store::corrupt,
 };
-use crate::{error::Result, ids::JobId, redis::Server};
+use crate::{error::Result, ids::JobId, redis::Pool};
 
 /// A queue as it stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,11 +37,11 @@ pub(crate) struct QueueReport {
     pub(crate) next_jobs: Vec<JobId>,
 }
 
-pub(super) async fn report(broker: &Server, queue: &str) -> Result<QueueReport> {
-    let keys = queue_keys(queue);
+pub(super) async fn report(broker: &Pool, queue: &str) -> Result<QueueReport> {
+    let keys = &queue_keys(queue);
     let now = broker.now_ms().await? / 1000;
     let (depths, next, in_flight, oldest): (Vec<u64>, Vec<Value>, u64, Value) = broker
-        .call(|client| async move {
+        .call_idempotent(|client| async move {
             let lengths = keys.iter().map(|it| client.llen::<u64, _>(it));
             // Workers take from the right.
             let next = keys.iter().map(|it| client.lindex::<Value, _>(it, -1));

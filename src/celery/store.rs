@@ -18,17 +18,18 @@ use super::protocol;
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId},
-    redis::{
-        ACTIVE_TASKS, Database, OUTBOX, Partition, Place, Redis, Script, Server, TASK_PREFIX,
-        job_tasks_key, oldest,
+    redis::Pool,
+    store::{
+        ACTIVE_TASKS, Database, Keyspace, OUTBOX, Partition, Redis, Script, TASK_PREFIX,
+        job_tasks_key, members_older_than,
     },
 };
 
 static SEND: Script =
-    Script::new(include_str!("../../migrations-lua/celery/send.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/celery/send.lua")).idempotent();
 // The second time it may find no task that it took back; then workers are waited for in vain, for a while.
 static WITHDRAW: Script =
-    Script::new(include_str!("../../migrations-lua/celery/withdraw.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/celery/withdraw.lua")).idempotent();
 
 /// How long the broker remembers that it had a task: longer than anybody tries to send it.
 const MARK_SECS: i64 = 7 * 24 * 3600;
@@ -74,8 +75,8 @@ pub(crate) struct Assignment {
 }
 
 /// Where a task stands beside its job.
-fn place_of(redis: &Redis, task: Uuid) -> Place<'_> {
-    redis.at(Database::Jobs, Partition::of_task(task))
+fn keyspace_for(redis: &Redis, task: Uuid) -> Keyspace<'_> {
+    redis.keyspace(Database::Jobs, Partition::for_task(task))
 }
 
 fn sent_key(task: Uuid) -> Key {
@@ -87,15 +88,15 @@ fn cancelled_key(task: Uuid) -> Key {
 }
 
 /// Puts tasks into their queues, each once however often this is called.
-pub(super) async fn send(broker: &Server, parcels: &[Parcel]) -> Result<()> {
+pub(super) async fn send(broker: &Pool, parcels: &[Parcel]) -> Result<()> {
     let keys = parcels.iter().flat_map(|it| [sent_key(it.task), Key::from(it.queue_key.as_str())]);
     let mut args = vec![Value::from(MARK_SECS)];
     args.extend(parcels.iter().map(|it| Value::from(it.message.as_str())));
-    SEND.run_on_server::<Value>(broker, keys.collect(), args).await.map(|_| ())
+    SEND.run_on_pool::<Value>(broker, keys.collect(), args).await.map(|_| ())
 }
 
 /// Takes tasks out of their queues, and tells workers to drop the others. Returns how many no worker has.
-pub(super) async fn withdraw(broker: &Server, pidbox: &str, parcels: &[Parcel]) -> Result<usize> {
+pub(super) async fn withdraw(broker: &Pool, pidbox: &str, parcels: &[Parcel]) -> Result<usize> {
     let keys = parcels.iter().flat_map(|it| {
         [sent_key(it.task), cancelled_key(it.task), Key::from(it.queue_key.as_str())]
     });
@@ -104,40 +105,44 @@ pub(super) async fn withdraw(broker: &Server, pidbox: &str, parcels: &[Parcel]) 
         args.push(Value::from(parcel.message.as_str()));
         args.push(Value::from(protocol::revoke(parcel.task)?));
     }
-    let answer: Vec<Value> = WITHDRAW.run_on_server(broker, keys.collect(), args).await?;
+    let answer: Vec<Value> = WITHDRAW.run_on_pool(broker, keys.collect(), args).await?;
     Ok(answer.get(1).and_then(Value::as_usize).unwrap_or(0))
 }
 
 /// The broker forgets that it had a task, so that it can be sent again.
-pub(super) async fn unmark(broker: &Server, task: Uuid) -> Result<()> {
-    broker.call(|client| async move { client.del(sent_key(task)).await }).await
+pub(super) async fn unmark(broker: &Pool, task: Uuid) -> Result<()> {
+    broker.call_once(|client| async move { client.del(sent_key(task)).await }).await
 }
 
 /// Puts a task into the outbox, as one that is due.
 pub(super) async fn back_to_outbox(redis: &Redis, task: Uuid) -> Result<()> {
-    let place = place_of(redis, task);
-    place
-        .read(|client| async move {
+    let keyspace = keyspace_for(redis, task);
+    keyspace
+        .call_idempotent(|client| async move {
             let member = (0.0, task.to_string());
-            client.zadd(place.key(OUTBOX), None, None, false, false, member).await
+            client.zadd(keyspace.key(OUTBOX), None, None, false, false, member).await
         })
         .await
 }
 
 pub(super) async fn forget(redis: &Redis, task: Uuid) -> Result<()> {
-    let place = place_of(redis, task);
-    place
-        .read(|client| async move { client.zrem(place.key(ACTIVE_TASKS), task.to_string()).await })
+    let keyspace = keyspace_for(redis, task);
+    keyspace
+        .call_idempotent(|client| async move {
+            client.zrem(keyspace.key(ACTIVE_TASKS), task.to_string()).await
+        })
         .await
 }
 
 pub(super) async fn clear_outbox(redis: &Redis, tasks: impl Iterator<Item = Uuid>) -> Result<()> {
-    for (place, tasks) in redis.by_place(Database::Jobs, tasks, |it| Partition::of_task(*it)) {
+    for (keyspace, tasks) in
+        redis.group_by_keyspace(Database::Jobs, tasks, |it| Partition::for_task(*it))
+    {
         let tasks: Vec<String> = tasks.iter().map(Uuid::to_string).collect();
         let tasks = &tasks;
-        place
-            .read(|client| async move {
-                client.zrem::<(), _, _>(place.key(OUTBOX), tasks.clone()).await
+        keyspace
+            .call_idempotent(|client| async move {
+                client.zrem::<(), _, _>(keyspace.key(OUTBOX), tasks.clone()).await
             })
             .await?;
     }
@@ -155,12 +160,12 @@ pub(super) async fn left_in_outbox(
     for task in aged(redis, OUTBOX, older_than_ms, limit).await? {
         let stored = match assignment(redis, task).await? {
             Some(it) => {
-                let (place, name) = (place_of(redis, task), job_tasks_key(it.job));
+                let (keyspace, name) = (keyspace_for(redis, task), job_tasks_key(it.job));
                 let name = &name;
-                place
-                    .read(|client| async move {
+                keyspace
+                    .call_idempotent(|client| async move {
                         let field = task.to_string();
-                        client.hget::<Option<String>, _, _>(place.key(name), field).await
+                        client.hget::<Option<String>, _, _>(keyspace.key(name), field).await
                     })
                     .await?
             }
@@ -176,7 +181,7 @@ pub(super) async fn left_in_outbox(
 
 /// Members of a sorted set by time, the oldest first, that are older than `age_ms` by Redis' clock.
 async fn aged(redis: &Redis, key: &'static str, age_ms: u64, limit: usize) -> Result<Vec<Uuid>> {
-    let members = oldest(redis, Database::Jobs, key, age_ms, limit).await?;
+    let members = members_older_than(redis, Database::Jobs, key, age_ms, limit).await?;
     Ok(members.iter().filter_map(|it| Uuid::try_parse(it).ok()).collect())
 }
 
@@ -190,24 +195,24 @@ pub(super) async fn touch(redis: &Redis, task: Uuid) -> Result<()> {
         clippy::cast_precision_loss,
         reason = "milliseconds are exact in an f64 for 285 000 years"
     )]
-    let now = place_of(redis, task).now_ms().await? as f64;
-    let place = place_of(redis, task);
-    place
-        .read(|client| async move {
+    let now = keyspace_for(redis, task).now_ms().await? as f64;
+    let keyspace = keyspace_for(redis, task);
+    keyspace
+        .call_idempotent(|client| async move {
             use fred::types::SetOptions::XX;
 
-            let (key, member) = (place.key(ACTIVE_TASKS), (now, task.to_string()));
+            let (key, member) = (keyspace.key(ACTIVE_TASKS), (now, task.to_string()));
             client.zadd(key, Some(XX), None, false, false, member).await
         })
         .await
 }
 
 pub(super) async fn assignment(redis: &Redis, task: Uuid) -> Result<Option<Assignment>> {
-    let place = place_of(redis, task);
-    let key = place.key(&format!("{TASK_PREFIX}{task}"));
+    let keyspace = keyspace_for(redis, task);
+    let key = keyspace.key(&format!("{TASK_PREFIX}{task}"));
     let key = &key;
     let stored: Option<String> =
-        place.read(|client| async move { client.get(key.clone()).await }).await?;
+        keyspace.call_idempotent(|client| async move { client.get(key.clone()).await }).await?;
     Ok(stored.and_then(|it| {
         let mut words = it.split(' ');
         let job = words.next()?.parse().ok()?;
@@ -218,26 +223,28 @@ pub(super) async fn assignment(redis: &Redis, task: Uuid) -> Result<Option<Assig
 
 /// The present tasks of a job.
 pub(super) async fn parcels_of(redis: &Redis, job: JobId) -> Result<Vec<Parcel>> {
-    let place = redis.at(Database::Jobs, Partition::of_job(job));
-    let stored: HashMap<String, String> = place
-        .read(|client| async move { client.hgetall(place.key(&job_tasks_key(job))).await })
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
+    let stored: HashMap<String, String> = keyspace
+        .call_idempotent(
+            |client| async move { client.hgetall(keyspace.key(&job_tasks_key(job))).await },
+        )
         .await?;
     Ok(stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect())
 }
 
 /// How many messages are served before this one, counted up to a thousand.
-pub(super) async fn position(broker: &Server, parcel: &Parcel) -> Result<Option<u64>> {
+pub(super) async fn position(broker: &Pool, parcel: &Parcel) -> Result<Option<u64>> {
     const LOOK_AT: &str = "1000";
-    let (key, message) = (parcel.queue_key.clone(), parcel.message.clone());
+    let (key, message) = (&parcel.queue_key, &parcel.message);
     broker
-        .call(|client| async move {
+        .call_idempotent(|client| async move {
             use fred::interfaces::{ClientLike as _, ListInterface as _};
 
             let lpos = CustomCommand::new_static("LPOS", ClusterHash::FirstKey, false);
             // Workers take from the right.
             let args = vec![
                 key.clone(),
-                message,
+                message.clone(),
                 "RANK".into(),
                 "-1".into(),
                 "MAXLEN".into(),
@@ -251,15 +258,17 @@ pub(super) async fn position(broker: &Server, parcel: &Parcel) -> Result<Option<
 }
 
 /// The stored results of tasks that have one.
-pub(super) async fn stored_results(
-    results: &Server,
-    tasks: &[Uuid],
-) -> Result<Vec<(Uuid, Vec<u8>)>> {
+pub(super) async fn stored_results(results: &Pool, tasks: &[Uuid]) -> Result<Vec<(Uuid, Vec<u8>)>> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     let keys: Vec<String> = tasks.iter().map(|it| format!("celery-task-meta-{it}")).collect();
-    let stored: Vec<Value> = results.call(|client| async move { client.mget(keys).await }).await?;
+    let stored: Vec<Value> = results
+        .call_idempotent(|client| {
+            let keys = keys.clone();
+            async move { client.mget(keys).await }
+        })
+        .await?;
     let found =
         tasks.iter().zip(stored).filter_map(|(task, it)| Some((*task, it.as_bytes()?.to_vec())));
     Ok(found.collect())

@@ -2,7 +2,7 @@
 //!
 //! One process does it for all, whoever holds a lock, in small steps with pauses between them. Each step is one
 //! atomic script that looks at a key and acts on it, so no writer is raced, and a cleanup that dies has done no harm:
-//! the next one begins anew. Which keys there are is `redis::Family`'s to say; others are reported, never touched.
+//! the next one begins anew. Which keys there are is `store::KeyKind`'s to say; others are reported, never touched.
 
 mod config;
 mod pass;
@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result},
     ids::Resource,
     locks::{Held, Locks, Wanted},
-    redis::{Database, Lifetime, Redis, Retention},
+    store::{Database, JobRetention, Lifetime, Redis},
     tasks::Tasks,
 };
 
@@ -53,7 +53,7 @@ struct Policy {
 
 /// How long keys live, by the settings of those who write them.
 pub(crate) struct Lifetimes {
-    pub(crate) jobs: Retention,
+    pub(crate) jobs: JobRetention,
     pub(crate) cached_status: Duration,
     pub(crate) metrics: Duration,
 }
@@ -243,7 +243,7 @@ impl Maintenance {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {
-        let ms = self.0.redis.shared(Database::Jobs).now_ms().await?;
+        let ms = self.0.redis.default_keyspace(Database::Jobs).now_ms().await?;
         let at = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
         at.ok_or_else(|| Error::Corrupt { what: "time", reason: ms.to_string() })
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     migrations::rest_after,
-    redis::{Database, Family, Partition, Place, Redis},
+    store::{Database, KeyKind, Keyspace, Partition, Redis},
 };
 
 /// Scripts on one key each that a step may send together. Redis answers others between them.
@@ -25,7 +25,7 @@ const ORDER: [Database; 5] =
     [Database::Jobs, Database::Progress, Database::RateLimits, Database::Cache, Database::Queue];
 
 /// A key's family and its name.
-type Named = (&'static Family, String);
+type Named = (&'static KeyKind, String);
 
 pub(super) struct Sweep<'a> {
     redis: &'a Redis,
@@ -61,9 +61,9 @@ impl<'a> Sweep<'a> {
     }
 
     pub(super) async fn run(mut self) -> Done {
-        if self.redis.layout().is_numbered() {
+        if self.redis.layout().is_multi_database() {
             for database in ORDER {
-                self.sweep(self.redis.shared(database), Some(database)).await?;
+                self.sweep(self.redis.default_keyspace(database), Some(database)).await?;
             }
         } else {
             for (server, _) in self.redis.servers(Database::Jobs) {
@@ -74,16 +74,16 @@ impl<'a> Sweep<'a> {
     }
 
     /// Looks at every key of a server, or of one database there.
-    async fn sweep(&mut self, server: Place<'a>, database: Option<Database>) -> Done {
+    async fn sweep(&mut self, server: Keyspace<'a>, database: Option<Database>) -> Done {
         let mut cursor = "0".to_owned();
         loop {
             let begun_at = Instant::now();
             let page = store::scan(server, cursor, self.policy.batch).await?;
             self.pause(begun_at).await?;
             // Redis may give more than it was asked for.
-            for (place, ours) in self.sort(database, page.keys) {
+            for (keyspace, ours) in self.sort(database, page.keys) {
                 for step in ours.chunks(self.policy.batch) {
-                    self.step(place, step).await?;
+                    self.step(keyspace, step).await?;
                 }
             }
             if page.next == "0" {
@@ -98,14 +98,14 @@ impl<'a> Sweep<'a> {
         &mut self,
         database: Option<Database>,
         keys: Vec<Option<String>>,
-    ) -> Vec<(Place<'a>, Vec<Named>)> {
+    ) -> Vec<(Keyspace<'a>, Vec<Named>)> {
         let number = database.map_or(0, |it| it as u8);
         let mut ours: BTreeMap<Partition, Vec<Named>> = BTreeMap::new();
         for key in keys {
             let key = key.unwrap_or_else(|| "(a key that is no text)".to_owned());
             let parsed = self.redis.layout().parse(&key);
             let found =
-                parsed.and_then(|(at, name)| Some((at, Family::of_name(database, name)?, name)));
+                parsed.and_then(|(at, name)| Some((at, KeyKind::find(database, name)?, name)));
             match found {
                 Some((at, family, name)) => {
                     ours.entry(at).or_default().push((family, name.to_owned()));
@@ -114,11 +114,11 @@ impl<'a> Sweep<'a> {
             }
         }
         let database = database.unwrap_or(Database::Jobs);
-        ours.into_iter().map(|(at, it)| (self.redis.at(database, at), it)).collect()
+        ours.into_iter().map(|(at, it)| (self.redis.keyspace(database, at), it)).collect()
     }
 
-    async fn step(&mut self, place: Place<'_>, keys: &[Named]) -> Done {
-        let mut by_family: BTreeMap<&str, (&'static Family, Vec<String>)> = BTreeMap::new();
+    async fn step(&mut self, keyspace: Keyspace<'_>, keys: &[Named]) -> Done {
+        let mut by_family: BTreeMap<&str, (&'static KeyKind, Vec<String>)> = BTreeMap::new();
         for (family, key) in keys {
             by_family
                 .entry(family.name)
@@ -131,7 +131,7 @@ impl<'a> Sweep<'a> {
         let families = by_family.into_values().collect();
         let begun_at = Instant::now();
         let (counts, old_jobs) =
-            store::judge(self.redis, place, self.policy, families, self.report.dry_run).await?;
+            store::judge(self.redis, keyspace, self.policy, families, self.report.dry_run).await?;
         for it in counts {
             let number = databases.get(it.family.as_str()).copied().unwrap_or(0);
             self.report.count(&it.family, number, &it.what, it.n);
@@ -140,16 +140,16 @@ impl<'a> Sweep<'a> {
         for jobs in old_jobs.chunks(AT_ONCE) {
             self.remove(jobs).await?;
         }
-        let numbered = self.redis.layout().is_numbered();
+        let numbered = self.redis.layout().is_multi_database();
         let collections: Vec<_> = keys
             .iter()
             .filter(|(family, _)| {
-                let members = if numbered { family.members } else { family.members_beside_it() };
+                let members = if numbered { family.members } else { family.local_members() };
                 members.is_some()
             })
             .collect();
         for chunk in collections.chunks(AT_ONCE) {
-            self.prune(place, chunk).await?;
+            self.prune(keyspace, chunk).await?;
         }
         Ok(())
     }
@@ -166,14 +166,14 @@ impl<'a> Sweep<'a> {
     }
 
     /// Takes out of collections, piece by piece, what names something that is gone.
-    async fn prune(&mut self, place: Place<'_>, keys: &[&Named]) -> Done {
+    async fn prune(&mut self, keyspace: Keyspace<'_>, keys: &[&Named]) -> Done {
         let mut open: Vec<_> =
             keys.iter().map(|(family, key)| (*family, key.as_str(), "0".to_owned())).collect();
         while !open.is_empty() {
             let begun_at = Instant::now();
             let how = (self.policy.batch, self.report.dry_run);
             let pieces = open.iter().map(|(family, key, cursor)| {
-                store::prune(self.redis, place, (family, key), cursor, how)
+                store::prune(self.redis, keyspace, (family, key), cursor, how)
             });
             let pruned = try_join_all(pieces).await?;
             let mut later = Vec::new();

@@ -16,16 +16,16 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{CLEANUP_REPORT, Database, Family, Place, Redis, Script, lock_key},
+    store::{CLEANUP_REPORT, Database, KeyKind, Keyspace, Redis, Script, lock_key},
 };
 
 // What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
 static JUDGE: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).idempotent();
 static PRUNE: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).idempotent();
 static REMOVE_JOB: Script =
-    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua")).repeatable();
+    Script::job_write(include_str!("../../migrations-lua/maintenance/remove_job.lua")).idempotent();
 
 /// A part of a database's keys. A key that is no text is `None`.
 pub(super) struct Page {
@@ -33,13 +33,13 @@ pub(super) struct Page {
     pub(super) keys: Vec<Option<String>>,
 }
 
-pub(super) async fn scan(server: Place<'_>, cursor: String, count: usize) -> Result<Page> {
+pub(super) async fn scan(server: Keyspace<'_>, cursor: String, count: usize) -> Result<Page> {
     let args = &[cursor, "COUNT".to_owned(), count.to_string()];
     let scan = |client: Client| async move {
         let command = CustomCommand::new_static("SCAN", None, false);
         client.custom::<Value, _>(command, args.to_vec()).await
     };
-    let answer = server.read(scan).await?;
+    let answer = server.call_idempotent(scan).await?;
     let mut parts = answer.into_array().into_iter();
     let next = parts.next().and_then(|it| it.as_string());
     let keys = parts.next().unwrap_or(Value::Null).into_array();
@@ -67,12 +67,12 @@ pub(super) struct OldJob {
 /// returned, not removed.
 pub(super) async fn judge(
     redis: &Redis,
-    place: Place<'_>,
+    keyspace: Keyspace<'_>,
     policy: &Policy,
-    families: Vec<(&'static Family, Vec<String>)>,
+    families: Vec<(&'static KeyKind, Vec<String>)>,
     dry_run: bool,
 ) -> Result<(Vec<Count>, Vec<OldJob>)> {
-    let mut args = head(redis, place.database(), dry_run);
+    let mut args = head(redis, keyspace.database(), dry_run);
     args.push(Value::from(policy.max_age_secs.to_string()));
     args.push(Value::from(policy.grace_secs.to_string()));
     let mut keys = Vec::new();
@@ -85,7 +85,7 @@ pub(super) async fn judge(
         keys.extend(names);
     }
     let names = keys.iter().map(|it| Key::from(it.as_str())).collect();
-    let answer: Value = JUDGE.run(place, names, args).await?;
+    let answer: Value = JUDGE.run(keyspace, names, args).await?;
     let mut parts = answer.into_array().into_iter().skip(1);
     let counts: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
     let old: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
@@ -114,7 +114,7 @@ pub(super) async fn remove_job(
         Value::from(job.updated_at.as_str()),
         Value::from(job.created_at.as_str()),
     ];
-    let answer: Value = REMOVE_JOB.run_on_job(redis, job.id, policy.lifetimes.jobs, args).await?;
+    let answer: Value = REMOVE_JOB.run_for_job(redis, job.id, policy.lifetimes.jobs, args).await?;
     let counts: Vec<String> =
         answer.into_array().into_iter().nth(1).map_or(Ok(Vec::new()), Value::convert)?;
     let counted = counts.chunks_exact(4).map(|it| {
@@ -135,16 +135,16 @@ pub(super) struct Pruned {
 /// Takes out of a piece of the collection of this name what names something that is gone.
 pub(super) async fn prune(
     redis: &Redis,
-    place: Place<'_>,
-    (family, key): (&Family, &str),
+    keyspace: Keyspace<'_>,
+    (family, key): (&KeyKind, &str),
     cursor: &str,
     (count, dry_run): (usize, bool),
 ) -> Result<Pruned> {
     let names = family.members.map_or("", |it| it.as_str());
-    let mut args = head(redis, place.database(), dry_run);
+    let mut args = head(redis, keyspace.database(), dry_run);
     args.extend([Value::from(names), Value::from(cursor), Value::from(count.to_string())]);
     let (_, next, n_members, n_keys): (String, String, u64, u64) =
-        PRUNE.run(place, vec![Key::from(key)], args).await?;
+        PRUNE.run(keyspace, vec![Key::from(key)], args).await?;
     Ok(Pruned { next, n_members, n_keys })
 }
 
@@ -160,23 +160,23 @@ fn mode(dry_run: bool) -> Value {
 pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
     const MONTH_SECS: i64 = 30 * 24 * 3600;
     let json = serde_json::to_string(report).map_err(|error| corrupt(&error.to_string()))?;
-    let (place, json) = (redis.shared(Database::Jobs), &json);
+    let (keyspace, json) = (redis.default_keyspace(Database::Jobs), &json);
     let set = |client: Client| async move {
         let expires = Some(Expiration::EX(MONTH_SECS));
-        client.set(place.key(CLEANUP_REPORT), json.as_str(), expires, None, false).await
+        client.set(keyspace.key(CLEANUP_REPORT), json.as_str(), expires, None, false).await
     };
-    place.read(set).await
+    keyspace.call_idempotent(set).await
 }
 
 /// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
-    let place = redis.shared(Database::Jobs);
+    let keyspace = redis.default_keyspace(Database::Jobs);
     let read = |client: Client| async move {
-        let keys = vec![place.key(CLEANUP_REPORT), place.key(&lock_key(&lock()))];
+        let keys = vec![keyspace.key(CLEANUP_REPORT), keyspace.key(&lock_key(&lock()))];
         client.mget::<Vec<Option<String>>, _>(keys).await
     };
-    let found = place.read(read).await?;
-    let text = |place: usize| found.get(place).and_then(Option::as_deref);
+    let found = keyspace.call_idempotent(read).await?;
+    let text = |index: usize| found.get(index).and_then(Option::as_deref);
     let Some(json) = text(0) else { return Ok(None) };
     let mut report: Report =
         serde_json::from_str(json).map_err(|error| corrupt(&error.to_string()))?;

@@ -16,7 +16,7 @@ use crate::{
     },
     config::Config,
     ids::KeyId,
-    redis::Redis,
+    store::Redis,
     tasks::Tasks,
 };
 
@@ -98,8 +98,8 @@ enum Command {
 /// If Redis is unreachable, or the command fails.
 pub(crate) async fn run(arguments: Arguments, config: &Config) -> Result<()> {
     let tasks = Tasks::default();
-    let redis = Redis::join(&config.redis, &tasks).await?;
-    redis.until_up(Duration::from_secs(5)).await.context("cannot reach Redis")?;
+    let redis = Redis::attach(&config.redis, &tasks).await?;
+    redis.wait_until_ready(Duration::from_secs(5)).await.context("cannot reach Redis")?;
     let output = execute(arguments.command, config, &redis).await;
     tasks.drain(Duration::from_secs(2)).await;
     std::io::stdout().write_all(output?.as_bytes())?;

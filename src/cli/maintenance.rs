@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     locks::Locks,
     migrations::Schema,
-    redis::{Redis, Retention},
+    store::{JobRetention, Redis},
     tasks::Tasks,
 };
 
@@ -63,14 +63,17 @@ pub(crate) async fn migrate(config: &Config, only_status: bool) -> Result<()> {
     Ok(())
 }
 
-fn retention(config: &Config) -> Retention {
-    Retention { ttl_secs: config.jobs.ttl.as_secs(), stream_length: config.progress.stream_length }
+fn retention(config: &Config) -> JobRetention {
+    JobRetention {
+        ttl_secs: config.jobs.ttl.as_secs(),
+        stream_length: config.progress.stream_length,
+    }
 }
 
 async fn connect_and_wait(config: &Config, tasks: &Tasks) -> Result<Redis> {
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let redis = Redis::join(&config.redis, tasks).await?;
-    redis.until_up(TIMEOUT).await?;
+    let redis = Redis::attach(&config.redis, tasks).await?;
+    redis.wait_until_ready(TIMEOUT).await?;
     Ok(redis)
 }
 

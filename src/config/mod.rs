@@ -120,7 +120,7 @@ impl Config {
     /// Checks values and combinations of settings that their types cannot express.
     fn check(&self) -> Result<()> {
         self.server.check().context("server")?;
-        self.redis.check().context("redis")?;
+        self.redis.validate().context("redis")?;
         self.auth.check(self.environment, self.jobs.ttl).context("auth")?;
         self.jobs.check().context("jobs")?;
         self.celery.check().context("celery")?;

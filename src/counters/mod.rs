@@ -21,8 +21,8 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Result},
     ids::MetricName,
-    redis::Redis,
     settings::{Time, check_between},
+    store::Redis,
     tasks::Tasks,
 };
 

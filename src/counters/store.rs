@@ -11,15 +11,15 @@ use super::{Changes, Config, Reading};
 use crate::{
     error::Result,
     ids::MetricName,
-    redis::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
+    store::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
 };
 
 static FLUSH: Script =
-    Script::new(include_str!("../../migrations-lua/counters/flush.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/counters/flush.lua")).idempotent();
 static LIST: Script =
-    Script::new(include_str!("../../migrations-lua/counters/list.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/counters/list.lua")).idempotent();
 static READ: Script =
-    Script::new(include_str!("../../migrations-lua/counters/read.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/counters/read.lua")).idempotent();
 
 /// Writes a batch, once however often it is tried. Returns how many names Redis refused, being of another type.
 pub(super) async fn flush(
@@ -46,7 +46,7 @@ pub(super) async fn flush(
         keys.push(Key::from(key));
         args.extend([Value::from(kind), Value::from(number)]);
     }
-    let answer: Vec<Value> = FLUSH.run(redis.shared(Database::Cache), keys, args).await?;
+    let answer: Vec<Value> = FLUSH.run(redis.default_keyspace(Database::Cache), keys, args).await?;
     Ok(answer.get(1).and_then(Value::as_u64).unwrap_or(0))
 }
 
@@ -55,7 +55,8 @@ pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> R
     let [count, value] = metric_keys(name).map(Key::from);
     let keys = vec![count, value, Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.ttl.as_secs().to_string())];
-    let answer: Vec<Option<String>> = READ.run(redis.shared(Database::Cache), keys, args).await?;
+    let answer: Vec<Option<String>> =
+        READ.run(redis.default_keyspace(Database::Cache), keys, args).await?;
     let number = |at: usize| answer.get(at)?.as_deref()?.parse().ok();
     Ok(Reading { count: number(1), value: number(2) })
 }
@@ -72,7 +73,7 @@ pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
     let keys = vec![Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.max_names.to_string())];
     let (_, flat): (String, Vec<String>) =
-        LIST.run(redis.shared(Database::Cache), keys, args).await?;
+        LIST.run(redis.default_keyspace(Database::Cache), keys, args).await?;
     let mut listed = Listed::default();
     for pair in flat.chunks_exact(2) {
         let name = redis.layout().parse(&pair[0]).map(|it| it.1);

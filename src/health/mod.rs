@@ -29,8 +29,8 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    redis::{Database, Place, Redis},
     settings::{Time, check_between},
+    store::{Database, Keyspace, Redis},
 };
 
 /// When Redis is well.
@@ -105,7 +105,7 @@ impl Health {
 
     /// The connections that have to be up for requests to be served, by name.
     pub(crate) fn redis_parts(&self) -> Vec<(&'static str, bool)> {
-        self.0.redis.parts()
+        self.0.redis.component_health()
     }
 
     /// The newest entries of the slow logs of all servers, at most `limit`.
@@ -153,7 +153,7 @@ impl Health {
         let takes_none = infos.iter().any(is_replica);
         let writes = join_all(pings.iter().map(|(checked, ping)| async move {
             match ping {
-                Ok(_) if !takes_none => within(deadline, store::write(checked.place)).await,
+                Ok(_) if !takes_none => within(deadline, store::write(checked.keyspace)).await,
                 Ok(_) => Err(Error::RedisUnavailable("READONLY".to_owned())),
                 Err(_) => Err(Error::RedisUnavailable("not connected".to_owned())),
             }
@@ -172,7 +172,7 @@ impl Health {
     async fn ping(&self, deadline: Instant) -> Vec<(Checked<'_>, Result<Duration>)> {
         join_all(checked(&self.0.redis).into_iter().map(|it| async move {
             let started = Instant::now();
-            let ping = within(deadline, store::ping(it.place)).await.map(|()| started.elapsed());
+            let ping = within(deadline, store::ping(it.keyspace)).await.map(|()| started.elapsed());
             (it, ping)
         }))
         .await
@@ -184,21 +184,21 @@ struct Checked<'a> {
     name: String,
     /// Of the database on its server.
     number: u8,
-    place: Place<'a>,
+    keyspace: Keyspace<'a>,
 }
 
 /// Each database, or each server of a cluster: without its address, since anybody may read the report.
 fn checked(redis: &Redis) -> Vec<Checked<'_>> {
-    if redis.layout().is_numbered() {
+    if redis.layout().is_multi_database() {
         let database = |it: Database| Checked {
             name: it.as_str().to_owned(),
             number: it as u8,
-            place: redis.shared(it),
+            keyspace: redis.default_keyspace(it),
         };
         return Database::ALL.map(database).into();
     }
     let shards = redis.servers(Database::Jobs).into_iter().enumerate();
-    let shard = |(i, (place, _))| Checked { name: format!("shard_{i}"), number: 0, place };
+    let shard = |(i, (keyspace, _))| Checked { name: format!("shard_{i}"), number: 0, keyspace };
     shards.map(shard).collect()
 }
 

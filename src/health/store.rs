@@ -10,41 +10,42 @@ use fred::{
 
 use crate::{
     error::Result,
-    redis::{Database, HEALTH_PROBE, Place, Redis, is_answer},
+    redis::is_alive_reply,
+    store::{Database, HEALTH_PROBE, Keyspace, Redis},
 };
 
-pub(super) async fn ping(place: Place<'_>) -> Result<()> {
+pub(super) async fn ping(keyspace: Keyspace<'_>) -> Result<()> {
     let ping = |client: Client| async move {
         let pong = client.ping(None).await;
-        if is_answer(&pong) { Ok(()) } else { pong.map(|_: Value| ()) }
+        if is_alive_reply(&pong) { Ok(()) } else { pong.map(|_: Value| ()) }
     };
-    place.call(ping).await
+    keyspace.call_once(ping).await
 }
 
 /// Writes something of no meaning.
-pub(super) async fn write(place: Place<'_>) -> Result<()> {
+pub(super) async fn write(keyspace: Keyspace<'_>) -> Result<()> {
     const TTL_SECS: i64 = 60;
     let set = |client: Client| async move {
         let expiration = Some(Expiration::EX(TTL_SECS));
-        client.set(place.key(HEALTH_PROBE), "1", expiration, None, false).await
+        client.set(keyspace.key(HEALTH_PROBE), "1", expiration, None, false).await
     };
-    place.call(set).await
+    keyspace.call_once(set).await
 }
 
 /// The text of INFO.
-pub(super) async fn info(place: Place<'_>) -> Result<String> {
-    place.call(|client| async move { client.info(Some(InfoKind::Default)).await }).await
+pub(super) async fn info(keyspace: Keyspace<'_>) -> Result<String> {
+    keyspace.call_once(|client| async move { client.info(Some(InfoKind::Default)).await }).await
 }
 
 /// The latest `n` entries of each server's slow log, as Redis sends them.
 pub(crate) async fn slow_log(redis: &Redis, n: u64) -> Result<Vec<Value>> {
     let mut entries = Vec::new();
-    for (place, _) in redis.servers(Database::Jobs) {
+    for (keyspace, _) in redis.servers(Database::Jobs) {
         let get = |client: Client| async move {
             let slow_log = CustomCommand::new_static("SLOWLOG", None, false);
             client.custom::<Value, _>(slow_log, vec!["GET".to_owned(), n.to_string()]).await
         };
-        entries.extend(place.call(get).await?.into_array());
+        entries.extend(keyspace.call_once(get).await?.into_array());
     }
     Ok(entries)
 }

@@ -14,10 +14,10 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    redis::{Database, Redis, Retention, Script, user_jobs_keys},
+    store::{Database, JobRetention, Redis, Script, user_jobs_keys},
 };
 
-static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).repeatable();
+static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).idempotent();
 
 /// What is read of a job's record; `list.lua` reads the same.
 pub(super) const FIELDS: [&str; 9] = [
@@ -116,11 +116,11 @@ impl Cursor {
 /// One page of `owner`'s jobs. Ids of jobs that are gone vanish from the owner's set on the way.
 pub(super) async fn page(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     filter: &Filter,
 ) -> Result<Page> {
-    if redis.layout().is_numbered() {
+    if redis.layout().is_multi_database() {
         page_by_script(redis, owner, filter).await
     } else {
         page_of_batches(redis, retention, owner, filter).await
@@ -130,7 +130,7 @@ pub(super) async fn page(
 /// In a cluster every job has its own slot, so no script reads them together.
 async fn page_of_batches(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     filter: &Filter,
 ) -> Result<Page> {
@@ -182,7 +182,7 @@ async fn page_by_script(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Re
     };
     let answer: Value = match from_replica {
         Some(answer) => answer,
-        None => LIST.run(redis.shared(Database::Jobs), keys, args).await?,
+        None => LIST.run(redis.default_keyspace(Database::Jobs), keys, args).await?,
     };
     let mut parts = answer.into_array().into_iter().skip(1);
     let mut next = || parts.next().unwrap_or(Value::Null);

@@ -35,8 +35,8 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
     observability::metrics::Metrics,
-    redis::{Redis, Retention},
     settings::{Size, Time, check_between},
+    store::{JobRetention, Redis},
 };
 
 /// What a job may be.
@@ -78,7 +78,7 @@ impl Config {
 pub(crate) struct Jobs {
     redis: Redis,
     config: Config,
-    retention: Retention,
+    retention: JobRetention,
     celery: Option<Celery>,
     reads: Arc<Together<JobId, Option<Arc<Job>>>>,
     statuses: Arc<Together<JobId, Option<CachedStatus>>>,
@@ -97,7 +97,7 @@ impl Jobs {
     pub(crate) fn new(
         redis: Redis,
         config: Config,
-        retention: Retention,
+        retention: JobRetention,
         celery: Option<Celery>,
     ) -> Self {
         Self { redis, config, retention, celery, reads: Arc::default(), statuses: Arc::default() }

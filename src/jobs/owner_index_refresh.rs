@@ -10,7 +10,7 @@ use tracing::debug;
 use super::{Jobs, store::cluster};
 use crate::{
     error::Result,
-    redis::{Database, Place},
+    store::{Database, Keyspace},
     tasks::Tasks,
 };
 
@@ -24,7 +24,7 @@ const JOBS: i64 = 100;
 impl Jobs {
     /// Begins to renew lists, where no script does.
     pub(crate) fn keep_listed(&self, tasks: &Tasks) {
-        if !self.redis.layout().is_numbered() {
+        if !self.redis.layout().is_multi_database() {
             tasks.spawn("job lists", self.clone().renew_lists(tasks.shutdown()));
         }
     }
@@ -32,19 +32,19 @@ impl Jobs {
     async fn renew_lists(self, shutdown: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let places: Vec<Place<'_>> = self.redis.places(Database::Jobs).collect();
-        let mut turn = places.chunks(PLACES).cycle();
+        let keyspaces: Vec<Keyspace<'_>> = self.redis.all_keyspaces(Database::Jobs).collect();
+        let mut turn = keyspaces.chunks(PLACES).cycle();
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            for place in turn.next().unwrap_or_default() {
-                if let Err(error) = self.renew_lists_of(*place).await {
+            for keyspace in turn.next().unwrap_or_default() {
+                if let Err(error) = self.renew_lists_of(*keyspace).await {
                     debug!(%error, "could not renew the lists of jobs; trying again");
                 }
             }
         }
     }
 
-    async fn renew_lists_of(&self, place: Place<'_>) -> Result<()> {
-        for job in cluster::marked(place, JOBS).await? {
+    async fn renew_lists_of(&self, keyspace: Keyspace<'_>) -> Result<()> {
+        for job in cluster::marked(keyspace, JOBS).await? {
             cluster::renew_list(&self.redis, self.retention, job).await?;
         }
         Ok(())

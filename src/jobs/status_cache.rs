@@ -8,11 +8,11 @@ use crate::{
     auth::Caller,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    redis::{Script, Target},
+    store::{JobScriptContext, Script},
 };
 
 static STATUS: Script =
-    Script::reads_job(include_str!("../../migrations-lua/jobs/status.lua")).repeatable();
+    Script::job_read(include_str!("../../migrations-lua/jobs/status.lua")).idempotent();
 
 /// A status as JSON text.
 #[derive(Clone)]
@@ -55,15 +55,15 @@ impl Jobs {
 
     /// What the script says: on a replica if one has the status cached, else on the primary.
     async fn status_parts(&self, job: JobId, args: Vec<Value>) -> Result<Vec<Value>> {
-        let target = Target { redis: &self.redis, job, retention: self.retention };
-        if let Some(answer) = STATUS.run_on_job_on_replica::<Value>(&target, args.clone()).await {
+        let target = JobScriptContext { redis: &self.redis, job, retention: self.retention };
+        if let Some(answer) = STATUS.run_for_job_on_replica::<Value>(&target, args.clone()).await {
             let parts = answer.into_array();
             // What a replica does not have may be new.
             if parts.first().and_then(Value::as_str).is_some_and(|it| it == "hit") {
                 return Ok(parts);
             }
         }
-        let answer: Value = STATUS.run_on_job(&self.redis, job, self.retention, args).await?;
+        let answer: Value = STATUS.run_for_job(&self.redis, job, self.retention, args).await?;
         Ok(answer.into_array())
     }
 }

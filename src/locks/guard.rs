@@ -93,7 +93,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{config::Config, ids::Resource, redis::Redis, tasks::Tasks};
+    use crate::{config::Config, ids::Resource, store::Redis, tasks::Tasks};
 
     #[tokio::test]
     async fn a_lock_that_cannot_be_renewed_is_lost_before_it_ends() {

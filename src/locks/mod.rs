@@ -25,8 +25,9 @@ use self::{queue::Queues, store::Attempt};
 use crate::{
     error::{Error, Result},
     ids::Resource,
-    redis::{Bell, Redis, lock_changes_channel, lock_released_channel},
+    redis::ChannelWaiter,
     settings::{Time, check_between},
+    store::{Redis, lock_keyspace_channel, lock_released_channel},
     tasks::Tasks,
 };
 
@@ -195,16 +196,16 @@ impl Locks {
             let at_most = if refusal.is_heard { LOOK_AGAIN } else { self.0.config.check_interval };
             let pause = refusal.expires_in.map_or(at_most, |it| at_most.min(it + JUST_AFTER));
             tokio::select! {
-                () = bell.rung() => (),
+                () = bell.notified() => (),
                 () = sleep(pause) => (),
             }
         }
     }
 
-    async fn bell(&self, resource: &Resource) -> Bell {
+    async fn bell(&self, resource: &Resource) -> ChannelWaiter {
         let mut channels = vec![lock_released_channel(resource)];
-        channels.extend(lock_changes_channel(self.0.redis.layout(), resource));
-        self.0.redis.bell(channels).await
+        channels.extend(lock_keyspace_channel(self.0.redis.layout(), resource));
+        self.0.redis.channel_waiter(channels).await
     }
 
     /// Asks once, to the end even if the caller goes.

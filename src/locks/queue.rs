@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::{Mutex as SyncMutex, MutexGuard as SyncMutexGuard};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{ids::Resource, redis::Bell};
+use crate::{ids::Resource, redis::ChannelWaiter};
 
 /// A queue for each lock that somebody waits for.
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct Waiting {
 }
 
 /// tokio's mutex lets waiters in first come, first served. The bell is hung by the first and left to the next.
-type Queue = Mutex<Option<Bell>>;
+type Queue = Mutex<Option<ChannelWaiter>>;
 
 /// A place in a queue; dropping it gives it up.
 pub(super) struct Place<'a> {
@@ -46,7 +46,7 @@ impl Queues {
 
 impl Place<'_> {
     /// Waits until everybody before has been served or has gone.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, Option<Bell>> {
+    pub(super) async fn turn(&self) -> MutexGuard<'_, Option<ChannelWaiter>> {
         self.queue.lock().await
     }
 }

@@ -13,18 +13,18 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Result},
     ids::Resource,
-    redis::{
-        Database, Place, Redis, Script, lock_key, lock_partition, lock_record_key,
+    store::{
+        Database, Keyspace, Redis, Script, lock_key, lock_metadata_key, lock_partition,
         lock_released_channel,
     },
 };
 
 static ACQUIRE: Script =
-    Script::new(include_str!("../../migrations-lua/locks/acquire.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/locks/acquire.lua")).idempotent();
 static EXTEND: Script =
-    Script::new(include_str!("../../migrations-lua/locks/extend.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/locks/extend.lua")).idempotent();
 static RELEASE: Script =
-    Script::new(include_str!("../../migrations-lua/locks/release.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/locks/release.lua")).idempotent();
 
 /// A fence is made from the clock, so it matters only while the clock could be set back further than this.
 const FENCE_OUTLIVES_LOCK: Duration = Duration::from_hours(24);
@@ -55,7 +55,7 @@ pub(super) async fn acquire(
 ) -> Result<Attempt> {
     let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
     let (outcome, first, second): (String, i64, i64) =
-        ACQUIRE.run(place(redis, resource), keys(resource), args).await?;
+        ACQUIRE.run(keyspace(redis, resource), keys(resource), args).await?;
     if outcome == "granted" {
         let fencing_token = u64::try_from(first).unwrap_or_default();
         return Ok(Attempt::Granted { fencing_token, expires_at: instant(second)? });
@@ -76,7 +76,7 @@ pub(super) async fn extend(
     ttl: Duration,
 ) -> Result<(Option<u64>, DateTime<Utc>)> {
     let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
-    let answer: Value = EXTEND.run(place(redis, resource), keys(resource), args).await?;
+    let answer: Value = EXTEND.run(keyspace(redis, resource), keys(resource), args).await?;
     let mut parts = answer.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     if next().as_str().as_deref() != Some("extended") {
@@ -97,19 +97,19 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
         Uuid::new_v4().to_string().into(),
         millis(FENCE_OUTLIVES_LOCK),
     ];
-    let outcome: Vec<String> = RELEASE.run(place(redis, resource), keys(resource), args).await?;
+    let outcome: Vec<String> = RELEASE.run(keyspace(redis, resource), keys(resource), args).await?;
     match outcome.first().map(String::as_str) {
         Some("released") => Ok(()),
         _ => Err(Error::LockLost { resource: resource.clone() }),
     }
 }
 
-fn place<'a>(redis: &'a Redis, resource: &Resource) -> Place<'a> {
-    redis.at(Database::Jobs, lock_partition(resource))
+fn keyspace<'a>(redis: &'a Redis, resource: &Resource) -> Keyspace<'a> {
+    redis.keyspace(Database::Jobs, lock_partition(resource))
 }
 
 fn keys(resource: &Resource) -> Vec<Key> {
-    vec![Key::from(lock_key(resource)), Key::from(lock_record_key(resource))]
+    vec![Key::from(lock_key(resource)), Key::from(lock_metadata_key(resource))]
 }
 
 fn millis(duration: Duration) -> Value {

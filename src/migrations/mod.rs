@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result},
     ids::{Resource, Sha256Hex},
     locks::{Held, Locks, Wanted},
-    redis::{Redis, Retention, Script},
+    store::{JobRetention, Redis, Script},
     tasks::Tasks,
 };
 
@@ -37,7 +37,7 @@ struct Migration {
 
 impl Migration {
     const fn new(name: &'static str, text: &'static str) -> Self {
-        Self { name, text, script: Script::of_schema(text) }
+        Self { name, text, script: Script::migration(text) }
     }
 
     fn checksum(&self) -> Sha256Hex {
@@ -61,7 +61,7 @@ pub(crate) struct Schema(Arc<Inner>);
 struct Inner {
     redis: Redis,
     locks: Locks,
-    retention: Retention,
+    retention: JobRetention,
     /// The part of the time that is worked.
     pace: f64,
     is_current: AtomicBool,
@@ -69,7 +69,7 @@ struct Inner {
 }
 
 impl Schema {
-    pub(crate) fn new(redis: Redis, locks: Locks, retention: Retention, pace: f64) -> Self {
+    pub(crate) fn new(redis: Redis, locks: Locks, retention: JobRetention, pace: f64) -> Self {
         let (is_current, failure) = (AtomicBool::new(false), OnceLock::new());
         Self(Arc::new(Inner { redis, locks, retention, pace, is_current, failure }))
     }

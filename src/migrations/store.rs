@@ -15,7 +15,7 @@ use super::{LOCK_TTL, Migration};
 use crate::{
     error::Result,
     locks::Held,
-    redis::{Database, Place, Redis, Retention, SCHEMA, SCHEMA_TTL_SECS, lock_key},
+    store::{Database, JobRetention, Keyspace, MIGRATIONS, MIGRATIONS_TTL_SECS, Redis, lock_key},
 };
 
 /// What is known of a file.
@@ -55,20 +55,26 @@ impl fmt::Display for State {
 }
 
 pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
-    let stored: BTreeMap<String, String> = place(redis)
-        .read(|client| async move { client.hgetall(place(redis).key(SCHEMA)).await })
+    let stored: BTreeMap<String, String> = keyspace(redis)
+        .call_idempotent(
+            |client| async move { client.hgetall(keyspace(redis).key(MIGRATIONS)).await },
+        )
         .await?;
     Ok(stored.into_iter().filter_map(|(name, it)| Some((name, Done::parse(&it)?))).collect())
 }
 
 pub(super) async fn renew(redis: &Redis) -> Result<()> {
-    let secs = i64::try_from(SCHEMA_TTL_SECS).unwrap_or(i64::MAX);
-    let place = place(redis);
-    place.read(|client| async move { client.expire(place.key(SCHEMA), secs, None).await }).await
+    let secs = i64::try_from(MIGRATIONS_TTL_SECS).unwrap_or(i64::MAX);
+    let keyspace = keyspace(redis);
+    keyspace
+        .call_idempotent(|client| async move {
+            client.expire(keyspace.key(MIGRATIONS), secs, None).await
+        })
+        .await
 }
 
-fn place(redis: &Redis) -> Place<'_> {
-    redis.shared(Database::Jobs)
+fn keyspace(redis: &Redis) -> Keyspace<'_> {
+    redis.default_keyspace(Database::Jobs)
 }
 
 /// What came of a piece.
@@ -86,7 +92,7 @@ pub(super) async fn apply_piece(
     redis: &Redis,
     migration: &Migration,
     held: &Held,
-    (size, retention): (usize, Retention),
+    (size, retention): (usize, JobRetention),
 ) -> Result<Piece> {
     let args = vec![
         Value::from(held.token.to_string()),
@@ -95,11 +101,11 @@ pub(super) async fn apply_piece(
         Value::from(migration.checksum().as_str()),
         Value::from(size.to_string()),
         Value::try_from(retention.ttl_secs)?,
-        Value::try_from(SCHEMA_TTL_SECS)?,
+        Value::try_from(MIGRATIONS_TTL_SECS)?,
         Value::from_static_str(redis.layout().as_str()),
     ];
-    let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(SCHEMA)];
-    let answer: Vec<String> = migration.script.run(place(redis), keys, args).await?;
+    let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(MIGRATIONS)];
+    let answer: Vec<String> = migration.script.run(keyspace(redis), keys, args).await?;
     Ok(match answer.first().map(String::as_str) {
         Some("more") => Piece::More,
         Some("applied") => Piece::Applied,

@@ -16,8 +16,8 @@ use crate::{
     cache::{Cache, Found, Terms},
     error::Result,
     ids::ModelId,
-    redis::CacheKey,
     settings::{Secret, Size, Time, check_between},
+    store::CacheKey,
 };
 
 /// What is cached of models.
@@ -91,7 +91,7 @@ impl Models {
     ///
     /// [`crate::error::Error::RedisUnavailable`]; [`crate::error::Error::Origin`].
     pub(crate) async fn get(&self, model: &ModelId) -> Result<Found> {
-        let key = CacheKey::of_model(model);
+        let key = CacheKey::for_model(model);
         let Some(origin) = &self.origin else { return self.cache.get(&key).await };
         let terms = Terms {
             ttl: self.config.ttl,
@@ -114,7 +114,7 @@ impl Models {
         json: Bytes,
         terms: &Terms,
     ) -> Result<[DateTime<Utc>; 2]> {
-        self.cache.put(&CacheKey::of_model(model), json, terms).await
+        self.cache.put(&CacheKey::for_model(model), json, terms).await
     }
 
     /// Removes a model; says whether it was there.
@@ -123,6 +123,6 @@ impl Models {
     ///
     /// [`crate::error::Error::RedisUnavailable`].
     pub(crate) async fn remove(&self, model: &ModelId) -> Result<bool> {
-        self.cache.remove(&CacheKey::of_model(model)).await
+        self.cache.remove(&CacheKey::for_model(model)).await
     }
 }

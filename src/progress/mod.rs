@@ -13,7 +13,7 @@ pub(crate) use self::{snapshot::View, store::Recorded};
 use crate::{
     error::Result,
     ids::{FileId, JobId},
-    redis::{Redis, Retention},
+    store::{JobRetention, Redis},
 };
 
 /// What is kept of a job's progress.
@@ -43,12 +43,12 @@ impl Config {
 #[derive(Clone)]
 pub(crate) struct Progress {
     redis: Redis,
-    retention: Retention,
+    retention: JobRetention,
     max_files: usize,
 }
 
 impl Progress {
-    pub(crate) fn new(redis: Redis, retention: Retention, max_files: usize) -> Self {
+    pub(crate) fn new(redis: Redis, retention: JobRetention, max_files: usize) -> Self {
         Self { redis, retention, max_files }
     }
 

@@ -17,17 +17,17 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
     jobs::{Status, count_milestones},
-    redis::{Database, Partition, Place, Redis, Retention, Script, job_key, stream_key},
+    store::{Database, JobRetention, Keyspace, Partition, Redis, Script, job_key, stream_key},
 };
 
 static REPORT: Script =
-    Script::about_job(include_str!("../../migrations-lua/progress/report.lua")).repeatable();
+    Script::job_write(include_str!("../../migrations-lua/progress/report.lua")).idempotent();
 
 static OVERALL: Script =
-    Script::about_job(include_str!("../../migrations-lua/progress/overall.lua")).repeatable();
+    Script::job_write(include_str!("../../migrations-lua/progress/overall.lua")).idempotent();
 
 static CHECK: Script =
-    Script::new(include_str!("../../migrations-lua/progress/check.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/progress/check.lua")).idempotent();
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -44,7 +44,7 @@ pub(crate) struct Recorded {
 /// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::WrongStatus`] for a job that is over.
 pub(super) async fn report(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     reports: &[Report],
 ) -> Result<Recorded> {
@@ -56,7 +56,7 @@ pub(super) async fn report(
             Value::from(it.message.as_ref().map(|text| format!("m{text}")).unwrap_or_default()),
         ]
     });
-    let answer: Vec<Value> = REPORT.run_on_job(redis, job, retention, args.collect()).await?;
+    let answer: Vec<Value> = REPORT.run_for_job(redis, job, retention, args.collect()).await?;
     let number = |i: usize| answer.get(i).and_then(Value::as_u64).unwrap_or(0);
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
@@ -76,14 +76,14 @@ pub(super) async fn report(
 /// Records the progress of a job as a whole.
 pub(super) async fn report_overall(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     percent: u8,
     message: Option<String>,
 ) -> Result<()> {
     let message = message.map(|it| format!("m{it}")).unwrap_or_default();
     let args = vec![Value::from(percent.to_string()), Value::from(message)];
-    let answer: Vec<Value> = OVERALL.run_on_job(redis, job, retention, args).await?;
+    let answer: Vec<Value> = OVERALL.run_for_job(redis, job, retention, args).await?;
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
         "recorded" => {
@@ -102,9 +102,10 @@ pub(crate) async fn read_new(
     after: &[(JobId, StreamId)],
     count: u64,
 ) -> Result<HashMap<JobId, Vec<Entry>>> {
-    let groups =
-        redis.by_place(Database::Progress, after.iter().copied(), |it| Partition::of_job(it.0));
-    let reads = groups.iter().map(|(place, after)| read_new_at(*place, after, count));
+    let groups = redis.group_by_keyspace(Database::Progress, after.iter().copied(), |it| {
+        Partition::for_job(it.0)
+    });
+    let reads = groups.iter().map(|(keyspace, after)| read_new_at(*keyspace, after, count));
     let mut found = HashMap::new();
     for streams in try_join_all(reads).await? {
         found.extend(streams);
@@ -113,16 +114,16 @@ pub(crate) async fn read_new(
 }
 
 async fn read_new_at(
-    place: Place<'_>,
+    keyspace: Keyspace<'_>,
     after: &[(JobId, StreamId)],
     count: u64,
 ) -> Result<Vec<(JobId, Vec<Entry>)>> {
     let read = |client: Client| async move {
-        let keys: Vec<Key> = after.iter().map(|it| place.key(&stream_key(it.0))).collect();
+        let keys: Vec<Key> = after.iter().map(|it| keyspace.key(&stream_key(it.0))).collect();
         let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
         client.xread::<Value, _, _>(Some(count), None, keys, ids).await
     };
-    let answer = place.read(read).await?;
+    let answer = keyspace.call_idempotent(read).await?;
     if answer.is_null() {
         return Ok(Vec::new());
     }
@@ -147,10 +148,11 @@ pub(crate) struct Standing {
 
 /// How `jobs` stand, in their order.
 pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
-    let groups = redis.by_place(Database::Jobs, 0..jobs.len(), |it| Partition::of_job(jobs[*it]));
-    let checks = groups.iter().map(|(place, group)| async move {
+    let groups =
+        redis.group_by_keyspace(Database::Jobs, 0..jobs.len(), |it| Partition::for_job(jobs[*it]));
+    let checks = groups.iter().map(|(keyspace, group)| async move {
         let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
-        Ok::<_, Error>((group, standings_at(redis, *place, &jobs).await?))
+        Ok::<_, Error>((group, standings_at(redis, *keyspace, &jobs).await?))
     });
     let mut standings = vec![None; jobs.len()];
     for (group, found) in try_join_all(checks).await? {
@@ -164,11 +166,15 @@ pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Stand
     })
 }
 
-async fn standings_at(redis: &Redis, place: Place<'_>, jobs: &[JobId]) -> Result<Vec<Standing>> {
+async fn standings_at(
+    redis: &Redis,
+    keyspace: Keyspace<'_>,
+    jobs: &[JobId],
+) -> Result<Vec<Standing>> {
     let records = jobs.iter().map(|it| Key::from(job_key(*it)));
     let keys = records.chain(jobs.iter().map(|it| Key::from(stream_key(*it)))).collect();
     let args = vec![Value::from_static_str(redis.layout().as_str())];
-    let answers: Vec<(u8, String, String, String)> = CHECK.run(place, keys, args).await?;
+    let answers: Vec<(u8, String, String, String)> = CHECK.run(keyspace, keys, args).await?;
     let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
         exists: exists == 1,
         status: Status::from_stored(&status),
@@ -185,22 +191,22 @@ pub(crate) async fn read_range(
     from: StreamId,
     count: u64,
 ) -> Result<Vec<Entry>> {
-    let place = redis.at(Database::Progress, Partition::of_job(job));
+    let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
-        let key = place.key(&stream_key(job));
+        let key = keyspace.key(&stream_key(job));
         client.xrange::<Value, _, _, _>(key, from.to_string(), "+", Some(count)).await
     };
-    let answer = place.read(read).await?;
+    let answer = keyspace.call_idempotent(read).await?;
     Ok(parse_entries(answer))
 }
 
 /// Whether entries after `after` may have been trimmed away.
 pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
-    let place = redis.at(Database::Progress, Partition::of_job(job));
+    let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
-        client.xinfo_stream::<Value, _>(place.key(&stream_key(job)), false, None).await
+        client.xinfo_stream::<Value, _>(keyspace.key(&stream_key(job)), false, None).await
     };
-    let answer: Result<Value> = place.read(read).await;
+    let answer: Result<Value> = keyspace.call_idempotent(read).await;
     let info = match answer {
         Ok(info) => info.into_map().map_err(|error| corrupt(&error))?.inner(),
         // No such stream: nothing in it was trimmed.

@@ -85,7 +85,7 @@ impl RateLimiter {
         Charge {
             policy,
             key: policy.key(group, address),
-            partition: self.0.redis.partition_of_name(address),
+            partition: self.0.redis.partition_for_name(address),
             limit,
             cost: 1,
         }

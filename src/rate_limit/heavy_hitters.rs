@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{
         rate_limit::policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
-        redis::Partition,
+        store::Partition,
     };
 
     fn policy() -> Policy {

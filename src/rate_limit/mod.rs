@@ -39,7 +39,7 @@ use crate::{
     error::{Error, Result},
     ids::Sha256Hex,
     observability::{log_throttle::Seldom, metrics::Limiter as Metrics},
-    redis::{Partition, Redis},
+    store::{Partition, Redis},
 };
 
 /// Counts requests, and says which may pass. Cheap to clone.
@@ -179,7 +179,7 @@ impl RateLimiter {
         if config.allow.iter().any(|it| it.is(hash, origin.address)) {
             return Vec::new();
         }
-        let by_address = self.0.redis.partition_of_name(&origin.counted_as);
+        let by_address = self.0.redis.partition_for_name(&origin.counted_as);
         let charge = |policy: &'_ Policy| -> Option<(String, Partition, u64)> {
             let limit = u64::from(policy.limit.get());
             match (policy.scope.is_of_keys(), hash) {
@@ -188,7 +188,7 @@ impl RateLimiter {
                     let own = caller.and_then(|it| it.limits.get(&policy.name));
                     let own = own.map(|it| u64::from(it.get()));
                     let limit = own.or_else(|| self.limit_of(hash, policy)).unwrap_or(limit);
-                    Some((policy.key(group, hash.as_str()), Partition::of_caller(hash), limit))
+                    Some((policy.key(group, hash.as_str()), Partition::for_caller(hash), limit))
                 }
                 (false, _) => Some((policy.key(group, &origin.counted_as), by_address, limit)),
             }

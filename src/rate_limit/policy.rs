@@ -213,7 +213,7 @@ impl Policy {
         };
         let (group, colon) =
             if self.scope.is_of_routes() { (group.as_str(), ":") } else { ("", "") };
-        crate::redis::rate_limit_key(format_args!(
+        crate::store::rate_limit_key(format_args!(
             "{}:{algorithm}{group}{colon}{caller}",
             self.name
         ))

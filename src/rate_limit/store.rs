@@ -16,7 +16,7 @@ use futures_util::future::try_join_all;
 use super::Charge;
 use crate::{
     error::{Error, Result},
-    redis::{Database, Partition, Place, Redis, Script},
+    store::{Database, Keyspace, Partition, Redis, Script},
 };
 
 // Not repeatable: it would charge twice, and a mark of each request would cost more than the request.
@@ -65,16 +65,16 @@ pub(super) async fn peek(redis: &Redis, charges: &[Charge<'_>]) -> Result<Answer
 }
 
 /// Charges that one script reaches, each with its place among all.
-type Group<'a> = (Place<'a>, Vec<(usize, &'a Charge<'a>)>);
+type Group<'a> = (Keyspace<'a>, Vec<(usize, &'a Charge<'a>)>);
 
 fn by_place<'a>(redis: &'a Redis, charges: &'a [Charge<'a>]) -> Vec<Group<'a>> {
-    let numbered = redis.layout().is_numbered();
+    let numbered = redis.layout().is_multi_database();
     let mut groups: Vec<Group<'a>> = Vec::new();
     for it in charges.iter().enumerate() {
         let partition = if numbered { Partition::SHARED } else { it.1.partition };
         match groups.iter_mut().find(|group| group.0.partition() == partition) {
             Some(group) => group.1.push(it),
-            None => groups.push((redis.at(Database::RateLimits, partition), vec![it])),
+            None => groups.push((redis.keyspace(Database::RateLimits, partition), vec![it])),
         }
     }
     groups
@@ -102,7 +102,7 @@ async fn give_back(groups: &[Group<'_>], answer: &Answer) -> Result<()> {
     try_join_all(charged.map(|group| run(group, "refund"))).await.map(|_| ())
 }
 
-async fn run((place, charges): &Group<'_>, mode: &'static str) -> Result<Answer> {
+async fn run((keyspace, charges): &Group<'_>, mode: &'static str) -> Result<Answer> {
     let keys = charges.iter().map(|it| Key::from(it.1.key.as_str())).collect();
     let mut args = vec![Value::from_static_str(mode)];
     for (_, charge) in charges {
@@ -112,7 +112,7 @@ async fn run((place, charges): &Group<'_>, mode: &'static str) -> Result<Answer>
         args.push(Value::try_from(charge.cost)?);
     }
     let (outcome, now_ms, numbers): (String, u64, Vec<u64>) =
-        CHARGE.run(*place, keys, args).await?;
+        CHARGE.run(*keyspace, keys, args).await?;
     if numbers.len() != 3 * charges.len() {
         let reason = format!("{} numbers for {} policies", numbers.len(), charges.len());
         return Err(Error::Corrupt { what: "answer of a script", reason });

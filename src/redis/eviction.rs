@@ -1,81 +1,84 @@
-//! Whether Redis would throw keys away to make room: jobs that nobody has deleted would be gone.
+//! The check of `maxmemory-policy`: most policies evict keys that nothing has deleted.
 
 use std::time::Duration;
 
-use fred::{interfaces::ClientLike as _, types::InfoKind};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use fred::{clients::Client, interfaces::ClientLike as _, types::InfoKind};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{Config, Database, Redis};
+use super::{
+    backend::Backend,
+    call::call_with_retry,
+    call_error::Idempotency,
+    config::{Config, OnUnsafePolicy},
+};
 use crate::{error::Result, tasks::Tasks};
 
-/// Time between looks: after a failover it is another server.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
-/// The same until Redis has answered once.
-const FIRST_LOOKS: Duration = Duration::from_millis(250);
+/// Time between checks: a failover changes the server.
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
+/// Time between checks until Redis has answered once.
+const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What is done about a `maxmemory-policy` that is not allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnOtherPolicy {
-    /// It is logged.
-    Warn,
-    /// The service does not start.
-    Refuse,
-}
-
-/// Looks at the policy at the start, and now and then.
-pub(super) fn watch(config: &Config, redis: &Redis, tasks: &Tasks) {
+/// Checks the policy at the start and regularly. The policy is the same for all databases of a server; `database` only
+/// labels the calls.
+pub(crate) fn spawn_check(config: &Config, backend: &Backend, database: usize, tasks: &Tasks) {
     let (allowed, reaction) = (config.eviction_policies.clone(), config.on_other_policy);
-    let (redis, shutdown) = (redis.clone(), tasks.shutdown());
-    // A task that ends by itself stops the service.
+    let (backend, shutdown) = (backend.clone(), tasks.shutdown());
+    // The end of the task stops the service.
     tasks.spawn("redis eviction policy", async move {
         let mut known = None;
-        while let Some(policies) = look(&redis, known.is_none(), &shutdown).await {
-            // Each server of a cluster has its own; one that is not allowed is worth a word.
-            let other = policies.iter().find(|it| !allowed.contains(it));
-            let Some(policy) = other.or(policies.first()).cloned() else { continue };
-            if !allowed.contains(&policy) && known.as_ref() != Some(&policy) {
-                if known.is_none() && reaction == OnOtherPolicy::Refuse {
+        while let Some(policies) = poll((&backend, database), known.is_none(), &shutdown).await {
+            // Each server of a cluster has a policy of its own; the first unsafe one is reported.
+            let is_unsafe = |policy: &&String| !allowed.contains(policy);
+            let unsafe_policy = policies.iter().find(is_unsafe);
+            let Some(policy) = unsafe_policy.or(policies.first()).cloned() else { continue };
+            if is_unsafe(&&policy) && known.as_ref() != Some(&policy) {
+                if known.is_none() && reaction == OnUnsafePolicy::Refuse {
                     let allowed = allowed.join(", ");
-                    error!(%policy, allowed, "Redis' maxmemory-policy is not one of redis.eviction_policies");
+                    error!(
+                        %policy, allowed,
+                        "the maxmemory-policy of Redis is not one of redis.eviction_policies"
+                    );
                     return;
                 }
-                warn!(%policy, "Redis may throw jobs away when its memory is full (maxmemory-policy)");
+                warn!(%policy, "Redis may evict jobs when its memory is full (maxmemory-policy)");
             }
             known = Some(policy);
         }
     });
 }
 
-/// Waits until it is time, and asks every server until there is an answer. `None` when the service stops.
-async fn look(redis: &Redis, is_first: bool, shutdown: &CancellationToken) -> Option<Vec<String>> {
+/// Waits for the next check, and repeats it until every server has answered. `None` when the service stops.
+async fn poll(
+    (backend, database): (&Backend, usize),
+    is_first: bool,
+    shutdown: &CancellationToken,
+) -> Option<Vec<String>> {
     if !is_first {
-        shutdown.run_until_cancelled(sleep(LOOK_EVERY)).await?;
+        shutdown.run_until_cancelled(sleep(POLL_INTERVAL)).await?;
     }
     loop {
-        if redis.is_up() {
-            let asked = Box::pin(policies(redis));
-            if let Ok(policies) = shutdown.run_until_cancelled(asked).await? {
+        if backend.is_up() {
+            let policies = Box::pin(policies(backend, database));
+            if let Ok(policies) = shutdown.run_until_cancelled(policies).await? {
                 return Some(policies);
             }
         }
-        shutdown.run_until_cancelled(sleep(FIRST_LOOKS)).await?;
+        shutdown.run_until_cancelled(sleep(STARTUP_POLL_INTERVAL)).await?;
     }
 }
 
-async fn policies(redis: &Redis) -> Result<Vec<String>> {
+async fn policies(backend: &Backend, database: usize) -> Result<Vec<String>> {
     let mut policies = Vec::new();
-    for (place, _) in redis.servers(Database::Jobs) {
-        let ask = |client: fred::clients::Client| async move {
-            client.info::<String>(Some(InfoKind::Memory)).await
-        };
-        let info = place.read(ask).await?;
-        let said = info.lines().find_map(|it| it.trim_end().strip_prefix("maxmemory_policy:"));
-        policies.extend(said.map(str::to_owned));
+    for (slot, _) in backend.servers(database) {
+        let info =
+            |client: Client| async move { client.info::<String>(Some(InfoKind::Memory)).await };
+        let route = backend.route(database, slot);
+        let info = call_with_retry(route, Idempotency::Idempotent, info).await?;
+        let policy =
+            info.lines().find_map(|line| line.trim_end().strip_prefix("maxmemory_policy:"));
+        policies.extend(policy.map(str::to_owned));
     }
     Ok(policies)
 }

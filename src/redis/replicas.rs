@@ -1,25 +1,27 @@
-//! Reads from replicas, of what may be a little old. How old is measured, not believed.
+//! Reads from replicas that may be slightly stale. Their staleness is measured.
 //!
-//! Each process writes a number to the primary again and again, and asks the replicas which one they have. A replica
-//! that has the number of a moment has everything that was acknowledged before it, whatever the clocks say. One that
-//! is behind by more than `max_staleness`, or silent, is not asked; then the primary is.
+//! Each process regularly writes a number to the primary and reads it from the replicas. A replica that returns the
+//! number of a moment has every write that was acknowledged before that moment, whatever the clocks show. A replica that
+//! is behind by more than `max_staleness`, or does not answer, is not read; callers then read the primary.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use fred::{
     clients::Client,
     error::Error as FredError,
     interfaces::{ClientLike as _, KeysInterface as _},
-    types::{ConnectHandle, Expiration},
+    types::Expiration,
 };
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{
     sync::watch,
@@ -28,184 +30,196 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Address, Config, Database, Server, address::Node, keys::beat_key};
+use super::{
+    config::Config,
+    endpoint::{Endpoint, Node},
+    one_shot::{OneShotConnection, within},
+    pool::Pool,
+};
 use crate::tasks::Tasks;
 
 /// Time between two numbers.
-const BEAT_EVERY: Duration = Duration::from_millis(250);
-/// The longest that a replica is waited for before the primary is asked.
-const ANSWER_WITHIN: Duration = Duration::from_millis(300);
-/// Silences after which a connection is made anew.
-const MAX_SILENCES: u32 = 4;
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a replica may take before the primary is read.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(300);
+/// Unanswered probes in a row after which a connection is replaced.
+const MAX_MISSED_REPLIES: u32 = 4;
 
 /// The replicas of the primary. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Replicas(Arc<Inner>);
+pub(crate) struct Replicas(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    address: Address,
-    primary: Server,
-    key: String,
-    connected: RwLock<Vec<Replica>>,
+    endpoint: Endpoint,
+    primary: Pool,
+    probe_key: String,
+    connected: ArcSwap<Vec<Arc<Replica>>>,
     next: AtomicUsize,
 }
 
-#[derive(Clone)]
 struct Replica {
     node: Node,
-    client: Client,
-    /// It has all that was acknowledged before.
-    has_until: Option<Instant>,
+    connection: OneShotConnection<Client>,
+    progress: Mutex<ReplicaProgress>,
 }
 
-/// How a replica stands, for the health report.
+#[derive(Clone, Copy, Default)]
+struct ReplicaProgress {
+    /// The replica has every write that was acknowledged before this moment.
+    caught_up_at: Option<Instant>,
+    missed_replies: u32,
+}
+
+/// The state of a replica in the health report.
 #[derive(Debug, Serialize)]
 pub(crate) struct ReplicaReport {
     address: String,
     /// Whether it is read from.
     used: bool,
-    /// How old its answers are at the most.
+    /// The greatest age of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     behind_ms: Option<u64>,
 }
 
-/// What the task alone knows.
-struct Pulse {
+/// The numbers that the primary has stored.
+#[derive(Default)]
+struct StalenessProbe {
     number: u64,
-    /// Numbers that the primary took, and when each was sent.
-    sent: VecDeque<(u64, Instant)>,
-    handles: Vec<(Node, ConnectHandle, u32)>,
+    /// Each number with the moment before it was sent.
+    written: VecDeque<(u64, Instant)>,
 }
 
 impl Replicas {
+    /// Connects to the replicas in `nodes` and writes numbers to `probe_key`, which belongs to this process.
     pub(super) fn start(
         config: &Config,
-        address: &Address,
-        primary: Server,
+        endpoint: &Endpoint,
+        (primary, probe_key): (Pool, String),
         nodes: watch::Receiver<Vec<Node>>,
         tasks: &Tasks,
     ) -> Self {
         let replicas = Self(Arc::new(Inner {
             config: config.clone(),
-            address: address.clone(),
+            endpoint: endpoint.clone(),
             primary,
-            key: beat_key(uuid::Uuid::new_v4()),
-            connected: RwLock::default(),
+            probe_key,
+            connected: ArcSwap::default(),
             next: AtomicUsize::new(0),
         }));
-        tasks.spawn("redis replicas", replicas.clone().follow(nodes, tasks.shutdown()));
+        tasks.spawn("redis replicas", replicas.clone().run(nodes, tasks.shutdown()));
         replicas
     }
 
-    /// Runs `call` on a replica that is fresh; `None` if there is none or it does not answer.
-    pub(super) async fn read<T, F>(&self, call: impl FnOnce(Client) -> F) -> Option<T>
+    /// Runs `call` on a fresh replica; `None` if there is none or it does not answer in time.
+    pub(super) async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Option<T>
     where
-        F: Future<Output = Result<T, FredError>>,
+        F: Future<Output = Result<T, FredError>> + Send,
     {
-        let client = self.fresh()?;
-        timeout(ANSWER_WITHIN, Box::pin(call(client))).await.ok()?.ok()
+        let client = self.fresh_client()?;
+        within(REPLY_TIMEOUT, call(client)).await.ok()
     }
 
-    pub(super) fn report(&self) -> Vec<ReplicaReport> {
-        let connected = self.0.connected.read().unwrap_or_else(PoisonError::into_inner);
-        let line = |it: &Replica| ReplicaReport {
-            address: it.node.to_string(),
-            used: self.is_fresh(it),
-            behind_ms: it.has_until.and_then(|it| u64::try_from(it.elapsed().as_millis()).ok()),
+    pub(crate) fn report(&self) -> Vec<ReplicaReport> {
+        let report = |replica: &Arc<Replica>| {
+            let caught_up_at = replica.progress.lock().caught_up_at;
+            ReplicaReport {
+                address: replica.node.to_string(),
+                used: self.is_fresh(replica),
+                behind_ms: caught_up_at
+                    .and_then(|moment| u64::try_from(moment.elapsed().as_millis()).ok()),
+            }
         };
-        connected.iter().map(line).collect()
+        self.0.connected.load().iter().map(report).collect()
     }
 
-    fn fresh(&self) -> Option<Client> {
-        let connected = self.0.connected.read().unwrap_or_else(PoisonError::into_inner);
-        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let in_turn = (0..connected.len()).map(|i| &connected[(turn + i) % connected.len()]);
-        in_turn.clone().find(|it| self.is_fresh(it)).map(|it| it.client.clone())
+    /// The replicas take turns.
+    fn fresh_client(&self) -> Option<Client> {
+        let connected = self.0.connected.load();
+        let first = self.0.next.fetch_add(1, Ordering::Relaxed);
+        (0..connected.len())
+            .map(|offset| &connected[(first + offset) % connected.len()])
+            .find(|replica| self.is_fresh(replica))
+            .map(|replica| replica.connection.client().clone())
     }
 
     fn is_fresh(&self, replica: &Replica) -> bool {
-        replica.client.is_connected()
-            && replica.has_until.is_some_and(|it| it.elapsed() <= self.0.config.max_staleness)
+        let caught_up_at = replica.progress.lock().caught_up_at;
+        replica.connection.client().is_connected()
+            && caught_up_at.is_some_and(|moment| moment.elapsed() <= self.0.config.max_staleness)
     }
 
-    async fn follow(self, nodes: watch::Receiver<Vec<Node>>, shutdown: CancellationToken) {
-        let mut pulse = Pulse { number: 0, sent: VecDeque::new(), handles: Vec::new() };
-        let mut ticks = interval(BEAT_EVERY);
+    async fn run(self, nodes: watch::Receiver<Vec<Node>>, shutdown: CancellationToken) {
+        let mut probe = StalenessProbe::default();
+        let mut ticks = interval(PROBE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            let wanted = nodes.borrow().clone();
-            self.connect(&mut pulse, &wanted);
-            self.beat(&mut pulse).await;
-            self.listen(&mut pulse).await;
+            let reported = nodes.borrow().clone();
+            self.connect(&reported);
+            self.write_probe(&mut probe).await;
+            self.read_probes(&probe).await;
         }
-        self.connect(&mut pulse, &[]);
+        self.connect(&[]);
     }
 
-    /// Drops those that are not wanted or silent, and adds those that are missing.
-    fn connect(&self, pulse: &mut Pulse, wanted: &[Node]) {
-        let mut connected = self.0.connected.write().unwrap_or_else(PoisonError::into_inner);
-        pulse.handles.retain(|(node, handle, n_silences)| {
-            let stays = wanted.contains(node) && *n_silences < MAX_SILENCES;
-            if !stays {
-                handle.abort();
-                connected.retain(|it| it.node != *node);
-            }
-            stays
+    /// Drops replicas that are no longer reported or do not answer, and adds new ones.
+    fn connect(&self, reported: &[Node]) {
+        let mut replicas = Vec::clone(&self.0.connected.load());
+        replicas.retain(|replica| {
+            let missed_replies = replica.progress.lock().missed_replies;
+            reported.contains(&replica.node) && missed_replies < MAX_MISSED_REPLIES
         });
-        for node in wanted {
-            if pulse.handles.iter().any(|it| it.0 == *node) {
+        for node in reported {
+            if replicas.iter().any(|replica| replica.node == *node) {
                 continue;
             }
-            let server = self.0.address.at(node);
-            let builder = self.0.config.builder(&server, Database::Jobs as u8);
+            let server = self.0.endpoint.for_node(node);
+            let builder = self.0.config.builder(&server, self.0.primary.database().number);
             let Ok(client) = builder.build() else { continue };
             info!(replica = %node, "reading from a replica");
-            pulse.handles.push((node.clone(), client.connect(), 0));
-            connected.push(Replica { node: node.clone(), client, has_until: None });
+            replicas.push(Arc::new(Replica {
+                node: node.clone(),
+                connection: OneShotConnection::open(client),
+                progress: Mutex::default(),
+            }));
         }
+        self.0.connected.store(Arc::new(replicas));
     }
 
-    async fn beat(&self, pulse: &mut Pulse) {
-        const KEPT: usize = 64;
+    async fn write_probe(&self, probe: &mut StalenessProbe) {
+        const MAX_WRITTEN: usize = 64;
         const TTL_SECS: i64 = 60;
-        pulse.number += 1;
-        let (number, sent) = (pulse.number, Instant::now());
-        let set = self.0.primary.call(|client| {
-            let key = self.0.key.clone();
+        probe.number += 1;
+        let (number, sent_at) = (probe.number, Instant::now());
+        let set = self.0.primary.call_once(|client| {
+            let key = self.0.probe_key.clone();
             async move {
-                let expires = Some(Expiration::EX(TTL_SECS));
-                client.set::<(), _, _>(key, number.to_string(), expires, None, false).await
+                let expiration = Some(Expiration::EX(TTL_SECS));
+                client.set::<(), _, _>(key, number.to_string(), expiration, None, false).await
             }
         });
-        // A failover may take its time; meanwhile every replica grows old, as it should.
-        if let Ok(Ok(())) = timeout(ANSWER_WITHIN, set).await {
-            pulse.sent.push_back((number, sent));
-            if pulse.sent.len() > KEPT {
-                pulse.sent.pop_front();
+        // During a failover no number is written, and the measured staleness of every replica grows.
+        if let Ok(Ok(())) = timeout(REPLY_TIMEOUT, set).await {
+            probe.written.push_back((number, sent_at));
+            if probe.written.len() > MAX_WRITTEN {
+                probe.written.pop_front();
             }
         }
     }
 
-    async fn listen(&self, pulse: &mut Pulse) {
-        let replicas = self.0.connected.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let ask = |it: &Replica| {
-            let (client, key) = (it.client.clone(), self.0.key.clone());
-            async move { timeout(ANSWER_WITHIN, client.get::<Option<String>, _>(key)).await.ok()?.ok() }
+    async fn read_probes(&self, probe: &StalenessProbe) {
+        let replicas = self.0.connected.load_full();
+        let read = |replica: &Arc<Replica>| {
+            let (client, key) = (replica.connection.client().clone(), self.0.probe_key.clone());
+            within(REPLY_TIMEOUT, async move { client.get::<Option<String>, _>(key).await })
         };
-        let answers = join_all(replicas.iter().map(ask)).await;
-        let mut connected = self.0.connected.write().unwrap_or_else(PoisonError::into_inner);
-        for (replica, answer) in replicas.iter().zip(answers) {
-            if let Some(it) = pulse.handles.iter_mut().find(|it| it.0 == replica.node) {
-                it.2 = if answer.is_some() { 0 } else { it.2 + 1 };
-            }
-            let number = answer.flatten().and_then(|it| it.parse::<u64>().ok());
-            let moment = pulse.sent.iter().find(|it| Some(it.0) == number).map(|it| it.1);
-            if let (Some(moment), Some(it)) =
-                (moment, connected.iter_mut().find(|it| it.node == replica.node))
-            {
-                it.has_until = Some(moment);
-            }
+        let replies = join_all(replicas.iter().map(read)).await;
+        for (replica, reply) in replicas.iter().zip(replies) {
+            let mut progress = replica.progress.lock();
+            progress.missed_replies = if reply.is_ok() { 0 } else { progress.missed_replies + 1 };
+            let number = reply.ok().flatten().and_then(|text| text.parse::<u64>().ok());
+            let written = probe.written.iter().find(|(written, _)| Some(*written) == number);
+            progress.caught_up_at = written.map(|(_, sent_at)| *sent_at).or(progress.caught_up_at);
         }
     }
 }

@@ -1,293 +1,236 @@
-//! The process's one subscribing connection: channels are counted, and come back after an outage.
+//! A subscribing connection: subscriptions are counted, and restored after an outage.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::{
     clients::SubscriberClient,
+    error::Error as FredError,
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
-    types::{KeyspaceEvent, Message, config::Config as FredConfig},
+    types::{KeyspaceEvent, Message, Value, config::Config as FredConfig},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use super::{Address, Config, attempt::Attempt, slot::is_answer};
+use super::{
+    config::Config,
+    endpoint::Endpoint,
+    supervised_connection::{ConnectionKind, SupervisedConnection},
+};
 use crate::{observability::metrics::Counter, tasks::Tasks};
 
-/// Channels belong to no database.
-const ANY: u8 = 0;
+/// Channels do not belong to a database.
+const ANY_DATABASE: u8 = 0;
 
-/// What a listener hears.
+/// What a receiver of a [`Subscriber`] gets.
 #[derive(Clone, Debug)]
-pub(crate) enum Signal {
+pub(crate) enum PubSubEvent {
     /// A message on a subscribed channel.
     Message { channel: Arc<str>, payload: Bytes },
-    /// Messages may have been missed: the connection was lost, or the listener was too slow.
-    Gap,
+    /// Messages may have been missed: the connection was lost, or the receiver was too slow.
+    Lagged,
 }
 
 /// Handle to the subscribing connection. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Subscriber(Arc<Inner>);
+pub(crate) struct Subscriber(Arc<SupervisedConnection<Subscriptions>>);
 
-struct Inner {
-    config: Config,
-    address: Address,
+/// What the connection is subscribed to, and where its messages go.
+struct Subscriptions {
+    /// Never unsubscribed.
     patterns: Vec<String>,
-    /// Absent until it is known where the server is.
-    client: RwLock<Option<SubscriberClient>>,
-    wanted: Mutex<HashMap<String, usize>>,
-    /// Held while a command goes out, so that the server sees them in the order of the counts.
+    /// Channels with the number of their subscribers.
+    channels: Mutex<HashMap<String, usize>>,
+    /// Held while a command is sent, so that the server gets commands in the order of the counts.
     sending: tokio::sync::Mutex<()>,
-    up: AtomicBool,
-    signals: broadcast::Sender<Signal>,
-    gaps: Counter,
+    command_timeout: Duration,
+    events: broadcast::Sender<PubSubEvent>,
+    lag_count: Counter,
 }
 
 impl Subscriber {
-    /// `patterns` are subscribed to for good.
+    /// Connects in the background and subscribes to `patterns`.
+    ///
+    /// # Errors
+    ///
+    /// If fred rejects the settings.
     pub(crate) fn start(
         config: &Config,
-        address: &Address,
+        endpoint: &Endpoint,
         patterns: Vec<String>,
         tasks: &Tasks,
-        gaps: Counter,
+        lag_count: Counter,
     ) -> anyhow::Result<Self> {
-        const MAX_SIGNALS: usize = 8192;
-        if let Some(server) = address.now() {
-            // Settings that fred refuses should stop the start.
-            config.subscriber_builder(&server, ANY).build_subscriber_client()?;
-        }
-        let inner = Inner {
-            config: config.clone(),
-            address: address.clone(),
-            client: RwLock::new(None),
+        const MAX_EVENTS: usize = 8192;
+        let subscriptions = Subscriptions {
             patterns,
-            wanted: Mutex::default(),
+            channels: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
-            up: AtomicBool::new(false),
-            signals: broadcast::channel(MAX_SIGNALS).0,
-            gaps,
+            command_timeout: config.probe_timeout,
+            events: broadcast::channel(MAX_EVENTS).0,
+            lag_count,
         };
-        let subscriber = Self(Arc::new(inner));
-        tasks.spawn("redis subscriber", subscriber.clone().supervise(tasks.shutdown()));
-        Ok(subscriber)
+        SupervisedConnection::start(subscriptions, config, endpoint, tasks, None).map(Self)
     }
 
-    /// Whether subscriptions are heard.
-    pub(super) fn is_up(&self) -> bool {
-        self.0.up.load(Ordering::Relaxed)
+    /// Whether messages are received.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.client_if_up().is_some()
     }
 
-    /// Everything heard from now on, whatever was subscribed.
-    pub(crate) fn signals(&self) -> broadcast::Receiver<Signal> {
-        self.0.signals.subscribe()
+    /// All events from now on, of every subscription.
+    pub(crate) fn events(&self) -> broadcast::Receiver<PubSubEvent> {
+        self.0.kind().events.subscribe()
     }
 
-    /// Subscribes to `channels`, counted. While Redis is away they are only noted; a [`Signal::Gap`] tells
-    /// when they have come to be heard.
+    /// Adds one subscriber to each of `channels`. While Redis is down they are only recorded; [`PubSubEvent::Lagged`]
+    /// follows when they are subscribed.
     pub(crate) async fn subscribe(&self, channels: &[String]) {
-        let _turn = self.0.sending.lock().await;
-        let fresh = self.count(channels, true);
-        if let (false, Some(client)) = (fresh.is_empty(), self.client_if_up()) {
-            _ = timeout(self.0.config.probe_timeout, client.subscribe(fresh)).await;
+        let subscriptions = self.0.kind();
+        let _turn = subscriptions.sending.lock().await;
+        let added = subscriptions.add(channels);
+        if let (false, Some(client)) = (added.is_empty(), self.0.client_if_up()) {
+            _ = timeout(subscriptions.command_timeout, client.subscribe(added)).await;
         }
     }
 
-    /// Gives up one count of each of `channels`.
+    /// Removes one subscriber from each of `channels`.
     pub(crate) async fn unsubscribe(&self, channels: &[String]) {
-        let _turn = self.0.sending.lock().await;
-        let unwanted = self.count(channels, false);
-        if let (false, Some(client)) = (unwanted.is_empty(), self.client_if_up()) {
-            _ = timeout(self.0.config.probe_timeout, client.unsubscribe(unwanted)).await;
-        }
-    }
-
-    /// Counts and returns the channels that became wanted, or unwanted, by it.
-    fn count(&self, channels: &[String], up: bool) -> Vec<String> {
-        let mut wanted = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Vec::new();
-        for channel in channels {
-            let n = wanted.entry(channel.clone()).or_default();
-            *n = if up { *n + 1 } else { n.saturating_sub(1) };
-            match (*n, up) {
-                (1, true) => changed.push(channel.clone()),
-                (0, _) => {
-                    wanted.remove(channel);
-                    changed.push(channel.clone());
-                }
-                _ => (),
-            }
-        }
-        changed
-    }
-
-    fn client_if_up(&self) -> Option<SubscriberClient> {
-        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
-        client.filter(|_| self.is_up())
-    }
-
-    async fn supervise(self, shutdown: CancellationToken) {
-        let mut address = self.0.address.clone();
-        let mut ticks = interval(self.0.config.probe_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut connection = address.now().and_then(|it| self.open(it, Duration::ZERO));
-        let mut last_up = Instant::now();
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                // What this interrupted may have been a subscription.
-                () = address.changed() => self.0.up.store(false, Ordering::Relaxed),
-                () = self.step(connection.as_mut(), &mut ticks) => (),
-            }
-            if self.is_up() {
-                last_up = Instant::now();
-            }
-            let down = last_up.elapsed();
-            if connection.as_ref().is_some_and(|it| it.attempt.is_over()) {
-                connection = address.now().and_then(|it| self.open(it, down));
-            }
-            // A server that is about to be replaced is listened to until its successor is known.
-            let Some(server) = address.now() else { continue };
-            let is_right = connection.as_ref().is_some_and(|it| it.server == server);
-            if !is_right || connection.as_ref().is_some_and(|it| self.is_lost(it)) {
-                self.replace(server, down, &mut connection);
-            }
-        }
-        if let Some(connection) = connection {
-            _ = timeout(self.0.config.probe_timeout, connection.client.quit()).await;
-            connection.attempt.abort();
-        }
-    }
-
-    fn is_lost(&self, connection: &Connection) -> bool {
-        connection.n_failures >= 2
-            && connection.last_answer.elapsed() >= self.0.config.replace_after
-    }
-
-    async fn step(&self, connection: Option<&mut Connection>, ticks: &mut Interval) {
-        let Some(connection) = connection else { return std::future::pending().await };
-        tokio::select! {
-            message = connection.messages.recv() => match message {
-                Ok(message) => self.pass_on(&message),
-                Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
-                Err(RecvError::Closed) => { ticks.tick().await; }
-            },
-            // fred sorts keyspace events out of the messages.
-            event = connection.key_changes.recv() => match event {
-                Ok(event) => self.pass_on_key_change(&event),
-                Err(RecvError::Lagged(_)) => self.signal(Signal::Gap),
-                Err(RecvError::Closed) => { ticks.tick().await; }
-            },
-            Ok(_) = connection.reconnects.recv() => {
-                // A new connection has no subscriptions, even if the old one was not missed.
-                self.0.up.store(false, Ordering::Relaxed);
-                self.probe(connection).await;
-            }
-            _ = ticks.tick() => self.probe(connection).await,
-            () = connection.attempt.over() => self.0.up.store(false, Ordering::Relaxed),
-        }
-    }
-
-    fn pass_on(&self, message: &Message) {
-        let payload = message.value.as_bytes().map(Bytes::copy_from_slice).unwrap_or_default();
-        self.signal(Signal::Message { channel: Arc::from(&*message.channel), payload });
-    }
-
-    fn pass_on_key_change(&self, event: &KeyspaceEvent) {
-        let channel = format!("__keyspace@{}__:{}", event.db, event.key.as_str_lossy());
-        self.signal(Signal::Message { channel: Arc::from(channel), payload: Bytes::new() });
-    }
-
-    fn signal(&self, signal: Signal) {
-        if matches!(signal, Signal::Gap) {
-            self.0.gaps.inc();
-        }
-        // Nobody listening is no error.
-        _ = self.0.signals.send(signal);
-    }
-
-    async fn subscribe_again(&self, client: &SubscriberClient) {
-        let channels: Vec<String> =
-            self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        let patience = self.0.config.probe_timeout.max(Duration::from_secs(1));
-        if !channels.is_empty() {
-            _ = timeout(patience, client.subscribe(channels)).await;
-        }
-        if !self.0.patterns.is_empty() {
-            _ = timeout(patience, client.psubscribe(self.0.patterns.clone())).await;
-        }
-        self.signal(Signal::Gap);
-    }
-
-    async fn probe(&self, connection: &mut Connection) {
-        let patience = self.0.config.probe_timeout;
-        let client = connection.client.clone();
-        let alive = client.is_connected()
-            && timeout(patience, client.ping(None)).await.is_ok_and(|it| is_answer(&it));
-        if alive {
-            connection.last_answer = Instant::now();
-            connection.n_failures = 0;
-            if !self.0.up.swap(true, Ordering::Relaxed) {
-                self.subscribe_again(&client).await;
-            }
-            return;
-        }
-        connection.n_failures += 1;
-        self.0.up.store(false, Ordering::Relaxed);
-        // What is not connected connects already, or has ended; what it were told now it would do afterwards.
-        if connection.n_failures >= 2 && !self.is_lost(connection) && client.is_connected() {
-            _ = timeout(patience, client.force_reconnection()).await;
-        }
-    }
-
-    /// Where nothing has been heard for `down`.
-    fn open(&self, server: FredConfig, down: Duration) -> Option<Connection> {
-        let builder = self.0.config.subscriber_builder(&server, ANY);
-        let client = builder.build_subscriber_client().ok()?;
-        *self.0.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
-        let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
-        Some(Connection {
-            attempt: Attempt::new(client.connect(), &self.0.config, down),
-            messages,
-            key_changes: client.keyspace_event_rx(),
-            reconnects,
-            server,
-            client,
-            last_answer: Instant::now(),
-            n_failures: 0,
-        })
-    }
-
-    fn replace(&self, server: FredConfig, down: Duration, connection: &mut Option<Connection>) {
-        self.0.up.store(false, Ordering::Relaxed);
-        let Some(fresh) = self.open(server, down) else { return };
-        if let Some(old) = connection.replace(fresh) {
-            old.attempt.abort();
-            warn!("made a new subscribing connection to Redis");
+        let subscriptions = self.0.kind();
+        let _turn = subscriptions.sending.lock().await;
+        let removed = subscriptions.remove(channels);
+        if let (false, Some(client)) = (removed.is_empty(), self.0.client_if_up()) {
+            _ = timeout(subscriptions.command_timeout, client.unsubscribe(removed)).await;
         }
     }
 }
 
-/// A client with what it reports.
-struct Connection {
-    client: SubscriberClient,
-    server: FredConfig,
-    attempt: Attempt,
+impl Subscriptions {
+    /// Returns the channels that had no subscriber before.
+    fn add(&self, channels: &[String]) -> Vec<String> {
+        let mut counts = self.channels.lock();
+        let mut added = Vec::new();
+        for channel in channels {
+            let count = counts.entry(channel.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                added.push(channel.clone());
+            }
+        }
+        added
+    }
+
+    /// Returns the channels that have no subscriber any more.
+    fn remove(&self, channels: &[String]) -> Vec<String> {
+        let mut counts = self.channels.lock();
+        let mut removed = Vec::new();
+        for channel in channels {
+            let count = counts.get(channel).map_or(0, |count| count.saturating_sub(1));
+            if count == 0 {
+                counts.remove(channel);
+                removed.push(channel.clone());
+            } else {
+                counts.insert(channel.clone(), count);
+            }
+        }
+        removed
+    }
+
+    fn forward(&self, message: &Message) {
+        let payload = message.value.as_bytes().map(Bytes::copy_from_slice).unwrap_or_default();
+        self.send(PubSubEvent::Message { channel: Arc::from(&*message.channel), payload });
+    }
+
+    fn forward_keyspace_event(&self, event: &KeyspaceEvent) {
+        let channel = format!("__keyspace@{}__:{}", event.db, event.key.as_str_lossy());
+        self.send(PubSubEvent::Message { channel: Arc::from(channel), payload: Bytes::new() });
+    }
+
+    fn send(&self, event: PubSubEvent) {
+        if matches!(event, PubSubEvent::Lagged) {
+            self.lag_count.inc();
+        }
+        // There may be no receiver.
+        _ = self.events.send(event);
+    }
+}
+
+/// What fred reports of a subscribing client; it separates keyspace events from other messages.
+struct Inbox {
     messages: broadcast::Receiver<Message>,
-    key_changes: broadcast::Receiver<KeyspaceEvent>,
-    reconnects: broadcast::Receiver<fred::types::config::Server>,
-    last_answer: Instant,
-    n_failures: u32,
+    keyspace_events: broadcast::Receiver<KeyspaceEvent>,
+}
+
+impl ConnectionKind for Subscriptions {
+    type Client = SubscriberClient;
+    type Inbox = Inbox;
+
+    fn name(&self) -> &'static str {
+        "subscriptions"
+    }
+
+    fn build(&self, config: &Config, server: &FredConfig) -> Result<SubscriberClient, FredError> {
+        config.subscriber_builder(server, ANY_DATABASE).build_subscriber_client()
+    }
+
+    fn open_inbox(&self, client: &SubscriberClient) -> Inbox {
+        Inbox { messages: client.message_rx(), keyspace_events: client.keyspace_event_rx() }
+    }
+
+    async fn receive(&self, inbox: &mut Inbox) {
+        tokio::select! {
+            message = inbox.messages.recv() => match message {
+                Ok(message) => self.forward(&message),
+                Err(RecvError::Lagged(_)) => self.send(PubSubEvent::Lagged),
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            event = inbox.keyspace_events.recv() => match event {
+                Ok(event) => self.forward_keyspace_event(&event),
+                Err(RecvError::Lagged(_)) => self.send(PubSubEvent::Lagged),
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn ping(&self, client: &SubscriberClient, _: Duration) -> Result<Value, FredError> {
+        client.ping(None).await
+    }
+
+    async fn prepare(&self, client: &SubscriberClient) {
+        let channels: Vec<String> = self.channels.lock().keys().cloned().collect();
+        let limit = self.command_timeout.max(Duration::from_secs(1));
+        if !channels.is_empty() {
+            _ = timeout(limit, client.subscribe(channels)).await;
+        }
+        if !self.patterns.is_empty() {
+            _ = timeout(limit, client.psubscribe(self.patterns.clone())).await;
+        }
+        self.send(PubSubEvent::Lagged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_subscribed_once_and_until_their_last_subscriber_leaves() {
+        let subscriptions = Subscriptions {
+            patterns: Vec::new(),
+            channels: Mutex::default(),
+            sending: tokio::sync::Mutex::default(),
+            command_timeout: Duration::ZERO,
+            events: broadcast::channel(1).0,
+            lag_count: Counter::default(),
+        };
+        let channels = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(subscriptions.add(&channels(&["a", "b"])), ["a", "b"]);
+        assert_eq!(subscriptions.add(&channels(&["b", "c"])), ["c"]);
+        assert_eq!(subscriptions.remove(&channels(&["a", "b"])), ["a"]);
+        assert_eq!(subscriptions.remove(&channels(&["b"])), ["b"]);
+        assert_eq!(subscriptions.channels.lock().len(), 1);
+    }
 }

@@ -1,4 +1,4 @@
-//! TLS to Redis by rustls: the system's roots of trust, and one more when Redis has a private CA.
+//! TLS to Redis by rustls, which trusts the system's roots and, for a Redis with a private CA, further certificates.
 
 use anyhow::{Context as _, Result};
 use fred::{
@@ -14,16 +14,16 @@ use fred::{
 ///
 /// # Errors
 ///
-/// If the text holds no certificate, or one that is none.
+/// If the text contains no certificate or an invalid one.
 pub(super) fn config(pem: &str) -> Result<TlsConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let mut n_certificates = 0;
+    let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.context("tls_ca")?).context("tls_ca")?;
-        n_certificates += 1;
+        count += 1;
     }
-    anyhow::ensure!(n_certificates > 0, "tls_ca holds no certificate");
+    anyhow::ensure!(count > 0, "tls_ca contains no certificate");
     let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     Ok(TlsConnector::from(client).into())
 }

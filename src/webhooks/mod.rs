@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     ids::{JobId, quoted},
     observability::metrics::GaugeGuard,
-    redis::{Redis, Retention},
+    store::{JobRetention, Redis},
     tasks::Tasks,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Webhooks(Arc<Inner>);
 struct Inner {
     redis: Redis,
     config: Config,
-    retention: Retention,
+    retention: JobRetention,
     tasks: Tasks,
     /// `None` where no secret is configured, so that none can be signed.
     sender: Option<Sender>,
@@ -58,7 +58,7 @@ impl Webhooks {
     pub(crate) fn start(
         redis: Redis,
         config: Config,
-        retention: Retention,
+        retention: JobRetention,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let sender = if config.secrets.is_empty() { None } else { Some(Sender::new(&config)?) };

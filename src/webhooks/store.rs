@@ -18,15 +18,15 @@ use super::delivery::Outcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    redis::{Database, Partition, Place, Redis, Retention, Script, WEBHOOK_PREFIX, WEBHOOKS},
+    store::{Database, JobRetention, Keyspace, Partition, Redis, Script, WEBHOOK_PREFIX, WEBHOOKS},
 };
 
 // Not repeatable: those that the lost answer named are leased, and it would lease others. The next tick does no less.
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
 static SETTLE: Script =
-    Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).idempotent();
 static READ: Script =
-    Script::about_job(include_str!("../../migrations-lua/webhooks/read.lua")).repeatable();
+    Script::job_write(include_str!("../../migrations-lua/webhooks/read.lua")).idempotent();
 
 /// Attempts and attempts of jobs that the log keeps.
 const MAX_LOG: usize = 50;
@@ -55,14 +55,14 @@ pub(super) struct Batch {
 /// Takes at most `n` webhooks that are due, for the time of `lease`.
 pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Batch> {
     let mut all = Batch { now_secs: 0, n_waiting: 0, claimed: Vec::new() };
-    let places: Vec<Place<'_>> = redis.places(Database::Jobs).collect();
-    let mut rest = places.as_slice();
+    let keyspaces: Vec<Keyspace<'_>> = redis.all_keyspaces(Database::Jobs).collect();
+    let mut rest = keyspaces.as_slice();
     while !rest.is_empty() && all.claimed.len() < n {
         // Those of one round share what is left, so that they do not take more than there is room for.
         let left = n - all.claimed.len();
         let (some, others) = rest.split_at(rest.len().min(AT_ONCE).min(left));
         rest = others;
-        let claims = some.iter().map(|place| claim_at(*place, left / some.len(), lease));
+        let claims = some.iter().map(|keyspace| claim_at(*keyspace, left / some.len(), lease));
         for batch in try_join_all(claims).await? {
             all.now_secs = all.now_secs.max(batch.now_secs);
             all.n_waiting += batch.n_waiting;
@@ -72,11 +72,11 @@ pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Ba
     Ok(all)
 }
 
-async fn claim_at(place: Place<'_>, n: usize, lease: Duration) -> Result<Batch> {
+async fn claim_at(keyspace: Keyspace<'_>, n: usize, lease: Duration) -> Result<Batch> {
     let keys = vec![Key::from_static_str(WEBHOOKS), Key::from_static_str(WEBHOOK_PREFIX)];
     let args = vec![Value::from(n.to_string()), Value::from(lease.as_millis().to_string())];
     let (_, now_secs, n_waiting, flat): (String, u64, u64, Vec<String>) =
-        CLAIM.run(place, keys, args).await?;
+        CLAIM.run(keyspace, keys, args).await?;
     let claimed = flat.chunks_exact(4).map(|it| Claimed {
         of: it[0].clone(),
         url: it[1].clone(),
@@ -107,7 +107,7 @@ impl State {
 /// Notes how an attempt went, what that makes of the webhook, and when the next is due.
 pub(super) async fn settle(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     of: &str,
     (state, delay): (State, Duration),
     (outcome, took): (Outcome, Duration),
@@ -133,8 +133,8 @@ pub(super) async fn settle(
         Value::from(Uuid::new_v4().to_string()),
     ];
     let job: JobId = of.split(':').next().unwrap_or_default().parse()?;
-    let place = redis.at(Database::Jobs, Partition::of_job(job));
-    SETTLE.run::<Value>(place, keys, args).await.map(|_| ())
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
+    SETTLE.run::<Value>(keyspace, keys, args).await.map(|_| ())
 }
 
 /// A webhook as its owner sees it.
@@ -168,9 +168,13 @@ struct LogEntry {
 /// # Errors
 ///
 /// [`Error::JobNotFound`].
-pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Vec<Webhook>> {
+pub(super) async fn read(
+    redis: &Redis,
+    retention: JobRetention,
+    job: JobId,
+) -> Result<Vec<Webhook>> {
     let args = vec![Value::from(MAX_LOG.to_string())];
-    let answer: Value = READ.run_on_job(redis, job, retention, args).await?;
+    let answer: Value = READ.run_for_job(redis, job, retention, args).await?;
     let mut parts = answer.into_array().into_iter();
     if parts.next().and_then(|it| it.as_string()).as_deref() != Some("webhooks") {
         return Err(Error::JobNotFound(job));

@@ -35,7 +35,7 @@ use crate::{
     jobs::Jobs,
     locks::{Locks, Wanted},
     progress::Progress,
-    redis::Signal,
+    redis::PubSubEvent,
     tasks::Tasks,
 };
 
@@ -99,7 +99,7 @@ impl Workers {
 
     async fn run(self, shutdown: CancellationToken) {
         const SOON: Duration = Duration::from_millis(100);
-        let mut messages = self.0.celery.messages().signals();
+        let mut messages = self.0.celery.messages().events();
         let mut ticks = interval(self.0.celery.config().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
@@ -126,7 +126,7 @@ impl Workers {
     }
 
     /// What only one process of all does, as long as it holds the lock.
-    async fn keep(&self, fencing_token: u64, messages: &mut Receiver<Signal>) {
+    async fn keep(&self, fencing_token: u64, messages: &mut Receiver<PubSubEvent>) {
         info!(fencing_token, "this process looks after Celery");
         self.catch_up().await;
         let mut ticks = interval(self.0.celery.config().tick);
@@ -142,7 +142,7 @@ impl Workers {
     /// Hears messages until the next tick.
     async fn wait_for_tick(
         &self,
-        messages: &mut Receiver<Signal>,
+        messages: &mut Receiver<PubSubEvent>,
         ticks: &mut Interval,
         is_keeper: bool,
     ) {
@@ -156,19 +156,19 @@ impl Workers {
 
     async fn hear(
         &self,
-        message: Result<Signal, RecvError>,
-        messages: &mut Receiver<Signal>,
+        message: Result<PubSubEvent, RecvError>,
+        messages: &mut Receiver<PubSubEvent>,
         is_keeper: bool,
     ) {
         match message {
-            Ok(Signal::Message { channel, payload }) => {
+            Ok(PubSubEvent::Message { channel, payload }) => {
                 match channel.strip_prefix("celery-task-meta-") {
                     Some(task) if is_keeper => self.observe(task, &payload).await,
                     Some(_) => (),
                     None => self.0.heartbeats.note(&payload),
                 }
             }
-            Ok(Signal::Gap) | Err(RecvError::Lagged(_)) => {
+            Ok(PubSubEvent::Lagged) | Err(RecvError::Lagged(_)) => {
                 // Whatever was published meanwhile is stored too, the last of each task.
                 *messages = messages.resubscribe();
                 if is_keeper {

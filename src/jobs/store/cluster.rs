@@ -24,20 +24,20 @@ use crate::{
         list::{FIELDS, Wanted},
         model::parse_time,
     },
-    redis::{
-        Database, LISTING, Partition, Place, Redis, Retention, Script, idempotency_key, job_key,
-        user_jobs_keys,
+    store::{
+        Database, JobRetention, Keyspace, Partition, REINDEX_QUEUE, Redis, Script, idempotency_key,
+        job_key, user_jobs_keys,
     },
 };
 
 static RESERVE: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/reserve.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/reserve.lua")).idempotent();
 static ENLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/enlist.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/enlist.lua")).idempotent();
 static UNLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/unlist.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/unlist.lua")).idempotent();
 static LISTED: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/listed.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/listed.lua")).idempotent();
 
 /// A job that was announced comes within this, or never.
 const COMES_WITHIN: Duration = Duration::from_mins(1);
@@ -61,11 +61,11 @@ pub(in crate::jobs) enum Reserved {
 /// [`Error::IdempotencyConflict`] if the key came with another request before.
 pub(in crate::jobs) async fn reserve(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     (owner, hash): (&Sha256Hex, &Sha256Hex),
     (id, fingerprint): (JobId, &str),
 ) -> Result<Reserved> {
-    let place = redis.at(Database::Jobs, Partition::of_caller(owner));
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     let mut abandoned = String::new();
     loop {
         let names = vec![Key::from(idempotency_key(owner, hash))];
@@ -75,7 +75,7 @@ pub(in crate::jobs) async fn reserve(
             Value::try_from(retention.ttl_secs)?,
             Value::from(abandoned.as_str()),
         ];
-        let answer: Vec<String> = RESERVE.run(place, names, args).await?;
+        let answer: Vec<String> = RESERVE.run(keyspace, names, args).await?;
         let (Some(present), Some(age_ms)) = (answer.get(1), answer.get(2)) else {
             return Ok(Reserved::Ours(id));
         };
@@ -99,19 +99,21 @@ pub(in crate::jobs) async fn reserve(
 /// The key that a deleted job was made under is free again.
 pub(in crate::jobs) async fn free(redis: &Redis, owner: &Sha256Hex, noted: &str) -> Result<()> {
     let Some((_, name)) = redis.layout().parse(noted) else { return Ok(()) };
-    let place = redis.at(Database::Jobs, Partition::of_caller(owner));
-    place.read(|client| async move { client.del(place.key(name)).await }).await
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
+    keyspace.call_idempotent(|client| async move { client.del(keyspace.key(name)).await }).await
 }
 
 async fn exists(redis: &Redis, job: JobId) -> Result<bool> {
-    let place = place_of(redis, job);
-    place.read(|client| async move { client.exists(place.key(&job_key(job))).await }).await
+    let keyspace = keyspace_for(redis, job);
+    keyspace
+        .call_idempotent(|client| async move { client.exists(keyspace.key(&job_key(job))).await })
+        .await
 }
 
 /// Gives a job its place in the list of its owner, by the time of now unless it has one.
 pub(in crate::jobs) async fn enlist(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     job: JobId,
 ) -> Result<()> {
@@ -121,7 +123,7 @@ pub(in crate::jobs) async fn enlist(
 /// The same for jobs that were created at these Unix milliseconds.
 pub(in crate::jobs) async fn enlist_all(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     jobs: &[(JobId, String)],
 ) -> Result<()> {
@@ -129,8 +131,8 @@ pub(in crate::jobs) async fn enlist_all(
     for (job, created_ms) in jobs {
         args.extend([Value::from(job.to_string()), Value::from(created_ms.as_str())]);
     }
-    let (place, names) = list_of(redis, owner);
-    ENLIST.run::<i64>(place, names, args).await.map(|_| ())
+    let (keyspace, names) = list_of(redis, owner);
+    ENLIST.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
 /// Takes jobs out of the list of their owner.
@@ -143,8 +145,8 @@ pub(in crate::jobs) async fn unlist(
         return Ok(());
     }
     let args = jobs.iter().map(|it| Value::from(it.to_string())).collect();
-    let (place, names) = list_of(redis, owner);
-    UNLIST.run::<i64>(place, names, args).await.map(|_| ())
+    let (keyspace, names) = list_of(redis, owner);
+    UNLIST.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
 /// What stands in a list.
@@ -162,11 +164,11 @@ type Fields = Vec<Option<String>>;
 /// Reads some of `owner`'s jobs, newest first. What has gone is taken out of the list.
 pub(in crate::jobs) async fn batch(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     wanted: &Wanted<'_>,
 ) -> Result<Vec<Listed>> {
-    let (place, names) = list_of(redis, owner);
+    let (keyspace, names) = list_of(redis, owner);
     let args = vec![
         Value::from(wanted.n.to_string()),
         Value::from(wanted.score),
@@ -174,7 +176,7 @@ pub(in crate::jobs) async fn batch(
         Value::from(wanted.oldest),
     ];
     let (_, now_ms, flat, unsorted): (String, String, Vec<String>, Vec<String>) =
-        LISTED.run(place, names, args).await?;
+        LISTED.run(keyspace, names, args).await?;
     if !unsorted.is_empty() {
         adopt(redis, retention, owner, &unsorted).await?;
     }
@@ -197,14 +199,14 @@ pub(in crate::jobs) async fn batch(
 }
 
 async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
-    let place = place_of(redis, job);
+    let keyspace = keyspace_for(redis, job);
     let read = |client: Client| async move {
         let both = client.pipeline();
-        both.hmget::<(), _, _>(place.key(&job_key(job)), FIELDS.to_vec()).await?;
-        both.lindex::<(), _>(place.key(&format!("{}:files", job_key(job))), 0).await?;
+        both.hmget::<(), _, _>(keyspace.key(&job_key(job)), FIELDS.to_vec()).await?;
+        both.lindex::<(), _>(keyspace.key(&format!("{}:files", job_key(job))), 0).await?;
         both.all::<(Vec<Option<String>>, Option<String>)>().await
     };
-    let (mut fields, first_file) = place.read(read).await?;
+    let (mut fields, first_file) = keyspace.call_idempotent(read).await?;
     // Without total_files it is no job: the seed's update_job_status makes such a ghost out of an expired one.
     if fields.get(2).is_none_or(Option::is_none) {
         return Ok(None);
@@ -217,7 +219,7 @@ async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
 /// Jobs that other programs added stand in the set only; those that exist get their place by time.
 async fn adopt(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     unsorted: &[String],
 ) -> Result<()> {
@@ -240,42 +242,42 @@ fn parse_ms(created_at: &str) -> Option<i64> {
     parse_time(created_at).map(|it: DateTime<Utc>| it.timestamp_millis())
 }
 
-fn list_of<'a>(redis: &'a Redis, owner: &Sha256Hex) -> (Place<'a>, Vec<Key>) {
-    let place = redis.at(Database::Jobs, Partition::of_caller(owner));
-    (place, user_jobs_keys(owner).map(Key::from).to_vec())
+fn list_of<'a>(redis: &'a Redis, owner: &Sha256Hex) -> (Keyspace<'a>, Vec<Key>) {
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
+    (keyspace, user_jobs_keys(owner).map(Key::from).to_vec())
 }
 
-fn place_of(redis: &Redis, job: JobId) -> Place<'_> {
-    redis.at(Database::Jobs, Partition::of_job(job))
+fn keyspace_for(redis: &Redis, job: JobId) -> Keyspace<'_> {
+    redis.keyspace(Database::Jobs, Partition::for_job(job))
 }
 
 /// Jobs of a place whose lists have to be renewed, at most `n`.
-pub(in crate::jobs) async fn marked(place: Place<'_>, n: i64) -> Result<Vec<JobId>> {
+pub(in crate::jobs) async fn marked(keyspace: Keyspace<'_>, n: i64) -> Result<Vec<JobId>> {
     let oldest = |client: Client| async move {
-        let (key, last) = (place.key(LISTING), n - 1);
+        let (key, last) = (keyspace.key(REINDEX_QUEUE), n - 1);
         client.zrange::<Vec<String>, _, _, _>(key, 0, last, None, false, None, false).await
     };
-    Ok(place.read(oldest).await?.iter().filter_map(|it| it.parse().ok()).collect())
+    Ok(keyspace.call_idempotent(oldest).await?.iter().filter_map(|it| it.parse().ok()).collect())
 }
 
 /// Renews the list that `job` stands in, and takes its mark away.
 pub(in crate::jobs) async fn renew_list(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
 ) -> Result<()> {
-    let place = place_of(redis, job);
+    let keyspace = keyspace_for(redis, job);
     let read = |client: Client| async move {
         let fields = vec!["api_key_hash", "created_at"];
-        client.hmget::<Vec<Option<String>>, _, _>(place.key(&job_key(job)), fields).await
+        client.hmget::<Vec<Option<String>>, _, _>(keyspace.key(&job_key(job)), fields).await
     };
-    if let [Some(owner), Some(created_at)] = place.read(read).await?.as_slice()
+    if let [Some(owner), Some(created_at)] = keyspace.call_idempotent(read).await?.as_slice()
         && let (Ok(owner), Some(ms)) = (Sha256Hex::try_from(owner.clone()), parse_ms(created_at))
     {
         enlist_all(redis, retention, &owner, &[(job, ms.to_string())]).await?;
     }
     let done = |client: Client| async move {
-        client.zrem::<(), _, _>(place.key(LISTING), job.to_string()).await
+        client.zrem::<(), _, _>(keyspace.key(REINDEX_QUEUE), job.to_string()).await
     };
-    place.read(done).await
+    keyspace.call_idempotent(done).await
 }

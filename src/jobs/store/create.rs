@@ -11,11 +11,11 @@ use crate::{
         create::Checked,
         model::{Job, parse_time},
     },
-    redis::{Redis, Retention, Script, Target, idempotency_key},
+    store::{JobRetention, JobScriptContext, Redis, Script, idempotency_key},
 };
 
 static CREATE: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/create.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/create.lua")).idempotent();
 
 /// A job to be created.
 pub(in crate::jobs) struct NewRecord<'a> {
@@ -42,14 +42,14 @@ pub(in crate::jobs) enum Created {
 /// As [`cluster::reserve`].
 pub(in crate::jobs) async fn reserve(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     owner: &Sha256Hex,
     checked: &Checked,
     idempotency: Option<&Sha256Hex>,
 ) -> Result<Reserved> {
     let id = JobId::random();
     match idempotency {
-        Some(hash) if !redis.layout().is_numbered() => {
+        Some(hash) if !redis.layout().is_multi_database() => {
             let fingerprint = checked.fingerprint();
             cluster::reserve(redis, retention, (owner, hash), (id, fingerprint.as_str())).await
         }
@@ -65,7 +65,7 @@ pub(in crate::jobs) async fn reserve(
 /// created, and not yet as safe as the settings ask.
 pub(in crate::jobs) async fn create(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     new: NewRecord<'_>,
 ) -> Result<Created> {
     // Nobody asks for it without a key, and it is a hash of all that is stored.
@@ -80,11 +80,16 @@ pub(in crate::jobs) async fn create(
     args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
     args.extend(new.tasks.iter().flat_map(Parcel::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
-    if !redis.layout().is_numbered() {
+    if !redis.layout().is_multi_database() {
         cluster::enlist(redis, retention, new.owner, new.id).await?;
     }
-    let answer: Vec<String> =
-        CREATE.run_durably(&Target { redis, job: new.id, retention }, idempotency, args).await?;
+    let answer: Vec<String> = CREATE
+        .run_for_job_replicated(
+            &JobScriptContext { redis, job: new.id, retention },
+            idempotency,
+            args,
+        )
+        .await?;
     match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["created", created_at] => {
             redis.metrics().jobs.created.inc();

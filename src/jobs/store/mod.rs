@@ -26,26 +26,33 @@ use crate::{
     celery::Parcel,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
-    redis::{CANCELLING, Database, Partition, Redis, Retention, Script, oldest, result_key},
+    store::{
+        CANCELLING, Database, JobRetention, Partition, Redis, Script, members_older_than,
+        result_key,
+    },
 };
 
 static READ: Script =
-    Script::reads_job(include_str!("../../../migrations-lua/jobs/read.lua")).repeatable();
+    Script::job_read(include_str!("../../../migrations-lua/jobs/read.lua")).idempotent();
 static FINISH_FILE: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/finish_file.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/finish_file.lua")).idempotent();
 static TRANSITION: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/transition.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/transition.lua")).idempotent();
 static CANCEL: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/cancel.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/cancel.lua")).idempotent();
 // The second time it finds the attempt that it began, and cannot tell whose that is.
-static RETRY: Script = Script::about_job(include_str!("../../../migrations-lua/jobs/retry.lua"));
+static RETRY: Script = Script::job_write(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/delete.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/delete.lua")).idempotent();
 static SETTLE: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/settle.lua")).repeatable();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/settle.lua")).idempotent();
 
 /// Reads a job whole, as of one moment; `None` if there is none.
-pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Job>> {
+pub(super) async fn read(
+    redis: &Redis,
+    retention: JobRetention,
+    job: JobId,
+) -> Result<Option<Job>> {
     let answer = read_more(redis, retention, job, "").await?;
     Ok(answer.map(|(job, _)| job))
 }
@@ -53,7 +60,7 @@ pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Res
 /// As [`read`], with the newest entry of the job's progress stream.
 pub(super) async fn read_with_head(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
 ) -> Result<Option<(Job, StreamId)>> {
     let answer = read_more(redis, retention, job, "head").await?;
@@ -64,12 +71,12 @@ pub(super) async fn read_with_head(
 /// The job, and what more of it was asked for.
 async fn read_more(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     more: &'static str,
 ) -> Result<Option<(Job, Vec<Value>)>> {
     let args = vec![Value::from_static_str(more)];
-    let answer: Value = READ.run_on_job(redis, job, retention, args).await?;
+    let answer: Value = READ.run_for_job(redis, job, retention, args).await?;
     let mut parts = answer.into_array().into_iter().map(Value::into_array);
     let mut next = || parts.next().unwrap_or_default();
     if next().first().and_then(Value::as_str).as_deref() != Some("job") {
@@ -108,8 +115,8 @@ impl Stored {
     ];
 
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
-        let place = Self::FIELDS.iter().position(|it| *it == name)?;
-        self.record.get(place)?.as_str().filter(|it| !it.is_empty())
+        let index = Self::FIELDS.iter().position(|it| *it == name)?;
+        self.record.get(index)?.as_str().filter(|it| !it.is_empty())
     }
 
     fn count(&self, name: &str) -> u32 {
@@ -126,8 +133,8 @@ impl Stored {
         let (pairs, _) = self.states.as_chunks::<2>();
         for [file, state] in pairs {
             let file = file.as_str().and_then(|it| it.parse::<FileId>().ok());
-            if let Some(place) = file.and_then(|it| states.get_mut(it.index())) {
-                *place = state.as_str();
+            if let Some(entry) = file.and_then(|it| states.get_mut(it.index())) {
+                *entry = state.as_str();
             }
         }
         let file = |(index, state): (usize, Option<Cow<'_, str>>)| {
@@ -189,7 +196,7 @@ pub(super) struct Outcome<'a> {
 /// job ended without this file.
 pub(super) async fn finish_file(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     file: FileId,
     outcome: Outcome<'_>,
@@ -201,7 +208,7 @@ pub(super) async fn finish_file(
         Value::from(outcome.json),
         Value::from(outcome.error),
     ];
-    let answer: Vec<Option<String>> = FINISH_FILE.run_on_job(redis, job, retention, args).await?;
+    let answer: Vec<Option<String>> = FINISH_FILE.run_for_job(redis, job, retention, args).await?;
     let said = answer.get(1).cloned().flatten().unwrap_or_default();
     match answer.first().and_then(Option::as_deref) {
         Some("stored" | "duplicate") => {
@@ -224,14 +231,14 @@ pub(super) async fn finish_file(
 /// [`Error::JobNotFound`], or [`Error::WrongStatus`] if its present status does not allow it.
 pub(super) async fn transition(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     to: Status,
     error: &str,
 ) -> Result<Status> {
     let mut args = vec![Value::from(to.as_str()), Value::from(error)];
     args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
-    let answer: Vec<String> = TRANSITION.run_on_job(redis, job, retention, args).await?;
+    let answer: Vec<String> = TRANSITION.run_for_job(redis, job, retention, args).await?;
     lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
     let (outcome, status) = tagged(answer);
     match outcome.as_str() {
@@ -244,10 +251,10 @@ pub(super) async fn transition(
 /// Completes an end that another program wrote to the record only. Returns the job's status, if it exists.
 pub(super) async fn settle(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
 ) -> Result<Option<Status>> {
-    let answer: Vec<String> = SETTLE.run_on_job(redis, job, retention, Vec::new()).await?;
+    let answer: Vec<String> = SETTLE.run_for_job(redis, job, retention, Vec::new()).await?;
     lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
     let (outcome, status) = tagged(answer);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
@@ -255,10 +262,10 @@ pub(super) async fn settle(
 
 /// The stored result of a file, as it was written.
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
-    let place = redis.at(Database::Jobs, Partition::of_job(job));
-    let key = place.key(&result_key(job, file));
-    place
-        .read(|client| {
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
+    let key = keyspace.key(&result_key(job, file));
+    keyspace
+        .call_idempotent(|client| {
             let key = key.clone();
             async move { client.get(key).await }
         })
@@ -280,12 +287,12 @@ pub(super) enum Cancelling {
 /// [`Error::JobNotFound`].
 pub(super) async fn cancel(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     grace_ms: u64,
 ) -> Result<Cancelling> {
     let args = vec![Value::from(grace_ms.to_string())];
-    let answer: Value = CANCEL.run_on_job(redis, job, retention, args).await?;
+    let answer: Value = CANCEL.run_for_job(redis, job, retention, args).await?;
     let mut parts = answer.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     match next().as_string().unwrap_or_default().as_str() {
@@ -310,14 +317,14 @@ pub(super) async fn cancel(
 /// [`Error::JobNotFound`], or [`Error::WrongStatus`] for a job that is not over or has nothing to retry.
 pub(super) async fn retry(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
     known_attempt: u32,
     tasks: &[Parcel],
 ) -> Result<bool> {
     let mut args = vec![Value::from(known_attempt.to_string())];
     args.extend(tasks.iter().flat_map(Parcel::script_args));
-    let (outcome, said) = tagged(RETRY.run_on_job(redis, job, retention, args).await?);
+    let (outcome, said) = tagged(RETRY.run_for_job(redis, job, retention, args).await?);
     match outcome.as_str() {
         "retrying" => Ok(true),
         "changed" => Ok(false),
@@ -327,11 +334,11 @@ pub(super) async fn retry(
 }
 
 /// Removes every key of a job. Returns whether there was one.
-pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> Result<bool> {
-    let answer: Value = DELETE.run_on_job(redis, job, retention, Vec::new()).await?;
+pub(super) async fn delete(redis: &Redis, retention: JobRetention, job: JobId) -> Result<bool> {
+    let answer: Value = DELETE.run_for_job(redis, job, retention, Vec::new()).await?;
     let mut parts = answer.into_array().into_iter();
     let was_there = parts.next().and_then(|it| it.as_string()).as_deref() == Some("deleted");
-    if was_there && !redis.layout().is_numbered() {
+    if was_there && !redis.layout().is_multi_database() {
         let noted: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
         let [owner, idempotency] = noted.as_slice() else { return Ok(true) };
         if let Ok(owner) = Sha256Hex::try_from(owner.clone()) {
@@ -345,22 +352,24 @@ pub(super) async fn delete(redis: &Redis, retention: Retention, job: JobId) -> R
 /// Jobs whose workers have had their time to stop.
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
     const AT_ONCE: usize = 100;
-    let due = oldest(redis, Database::Jobs, CANCELLING, 0, AT_ONCE).await?;
+    let due = members_older_than(redis, Database::Jobs, CANCELLING, 0, AT_ONCE).await?;
     Ok(due.iter().filter_map(|it| it.parse().ok()).collect())
 }
 
 /// A job that is gone is not being cancelled.
 pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()> {
-    let place = redis.at(Database::Jobs, Partition::of_job(job));
-    place
-        .read(|client| async move { client.zrem(place.key(CANCELLING), job.to_string()).await })
+    let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
+    keyspace
+        .call_idempotent(|client| async move {
+            client.zrem(keyspace.key(CANCELLING), job.to_string()).await
+        })
         .await
 }
 
 /// The stored results of a job's files, in their order. What cannot be read is left out.
 pub(super) async fn results(
     redis: &Redis,
-    retention: Retention,
+    retention: JobRetention,
     job: JobId,
 ) -> Result<Vec<serde_json::Value>> {
     let answer = read_more(redis, retention, job, "results").await?;

@@ -37,7 +37,7 @@ use crate::{
     jobs::{Job, Jobs},
     observability::metrics::{GaugeGuard, Streams},
     progress::{snapshot::View, store},
-    redis::{Layout, Redis, job_events_channel, progress_channel, stream_changes_channel},
+    store::{KeyLayout, Redis, job_events_channel, progress_channel, stream_keyspace_channel},
     tasks::Tasks,
 };
 
@@ -262,9 +262,9 @@ impl Hub {
 }
 
 /// What is published when a job or its stream changes.
-fn signal_channels(layout: &Layout, job: JobId) -> Vec<String> {
+fn signal_channels(layout: &KeyLayout, job: JobId) -> Vec<String> {
     let published = [progress_channel(job), job_events_channel(job)];
-    published.into_iter().chain(stream_changes_channel(layout, job)).collect()
+    published.into_iter().chain(stream_keyspace_channel(layout, job)).collect()
 }
 
 /// The job that a channel of [`signal_channels`] is about.
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn every_signal_names_its_job() {
         let job = JobId::random();
-        for channel in signal_channels(&Layout::Numbered, job) {
+        for channel in signal_channels(&KeyLayout::MultiDatabase, job) {
             assert_eq!(signalled_job(&channel), Some(job), "{channel}");
         }
         assert_eq!(signalled_job("job:*:events"), None);

@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     ids::JobId,
     progress::{MIN_STREAM_LENGTH, store},
-    redis::Signal,
+    redis::PubSubEvent,
 };
 
 /// Streams in one XREAD. Its cost grows with their number, and other commands wait for it.
@@ -27,7 +27,7 @@ const RECORDS_AT_ONCE: usize = 50;
 
 /// Keeps the channels of `hub` up with what is signalled until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
-    let mut signals = hub.0.redis.subscriber().signals();
+    let mut signals = hub.0.redis.subscriber().events();
     let work = async {
         loop {
             let mut touched = HashSet::new();
@@ -49,8 +49,8 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 
 impl Hub {
     /// Notes whom a signal is about; true if signals were lost. Published events are passed on at once.
-    fn note(&self, touched: &mut HashSet<JobId>, signal: Option<Signal>) -> bool {
-        let Some(Signal::Message { channel: name, payload }) = signal else { return true };
+    fn note(&self, touched: &mut HashSet<JobId>, signal: Option<PubSubEvent>) -> bool {
+        let Some(PubSubEvent::Message { channel: name, payload }) = signal else { return true };
         if let Some(job) = signalled_job(&name) {
             touched.insert(job);
             if name.ends_with(":events")
@@ -63,7 +63,7 @@ impl Hub {
     }
 
     /// Notes all signals that are there already: one read serves them together.
-    fn note_all(&self, touched: &mut HashSet<JobId>, signals: &mut Receiver<Signal>) -> bool {
+    fn note_all(&self, touched: &mut HashSet<JobId>, signals: &mut Receiver<PubSubEvent>) -> bool {
         let mut lost = false;
         loop {
             match signals.try_recv() {
