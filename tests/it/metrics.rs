@@ -50,6 +50,14 @@ async fn what_is_documented_is_there_and_nothing_else() {
         text.lines().filter_map(|it| it.strip_prefix("| `")?.split('`').next()).collect();
     let page = page(&app).await;
     assert_eq!(declared(&page), documented);
+    // The last cell of each row is the HELP text.
+    for line in page.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').unwrap();
+        let row = text.lines().find(|row| row.starts_with(&format!("| `{name}` |"))).unwrap();
+        let description = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let description = description.trim_start_matches("| ");
+        assert_eq!(description, help.trim_end_matches('.'), "{name} in docs/METRICS.md");
+    }
     for name in documented {
         assert!(name.starts_with("i2m_") || name.starts_with("process_"), "{name}");
     }

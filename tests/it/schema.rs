@@ -140,7 +140,7 @@ async fn a_changed_file_stops_the_start_and_says_so() {
     let output = ServiceProcess::output(redis.dir(), &[], &environment);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(error.contains(FIRST) && error.contains("is not the file that was applied"), "{error}");
+    assert!(error.contains(FIRST) && error.contains("differs from the one applied"), "{error}");
     // One that was begun and then changed is not gone on with.
     redis.run(1, &["HSET", "i2m:schema", FIRST, &other.replace("applied", "running")]).await;
     let output = ServiceProcess::output(redis.dir(), &["migrate"], &environment);
