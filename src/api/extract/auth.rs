@@ -49,12 +49,10 @@ where
 
 /// The API key in `Authorization: Bearer KEY`, or else in `X-API-Key: KEY`.
 fn api_key_from_headers(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(
-        |value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        },
-    );
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
     let key = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
     key.filter(|key| !key.is_empty())
 }

@@ -106,7 +106,10 @@ impl AccessLogEntry {
         let code = problem.map_or("-", |problem| problem.code);
         match problem.and_then(|problem| problem.cause.as_deref()) {
             Some(cause) => {
-                error!(request_id = %id, %method, path, route, status, latency_ms, principal, code, %cause, "request failed");
+                error!(
+                    request_id = %id, %method, path, route, status, latency_ms, principal, code, %cause,
+                    "request failed"
+                );
             }
             None => {
                 info!(request_id = %id, %method, path, route, status, latency_ms, principal, code, "request");
