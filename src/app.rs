@@ -1,4 +1,4 @@
-//! The composition root: builds each part once, runs them, and takes them down in order.
+//! The composition root: builds each component once, runs all of them, and shuts them down in order.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     api::{
         router::{Router, router},
-        state::{AppState, Handles},
+        state::{AppState, StateFields},
     },
     auth::{self, ApiKeys, Tickets},
     cache::Cache,
@@ -33,7 +33,7 @@ use crate::{
     workers::Workers,
 };
 
-/// The service, bound to its port and not yet serving.
+/// The service, bound to its port but not yet serving requests.
 pub struct App {
     server: Server,
     router: Router,
@@ -43,7 +43,7 @@ pub struct App {
     shutdown_timeout: Duration,
 }
 
-/// Takes over what may change without a restart: keys, ticket secrets, the certificate.
+/// Reloads the settings that can change without a restart: keys, ticket secrets and the TLS certificate.
 pub struct Reloader {
     keys: ApiKeys,
     tickets: Tickets,
@@ -51,11 +51,11 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes over the keys and secrets of `config`; connections stay as they are.
+    /// Replaces the keys, ticket secrets and certificate with those of `config`. Open connections are kept.
     ///
     /// # Errors
     ///
-    /// If it makes no sense; then all stays as it was.
+    /// If the certificate or its key is invalid; nothing changes in that case.
     pub fn reload(&self, config: &Config) -> Result<()> {
         if let Some(tls) = &self.tls {
             tls.reload(&config.server)?;
@@ -67,26 +67,26 @@ impl Reloader {
 }
 
 impl App {
-    /// Takes the port, begins to connect to Redis, and builds the rest.
+    /// Binds the port, starts to connect to Redis, and builds the other components.
     ///
     /// # Errors
     ///
-    /// If the port is taken, the embedded Redis does not start, or a setting makes no sense.
+    /// If the port is in use, the embedded Redis does not start, or a setting is invalid.
     pub async fn bind(config: Config) -> Result<Self> {
-        let proxies = config.rate_limit.trusted_proxies.iter().map(|it| it.net()).collect();
+        let proxies = config.rate_limit.trusted_proxies.iter().map(|proxy| proxy.net()).collect();
         let server = Server::bind(&config.server, proxies)?;
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
-        let refused = redis.metrics().refused_connections.clone();
-        let server = server.on_connection_rejected(move || _ = refused.inc());
+        let rejected = redis.metrics().refused_connections.clone();
+        let server = server.on_connection_rejected(move || _ = rejected.inc());
         let state = Self::build(&config, &redis, &tasks)?;
         if config.auth.mode == auth::Mode::Open {
-            warn!("auth.mode is \"open\": any key is let in, with all roles");
+            warn!("auth.mode is \"open\": every key is accepted, with all roles");
         }
         if config.environment == Environment::Production
-            && config.cors.origins.iter().any(|it| it == "*")
+            && config.cors.origins.iter().any(|origin| origin == "*")
         {
-            warn!("cors.origins is \"*\": any site may call");
+            warn!("cors.origins is \"*\": every origin is allowed");
         }
         Ok(Self {
             router: router(state.clone(), &config)?,
@@ -98,7 +98,7 @@ impl App {
         })
     }
 
-    /// The routes and all that stands around them, for whoever brings requests of another kind.
+    /// The router with all middleware, for benchmarks that send requests without a socket.
     #[cfg(feature = "bench-internals")]
     #[doc(hidden)]
     pub fn into_routes(self) -> Router {
@@ -116,32 +116,24 @@ impl App {
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
         let cache = Cache::new(redis.clone(), config.cache.clone(), tasks.clone());
         let locks = Self::locks(config, redis, tasks);
-        let workers = celery
-            .map(|it| Workers::start(it, jobs.clone(), progress.clone(), locks.clone(), tasks));
+        let workers = celery.map(|celery| {
+            Workers::start(celery, jobs.clone(), progress.clone(), locks.clone(), tasks)
+        });
         let schema = Schema::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
         schema.start(tasks);
-        let maintenance = Maintenance::new(
-            (redis.clone(), locks.clone()),
-            &config.maintenance,
-            Lifetimes {
-                jobs: retention,
-                cached_status: config.jobs.status_cache_ttl,
-                metrics: config.metrics.ttl,
-            },
-            tasks,
-        );
+        let maintenance = Self::maintenance(config, redis, &locks, retention, tasks);
         maintenance.start();
         let drain_spread = config.server.drain_spread;
         let keys = ApiKeys::new(&config.auth, redis.clone());
         let tickets = Tickets::new(&config.auth, redis.clone());
-        let watch = auth::watch(
+        let refresher = auth::watch(
             keys.clone(),
             tickets.clone(),
             redis.subscriber().clone(),
             tasks.shutdown(),
         );
-        tasks.spawn("keys", watch);
-        Ok(AppState::new(Handles {
+        tasks.spawn("keys", refresher);
+        Ok(AppState::new(StateFields {
             keys,
             tickets,
             progress,
@@ -166,16 +158,30 @@ impl App {
         }))
     }
 
-    fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {
-        let mut of_callers = config.locks.clone();
-        // Who waits has to be answered before the request's time is up.
-        let answered_by =
-            config.server.request_timeout.saturating_sub(config.redis.command_timeout);
-        of_callers.max_wait = of_callers.max_wait.min(answered_by);
-        Locks::new(redis.clone(), of_callers, tasks.clone())
+    fn maintenance(
+        config: &Config,
+        redis: &Redis,
+        locks: &Locks,
+        retention: Retention,
+        tasks: &Tasks,
+    ) -> Maintenance {
+        let lifetimes = Lifetimes {
+            jobs: retention,
+            cached_status: config.jobs.status_cache_ttl,
+            metrics: config.metrics.ttl,
+        };
+        Maintenance::new((redis.clone(), locks.clone()), &config.maintenance, lifetimes, tasks)
     }
 
-    /// What can take over other settings while the service runs.
+    fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {
+        let mut lock_config = config.locks.clone();
+        // A request that waits for a lock must get its response before the request times out.
+        let max_wait = config.server.request_timeout.saturating_sub(config.redis.command_timeout);
+        lock_config.max_wait = lock_config.max_wait.min(max_wait);
+        Locks::new(redis.clone(), lock_config, tasks.clone())
+    }
+
+    /// The handle that applies changed settings while the service runs.
     pub fn reloader(&self) -> Reloader {
         Reloader {
             keys: self.state.keys.clone(),
@@ -184,55 +190,55 @@ impl App {
         }
     }
 
-    /// Where the service listens, with the port that port 0 became.
+    /// The address on which the service listens. Port 0 is replaced by the assigned port.
     ///
     /// # Errors
     ///
-    /// If the system does not say.
+    /// If the operating system does not report it.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.server.local_addr()?)
     }
 
-    /// Serves until `stop` completes, or a part of the service dies; then drains: not ready, streams closed,
-    /// requests finished, connections to Redis closed. All of it is bounded.
+    /// Serves until `stop` completes or a critical task ends. Then shuts down: fails the readiness probe, closes
+    /// streams, finishes requests, and stops all tasks. Each step has a time limit.
     ///
     /// # Errors
     ///
-    /// If something had to be cut off, or a part of the service died.
+    /// If a critical task ended early, or the data migrations failed.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
         let Self { server, router, state, tasks, shutdown_delay, shutdown_timeout } = self;
         let stop_accepting = CancellationToken::new();
         let serving = server.run(router, &tasks, stop_accepting.clone(), shutdown_timeout);
         tokio::pin!(serving);
 
-        let died = tasks.shutdown();
-        let a_part_died = tokio::select! {
+        let tasks_stopped = tasks.shutdown();
+        let task_failed = tokio::select! {
             () = stop => false,
-            () = died.cancelled() => true,
+            () = tasks_stopped.cancelled() => true,
             _ = &mut serving => true,
         };
         info!("stopping");
         state.health.drain();
-        let leave = async {
+        let drain = async {
             tokio::time::sleep(shutdown_delay).await;
-            // While Redis is still there to be told.
+            // Releasing locks needs Redis, so this precedes the end of the connections.
             state.locks.drain().await;
             state.hub.drain();
             stop_accepting.cancel();
         };
-        let (all_finished, ()) = tokio::join!(serving, leave);
+        let (all_finished, ()) = tokio::join!(serving, drain);
         if let Err(error) = state.counters.flush().await {
-            warn!(%error, "shared metrics of the last moments are lost");
+            warn!(%error, "cannot write the last shared metrics; they are lost");
         }
         let all_ended = tasks.drain(shutdown_timeout).await;
         if let Some(failure) = state.schema.failure() {
             bail!("{failure}");
         }
-        if a_part_died {
+        if task_failed {
             bail!("a part of the service ended unexpectedly; see the log");
         }
         if !all_finished || !all_ended {
-            warn!("some requests or tasks had to be cut off");
+            warn!("shutdown timed out; some requests or tasks were aborted");
         }
         info!("stopped");
         Ok(())

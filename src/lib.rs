@@ -1,6 +1,7 @@
-//! `Image2Model`'s gateway: one Axum microservice in front of Redis.
+//! The gateway of `Image2Model`: one axum microservice in front of Redis.
 //!
-//! Jobs and who owns them, per-file progress, and events for browsers. `ARCHITECTURE.md` is the map.
+//! It stores jobs and their owners, records progress per file, and streams events to browsers. `ARCHITECTURE.md`
+//! describes the modules.
 
 mod app;
 pub mod cli;
@@ -41,7 +42,7 @@ mod tasks;
 pub use app::App;
 pub use config::Config;
 pub use settings::{Environment, Secret};
-/// Of the inside, for bench/instructions alone.
+/// Internals, for `bench/instructions` only.
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use sse::bench_support as bench;

@@ -1,10 +1,11 @@
-//! The `image2model-gateway` program: reads its arguments and runs the command they name.
+//! The `image2model-gateway` program: parses its arguments and runs the command.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Requests are many small allocations on few threads: with it they cost a tenth less than with that of the C library.
+/// A request makes many small allocations on few threads: with mimalloc it costs a tenth less than with the allocator
+/// of the C library.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

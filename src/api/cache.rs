@@ -1,4 +1,4 @@
-//! `/api/v1/admin/cache/invalidate`: remove cached values by tag or by pattern.
+//! `/api/v1/admin/cache/invalidate`: removes cached values by tag or by pattern.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        extract::{Json, auth::Admin},
+        extract::{Json, auth::RequireAdmin},
         problem::Problem,
         state::AppState,
     },
@@ -25,39 +25,40 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = CacheInvalidation, example = json!({"tag": "job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"}))]
-struct Invalidation {
-    /// Every value that has it.
+struct InvalidateRequest {
+    /// Removes every value with this tag.
     tag: Option<String>,
-    /// Or every value whose key matches, a glob that begins with `cache:`.
+    /// Removes every value whose key matches this glob, which must start with `cache:`.
     pattern: Option<String>,
-    /// Of an answer that was not complete.
+    /// The `cursor` of an incomplete response.
     cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CacheInvalidated, example = json!({"removed": 12, "complete": true}))]
-struct Invalidated {
-    /// How many there were.
+struct InvalidateResponse {
+    /// Number of removed values.
     removed: u64,
-    /// Whether all keys were seen.
+    /// Whether all keys were scanned.
     complete: bool,
-    /// With which to ask again for the rest.
+    /// Continues an incomplete invalidation; send it with the same pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
 }
 
 /// Remove cached values by tag or by pattern
 ///
-/// By tag it is one step; by pattern it goes in batches, and may have to be asked again with the `cursor` it answers.
+/// Invalidation by tag is one step. Invalidation by pattern scans in batches; repeat the request with the returned
+/// `cursor` until it is complete.
 #[utoipa::path(post, path = "/api/v1/admin/cache/invalidate", tag = "admin", security(("key" = ["admin"])),
-    request_body = Invalidation, responses((status = 200, body = Invalidated)))]
+    request_body = InvalidateRequest, responses((status = 200, body = InvalidateResponse)))]
 async fn invalidate(
     State(cache): State<Cache>,
-    _: Admin,
-    Json(what): Json<Invalidation>,
-) -> Result<Json<Invalidated>, Problem> {
-    let cursor = what.cursor.as_deref().unwrap_or("0").parse();
-    let removed = match (what.tag, what.pattern, cursor) {
+    _: RequireAdmin,
+    Json(request): Json<InvalidateRequest>,
+) -> Result<Json<InvalidateResponse>, Problem> {
+    let cursor = request.cursor.as_deref().unwrap_or("0").parse();
+    let removed = match (request.tag, request.pattern, cursor) {
         (Some(tag), None, Ok(0)) => {
             let tag: Tag = tag.parse()?;
             Removed { n: cache.invalidate_tag(&tag).await?, cursor: None }
@@ -67,13 +68,13 @@ async fn invalidate(
         }
         _ => {
             return Err(Problem::invalid(
-                "the body has to say either tag or pattern, the latter with the cursor of the last answer if any",
+                "the body must contain either tag or pattern; cursor is allowed with pattern only",
             ));
         }
     };
-    Ok(Json(Invalidated {
+    Ok(Json(InvalidateResponse {
         removed: removed.n,
         complete: removed.cursor.is_none(),
-        cursor: removed.cursor.map(|it| it.to_string()),
+        cursor: removed.cursor.map(|cursor| cursor.to_string()),
     }))
 }

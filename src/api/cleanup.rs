@@ -1,4 +1,4 @@
-//! `/api/v1/admin/cleanup`: begins a cleanup, and shows the last or the running one.
+//! `/api/v1/admin/cleanup`: starts a cleanup and reports the running or the last one.
 
 use axum::{
     extract::State,
@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        extract::{Json, Query, auth::Admin},
+        extract::{Json, Query, auth::RequireAdmin},
         problem::Problem,
         state::AppState,
     },
@@ -21,39 +21,43 @@ use crate::{
 const PATH: &str = "/api/v1/admin/cleanup";
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(last, begin))
+    OpenApiRouter::new().routes(routes!(get_last_report, start_cleanup))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Begin {
-    /// Count what would be done, and do nothing.
+struct StartCleanupRequest {
+    /// Only counts the changes, without making them.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Begin a cleanup
+/// Start a cleanup
 ///
-/// Answers at once: a cleanup takes its time. How it goes is at the same path.
-#[utoipa::path(post, path = "/api/v1/admin/cleanup", tag = "admin", security(("key" = ["admin"])), params(Begin),
+/// Returns immediately. GET on the same path reports the progress.
+#[utoipa::path(post, path = "/api/v1/admin/cleanup", operation_id = "begin", tag = "admin",
+    security(("key" = ["admin"])), params(StartCleanupRequest),
     responses((status = 202, body = Report), (status = 409, description = "CLEANUP_RUNNING")))]
-async fn begin(
+async fn start_cleanup(
     State(maintenance): State<Maintenance>,
-    _: Admin,
-    Query(query): Query<Begin>,
+    _: RequireAdmin,
+    Query(request): Query<StartCleanupRequest>,
 ) -> Result<impl IntoResponse, Problem> {
-    let report = maintenance.run_in_background(query.dry_run).await?;
+    let report = maintenance.run_in_background(request.dry_run).await?;
     let headers: [(HeaderName, &str); 1] = [(header::LOCATION, PATH)];
     Ok((StatusCode::ACCEPTED, headers, Json(report)))
 }
 
-/// Read the report of the last cleanup
+/// Read the report of the running or the last cleanup
 ///
-/// Or of the one that is running, whichever process runs it.
-#[utoipa::path(get, path = "/api/v1/admin/cleanup", tag = "admin", security(("key" = ["admin"])),
+/// Any process may have run it.
+#[utoipa::path(get, path = "/api/v1/admin/cleanup", operation_id = "last", tag = "admin", security(("key" = ["admin"])),
     responses((status = 200, body = Report), (status = 404, description = "CLEANUP_NOT_FOUND")))]
-async fn last(State(maintenance): State<Maintenance>, _: Admin) -> Result<Json<Report>, Problem> {
-    let nothing =
-        || Problem::new(StatusCode::NOT_FOUND, "CLEANUP_NOT_FOUND", "there was no cleanup yet");
-    maintenance.last().await?.map(Json).ok_or_else(nothing)
+async fn get_last_report(
+    State(maintenance): State<Maintenance>,
+    _: RequireAdmin,
+) -> Result<Json<Report>, Problem> {
+    let not_found =
+        || Problem::new(StatusCode::NOT_FOUND, "CLEANUP_NOT_FOUND", "no cleanup has run yet");
+    maintenance.last().await?.map(Json).ok_or_else(not_found)
 }

@@ -1,4 +1,4 @@
-//! JSON answers that a client may keep: `ETag`, 304, `Cache-Control`, `X-Cache`.
+//! Conditional requests: JSON responses with `ETag`, `Cache-Control` and `X-Cache`, and 304.
 
 use axum::{
     body::Bytes,
@@ -8,18 +8,18 @@ use axum::{
 
 use crate::ids::Sha256Hex;
 
-/// Where an answer came from: `hit`, `stale`, `miss`, `negative`.
+/// Source of a response: `hit`, `stale`, `miss` or `negative`.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// Answers with `json`, or with 304 if the request says that it has this already.
-pub(crate) fn cached_json(
+/// Responds with `json`, or with 304 if `If-None-Match` contains its tag.
+pub(crate) fn json_with_etag(
     request: &HeaderMap,
     json: Bytes,
     x_cache: &'static str,
     cache_control: &str,
 ) -> Response {
     let etag = format!("\"{}\"", Sha256Hex::of(&String::from_utf8_lossy(&json)).as_str());
-    let mut response = if knows(request, &etag) {
+    let mut response = if if_none_match(request, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, "application/json")], json).into_response()
@@ -34,12 +34,12 @@ pub(crate) fn cached_json(
     response
 }
 
-/// `If-None-Match` by RFC 9110, which compares weakly.
-fn knows(request: &HeaderMap, etag: &str) -> bool {
+/// Whether `If-None-Match` contains `etag`, by the weak comparison of RFC 9110.
+fn if_none_match(request: &HeaderMap, etag: &str) -> bool {
     let lines = request.get_all(header::IF_NONE_MATCH).into_iter();
-    let mut tags = lines.filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
-    tags.any(|it| {
-        let tag = it.trim();
+    let mut tags = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    tags.any(|tag| {
+        let tag = tag.trim();
         tag == "*" || tag.trim_start_matches("W/") == etag
     })
 }

@@ -1,4 +1,5 @@
-//! `/`, `/docs` and `/web/*`: the dashboard and the API page, compiled in, and allowed to load nothing but itself.
+//! `/`, `/docs` and `/web/*`: the dashboard and the API page, compiled into the binary. Their content security policy
+//! allows only files of this service.
 
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{api::state::AppState, settings::Environment};
 
-/// A model to show where none was made: what demonstrations give as their result.
+/// A sample model, the result of simulated workers.
 pub(crate) const CUBE: &[u8] = include_bytes!("../../web/cube.glb");
 pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
 
 const INDEX: &str = include_str!("../../web/index.html");
-/// Where the page is told the key to begin with.
+/// Placeholder in a page for the API key that is filled in.
 const KEY: &str = "{{key}}";
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -67,33 +68,35 @@ const FILES: &[(&str, &str, &[u8])] = &[
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and its files. In development the page comes with a key filled in.
+/// Serves the pages and their files. In development, the pages contain an API key.
 pub(crate) fn router(environment: Environment) -> Router<AppState> {
     let key = match environment {
         Environment::Development => "dev-key",
         Environment::Production => "",
     };
-    let page = |path, file, content_type, body| {
-        let page = Arc::new(Page { file, content_type, key, built: Version::of(body, key) });
-        (path, get(move |headers: HeaderMap| async move { page.answer(&headers) }))
+    let asset = |path, file, content_type, body| {
+        let compiled = Version::new(body, key);
+        let asset = Arc::new(Asset { file, content_type, key, compiled });
+        (path, get(move |headers: HeaderMap| async move { asset.respond(&headers) }))
     };
     let files = FILES.iter().map(|(path, content_type, body)| {
-        page(*path, path.trim_start_matches("/web/"), *content_type, *body)
+        asset(*path, path.trim_start_matches("/web/"), *content_type, *body)
     });
-    let html = [
-        page("/", "index.html", HTML, INDEX.as_bytes()),
-        page("/docs", "docs.html", HTML, DOCS.as_bytes()),
+    let pages = [
+        asset("/", "index.html", HTML, INDEX.as_bytes()),
+        asset("/docs", "docs.html", HTML, DOCS.as_bytes()),
     ];
-    html.into_iter()
+    pages
+        .into_iter()
         .chain(files)
         .fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
-struct Page {
+struct Asset {
     file: &'static str,
     content_type: &'static str,
     key: &'static str,
-    built: Version,
+    compiled: Version,
 }
 
 #[derive(Clone)]
@@ -103,35 +106,35 @@ struct Version {
 }
 
 impl Version {
-    /// Of a file, in whose text `key` is filled in.
-    fn of(file: &[u8], key: &str) -> Self {
+    /// Replaces the placeholder in `file` by `key`.
+    fn new(file: &[u8], key: &str) -> Self {
         let body = match std::str::from_utf8(file) {
             Ok(text) if text.contains(KEY) => Bytes::from(text.replace(KEY, key)),
             _ => Bytes::copy_from_slice(file),
         };
-        Self { etag: etag_of(&body), body }
+        Self { etag: weak_etag(&body), body }
     }
 }
 
-impl Page {
-    /// What was compiled in. A build for development looks into the sources first, so that a change of the page
-    /// needs no build; that the read blocks is of no matter there.
+impl Asset {
+    /// The compiled version. A debug build reads the source file first, so that a change of the page needs no build;
+    /// the blocking read is acceptable there.
     fn version(&self) -> Version {
         if cfg!(debug_assertions) {
             let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/web/");
             if let Ok(file) = std::fs::read(format!("{sources}{}", self.file)) {
-                return Version::of(&file, self.key);
+                return Version::new(&file, self.key);
             }
         }
-        self.built.clone()
+        self.compiled.clone()
     }
 
-    fn answer(&self, request: &HeaderMap) -> Response {
+    fn respond(&self, request: &HeaderMap) -> Response {
         let Version { body, etag } = self.version();
-        let known =
-            request.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
-        let is_known = known.split(',').any(|it| it.trim().as_bytes() == etag.as_bytes());
-        let mut response = if is_known {
+        let known = request.get(header::IF_NONE_MATCH);
+        let known = known.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_current = known.split(',').any(|tag| tag.trim().as_bytes() == etag.as_bytes());
+        let mut response = if is_current {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             let content_type =
@@ -140,7 +143,7 @@ impl Page {
         };
         let headers = response.headers_mut();
         headers.insert(header::ETAG, etag);
-        // Asked for again each time, so that files of two versions never meet.
+        // Browsers revalidate every file, so that a page never combines files of two versions.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -149,10 +152,11 @@ impl Page {
     }
 }
 
-/// Weak, since the same file also goes out compressed.
-fn etag_of(body: &[u8]) -> HeaderValue {
+/// A weak tag, because the same file is also sent compressed.
+fn weak_etag(body: &[u8]) -> HeaderValue {
     let hex = HEXLOWER.encode(&Sha256::digest(body)[..16]);
-    HeaderValue::try_from(format!("W/\"{hex}\"")).expect("hexadecimal digits make a valid header")
+    HeaderValue::try_from(format!("W/\"{hex}\""))
+        .expect("hexadecimal digits are a valid header value")
 }
 
 #[cfg(test)]
@@ -164,27 +168,27 @@ mod tests {
     #[test]
     fn every_file_of_web_is_served() {
         let mut served: Vec<_> =
-            FILES.iter().map(|it| it.0.trim_start_matches("/web/").to_owned()).collect();
+            FILES.iter().map(|(path, ..)| path.trim_start_matches("/web/").to_owned()).collect();
         served.extend(["index.html".to_owned(), "docs.html".to_owned()]);
         served.sort();
-        let mut there: Vec<_> = fs::read_dir("web")
+        let mut existing: Vec<_> = fs::read_dir("web")
             .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        there.sort();
-        assert_eq!(served, there);
+        existing.sort();
+        assert_eq!(served, existing);
     }
 
     #[test]
-    fn a_browser_that_has_the_page_gets_it_only_once() {
-        let built = Version::of(b"a", "");
-        let page = Page { file: "no such file", content_type: "text/css", key: "", built };
-        let first = page.answer(&HeaderMap::new());
+    fn a_browser_with_the_current_page_gets_304() {
+        let compiled = Version::new(b"a", "");
+        let asset = Asset { file: "no such file", content_type: "text/css", key: "", compiled };
+        let first = asset.respond(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
 
         let mut headers = HeaderMap::new();
         headers.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
-        assert_eq!(page.answer(&headers).status(), StatusCode::NOT_MODIFIED);
-        assert_ne!(etag_of(b"a"), etag_of(b"b"));
+        assert_eq!(asset.respond(&headers).status(), StatusCode::NOT_MODIFIED);
+        assert_ne!(weak_etag(b"a"), weak_etag(b"b"));
     }
 }

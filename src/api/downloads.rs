@@ -1,4 +1,5 @@
-//! What the deployed front-end fetches once, right after `task_completed`: all results of a job.
+//! `/api/v1/download/{job_id}/all`: all results of a job, which the deployed front-end fetches once, right after
+//! `task_completed`.
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -9,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        extract::{Json, Path, auth::Reader},
+        extract::{Json, Path, auth::RequireReader},
         problem::Problem,
         state::AppState,
     },
@@ -18,14 +19,15 @@ use crate::{
 };
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(all))
+    OpenApiRouter::new().routes(routes!(list_downloads))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Downloads {
+#[schema(as = Downloads)]
+struct DownloadsResponse {
     job_id: JobId,
     files: Vec<Download>,
-    /// In the order of `files`.
+    /// URLs in the order of `files`.
     #[schema(example = json!(["https://models.example/chair.glb"]))]
     download_urls: Vec<String>,
     total_files: usize,
@@ -35,33 +37,33 @@ struct Downloads {
 struct Download {
     #[schema(example = "chair.glb")]
     filename: String,
-    /// Bytes.
+    /// Size in bytes.
     #[schema(example = 81_920)]
     size: u64,
     #[schema(example = "model/gltf-binary")]
     mime_type: String,
     #[schema(required)]
     created_time: Option<DateTime<Utc>>,
-    /// Null where there is none: the front-end tests for it.
+    /// Null if there is none, because the front-end compares with null.
     #[schema(required, value_type = Option<Object>, example = json!({"url": "https://models.example/chair.png"}))]
     rendered_image: Option<Value>,
 }
 
 /// List a finished job's models
 ///
-/// Readable before any browser hears that the job is over.
-#[utoipa::path(get, path = "/api/v1/download/{job_id}/all", tag = "files", security(("key" = ["client", "worker"])),
-    responses((status = 200, body = Downloads)))]
-async fn all(
+/// The list is complete before any stream reports the end of the job.
+#[utoipa::path(get, path = "/api/v1/download/{job_id}/all", operation_id = "all", tag = "files",
+    security(("key" = ["client", "worker"])), responses((status = 200, body = DownloadsResponse)))]
+async fn list_downloads(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
+    RequireReader(caller): RequireReader,
     Path(job_id): Path<JobId>,
-) -> Result<Json<Downloads>, Problem> {
+) -> Result<Json<DownloadsResponse>, Problem> {
     let job = jobs.get_for(&caller, job_id).await?;
     let results = jobs.results(job_id).await?;
     let created_time = job.ended_at.or(job.updated_at);
     let (mut files, mut download_urls) = (Vec::new(), Vec::new());
-    for model in results.iter().filter_map(|it| it.get("result")) {
+    for model in results.iter().filter_map(|result| result.get("result")) {
         let text =
             |name: &str| model.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         download_urls.push(text("url"));
@@ -73,5 +75,5 @@ async fn all(
             rendered_image: model.get("rendered_image").cloned(),
         });
     }
-    Ok(Json(Downloads { job_id, total_files: files.len(), files, download_urls }))
+    Ok(Json(DownloadsResponse { job_id, total_files: files.len(), files, download_urls }))
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/jobs/{job_id}/files`: a job's files and their results.
+//! `/api/v1/jobs/{job_id}/files`: the files of a job and their results.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     api::{
         extract::{
             Json, Path,
-            auth::{Reader, Worker},
+            auth::{RequireReader, RequireWorker},
         },
         problem::Problem,
         state::AppState,
@@ -30,78 +30,78 @@ use crate::{
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(files))
-        .routes(routes!(file))
-        .routes(routes!(finish, result))
+        .routes(routes!(list_files))
+        .routes(routes!(get_file))
+        .routes(routes!(put_file_result, get_file_result))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobFiles)]
-struct FilesBody {
+struct FilesResponse {
     job_id: JobId,
     files: Vec<JobFile>,
 }
 
 /// List a job's files
-#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files", tag = "files", security(("key" = ["client", "worker"])),
-    responses((status = 200, body = FilesBody)))]
-async fn files(
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files", operation_id = "files", tag = "files",
+    security(("key" = ["client", "worker"])), responses((status = 200, body = FilesResponse)))]
+async fn list_files(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
+    RequireReader(caller): RequireReader,
     Path(job_id): Path<JobId>,
-) -> Result<Json<FilesBody>, Problem> {
+) -> Result<Json<FilesResponse>, Problem> {
     let job = jobs.get_for(&caller, job_id).await?;
-    Ok(Json(FilesBody { job_id, files: Arc::unwrap_or_clone(job).files }))
+    Ok(Json(FilesResponse { job_id, files: Arc::unwrap_or_clone(job).files }))
 }
 
 /// Read one file
-#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}", tag = "files",
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}", operation_id = "file", tag = "files",
     security(("key" = ["client", "worker"])), responses((status = 200, body = JobFile)))]
-async fn file(
+async fn get_file(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
-    Path((job, file)): Path<(JobId, FileId)>,
+    RequireReader(caller): RequireReader,
+    Path((job_id, file_id)): Path<(JobId, FileId)>,
 ) -> Result<Json<JobFile>, Problem> {
-    let found = jobs.get_for(&caller, job).await?;
-    let found = found.files.get(file.index()).cloned();
-    Ok(Json(found.ok_or(Error::FileNotFound { job, file })?))
+    let job = jobs.get_for(&caller, job_id).await?;
+    let file = job.files.get(file_id.index()).cloned();
+    Ok(Json(file.ok_or(Error::FileNotFound { job: job_id, file: file_id })?))
 }
 
 /// Report a file's result
 ///
-/// Writing the same one twice counts once. The last file's result ends the job.
-#[utoipa::path(put, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
+/// Repeating the same result has no effect. The result of the last file ends the job.
+#[utoipa::path(put, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", operation_id = "finish", tag = "files",
     security(("key" = ["worker"])), request_body = ResultBody,
-    responses((status = 200, body = Finished), (status = 409, description = "INVALID_TRANSITION")))]
-async fn finish(
+    responses((status = 200, body = PutFileResultResponse), (status = 409, description = "INVALID_TRANSITION")))]
+async fn put_file_result(
     State(jobs): State<Jobs>,
-    _: Worker,
+    _: RequireWorker,
     Path((job_id, file_id)): Path<(JobId, FileId)>,
     Json(result): Json<FileResult>,
-) -> Result<Json<Finished>, Problem> {
+) -> Result<Json<PutFileResultResponse>, Problem> {
     jobs.check_result(&result).map_err(Error::Invalid)?;
     let status = jobs.finish_file(job_id, file_id, &result).await?;
-    Ok(Json(Finished { job_id, file_id, status }))
+    Ok(Json(PutFileResultResponse { job_id, file_id, status }))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = FinishedFile)]
-struct Finished {
+struct PutFileResultResponse {
     job_id: JobId,
     file_id: FileId,
-    /// The job's status after it.
+    /// The job's status after this result.
     status: Status,
 }
 
 /// Read a file's result
-#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", tag = "files",
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", operation_id = "result", tag = "files",
     security(("key" = ["client", "worker"])), responses((status = 200, body = StoredBody)))]
-async fn result(
+async fn get_file_result(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
-    Path((job, file)): Path<(JobId, FileId)>,
+    RequireReader(caller): RequireReader,
+    Path((job_id, file_id)): Path<(JobId, FileId)>,
 ) -> Result<Response, Problem> {
-    jobs.get_for(&caller, job).await?;
-    let json = jobs.result(job, file).await?;
+    jobs.get_for(&caller, job_id).await?;
+    let json = jobs.result(job_id, file_id).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }

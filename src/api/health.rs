@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/startupz`, `/health`: for Kubernetes and for people, without a key; and the slow log.
+//! Probes for Kubernetes (`/livez`, `/readyz`, `/startupz`), the health report (`/health`), and the slow log of Redis.
 
 use axum::{
     extract::State,
@@ -11,8 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        extract::{Json, Query, auth::Admin},
-        legacy_paths::also_at,
+        extract::{Json, Query, auth::RequireAdmin},
+        legacy_paths::alias_at,
         problem::Problem,
         state::AppState,
     },
@@ -31,25 +31,25 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(ready))
         .routes(routes!(started))
         .routes(routes!(health))
-        .routes(also_at("/api/v1/health", routes!(health)))
-        .routes(also_at("/api/v1/health/", routes!(health)))
-        .routes(also_at("/api/v1/health/detailed", routes!(health)))
-        .routes(also_at("/api/v1/health/liveness", routes!(live)))
-        .routes(also_at("/api/v1/health/readiness", routes!(ready)))
+        .routes(alias_at("/api/v1/health", routes!(health)))
+        .routes(alias_at("/api/v1/health/", routes!(health)))
+        .routes(alias_at("/api/v1/health/detailed", routes!(health)))
+        .routes(alias_at("/api/v1/health/liveness", routes!(live)))
+        .routes(alias_at("/api/v1/health/readiness", routes!(ready)))
 }
 
-/// What only operators may ask.
+/// Operations that require the role `admin`.
 pub(crate) fn admin_router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(slow_queries))
 }
 
-/// The answer of a probe.
+/// Response of a probe.
 #[derive(Serialize, ToSchema)]
 struct Probe<'a> {
     /// `ok` or `not ok`.
     #[schema(example = "ok")]
     status: &'static str,
-    /// With `?verbose`.
+    /// Present with `?verbose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<&'a [Check]>,
 }
@@ -67,35 +67,36 @@ impl Check {
     }
 }
 
-/// Read by hand: `?verbose` has no value.
+/// Parsed by [`probe`], because `?verbose` has no value.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `probe` looks for")]
+#[expect(dead_code, reason = "only describes the query in the OpenAPI document")]
 struct ProbeQuery {
-    /// Says each check; its value does not matter.
+    /// Adds each check to the response; the value is ignored.
     verbose: Option<String>,
 }
 
-/// Whether the process runs
+/// Check that the process runs
 ///
-/// Says nothing of Redis: a restart here would not mend it there.
+/// Ignores Redis, because a restart of the service does not repair Redis.
 #[utoipa::path(get, path = "/livez", tag = "health", params(ProbeQuery), responses((status = 200, body = Probe)))]
 async fn live(uri: Uri) -> Response {
     probe(&uri, &[Check::new("process", true)])
 }
 
-/// Whether requests can be served
+/// Check that the service can serve requests
 #[utoipa::path(get, path = "/readyz", tag = "health", params(ProbeQuery), responses(
-    (status = 200, body = Probe), (status = 503, description = "Not now.", body = Probe)))]
+    (status = 200, body = Probe),
+    (status = 503, description = "The service cannot serve requests now.", body = Probe)))]
 async fn ready(
     State(health): State<Health>,
     State(schema): State<Schema>,
     State(keys): State<ApiKeys>,
     uri: Uri,
 ) -> Response {
-    let parts = health.redis_parts().into_iter();
+    let databases = health.redis_parts().into_iter();
     let mut checks: Vec<Check> =
-        parts.map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
+        databases.map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
     checks.push(Check::new("schema", schema.is_current()));
     checks.push(Check::new("started", health.has_started()));
     checks.push(Check::new("keys_known", keys.are_known()));
@@ -103,16 +104,16 @@ async fn ready(
     probe(&uri, &checks)
 }
 
-/// Whether Redis was reached once
+/// Check that Redis was reached at least once
 #[utoipa::path(get, path = "/startupz", tag = "health", params(ProbeQuery), responses(
-    (status = 200, body = Probe), (status = 503, description = "Not yet.", body = Probe)))]
+    (status = 200, body = Probe), (status = 503, description = "Redis was not reached yet.", body = Probe)))]
 async fn started(State(health): State<Health>, uri: Uri) -> Response {
     probe(&uri, &[Check::new("redis_reached", health.has_started())])
 }
 
-/// Report how the service and its Redis are
+/// Report the health of the service and its Redis
 #[utoipa::path(get, path = "/health", tag = "health", responses(
-    (status = 200, body = Report), (status = 503, description = "Cannot serve.", body = Report)))]
+    (status = 200, body = Report), (status = 503, description = "The service cannot serve requests.", body = Report)))]
 async fn health(State(health): State<Health>) -> Response {
     let report = health.report().await;
     let status = match report.status {
@@ -125,28 +126,29 @@ async fn health(State(health): State<Health>) -> Response {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct SlowQuery {
-    /// How many at most, 1 to 100.
+struct SlowQueriesQuery {
+    /// Maximum number of entries, 1 to 100.
     #[param(minimum = 1, maximum = 100, default = 10)]
     num: Option<u64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct SlowQueries {
+#[schema(as = SlowQueries)]
+struct SlowQueriesResponse {
     slow_queries: Vec<slow_log::SlowQuery>,
 }
 
-/// Read Redis' slow log
+/// Read the slow log of Redis
 ///
-/// Commands with their keys; of values only their length is told.
+/// Entries contain commands and keys; a value is replaced by its length.
 #[utoipa::path(get, path = "/api/v1/admin/slow-queries", tag = "admin", security(("key" = ["admin"])),
-    params(SlowQuery), responses((status = 200, body = SlowQueries),
+    params(SlowQueriesQuery), responses((status = 200, body = SlowQueriesResponse),
     (status = 501, description = "NOT_PERMITTED_BY_REDIS")))]
 async fn slow_queries(
     State(health): State<Health>,
-    _: Admin,
-    Query(query): Query<SlowQuery>,
-) -> Result<Json<SlowQueries>, Problem> {
+    _: RequireAdmin,
+    Query(query): Query<SlowQueriesQuery>,
+) -> Result<Json<SlowQueriesResponse>, Problem> {
     const MAX: u64 = 100;
     let num = match query.num {
         None => 10,
@@ -157,20 +159,20 @@ async fn slow_queries(
     };
     let slow_queries = health.slow_queries(num).await.map_err(|error| {
         if error.to_string().contains("NOPERM") {
-            let detail = "the Redis user of this service may not read the slow log; ACL SETUSER … +slowlog|get lets it";
+            let detail = "the Redis user of this service may not read the slow log; \
+                grant it with ACL SETUSER … +slowlog|get";
             return Problem::new(StatusCode::NOT_IMPLEMENTED, "NOT_PERMITTED_BY_REDIS", detail);
         }
         error.into()
     })?;
-    Ok(Json(SlowQueries { slow_queries }))
+    Ok(Json(SlowQueriesResponse { slow_queries }))
 }
 
-/// `ok` or `not ok`; with `?verbose`, each check.
+/// Responds with `ok` or `not ok`, and with each check if the query has `verbose`.
 fn probe(uri: &Uri, checks: &[Check]) -> Response {
-    let ok = checks.iter().all(|it| it.ok);
-    let verbose = uri
-        .query()
-        .is_some_and(|it| it.split('&').any(|it| it == "verbose" || it.starts_with("verbose=")));
+    let ok = checks.iter().all(|check| check.ok);
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let verbose = parameters.any(|name| name == "verbose" || name.starts_with("verbose="));
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body =
         Probe { status: if ok { "ok" } else { "not ok" }, checks: verbose.then_some(checks) };

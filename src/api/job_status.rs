@@ -1,4 +1,5 @@
-//! The small status of a job: what pollers ask for, cached in `cache:status:{job_id}` and dropped by every change.
+//! `/api/v1/jobs/{job_id}/status`: the small status of a job, for polling. It is cached in `cache:status:{job_id}`
+//! until the job changes.
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, Utc};
@@ -7,9 +8,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        conditional::cached_json,
-        extract::{Path, auth::Reader},
-        legacy_paths::also_at,
+        conditional::json_with_etag,
+        extract::{Path, auth::RequireReader},
+        legacy_paths::alias_at,
         problem::Problem,
         state::AppState,
     },
@@ -21,16 +22,16 @@ use crate::{
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(status))
-        .routes(also_at("/api/v1/status/tasks/{job_id}/status", routes!(status)))
+        .routes(alias_at("/api/v1/status/tasks/{job_id}/status", routes!(status)))
 }
 
-/// What `status.lua` writes.
+/// The JSON that `status.lua` writes.
 #[derive(ToSchema)]
 #[schema(as = SmallStatus)]
-#[expect(dead_code, reason = "the script writes the JSON; this describes it")]
-struct StatusBody {
+#[expect(dead_code, reason = "only describes the script's JSON in the OpenAPI document")]
+struct SmallStatusResponse {
     job_id: JobId,
-    /// The stored status, which other programs may have written.
+    /// The stored status, which may come from another program.
     #[schema(example = "processing")]
     status: String,
     /// Percent.
@@ -44,23 +45,23 @@ struct StatusBody {
 
 /// Read a job's small status
 ///
-/// For pollers: cached, with an `ETag`.
+/// For polling: the response is cached and has an `ETag`.
 #[utoipa::path(get, path = "/api/v1/jobs/{job_id}/status", tag = "jobs", security(("key" = ["client", "worker"])),
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the last answer.")),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the previous response.")),
     responses(
-        (status = 200, body = StatusBody, headers(
-            ("ETag" = String, description = "Of this status."),
+        (status = 200, body = SmallStatusResponse, headers(
+            ("ETag" = String, description = "Entity tag of this status."),
             ("X-Cache" = String, description = "`hit` or `miss`."),
         )),
         (status = 304),
     ))]
 async fn status(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
+    RequireReader(caller): RequireReader,
     Path(id): Path<JobId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = jobs.cached_status(&caller, id).await?;
-    let x_cache = if found.is_hit { "hit" } else { "miss" };
-    Ok(cached_json(&headers, found.json, x_cache, "private, no-cache"))
+    let status = jobs.cached_status(&caller, id).await?;
+    let x_cache = if status.is_hit { "hit" } else { "miss" };
+    Ok(json_with_etag(&headers, status.json, x_cache, "private, no-cache"))
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/key`: what the presented key may do. `/api/v1/admin/keys`: make, show, limit and revoke keys.
+//! `/api/v1/key`: the name and roles of the presented key. `/api/v1/admin/keys`: create, list, limit and revoke keys.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -13,10 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::extract::auth::Admin;
 use crate::{
     api::{
-        extract::{Json, Path},
+        extract::{Json, Path, auth::RequireAdmin},
         problem::Problem,
         state::AppState,
     },
@@ -28,60 +27,63 @@ use crate::{
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(own))
+        .routes(routes!(get_own_key))
         .routes(routes!(list, create))
         .routes(routes!(limit, revoke))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OwnKey)]
-struct OwnBody {
-    /// The key's name; with `auth.mode = "open"` the first digits of its hash.
+struct OwnKeyResponse {
+    /// Name of the key; with `auth.mode = "open"` the first digits of its hash.
     #[schema(example = "upload-api")]
     name: String,
     #[schema(example = json!(["client"]))]
     roles: Vec<Role>,
 }
 
-/// Read whose key this is, and what it may do
-#[utoipa::path(get, path = "/api/v1/key", tag = "keys", security(("key" = ["client", "worker", "admin"])),
-    responses((status = 200, body = OwnBody)))]
-async fn own(caller: Caller) -> Json<OwnBody> {
-    Json(OwnBody { name: caller.name.to_string(), roles: caller.roles.to_vec() })
+/// Read the name and roles of the presented key
+#[utoipa::path(get, path = "/api/v1/key", operation_id = "own", tag = "keys",
+    security(("key" = ["client", "worker", "admin"])), responses((status = 200, body = OwnKeyResponse)))]
+async fn get_own_key(caller: Caller) -> Json<OwnKeyResponse> {
+    Json(OwnKeyResponse { name: caller.name.to_string(), roles: caller.roles.to_vec() })
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "upload-api", "roles": ["client"], "limits": {"key": 60000}}))]
-struct NewKeyBody {
-    /// Who gets it; two keys may have one name, so that they can be rotated.
+#[schema(as = NewKeyBody, example = json!({"name": "upload-api", "roles": ["client"], "limits": {"key": 60000}}))]
+struct CreateKeyRequest {
+    /// Name of the client; two keys may have the same name, so that a key can be rotated.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     name: String,
     roles: Vec<Role>,
-    /// Other limits than those of the policies, by their names.
+    /// Limits that replace the limits of the policies, by policy name.
     #[serde(default, deserialize_with = "whole_limits")]
     #[schema(value_type = BTreeMap<String, u32>)]
     limits: Limits,
 }
 
 #[derive(Serialize, ToSchema)]
-struct CreatedBody<'a> {
-    /// The key's first characters, by which operators name it.
+#[schema(as = CreatedBody)]
+struct CreateKeyResponse<'a> {
+    /// First characters of the key, which identify it.
     #[schema(value_type = String, example = "i2m_Ab12Cd34")]
     id: &'a KeyId,
-    /// Shown this once.
+    /// The key. No later response contains it.
     #[schema(example = "i2m_Ab12Cd34Ef56Gh78Ij90Kl12Mn34Op56Qr78St90Uvw")]
     key: &'a str,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct KeysBody {
-    keys: Vec<KeyBody>,
+#[schema(as = KeysBody)]
+struct KeysResponse {
+    keys: Vec<KeyResponse>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct KeyBody {
-    /// The key's first characters. A key of the settings has none that anybody knows.
+#[schema(as = KeyBody)]
+struct KeyResponse {
+    /// First characters of the key; absent for keys from the settings, of which only the hash is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "i2m_Ab12Cd34")]
     id: Option<KeyId>,
@@ -100,7 +102,7 @@ struct KeyBody {
     last_used_at: Option<String>,
 }
 
-impl From<StoredKey> for KeyBody {
+impl From<StoredKey> for KeyResponse {
     fn from(key: StoredKey) -> Self {
         Self {
             id: Some(key.id),
@@ -114,61 +116,63 @@ impl From<StoredKey> for KeyBody {
     }
 }
 
+/// The time in RFC 3339 with second precision, or `None` if it is out of range.
 pub(crate) fn rfc3339(unix_secs: i64) -> Option<String> {
     let time = DateTime::from_timestamp(unix_secs, 0)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
-/// Make a key
+/// Create a key
 ///
-/// Only its hash is kept, so this answer is the only one that shows it.
+/// The service stores only the hash of the key, so only this response contains the key.
 #[utoipa::path(post, path = "/api/v1/admin/keys", tag = "admin", security(("key" = ["admin"])),
-    request_body = NewKeyBody, responses(
-        (status = 201, body = CreatedBody), (status = 409, description = "TOO_MANY_KEYS")))]
+    request_body = CreateKeyRequest, responses(
+        (status = 201, body = CreateKeyResponse), (status = 409, description = "TOO_MANY_KEYS")))]
 async fn create(
     State(state): State<AppState>,
-    _: Admin,
-    Json(new): Json<NewKeyBody>,
+    _: RequireAdmin,
+    Json(request): Json<CreateKeyRequest>,
 ) -> Result<Response, Problem> {
-    let limits = checked(&state, new.limits)?;
-    let order = Order { name: new.name, roles: new.roles, limits };
-    let new = state.keys.create(order).await?;
-    let body = Json(CreatedBody { id: &new.id, key: new.key.expose_secret() });
+    let limits = validated_limits(&state, request.limits)?;
+    let new_key = Order { name: request.name, roles: request.roles, limits };
+    let created = state.keys.create(new_key).await?;
+    let body = Json(CreateKeyResponse { id: &created.id, key: created.key.expose_secret() });
     let mut response = (StatusCode::CREATED, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/admin/keys/{}", new.id)) {
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/admin/keys/{}", created.id)) {
         headers.insert(header::LOCATION, location);
     }
     Ok(response)
 }
 
-/// List all keys, those of the settings too
+/// List all keys, including keys from the settings
 #[utoipa::path(get, path = "/api/v1/admin/keys", tag = "admin", security(("key" = ["admin"])),
-    responses((status = 200, body = KeysBody)))]
-async fn list(State(keys): State<ApiKeys>, _: Admin) -> Result<Json<KeysBody>, Problem> {
-    let configured = keys.configured().keys.into_iter().map(|it| KeyBody {
+    responses((status = 200, body = KeysResponse)))]
+async fn list(State(keys): State<ApiKeys>, _: RequireAdmin) -> Result<Json<KeysResponse>, Problem> {
+    let configured = keys.configured().keys.into_iter().map(|key| KeyResponse {
         id: None,
-        name: it.name,
-        roles: it.roles,
-        limits: it.limits,
+        name: key.name,
+        roles: key.roles,
+        limits: key.limits,
         source: "configured",
         created_at: None,
         last_used_at: None,
     });
     let stored = keys.list().await?;
-    Ok(Json(KeysBody { keys: configured.chain(stored.into_iter().map(KeyBody::from)).collect() }))
+    let keys = configured.chain(stored.into_iter().map(KeyResponse::from)).collect();
+    Ok(Json(KeysResponse { keys }))
 }
 
-/// Limits, each a whole number of at least 1.
+/// Deserializes limits, each an integer of at least 1.
 fn whole_limits<'de, D: Deserializer<'de>>(json: D) -> Result<Limits, D::Error> {
     #[derive(Deserialize)]
     struct Whole(#[serde(deserialize_with = "whole")] u32);
 
-    let given = BTreeMap::<String, Whole>::deserialize(json)?;
-    let limits = given.into_iter().map(|(policy, Whole(limit))| {
+    let limits = BTreeMap::<String, Whole>::deserialize(json)?;
+    let limits = limits.into_iter().map(|(policy, Whole(limit))| {
         let limit = NonZeroU32::new(limit).ok_or_else(|| {
-            D::Error::custom(format_args!("{policy}: a limit is a whole number of at least 1"))
+            D::Error::custom(format_args!("{policy}: a limit must be an integer of at least 1"))
         })?;
         Ok((policy, limit))
     });
@@ -177,48 +181,50 @@ fn whole_limits<'de, D: Deserializer<'de>>(json: D) -> Result<Limits, D::Error> 
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct LimitsBody {
-    /// By policy; what is left out has the policy's.
+#[schema(as = LimitsBody)]
+struct SetLimitsRequest {
+    /// Limits by policy name; a policy that is not listed keeps its own limit.
     #[serde(deserialize_with = "whole_limits")]
     #[schema(value_type = BTreeMap<String, u32>, example = json!({"key": 60000}))]
     limits: Limits,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct LimitedBody {
+#[schema(as = LimitedBody)]
+struct SetLimitsResponse {
     #[schema(value_type = String, example = "i2m_Ab12Cd34")]
     id: KeyId,
     #[schema(value_type = BTreeMap<String, u32>, example = json!({"key": 60000}))]
     limits: Limits,
 }
 
-/// Give a key these limits in place of those that it has
+/// Replace the limits of a key
 #[utoipa::path(patch, path = "/api/v1/admin/keys/{key_id}", tag = "admin", security(("key" = ["admin"])),
-    request_body = LimitsBody, responses((status = 200, body = LimitedBody)))]
+    request_body = SetLimitsRequest, responses((status = 200, body = SetLimitsResponse)))]
 async fn limit(
     State(state): State<AppState>,
-    _: Admin,
+    _: RequireAdmin,
     Path(id): Path<KeyId>,
-    Json(body): Json<LimitsBody>,
-) -> Result<Json<LimitedBody>, Problem> {
-    let limits = checked(&state, body.limits)?;
+    Json(request): Json<SetLimitsRequest>,
+) -> Result<Json<SetLimitsResponse>, Problem> {
+    let limits = validated_limits(&state, request.limits)?;
     state.keys.limit(&id, &limits).await?;
-    Ok(Json(LimitedBody { id, limits }))
+    Ok(Json(SetLimitsResponse { id, limits }))
 }
 
-/// Shut a key out, on every node within a second
+/// Revoke a key, in all processes within a second
 #[utoipa::path(delete, path = "/api/v1/admin/keys/{key_id}", tag = "admin", security(("key" = ["admin"])),
     responses((status = 204)))]
 async fn revoke(
     State(keys): State<ApiKeys>,
-    _: Admin,
+    _: RequireAdmin,
     Path(id): Path<KeyId>,
 ) -> Result<StatusCode, Problem> {
     keys.revoke(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn checked(state: &AppState, limits: Limits) -> Result<Limits, Problem> {
+fn validated_limits(state: &AppState, limits: Limits) -> Result<Limits, Problem> {
     match state.limiter.check_limits(&limits) {
         Ok(()) => Ok(limits),
         Err(error) => Err(Error::Invalid(format!("limits: {error:#}")).into()),

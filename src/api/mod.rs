@@ -1,4 +1,4 @@
-//! HTTP: one file a resource, and everything that knows axum.
+//! The HTTP API: one file per resource. Only this module uses axum.
 
 pub(crate) mod cache;
 pub(crate) mod cleanup;
@@ -8,9 +8,9 @@ pub(crate) mod downloads;
 pub(crate) mod extract;
 pub(crate) mod files;
 pub(crate) mod health;
+pub(crate) mod job_response;
 pub(crate) mod job_status;
 pub(crate) mod jobs;
-pub(crate) mod jobs_response;
 pub(crate) mod keys;
 pub(crate) mod legacy_paths;
 pub(crate) mod locks;

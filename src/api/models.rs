@@ -16,10 +16,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        conditional::{X_CACHE, cached_json},
+        conditional::{X_CACHE, json_with_etag},
         extract::{
             Json, Path,
-            auth::{Reader, Worker},
+            auth::{RequireReader, RequireWorker},
         },
         problem::Problem,
         state::AppState,
@@ -32,34 +32,35 @@ use crate::{
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show, store, remove))
+    OpenApiRouter::new().routes(routes!(get_model, put_model, remove))
 }
 
-/// What a worker stored, as it is.
+/// The JSON that a worker stored, unchanged.
 #[derive(ToSchema)]
 #[schema(value_type = serde_json::Value)]
-#[expect(dead_code, reason = "it is passed on as text; this describes it")]
+#[expect(dead_code, reason = "only describes the stored JSON in the OpenAPI document")]
 struct ModelData(serde_json::Value);
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewModel {
+#[schema(as = NewModel)]
+struct PutModelRequest {
     /// Any JSON, of at most `models.max_size`.
     #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
-    /// How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+    /// Time for which the model is fresh, at most `models.max_ttl`; default `models.ttl`.
     #[serde(default, deserialize_with = "maybe_whole")]
     #[schema(minimum = 1, example = 300)]
     ttl_secs: Option<i64>,
-    /// How long after that it is still served, as stale.
+    /// Time after that for which the model is still served, as stale.
     #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, example = 60)]
     stale_secs: i64,
-    /// Whether reading it makes it fresh for as long again.
+    /// Whether each read restarts the time to live.
     #[serde(default)]
     #[schema(example = false)]
     refresh_on_hit: bool,
-    /// With which it is invalidated.
+    /// Tags for invalidation.
     #[serde(default)]
     #[schema(value_type = Vec<crate::ids::Tag>, max_items = 16)]
     tags: Vec<String>,
@@ -67,7 +68,7 @@ struct NewModel {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StoredModel)]
-struct StoredBody {
+struct StoredModelResponse {
     #[schema(example = "chair-1")]
     model_id: String,
     fresh_until: DateTime<Utc>,
@@ -78,53 +79,55 @@ struct StoredBody {
 
 /// Read a model
 ///
-/// What is missing is fetched from `models.origin`, if that is set, once for all who ask.
-#[utoipa::path(get, path = "/api/v1/models/{model_id}", tag = "models", security(("key" = ["client", "worker"])),
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the last answer.")),
+/// A missing model is fetched from `models.origin` if that is set, once for all concurrent requests.
+#[utoipa::path(get, path = "/api/v1/models/{model_id}", operation_id = "show", tag = "models",
+    security(("key" = ["client", "worker"])),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of the previous response.")),
     responses(
         (status = 200, body = ModelData, headers(
-            ("ETag" = String, description = "Of this model."),
+            ("ETag" = String, description = "Entity tag of this model."),
             ("X-Cache" = String, description = "`hit`, `stale` or `miss`; with 404 `miss` or `negative`."),
         )),
         (status = 304),
         (status = 404, description = "MODEL_NOT_FOUND"),
         (status = 502, description = "ORIGIN_FAILED"),
     ))]
-async fn show(
+async fn get_model(
     State(models): State<Models>,
-    _: Reader,
+    _: RequireReader,
     Path(model): Path<ModelId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = models.get(&model).await?;
-    let x_cache = found.outcome.as_str();
-    let Some(entry) = found.entry else {
+    let lookup = models.get(&model).await?;
+    let x_cache = lookup.outcome.as_str();
+    let Some(entry) = lookup.entry else {
         let mut response = Problem::from(Error::ModelNotFound(model)).into_response();
         response.headers_mut().insert(X_CACHE, HeaderValue::from_static(x_cache));
         return Ok(response);
     };
     let max_age = entry.fresh_for.min(models.config().client_max_age).as_secs();
-    let cache_control = match found.outcome {
+    let cache_control = match lookup.outcome {
         Outcome::Stale => "private, no-cache".to_owned(),
         Outcome::Hit | Outcome::Miss | Outcome::Negative => format!("private, max-age={max_age}"),
     };
-    Ok(cached_json(&headers, entry.json, x_cache, &cache_control))
+    Ok(json_with_etag(&headers, entry.json, x_cache, &cache_control))
 }
 
 /// Store a model
-#[utoipa::path(put, path = "/api/v1/models/{model_id}", tag = "models", security(("key" = ["worker"])),
-    request_body = NewModel, responses((status = 200, body = StoredBody)))]
-async fn store(
+#[utoipa::path(put, path = "/api/v1/models/{model_id}", operation_id = "store", tag = "models",
+    security(("key" = ["worker"])), request_body = PutModelRequest,
+    responses((status = 200, body = StoredModelResponse)))]
+async fn put_model(
     State(models): State<Models>,
-    _: Worker,
+    _: RequireWorker,
     Path(model): Path<ModelId>,
-    Json(new): Json<NewModel>,
-) -> Result<Json<StoredBody>, Problem> {
-    let terms = terms(&models, &new)?;
-    let [fresh_until, expires_at] =
-        models.put(&model, Bytes::copy_from_slice(new.data.get().as_bytes()), &terms).await?;
-    let tags = terms.tags.iter().map(Tag::to_string).collect();
-    Ok(Json(StoredBody { model_id: model.to_string(), fresh_until, expires_at, tags }))
+    Json(request): Json<PutModelRequest>,
+) -> Result<Json<StoredModelResponse>, Problem> {
+    let policy = cache_policy(&models, &request)?;
+    let json = Bytes::copy_from_slice(request.data.get().as_bytes());
+    let [fresh_until, expires_at] = models.put(&model, json, &policy).await?;
+    let tags = policy.tags.iter().map(Tag::to_string).collect();
+    Ok(Json(StoredModelResponse { model_id: model.to_string(), fresh_until, expires_at, tags }))
 }
 
 /// Remove a model
@@ -132,7 +135,7 @@ async fn store(
     responses((status = 204), (status = 404, description = "MODEL_NOT_FOUND")))]
 async fn remove(
     State(models): State<Models>,
-    _: Worker,
+    _: RequireWorker,
     Path(model): Path<ModelId>,
 ) -> Result<StatusCode, Problem> {
     if models.remove(&model).await? {
@@ -142,25 +145,27 @@ async fn remove(
     }
 }
 
-fn terms(models: &Models, new: &NewModel) -> Result<Terms> {
+/// Validates a request and returns the cache policy of the model.
+fn cache_policy(models: &Models, request: &PutModelRequest) -> Result<Terms> {
     const MAX_TAGS: usize = 16;
     let config = models.config();
-    let (size, max_size) = (new.data.get().len() as u64, config.max_size.as_u64());
+    let (size, max_size) = (request.data.get().len() as u64, config.max_size.as_u64());
     if size > max_size {
         return Err(Error::Invalid(format!("data: {size} bytes are more than {max_size}")));
     }
-    if new.tags.len() > MAX_TAGS {
-        return Err(Error::Invalid(format!("tags: {} are more than {MAX_TAGS}", new.tags.len())));
+    if request.tags.len() > MAX_TAGS {
+        let count = request.tags.len();
+        return Err(Error::Invalid(format!("tags: {count} are more than {MAX_TAGS}")));
     }
-    let most = config.max_ttl.as_secs();
-    let secs = |name: &str, value: i64, least: u64| match u64::try_from(value) {
-        Ok(it) if (least..=most).contains(&it) => Ok(Duration::from_secs(it)),
-        _ => Err(Error::Invalid(format!("{name}: {value} is not between {least} and {most}"))),
+    let max = config.max_ttl.as_secs();
+    let seconds = |name: &str, value: i64, min: u64| match u64::try_from(value) {
+        Ok(secs) if (min..=max).contains(&secs) => Ok(Duration::from_secs(secs)),
+        _ => Err(Error::Invalid(format!("{name}: {value} is not between {min} and {max}"))),
     };
     Ok(Terms {
-        ttl: new.ttl_secs.map_or(Ok(config.ttl), |it| secs("ttl_secs", it, 1))?,
-        stale_for: secs("stale_secs", new.stale_secs, 0)?,
-        slides: new.refresh_on_hit,
-        tags: new.tags.iter().map(|it| it.parse()).collect::<Result<_, InvalidId>>()?,
+        ttl: request.ttl_secs.map_or(Ok(config.ttl), |ttl| seconds("ttl_secs", ttl, 1))?,
+        stale_for: seconds("stale_secs", request.stale_secs, 0)?,
+        slides: request.refresh_on_hit,
+        tags: request.tags.iter().map(|tag| tag.parse()).collect::<Result<_, InvalidId>>()?,
     })
 }

@@ -1,4 +1,4 @@
-//! How errors look to callers: RFC 9457 `application/problem+json`, decided here only.
+//! Error responses: the only mapping from [`Error`] to status, error code and RFC 9457 `application/problem+json`.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -16,9 +16,10 @@ use crate::{
     ids::{InvalidId, Resource, quoted},
 };
 
-/// An error response. `code` is part of the API; `detail` is for humans and may change.
+/// An error response. `code` is part of the API; `detail` is for people and may change.
 ///
-/// Its body is written by [`crate::api::middleware::request::LogLine::render_problem`], which knows the request's id.
+/// [`crate::api::middleware::request::AccessLogEntry::render_problem`] writes its body, because that contains the
+/// request id.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
@@ -26,40 +27,42 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) details: Map<String, Value>,
     pub(crate) retry_after: Option<Duration>,
-    /// Whether the caller showed a key or a ticket that it may have guessed.
-    pub(crate) is_guess: bool,
-    /// The error behind the response, for the log.
+    /// Whether the client sent an invalid key or ticket, which counts as a guess.
+    pub(crate) is_auth_failure: bool,
+    /// The server error that caused the response, for the log.
     pub(crate) cause: Option<Arc<Error>>,
 }
 
 /// An error (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(crate) struct ProblemBody<'a> {
-    /// A name for this kind of problem.
+pub(crate) struct ProblemResponse<'a> {
+    /// Identifies the kind of problem.
     r#type: String,
-    /// The status in words.
+    /// The reason phrase of the status.
     title: &'a str,
     status: u16,
-    /// What is wrong, for people; may change.
+    /// Explains the problem to people; the text may change.
     detail: &'a str,
     /// Always true.
     error: bool,
-    /// What is wrong, for programs; does not change.
+    /// Identifies the problem to programs; it does not change.
     error_code: &'a str,
     /// The same as `detail`.
     message: &'a str,
-    /// The answer's `X-Request-Id`.
+    /// The `X-Request-Id` of the response.
     request_id: &'a str,
-    /// Names and values that belong to `error_code`.
+    /// Named values that belong to `error_code`.
     details: &'a Map<String, Value>,
 }
 
 impl Problem {
-    /// What went wrong with a request, for the log and for metrics: what its caller is told, or is not.
-    pub(crate) fn of(response: &Response) -> Option<&Self> {
+    /// The problem of a response, for the log and for metrics: the one sent to the client, or a [`LoggedProblem`].
+    pub(crate) fn from_response(response: &Response) -> Option<&Self> {
         let extensions = response.extensions();
-        extensions.get::<Self>().or_else(|| extensions.get::<Unsaid>().map(|it| &it.0))
+        extensions
+            .get::<Self>()
+            .or_else(|| extensions.get::<LoggedProblem>().map(|logged| &logged.0))
     }
 
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -69,7 +72,7 @@ impl Problem {
             detail: detail.into(),
             details: Map::new(),
             retry_after: None,
-            is_guess: false,
+            is_auth_failure: false,
             cause: None,
         }
     }
@@ -78,14 +81,14 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail)
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    fn with_detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The response's body. `detail` and `message` say the same: clients of this product read either.
+    /// The body of the response. `detail` and `message` are equal, because some clients read one and some the other.
     pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
-        let body = ProblemBody {
+        let body = ProblemResponse {
             r#type: format!("/problems/{}", self.code.to_lowercase().replace('_', "-")),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -115,17 +118,17 @@ impl From<Error> for Problem {
             Error::InvalidJobId => Self::new(S::BAD_REQUEST, "INVALID_JOB_ID", error.to_string()),
             Error::TooManyFiles { max, got } => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "TOO_MANY_FILES", error.to_string())
-                    .with("max_files", *max)
-                    .with("got", *got)
+                    .with_detail("max_files", *max)
+                    .with_detail("got", *got)
             }
             Error::Unauthenticated
             | Error::InvalidKey
             | Error::InvalidTicket
             | Error::ExpiredTicket
-            | Error::Forbidden { .. } => Self::of_caller(&error),
-            Error::JobNotFound(job) => Self::missing(&error, "JOB_NOT_FOUND", "job_id", job),
+            | Error::Forbidden { .. } => Self::from_auth_error(&error),
+            Error::JobNotFound(job) => Self::not_found(&error, "JOB_NOT_FOUND", "job_id", job),
             Error::ModelNotFound(model) => {
-                Self::missing(&error, "MODEL_NOT_FOUND", "model_id", model)
+                Self::not_found(&error, "MODEL_NOT_FOUND", "model_id", model)
             }
             Error::NoMetric(_) => Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string()),
             Error::KeyNotFound(_) => Self::new(S::NOT_FOUND, "KEY_NOT_FOUND", error.to_string()),
@@ -134,26 +137,26 @@ impl From<Error> for Problem {
                 Self::new(S::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_CONFLICT", error.to_string())
             }
             Error::JobExists(job) => Self::new(S::CONFLICT, "JOB_EXISTS", error.to_string())
-                .with("job_id", job.to_string()),
+                .with_detail("job_id", job.to_string()),
             Error::FileNotFound { file, .. } => {
-                Self::missing(&error, "FILE_NOT_FOUND", "file_id", file)
+                Self::not_found(&error, "FILE_NOT_FOUND", "file_id", file)
             }
             Error::WrongStatus { present, wanted, .. } => {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
-                    .with("status", present.as_str())
-                    .with("wanted", *wanted)
+                    .with_detail("status", present.as_str())
+                    .with_detail("wanted", *wanted)
             }
             Error::StaleAttempt { present, .. } => {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
-                    .with("attempt", *present)
+                    .with_detail("attempt", *present)
             }
             Error::LockUnavailable { resource, expires_in } => {
                 Self::locked(error.to_string(), resource, *expires_in)
             }
             Error::LockLost { resource } => Self::new(S::CONFLICT, "LOCK_LOST", error.to_string())
-                .with("resource", resource.to_string()),
+                .with_detail("resource", resource.to_string()),
             Error::CleanupRunning => Self::new(S::CONFLICT, "CLEANUP_RUNNING", error.to_string()),
-            Error::RateLimited { policy, retry_after } => Self::too_many(policy, *retry_after),
+            Error::RateLimited { policy, retry_after } => Self::rate_limited(policy, *retry_after),
             Error::TooSlow(_)
             | Error::Busy(_)
             | Error::RedisUnavailable(_)
@@ -161,7 +164,7 @@ impl From<Error> for Problem {
             | Error::Redis(_)
             | Error::Origin(_)
             | Error::SchemaChanged(_)
-            | Error::Corrupt { .. } => Self::of_failure(&error),
+            | Error::Corrupt { .. } => Self::from_server_error(&error),
         };
         if problem.status.is_server_error() {
             problem.retry_after =
@@ -173,28 +176,26 @@ impl From<Error> for Problem {
 }
 
 impl Problem {
-    /// Callers read about their mistakes, and nothing about our failures.
-    fn of_failure(error: &Error) -> Self {
+    /// Clients see the cause of their own errors, but only the kind of a server error.
+    fn from_server_error(error: &Error) -> Self {
         use StatusCode as S;
 
         match error {
-            Error::TooSlow(_) => Self::new(
-                S::GATEWAY_TIMEOUT,
-                "TIMEOUT",
-                "the service took too long; please try again",
-            ),
+            Error::TooSlow(_) => {
+                Self::new(S::GATEWAY_TIMEOUT, "TIMEOUT", "the request timed out; please try again")
+            }
             Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
             Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(error),
             Error::Origin(_) => Self::new(
                 S::BAD_GATEWAY,
                 "ORIGIN_FAILED",
-                "the service that knows this did not answer as it should; please try again",
+                "the origin of models failed; please try again",
             ),
             _ => Self::internal(),
         }
     }
 
-    fn of_caller(error: &Error) -> Self {
+    fn from_auth_error(error: &Error) -> Self {
         use StatusCode as S;
 
         match error {
@@ -202,47 +203,47 @@ impl Problem {
                 Self::new(S::FORBIDDEN, "AUTHENTICATION_REQUIRED", error.to_string())
             }
             Error::InvalidKey | Error::InvalidTicket | Error::ExpiredTicket => Self {
-                is_guess: !matches!(error, Error::ExpiredTicket),
+                is_auth_failure: !matches!(error, Error::ExpiredTicket),
                 ..Self::new(S::FORBIDDEN, "INVALID_API_KEY", error.to_string())
             },
             Error::Forbidden { needed } => {
                 Self::new(S::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", error.to_string())
-                    .with("needed_role", *needed)
+                    .with_detail("needed_role", *needed)
             }
             _ => Self::internal(),
         }
     }
 
-    fn missing(error: &Error, code: &'static str, name: &str, id: &impl ToString) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, error.to_string()).with(name, id.to_string())
+    fn not_found(error: &Error, code: &'static str, name: &str, id: &impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, error.to_string()).with_detail(name, id.to_string())
     }
 
     fn locked(detail: String, resource: &Resource, expires_in: Option<Duration>) -> Self {
         let problem = Self::new(StatusCode::CONFLICT, "LOCK_UNAVAILABLE", detail)
-            .with("resource", resource.to_string());
-        match expires_in.and_then(|it| u64::try_from(it.as_millis()).ok()) {
-            Some(ms) => problem.with("expires_in_ms", ms),
+            .with_detail("resource", resource.to_string());
+        match expires_in.and_then(|time| u64::try_from(time.as_millis()).ok()) {
+            Some(ms) => problem.with_detail("expires_in_ms", ms),
             None => problem,
         }
     }
 
-    fn too_many(policy: &str, retry_after: Duration) -> Self {
+    fn rate_limited(policy: &str, retry_after: Duration) -> Self {
         let secs = retry_after.as_secs();
-        let detail = format!("too many requests by the limit {policy:?}; try again in {secs} s");
+        let detail = format!("rate limit {policy:?} exceeded; try again in {secs} s");
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut problem = Self::new(status, "RATE_LIMIT_EXCEEDED", detail)
-            .with("policy", policy)
-            .with("retry_after_secs", secs);
+            .with_detail("policy", policy)
+            .with_detail("retry_after_secs", secs);
         problem.retry_after = Some(retry_after);
         problem
     }
 
     fn unavailable(error: &Error) -> Self {
         let detail = if matches!(error, Error::NotReplicated { .. }) {
-            "the job could not be stored as safely as it has to be; please try again with the same \
-             Idempotency-Key, which makes no second job"
+            "too few replicas have stored the job; please try again with the same Idempotency-Key, which does not \
+             create a second job"
         } else {
-            "the service cannot reach its storage right now; please try again"
+            "the storage is unavailable; please try again"
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "REDIS_UNAVAILABLE", detail)
     }
@@ -251,7 +252,7 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "INTERNAL",
-            "the service failed; the request id helps to find out why",
+            "internal error; the log has its cause under this request id",
         )
     }
 }
@@ -270,33 +271,33 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A problem that the log shall know of, and the caller not.
+/// A problem for the log and metrics only: the client gets another response, such as one that makes it reconnect.
 #[derive(Clone, Debug)]
-pub(crate) struct Unsaid(pub(crate) Problem);
+pub(crate) struct LoggedProblem(pub(crate) Problem);
 
-/// Answers a path that does not exist.
+/// The response to an unknown path.
 pub(crate) async fn not_found(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "NOT_FOUND",
-        format!("there is nothing at {}", quoted(uri.path())),
+        format!("{} does not exist", quoted(uri.path())),
     )
 }
 
-/// Answers a method that a path does not take.
+/// The response to a method that the path does not support.
 pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {}", quoted(uri.path()), quoted(method.as_str()));
+    let detail = format!("{} does not support {}", quoted(uri.path()), quoted(method.as_str()));
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 
-/// Answers for a handler that panicked, after logging what it said.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer asks for")]
+/// The response for a handler that panicked; logs the panic message.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer requires")]
 pub(crate) fn render_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
-    let said = panic
+    let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    tracing::error!(panic = said, "a handler panicked");
-    Problem::internal().with("panic", json!(true)).into_response()
+    tracing::error!(panic = message, "handler panicked");
+    Problem::internal().with_detail("panic", json!(true)).into_response()
 }

@@ -1,4 +1,4 @@
-//! Progress over HTTP: reported by workers, read at once.
+//! Progress of jobs: workers report it, clients read it once. `streams` serves it as an event stream.
 
 use axum::{
     extract::State,
@@ -13,9 +13,9 @@ use crate::{
     api::{
         extract::{
             Json, Path,
-            auth::{Admin, Reader, Worker},
+            auth::{RequireAdmin, RequireReader, RequireWorker},
         },
-        legacy_paths::also_at,
+        legacy_paths::alias_at,
         problem::Problem,
         state::AppState,
     },
@@ -37,8 +37,8 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(streams::router())
         .routes(routes!(report_file))
-        .routes(routes!(report_batch, show))
-        .routes(also_at("/api/v1/status/jobs/{job_id}/progress", routes!(show)))
+        .routes(routes!(report_batch, get_progress))
+        .routes(alias_at("/api/v1/status/jobs/{job_id}/progress", routes!(get_progress)))
         .routes(routes!(streams))
 }
 
@@ -48,22 +48,22 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
     responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_file(
     State(progress): State<Progress>,
-    _: Worker,
+    _: RequireWorker,
     Path((job, file)): Path<(JobId, FileId)>,
     Json(report): Json<FileReport>,
 ) -> Result<Json<Recorded>, Problem> {
     Ok(Json(progress.report(job, &[report.check(file)?]).await?))
 }
 
-/// Report many files' progress
+/// Report the progress of many files
 ///
-/// All of it is recorded or, on an error, none.
+/// All reports are recorded, or none if one is invalid.
 #[utoipa::path(post, path = "/api/v1/jobs/{job_id}/progress", tag = "progress", security(("key" = ["worker"])),
     request_body = BatchReport,
     responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_batch(
     State(progress): State<Progress>,
-    _: Worker,
+    _: RequireWorker,
     Path(job): Path<JobId>,
     Json(batch): Json<BatchReport>,
 ) -> Result<Json<Recorded>, Problem> {
@@ -71,38 +71,39 @@ async fn report_batch(
     Ok(Json(progress.report(job, &reports).await?))
 }
 
-/// Read how far a job is
-#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/progress", tag = "progress",
+/// Read the progress of a job
+#[utoipa::path(get, path = "/api/v1/jobs/{job_id}/progress", operation_id = "show", tag = "progress",
     security(("key" = ["client", "worker"])), responses((status = 200, body = Snapshot)))]
-async fn show(
+async fn get_progress(
     State(jobs): State<Jobs>,
-    Reader(caller): Reader,
+    RequireReader(caller): RequireReader,
     Path(job): Path<JobId>,
 ) -> Result<Response, Problem> {
-    let view = View::of(&*jobs.get_for(&caller, job).await?);
-    Ok(Json(full_snapshot(&view)).into_response())
+    let snapshot = View::of(&*jobs.get_for(&caller, job).await?);
+    Ok(Json(full_snapshot(&snapshot)).into_response())
 }
 
-/// What this process streams, the most watched jobs first.
+/// The open streams of this process.
 #[derive(Debug, Serialize, ToSchema)]
-struct Streams {
+#[schema(as = Streams)]
+struct OpenStreamsResponse {
     open: usize,
-    jobs: Vec<Watched>,
+    /// The most watched jobs first.
+    jobs: Vec<WatchedJob>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WatchedJob)]
-struct Watched {
+struct WatchedJob {
     job_id: JobId,
     subscribers: usize,
 }
 
-/// Read what this process streams
+/// Read the open streams of this process
 #[utoipa::path(get, path = "/api/v1/admin/streams", tag = "admin", security(("key" = ["admin"])),
-    responses((status = 200, body = Streams)))]
-async fn streams(State(hub): State<Hub>, _: Admin) -> Json<Streams> {
+    responses((status = 200, body = OpenStreamsResponse)))]
+async fn streams(State(hub): State<Hub>, _: RequireAdmin) -> Json<OpenStreamsResponse> {
     const MAX_JOBS: usize = 100;
     let jobs = hub.most_watched(MAX_JOBS).into_iter();
-    let jobs = jobs.map(|(job_id, subscribers)| Watched { job_id, subscribers }).collect();
-    Json(Streams { open: hub.n_open(), jobs })
+    let jobs = jobs.map(|(job_id, subscribers)| WatchedJob { job_id, subscribers }).collect();
+    Json(OpenStreamsResponse { open: hub.n_open(), jobs })
 }

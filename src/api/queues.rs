@@ -1,4 +1,4 @@
-//! `/api/v1/admin/queues`: the queue and its workers, for operators.
+//! `/api/v1/admin/queues`: the Celery queue and its workers.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        extract::{Json, auth::Admin},
+        extract::{Json, auth::RequireAdmin},
         problem::Problem,
         state::AppState,
     },
@@ -20,28 +20,32 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 #[derive(Debug, Default, Serialize, ToSchema)]
-struct Queues {
-    /// Whether jobs are handed to Celery at all.
+#[schema(as = Queues)]
+struct QueuesResponse {
+    /// Whether jobs are sent to Celery.
     enabled: bool,
     queues: Vec<QueueReport>,
     workers_alive: usize,
     workers: Vec<Worker>,
-    /// Tasks that have shown no sign of life for long.
+    /// Ids of tasks without a recent heartbeat.
     #[schema(example = json!([]))]
     stalled_tasks: Vec<String>,
-    /// Result messages that this process has heard while it looked after Celery.
+    /// Result messages that this process received while it was the leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_messages: Option<ResultMessages>,
 }
 
-/// Read how the queue and its workers are
+/// Read the state of the queue and its workers
 #[utoipa::path(get, path = "/api/v1/admin/queues", tag = "admin", security(("key" = ["admin"])),
-    responses((status = 200, body = Queues)))]
-async fn queues(State(workers): State<Option<Workers>>, _: Admin) -> Result<Json<Queues>, Problem> {
-    let Some(workers) = workers else { return Ok(Json(Queues::default())) };
+    responses((status = 200, body = QueuesResponse)))]
+async fn queues(
+    State(workers): State<Option<Workers>>,
+    _: RequireAdmin,
+) -> Result<Json<QueuesResponse>, Problem> {
+    let Some(workers) = workers else { return Ok(Json(QueuesResponse::default())) };
     let report = workers.queue_report().await?;
     let alive = workers.alive();
-    Ok(Json(Queues {
+    Ok(Json(QueuesResponse {
         enabled: true,
         queues: vec![report],
         workers_alive: alive.len(),

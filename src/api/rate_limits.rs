@@ -1,15 +1,15 @@
-//! `/api/v1/rate-limits`: how the caller stands with each policy. Asking does not count.
-//! `/api/v1/admin/rate-limits`: the policies, and who calls most.
+//! `/api/v1/rate-limits`: the caller's limits and remaining requests. Reading them is not counted.
+//! `/api/v1/admin/rate-limits`: the policies and the busiest callers.
 
 use axum::extract::{FromRequestParts as _, Request, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::middleware::rate_limit::origin_of;
+use super::middleware::rate_limit::requester_of;
 use crate::{
     api::{
-        extract::{Json, auth::Admin},
+        extract::{Json, auth::RequireAdmin},
         problem::Problem,
         state::AppState,
     },
@@ -22,29 +22,28 @@ use crate::{
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(get_rate_limits))
 }
 
-/// What only operators may ask.
+/// Operations that require the role `admin`.
 pub(crate) fn admin_router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(policies))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RateLimits)]
-struct Limits {
-    /// Whether anybody is refused.
+struct RateLimitsResponse {
+    /// Whether requests over the limit are rejected.
     enforced: bool,
-    policies: Vec<PolicyBody>,
+    policies: Vec<RateLimit>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = RateLimit)]
-struct PolicyBody {
+struct RateLimit {
     #[schema(example = "per-key")]
     policy: String,
     scope: Scope,
-    /// The group of routes whose count this is, for policies that count each by itself.
+    /// The route group of this count, for policies that count each group separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<RouteGroup>,
     algorithm: Algorithm,
@@ -52,58 +51,63 @@ struct PolicyBody {
     limit: u64,
     window_secs: u64,
     remaining: u64,
-    /// Unix seconds; when the whole limit is back, or the next request may come.
+    /// Unix seconds: the time at which the full limit is available again, or the next request is allowed.
     reset: u64,
 }
 
-/// Read how the caller stands with each limit
+/// Read the caller's limits and remaining requests
 ///
-/// Asking does not count.
-#[utoipa::path(get, path = "/api/v1/rate-limits", tag = "rate limits",
-    security(("key" = ["client", "worker", "admin"])), responses((status = 200, body = Limits)))]
-async fn show(State(state): State<AppState>, request: Request) -> Result<Json<Limits>, Problem> {
+/// This request is not counted.
+#[utoipa::path(get, path = "/api/v1/rate-limits", operation_id = "show", tag = "rate limits",
+    security(("key" = ["client", "worker", "admin"])), responses((status = 200, body = RateLimitsResponse)))]
+async fn get_rate_limits(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Json<RateLimitsResponse>, Problem> {
     let limiter = &state.limiter;
     let (mut parts, _) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, &state).await?;
     let config = limiter.config();
-    let standings = limiter.peek(&caller, &origin_of(limiter, &parts)).await?;
-    let policies = standings.into_iter().filter_map(|(route, standing)| {
-        let policy = config.policies.iter().find(|it| it.name == standing.policy)?;
-        Some(PolicyBody {
+    let limit_status = limiter.peek(&caller, &requester_of(limiter, &parts)).await?;
+    let policies = limit_status.into_iter().filter_map(|(route, status)| {
+        let policy = config.policies.iter().find(|policy| policy.name == status.policy)?;
+        Some(RateLimit {
             scope: policy.scope,
             route,
             algorithm: policy.algorithm,
             cost: policy.cost,
-            limit: standing.limit,
-            window_secs: ceil_secs(standing.window),
-            remaining: standing.remaining,
-            reset: standing.reset_at,
-            policy: standing.policy,
+            limit: status.limit,
+            window_secs: ceil_secs(status.window),
+            remaining: status.remaining,
+            reset: status.reset_at,
+            policy: status.policy,
         })
     });
-    Ok(Json(Limits { enforced: config.enabled && !config.shadow, policies: policies.collect() }))
+    Ok(Json(RateLimitsResponse {
+        enforced: config.enabled && !config.shadow,
+        policies: policies.collect(),
+    }))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RateLimitPolicies)]
-struct Policies {
-    /// Whether anything is counted.
+struct PoliciesResponse {
+    /// Whether requests are counted.
     enabled: bool,
-    /// Whether it is counted, and nobody refused.
+    /// Whether requests are only counted and never rejected.
     shadow: bool,
-    /// Of how many of the last seconds `busiest` tells.
+    /// The period that `busiest` covers, in seconds up to now.
     #[schema(example = 412)]
     seconds: u64,
-    policies: Vec<PolicyInUse>,
+    policies: Vec<RateLimitPolicy>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = RateLimitPolicy)]
-struct PolicyInUse {
+struct RateLimitPolicy {
     #[schema(example = "key")]
     policy: String,
     scope: Scope,
-    /// The groups of routes that it counts; none are all.
+    /// The route groups that the policy counts; empty for all groups.
     routes: Vec<RouteGroup>,
     algorithm: Algorithm,
     cost: Cost,
@@ -112,28 +116,27 @@ struct PolicyInUse {
     #[schema(example = 60)]
     window_secs: u64,
     on_redis_failure: OnRedisFailure,
-    /// Who spent most at this process, the busiest first.
+    /// The busiest callers of this process, in descending order.
     busiest: Vec<BusyCaller>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BusyCaller)]
 struct BusyCaller {
-    /// A key's name, an address, or a network.
+    /// Name of a key, an IP address, or a network.
     #[schema(example = "upload-api")]
     caller: String,
-    /// Of a key, the first digits of its SHA-256.
+    /// First digits of the SHA-256 of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "72ee9d43")]
     key_hash: Option<String>,
-    /// The group of routes, for policies that count each by itself.
+    /// The route group, for policies that count each group separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<RouteGroup>,
     #[schema(example = 5211)]
     admitted: u64,
     #[schema(example = 0)]
     refused: u64,
-    /// At most so much of these may be of other callers: only the busiest are counted exactly.
+    /// Maximum part of these counts that may belong to other callers, because only the busiest are counted exactly.
     #[schema(example = 0)]
     uncertain: u64,
 }
@@ -149,8 +152,8 @@ impl From<Busy> for BusyCaller {
     }
 }
 
-impl PolicyInUse {
-    fn of(policy: &Policy, busiest: Vec<Busy>) -> Self {
+impl RateLimitPolicy {
+    fn new(policy: &Policy, busiest: Vec<Busy>) -> Self {
         Self {
             policy: policy.name.clone(),
             scope: policy.scope,
@@ -165,20 +168,20 @@ impl PolicyInUse {
     }
 }
 
-/// Read the limits, and who calls most
+/// Read the policies and the busiest callers
 ///
-/// Callers are counted by each process for itself, over the last five to ten minutes.
+/// Each process counts its own callers, over the last five to ten minutes.
 #[utoipa::path(get, path = "/api/v1/admin/rate-limits", tag = "admin", security(("key" = ["admin"])),
-    responses((status = 200, body = Policies)))]
-async fn policies(State(limiter): State<RateLimiter>, _: Admin) -> Json<Policies> {
+    responses((status = 200, body = PoliciesResponse)))]
+async fn policies(State(limiter): State<RateLimiter>, _: RequireAdmin) -> Json<PoliciesResponse> {
     const MAX_CALLERS: usize = 10;
     let config = limiter.config();
-    let (lasted, busiest) = limiter.busiest(MAX_CALLERS);
+    let (period, busiest) = limiter.busiest(MAX_CALLERS);
     let policies = config.policies.iter().zip(busiest);
-    Json(Policies {
+    Json(PoliciesResponse {
         enabled: config.enabled,
         shadow: config.shadow,
-        seconds: lasted.as_secs(),
-        policies: policies.map(|(policy, busiest)| PolicyInUse::of(policy, busiest)).collect(),
+        seconds: period.as_secs(),
+        policies: policies.map(|(policy, busiest)| RateLimitPolicy::new(policy, busiest)).collect(),
     })
 }

@@ -1,4 +1,4 @@
-//! Every route and every layer, in the order in which a request meets them.
+//! All routes and layers, in the order in which they handle a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,47 +32,49 @@ use crate::{
         dashboard,
         extract::BodyLimit,
         middleware::{
-            request::{Deadline, LogLine},
-            security_headers::secure_headers,
+            request::{AccessLogEntry, RequestTimeout},
+            security_headers::add_security_headers,
         },
         openapi,
-        problem::{Problem, ProblemBody, method_not_allowed, not_found, render_panic},
+        problem::{Problem, ProblemResponse, method_not_allowed, not_found, render_panic},
         state::AppState,
     },
     config::{Config, cors::CorsConfig},
     observability::metrics::{MeasuredRequest, Metrics},
 };
 
+/// Builds the router of the service.
+///
 /// # Errors
 ///
-/// If an origin of the settings is none.
+/// If an entry of `cors.origins` is invalid.
 pub(crate) fn router(state: AppState, config: &Config) -> Result<Router> {
-    let mut limited = limited_routes();
+    let mut rate_limited = rate_limited_routes();
     if config.rate_limit.enabled {
-        limited =
-            limited.route_layer(from_fn_with_state(state.clone(), middleware::rate_limit::enforce));
+        rate_limited = rate_limited
+            .route_layer(from_fn_with_state(state.clone(), middleware::rate_limit::enforce));
     }
-    let measured = state.metrics.clone();
-    let keyed = limited
+    let metrics = state.metrics.clone();
+    let authenticated = rate_limited
         .merge(rate_limits::router())
-        // Not around paths that do not exist: refusing those costs less than counting them.
-        .route_layer(from_fn_with_state(state.clone(), middleware::rate_limit::know_caller));
-    let (routes, collected) = keyed.merge(open_routes()).split_for_parts();
+        // Not for unknown paths: a 404 costs less than a charge.
+        .route_layer(from_fn_with_state(state.clone(), middleware::rate_limit::identify_caller));
+    let (routes, collected) = authenticated.merge(public_routes()).split_for_parts();
     let routes = routes
-        .merge(openapi::routes::router(&openapi::complete(collected, config)?))
+        .merge(openapi::routes::router(&openapi::build_document(collected, config)?))
         .merge(dashboard::router(config.environment))
         .with_state(state);
-    let routes = layered(routes, measured, config)?;
-    // Without traces a request has no span to begin with.
+    let routes = apply_middleware(routes, metrics, config)?;
+    // Without tracing, requests do not pay for a span.
     if config.traces.is_enabled() {
         return Ok(routes.layer(from_fn(middleware::trace::trace_request)));
     }
     Ok(routes)
 }
 
-/// What stands behind the rate limits.
-fn limited_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Shared::openapi())
+/// The rate-limited routes.
+fn rate_limited_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(CommonSchemas::openapi())
         .merge(jobs::router())
         .merge(progress::router())
         .merge(shared_metrics::router())
@@ -86,85 +88,92 @@ fn limited_routes() -> OpenApiRouter<AppState> {
         .merge(keys::router())
 }
 
-/// What asks for no key and is never refused.
-fn open_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(health::router()).merge(shared_metrics::page())
+/// The routes that need no key and are not rate-limited.
+fn public_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(health::router()).merge(shared_metrics::metrics_router())
 }
 
-/// The API document of this build.
+/// The OpenAPI document of this build, with the limits of `config`.
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON, which does not happen.
+/// If it cannot be serialized, which does not happen.
 pub(crate) fn document(config: &Config) -> Result<serde_json::Value> {
-    Ok(openapi::complete(
-        limited_routes().merge(rate_limits::router()).merge(open_routes()).into_openapi(),
+    Ok(openapi::build_document(
+        rate_limited_routes().merge(rate_limits::router()).merge(public_routes()).into_openapi(),
         config,
     )?)
 }
 
-/// What no operation names and all may answer with.
+/// Schemas of responses that no operation declares and every operation may return.
 #[derive(OpenApi)]
-#[openapi(components(schemas(ProblemBody)))]
-struct Shared;
+#[openapi(components(schemas(ProblemResponse)))]
+struct CommonSchemas;
 
-/// What every request meets, whatever its route.
-fn layered(routes: Router, metrics: Arc<Metrics>, config: &Config) -> Result<Router> {
+/// Adds the layers that apply to every request, including requests to unknown paths.
+fn apply_middleware(routes: Router, metrics: Arc<Metrics>, config: &Config) -> Result<Router> {
     let body_limit = BodyLimit {
         bytes: usize::try_from(config.server.body_limit.as_u64()).unwrap_or(usize::MAX),
-        within: config.server.body_timeout,
+        timeout: config.server.body_timeout,
     };
-    let attendance = Attendance { metrics, has_tls: config.server.has_tls() };
+    let instrumentation = Instrumentation { metrics, has_tls: config.server.has_tls() };
     let layers = ServiceBuilder::new()
-        // Leaves event streams alone: a compressor would hold events back. And small answers: making one smaller costs
-        // more than all else of it.
+        // Skips event streams, because a compressor delays events, and small responses, because compressing one costs
+        // more than producing it.
         .layer(CompressionLayer::new().br(true).gzip(true).compress_when(compressible()))
-        .layer(from_fn_with_state(attendance, attend))
+        .layer(from_fn_with_state(instrumentation, instrument_request))
         .layer(cors(&config.cors)?)
         .layer(CatchPanicLayer::custom(render_panic))
-        .layer(from_fn_with_state(Deadline(config.server.request_timeout), Deadline::enforce))
+        .layer(from_fn_with_state(
+            RequestTimeout(config.server.request_timeout),
+            RequestTimeout::enforce,
+        ))
         .layer(Extension(body_limit));
     Ok(routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).layer(layers))
 }
 
 #[derive(Clone)]
-struct Attendance {
+struct Instrumentation {
     metrics: Arc<Metrics>,
     has_tls: bool,
 }
 
-/// What every request begins and every answer ends with. It is one layer: each has its box, and clones all within it.
-async fn attend(State(it): State<Attendance>, mut request: Request, next: Next) -> Response {
+/// Measures and logs a request, and completes its response. This is one layer, because each layer allocates a future
+/// and clones all layers below it.
+async fn instrument_request(
+    State(instrumentation): State<Instrumentation>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let measured = MeasuredRequest::begin(&it.metrics, request.method(), route);
-    let line = LogLine::begin(&mut request);
+    let measured = MeasuredRequest::begin(&instrumentation.metrics, request.method(), route);
+    let log_entry = AccessLogEntry::begin(&mut request);
     let mut response = next.run(request).await;
-    measured.end(response.status(), Problem::of(&response).map(|problem| problem.code));
-    line.render_problem(&mut response);
-    secure_headers(&mut response, it.has_tls);
-    line.end(&mut response);
+    measured.end(response.status(), Problem::from_response(&response).map(|problem| problem.code));
+    log_entry.render_problem(&mut response);
+    add_security_headers(&mut response, instrumentation.has_tls);
+    log_entry.end(&mut response);
     response
 }
 
 fn compressible() -> impl Predicate {
-    const WORTH_BYTES: u64 = 1024;
-    DefaultPredicate::new().and(SizeAbove::new(WORTH_BYTES))
+    const MIN_BYTES: u64 = 1024;
+    DefaultPredicate::new().and(SizeAbove::new(MIN_BYTES))
 }
 
 fn cors(config: &CorsConfig) -> Result<CorsLayer> {
-    const PREFLIGHT_IS_GOOD_FOR: Duration = Duration::from_hours(1);
-    let origins = if config.origins.iter().any(|it| it == "*") {
+    const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(1);
+    let origins = if config.origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        let parsed = config.origins.iter().map(|it| {
-            let origin = it.trim_end_matches('/');
-            HeaderValue::from_str(origin)
-                .with_context(|| format!("cors.origins: {it:?} is no origin"))
+        let parsed = config.origins.iter().map(|origin| {
+            HeaderValue::from_str(origin.trim_end_matches('/'))
+                .with_context(|| format!("cors.origins: {origin:?} is not a valid origin"))
         });
         AllowOrigin::list(parsed.collect::<Result<Vec<_>>>()?)
     };
     let names = |names: &[&'static str]| {
-        names.iter().map(|it| HeaderName::from_static(it)).collect::<Vec<_>>()
+        names.iter().map(|name| HeaderName::from_static(name)).collect::<Vec<_>>()
     };
     Ok(CorsLayer::new()
         .allow_origin(origins)
@@ -196,7 +205,7 @@ fn cors(config: &CorsConfig) -> Result<CorsLayer> {
             "etag",
             "location",
         ]))
-        .max_age(PREFLIGHT_IS_GOOD_FOR))
+        .max_age(PREFLIGHT_MAX_AGE))
 }
 
 #[cfg(test)]
@@ -208,14 +217,14 @@ mod tests {
 
     use super::*;
 
-    async fn ask(path: &str) -> (u16, Value) {
+    async fn get_problem(path: &str) -> (u16, Value) {
         let environment = [("I2M__SERVER__REQUEST_TIMEOUT".to_owned(), "20ms".to_owned())];
         let config = Config::load(None, environment).unwrap();
         let panics = async || -> &'static str { panic!("secret") };
         let hangs = async || std::future::pending::<()>().await;
         let routes = Router::new().route("/panics", get(panics)).route("/hangs", get(hangs));
         let request = Request::get(path).header("x-request-id", "r-1").body(Body::empty()).unwrap();
-        let response = layered(routes, Arc::new(Metrics::new()), &config)
+        let response = apply_middleware(routes, Arc::new(Metrics::new()), &config)
             .unwrap()
             .oneshot(request)
             .await
@@ -228,16 +237,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_problem_that_tells_nothing() {
-        let (status, body) = ask("/panics").await;
+    async fn a_panic_is_a_problem_without_the_panic_message() {
+        let (status, body) = get_problem("/panics").await;
         assert_eq!((status, body["error_code"].as_str()), (500, Some("INTERNAL")));
         assert_eq!(body["request_id"], "r-1");
         assert!(!body.to_string().contains("secret"));
     }
 
     #[tokio::test]
-    async fn a_handler_that_hangs_is_given_up() {
-        let (status, body) = ask("/hangs").await;
+    async fn a_handler_that_hangs_times_out() {
+        let (status, body) = get_problem("/hangs").await;
         assert_eq!((status, body["error_code"].as_str()), (504, Some("TIMEOUT")));
     }
 }

@@ -1,4 +1,5 @@
-//! `/metrics` for Prometheus, without a key; `/api/v1/metrics/{name}`: workers write, operators read.
+//! `/metrics` for Prometheus, without a key. `/api/v1/metrics/{name}`: workers change a shared metric, operators read
+//! it.
 
 use std::{future::Future, sync::Arc};
 
@@ -17,9 +18,9 @@ use crate::{
     api::{
         extract::{
             Json, Path,
-            auth::{Admin, Worker},
+            auth::{RequireAdmin, RequireWorker},
         },
-        legacy_paths::also_at,
+        legacy_paths::alias_at,
         problem::Problem,
         state::AppState,
     },
@@ -30,41 +31,41 @@ use crate::{
     workers::Workers,
 };
 
-/// Without limits: operators' machines ask often.
-pub(crate) fn page() -> OpenApiRouter<AppState> {
+/// `/metrics` is not rate-limited, because Prometheus scrapes it often.
+pub(crate) fn metrics_router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(metrics))
-        .routes(also_at("/api/v1/health/metrics", routes!(metrics)))
+        .routes(alias_at("/api/v1/health/metrics", routes!(metrics)))
 }
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(write, read))
+    OpenApiRouter::new().routes(routes!(change_metric, get_metric))
 }
 
-/// One of the two.
+/// Contains either `increment` or `value`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = MetricChange)]
-struct ChangeBody {
-    /// Added to the counter.
+struct ChangeMetricRequest {
+    /// Amount to add to the counter.
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 1)]
     increment: Option<u64>,
-    /// The gauge's new value.
+    /// New value of the gauge.
     #[schema(example = json!(null))]
     value: Option<f64>,
 }
 
-impl ChangeBody {
-    fn change(&self) -> Result<Change> {
+impl ChangeMetricRequest {
+    fn validate(&self) -> Result<Change> {
         const MAX_INCREMENT: u64 = 1_000_000_000;
         match (self.increment, self.value) {
-            (Some(by @ 1..=MAX_INCREMENT), None) => Ok(Change::Increment(by)),
-            (Some(by), None) => {
-                Err(Error::Invalid(format!("increment: {by} is not between 1 and {MAX_INCREMENT}")))
-            }
+            (Some(amount @ 1..=MAX_INCREMENT), None) => Ok(Change::Increment(amount)),
+            (Some(amount), None) => Err(Error::Invalid(format!(
+                "increment: {amount} is not between 1 and {MAX_INCREMENT}"
+            ))),
             (None, Some(value)) if value.is_finite() => Ok(Change::Value(value)),
             _ => Err(Error::Invalid(
-                "a metric is changed by {\"increment\": 1} or {\"value\": 0.5}".to_owned(),
+                "the body must be like {\"increment\": 1} or {\"value\": 0.5}".to_owned(),
             )),
         }
     }
@@ -72,22 +73,26 @@ impl ChangeBody {
 
 /// Change a shared counter or gauge
 ///
-/// Written within `metrics.flush_interval`, with all that came meanwhile.
-#[utoipa::path(post, path = "/api/v1/metrics/{name}", tag = "metrics", security(("key" = ["worker"])),
-    request_body = ChangeBody, responses((status = 202, description = "It will be written."), (status = 503, description = "SERVICE_BUSY")))]
-async fn write(
+/// The process collects changes and writes them to Redis every `metrics.flush_interval`.
+#[utoipa::path(post, path = "/api/v1/metrics/{name}", operation_id = "write", tag = "metrics",
+    security(("key" = ["worker"])), request_body = ChangeMetricRequest,
+    responses(
+        (status = 202, description = "The change will be written."),
+        (status = 503, description = "SERVICE_BUSY"),
+    ))]
+async fn change_metric(
     State(counters): State<Counters>,
-    _: Worker,
+    _: RequireWorker,
     Path(name): Path<MetricName>,
-    Json(body): Json<ChangeBody>,
+    Json(request): Json<ChangeMetricRequest>,
 ) -> Result<StatusCode, Problem> {
-    counters.note(name, body.change()?)?;
+    counters.note(name, request.validate()?)?;
     Ok(StatusCode::ACCEPTED)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Metric)]
-struct ReadingBody {
+struct MetricResponse {
     name: MetricName,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<f64>,
@@ -96,24 +101,24 @@ struct ReadingBody {
 }
 
 /// Read a shared counter or gauge
-#[utoipa::path(get, path = "/api/v1/metrics/{name}", tag = "metrics", security(("key" = ["admin"])),
-    responses((status = 200, body = ReadingBody), (status = 404, description = "METRIC_NOT_FOUND")))]
-async fn read(
+#[utoipa::path(get, path = "/api/v1/metrics/{name}", operation_id = "read", tag = "metrics",
+    security(("key" = ["admin"])), responses((status = 200, body = MetricResponse), (status = 404, description = "METRIC_NOT_FOUND")))]
+async fn get_metric(
     State(counters): State<Counters>,
-    _: Admin,
+    _: RequireAdmin,
     Path(name): Path<MetricName>,
-) -> Result<Json<ReadingBody>, Problem> {
-    let reading = counters.read(&name).await?;
-    if reading.count.is_none() && reading.value.is_none() {
+) -> Result<Json<MetricResponse>, Problem> {
+    let metric = counters.read(&name).await?;
+    if metric.count.is_none() && metric.value.is_none() {
         return Err(Error::NoMetric(name).into());
     }
-    Ok(Json(ReadingBody { name, count: reading.count, value: reading.value }))
+    Ok(Json(MetricResponse { name, count: metric.count, value: metric.value }))
 }
 
-/// Read metrics in Prometheus' text format
+/// Read metrics in the Prometheus text format
 ///
-/// What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
-/// does not answer in time: then one needs the first the most.
+/// Contains the metrics of this process, the shared metrics and the state of the queue. The last two are omitted if
+/// Redis does not respond in time, so that a scrape during an outage still returns the metrics of the process.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, body = String, content_type = "text/plain",
         example = "# HELP i2m_jobs_created_total Jobs that were created.\n# TYPE i2m_jobs_created_total counter\ni2m_jobs_created_total 7\n")))]
@@ -123,15 +128,16 @@ async fn metrics(
     State(workers): State<Option<Workers>>,
     headers: HeaderMap,
 ) -> Response {
-    let shared = in_time(&counters, &metrics, shared(&counters));
+    let shared = text_or_timeout(&counters, &metrics, shared(&counters));
     let queue = async {
         match &workers {
-            Some(workers) => Box::pin(in_time(&counters, &metrics, queue(workers))).await,
+            Some(workers) => Box::pin(text_or_timeout(&counters, &metrics, queue(workers))).await,
             None => String::new(),
         }
     };
     let (shared, queue) = tokio::join!(shared, queue);
-    let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let accept =
+        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let open_metrics = is_open_metrics(accept);
     let content_type = if open_metrics {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -142,15 +148,16 @@ async fn metrics(
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
-async fn in_time(
+/// The text that `reading` returns, or an empty text if Redis fails or does not respond in time.
+async fn text_or_timeout(
     counters: &Counters,
     metrics: &Metrics,
-    asking: impl Future<Output = Result<String>>,
+    reading: impl Future<Output = Result<String>>,
 ) -> String {
-    match timeout(counters.scrape_timeout(), asking).await {
+    match timeout(counters.scrape_timeout(), reading).await {
         Ok(Ok(text)) => return text,
-        Ok(Err(error)) => debug!(%error, "metrics without what Redis knows"),
-        Err(_) => debug!("metrics without what Redis knows: it does not answer in time"),
+        Ok(Err(error)) => debug!(%error, "cannot read metrics from Redis; they are omitted"),
+        Err(_) => debug!("timeout reading metrics from Redis; they are omitted"),
     }
     metrics.shared.incomplete_scrapes.inc();
     String::new()
@@ -160,17 +167,17 @@ async fn shared(counters: &Counters) -> Result<String> {
     const COUNTER: ScrapedMetric = ScrapedMetric {
         name: "i2m_shared_counter",
         kind: "counter",
-        help: "Counters that all processes and workers share",
+        help: "Counters shared by all processes and workers",
         label: "name",
     };
     const GAUGE: ScrapedMetric = ScrapedMetric {
         name: "i2m_shared_gauge",
         kind: "gauge",
-        help: "Gauges that all processes and workers share",
+        help: "Gauges shared by all processes and workers",
         label: "name",
     };
-    let listed = counters.list().await?;
-    Ok(COUNTER.to_text(listed.counts) + &GAUGE.to_text(listed.values))
+    let shared = counters.list().await?;
+    Ok(COUNTER.to_text(shared.counts) + &GAUGE.to_text(shared.values))
 }
 
 async fn queue(workers: &Workers) -> Result<String> {
@@ -180,26 +187,26 @@ async fn queue(workers: &Workers) -> Result<String> {
         help: "Messages in the queue, by priority step",
         label: "priority",
     };
-    const fn plain(name: &'static str, help: &'static str) -> ScrapedMetric {
+    const fn gauge(name: &'static str, help: &'static str) -> ScrapedMetric {
         ScrapedMetric { name, kind: "gauge", help, label: "" }
     }
-    const IN_FLIGHT: ScrapedMetric = plain(
+    const IN_FLIGHT: ScrapedMetric = gauge(
         "i2m_celery_in_flight",
-        "Messages of all queues that workers have taken and not acknowledged",
+        "Messages of all queues that workers have received but not acknowledged",
     );
     const OLDEST: ScrapedMetric =
-        plain("i2m_celery_queue_oldest_seconds", "Age of the oldest job that is served next");
+        gauge("i2m_celery_queue_oldest_seconds", "Age of the oldest job that is next in the queue");
     const WORKERS: ScrapedMetric =
-        plain("i2m_celery_workers_alive", "Workers heard in the last minute");
+        gauge("i2m_celery_workers_alive", "Workers with a heartbeat in the last minute");
 
     let gauges = workers.gauges().await?;
     let depths = [0, 3, 6, 9].iter().zip(gauges.report.depth_by_priority);
-    let one = |value: u64| [(String::new(), value.to_string())];
+    let single = |value: u64| [(String::new(), value.to_string())];
     Ok([
         DEPTH.to_text(depths.map(|(step, depth)| (step.to_string(), depth.to_string()))),
-        IN_FLIGHT.to_text(one(gauges.report.in_flight)),
-        OLDEST.to_text(one(gauges.report.oldest_age_seconds.unwrap_or(0))),
-        WORKERS.to_text(one(gauges.n_workers as u64)),
+        IN_FLIGHT.to_text(single(gauges.report.in_flight)),
+        OLDEST.to_text(single(gauges.report.oldest_age_seconds.unwrap_or(0))),
+        WORKERS.to_text(single(gauges.n_workers as u64)),
     ]
     .concat())
 }

@@ -1,5 +1,5 @@
-//! Streams as responses. Over plain HTTP/1 a writer thread takes the socket; elsewhere, over HTTP/2 or TLS, the
-//! response has a body like any other.
+//! Event stream responses. Over plain HTTP/1.1, a writer thread takes over the socket; over HTTP/2 or TLS, the response
+//! has an ordinary streaming body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -20,38 +20,48 @@ use crate::{
     },
 };
 
-/// The answer that streams until the jobs end, `timeout` runs out or the service stops.
-pub(super) fn respond(hub: Hub, place: Place, following: Following, timeout: Duration) -> Response {
+/// Streams events until the jobs end, `timeout` passes or the service stops.
+pub(super) fn stream_response(
+    hub: Hub,
+    permit: Place,
+    target: Following,
+    timeout: Duration,
+) -> Response {
     let writers = hub.writers().clone();
-    let follower = Handle::new(Follower::new(hub, place, following, timeout));
-    let frames = session_stream(follower.clone()).map(Ok::<_, Infallible>);
+    let session = Handle::new(Follower::new(hub, permit, target, timeout));
+    let frames = session_stream(session.clone()).map(Ok::<_, Infallible>);
     let mut response = event_stream(Body::from_stream(frames));
-    Takeover::ask(&mut response, move |taken| {
-        if let Some(follower) = follower.take() {
-            writers.adopt(follower, taken);
+    Takeover::ask(&mut response, move |connection| {
+        if let Some(session) = session.take() {
+            writers.adopt(session, connection);
         }
     });
     response
 }
 
-/// A refusal that passes. To `EventSource` any status but 200 is final, so this is 200, `retry:` and the end.
-pub(super) fn come_back_later(retry: Duration) -> Response {
-    come_back_after(retry, retry)
+/// Makes `EventSource` reconnect later: 200, a `retry:` field and the end of the stream. Any other status would end it
+/// for good.
+pub(super) fn retry_response(retry: Duration) -> Response {
+    retry_response_after(retry, retry)
 }
 
-/// The same, after `wait` and up to `jitter` more, so that not all come back at once.
-pub(crate) fn come_back_after(wait: Duration, jitter: Duration) -> Response {
+/// [`retry_response`] after `wait` plus a random time of up to `jitter`, so that clients do not reconnect all at once.
+pub(crate) fn retry_response_after(wait: Duration, jitter: Duration) -> Response {
     event_stream(Body::from(frame::retry(wait + jitter.mul_f64(fastrand::f64()))))
 }
 
-/// The job ended with the event that the browser saw last; 204 stops it from coming back.
-pub(super) fn nothing_more() -> Response {
+/// The client has received the last event of the job. 204 makes `EventSource` stop reconnecting.
+pub(super) fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// The answer that streams a job's published events as they come, until the job is over.
-pub(super) fn respond_live(hub: Hub, place: Place, subscription: Subscription) -> Response {
-    let events = live_stream(hub, place, subscription).map(Ok::<_, Infallible>);
+/// Streams the published events of a job as they arrive, until the job ends.
+pub(super) fn live_events_response(
+    hub: Hub,
+    permit: Place,
+    subscription: Subscription,
+) -> Response {
+    let events = live_stream(hub, permit, subscription).map(Ok::<_, Infallible>);
     event_stream(Body::from_stream(events))
 }
 

@@ -1,4 +1,4 @@
-//! The handles that a handler may ask for, each by its own type.
+//! The application state: one handle per component, each extractable by its type.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -22,12 +22,12 @@ use crate::{
     workers::Workers,
 };
 
-/// Everything that handlers share. Every layer of every request has one, so a clone is one count more.
+/// The state that handlers share. Every layer clones it for every request, so a clone only increments one counter.
 #[derive(Clone)]
-pub(crate) struct AppState(Arc<Handles>);
+pub(crate) struct AppState(Arc<StateFields>);
 
-/// The handles, each cheap to clone.
-pub(crate) struct Handles {
+/// The handles of all components, each cheap to clone.
+pub(crate) struct StateFields {
     pub(crate) keys: ApiKeys,
     pub(crate) tickets: Tickets,
     pub(crate) jobs: Jobs,
@@ -43,25 +43,25 @@ pub(crate) struct Handles {
     pub(crate) webhooks: Webhooks,
     pub(crate) schema: Schema,
     pub(crate) maintenance: Maintenance,
-    /// Absent where jobs are not handed to Celery.
+    /// `None` if Celery is disabled.
     pub(crate) workers: Option<Workers>,
 }
 
 impl AppState {
-    pub(crate) fn new(handles: Handles) -> Self {
+    pub(crate) fn new(handles: StateFields) -> Self {
         Self(Arc::new(handles))
     }
 }
 
 impl Deref for AppState {
-    type Target = Handles;
+    type Target = StateFields;
 
-    fn deref(&self) -> &Handles {
+    fn deref(&self) -> &StateFields {
         &self.0
     }
 }
 
-macro_rules! hand_out {
+macro_rules! impl_from_ref {
     ($($handle:ident: $type:ty,)+) => {$(
         impl FromRef<AppState> for $type {
             fn from_ref(state: &AppState) -> Self {
@@ -71,7 +71,7 @@ macro_rules! hand_out {
     )+};
 }
 
-hand_out! {
+impl_from_ref! {
     keys: ApiKeys,
     tickets: Tickets,
     jobs: Jobs,

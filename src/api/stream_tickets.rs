@@ -1,4 +1,5 @@
-//! Links for `EventSource`, which can send no key: to one job's stream, or to one of many jobs.
+//! Stream tickets and links for `EventSource`, which cannot send a key: for one job, or for many jobs on one
+//! connection.
 
 use axum::extract::State;
 use futures_util::future::{join_all, try_join_all};
@@ -6,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::jobs_response::stream_link;
+use super::job_response::stream_link;
 use crate::{
     api::{
-        extract::{Json, Path, auth::Client},
+        extract::{Json, Path, auth::RequireClient},
         problem::Problem,
         state::AppState,
     },
@@ -19,53 +20,52 @@ use crate::{
     jobs::Jobs,
 };
 
-/// As many as one stream takes.
+/// The limit of jobs per stream.
 const MAX_JOBS: usize = 100;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(ticket)).routes(routes!(many))
+    OpenApiRouter::new().routes(routes!(create_ticket)).routes(routes!(create_multi_stream_link))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Ticket)]
-struct TicketBody {
+struct TicketResponse {
     #[schema(example = "MTc5NTQwNTcyMg.5mYw")]
     ticket: String,
-    /// The job's stream, with the ticket.
+    /// Path of the job's stream, including the ticket.
     #[schema(
         example = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw"
     )]
     stream: String,
 }
 
-/// Make a fresh stream ticket
-#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/ticket", tag = "progress", security(("key" = ["client"])),
-    responses((status = 200, body = TicketBody)))]
-async fn ticket(
+/// Create a stream ticket
+#[utoipa::path(post, path = "/api/v1/jobs/{job_id}/ticket", operation_id = "ticket", tag = "progress",
+    security(("key" = ["client"])), responses((status = 200, body = TicketResponse)))]
+async fn create_ticket(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
-    Client(caller): Client,
+    RequireClient(caller): RequireClient,
     Path(id): Path<JobId>,
-) -> Result<Json<TicketBody>, Problem> {
+) -> Result<Json<TicketResponse>, Problem> {
     let job = jobs.get_for(&caller, id).await?;
     let ticket = tickets.issue(job.id).await?.as_str().to_owned();
-    Ok(Json(TicketBody { stream: stream_link(id, &ticket), ticket }))
+    Ok(Json(TicketResponse { stream: stream_link(id, &ticket), ticket }))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = JobsToFollow)]
-struct ManyBody {
+struct MultiStreamRequest {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<JobId>)]
     jobs: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = StreamLink)]
-struct LinkBody {
-    /// Those of the jobs that there are, in the order of the stream's ids.
+struct StreamLink {
+    /// The jobs that exist, in the order of the ids in `stream`.
     jobs: Vec<JobId>,
-    /// Their stream, with a ticket for each; absent if none of them exists.
+    /// Path of the stream of these jobs, with a ticket for each; absent if no job exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         example = "/api/v1/progress/stream?jobs=1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed&ticket=MTc5NTQwNTcyMg.5mYw"
@@ -73,38 +73,42 @@ struct LinkBody {
     stream: Option<String>,
 }
 
-/// Make a link to the stream of up to 100 jobs
+/// Create a link to the stream of up to 100 jobs
 ///
-/// Jobs that do not exist, or are somebody else's, are left out: a page that shows a list need not know which were
+/// Jobs that do not exist or belong to another client are omitted, so a page can pass a list in which some jobs were
 /// deleted meanwhile.
-#[utoipa::path(post, path = "/api/v1/progress/ticket", tag = "progress", security(("key" = ["client"])),
-    request_body = ManyBody,
-    responses((status = 200, body = LinkBody), (status = 400, description = "INVALID_JOB_ID")))]
-async fn many(
+#[utoipa::path(post, path = "/api/v1/progress/ticket", operation_id = "many", tag = "progress",
+    security(("key" = ["client"])), request_body = MultiStreamRequest,
+    responses((status = 200, body = StreamLink), (status = 400, description = "INVALID_JOB_ID")))]
+async fn create_multi_stream_link(
     State(jobs): State<Jobs>,
     State(tickets): State<Tickets>,
-    Client(caller): Client,
-    Json(asked): Json<ManyBody>,
-) -> Result<Json<LinkBody>, Problem> {
-    let n_asked = asked.jobs.len();
-    if !(1..=MAX_JOBS).contains(&n_asked) {
-        return Err(Problem::invalid(format!("jobs: {n_asked} are not between 1 and {MAX_JOBS}")));
+    RequireClient(caller): RequireClient,
+    Json(request): Json<MultiStreamRequest>,
+) -> Result<Json<StreamLink>, Problem> {
+    let count = request.jobs.len();
+    if !(1..=MAX_JOBS).contains(&count) {
+        return Err(Problem::invalid(format!("jobs: {count} is not between 1 and {MAX_JOBS}")));
     }
-    let asked: Vec<JobId> =
-        asked.jobs.iter().map(String::as_str).map(str::parse).collect::<Result<_, InvalidId>>()?;
-    let mut known = Vec::with_capacity(n_asked);
-    for found in join_all(asked.iter().map(|it| jobs.get_for(&caller, *it))).await {
-        match found {
-            Ok(job) => known.push(job.id),
+    let requested: Vec<JobId> = request
+        .jobs
+        .iter()
+        .map(String::as_str)
+        .map(str::parse)
+        .collect::<Result<_, InvalidId>>()?;
+    let mut existing = Vec::with_capacity(count);
+    for lookup in join_all(requested.iter().map(|id| jobs.get_for(&caller, *id))).await {
+        match lookup {
+            Ok(job) => existing.push(job.id),
             Err(Error::JobNotFound(_)) => (),
             Err(error) => return Err(error.into()),
         }
     }
-    let issued = try_join_all(known.iter().map(|it| tickets.issue(*it))).await?;
-    let stream = (!known.is_empty()).then(|| {
-        let ids: Vec<String> = known.iter().map(JobId::to_string).collect();
-        let issued: Vec<String> = issued.iter().map(|it| it.as_str().to_owned()).collect();
+    let issued = try_join_all(existing.iter().map(|id| tickets.issue(*id))).await?;
+    let stream = (!existing.is_empty()).then(|| {
+        let ids: Vec<String> = existing.iter().map(JobId::to_string).collect();
+        let issued: Vec<String> = issued.iter().map(|ticket| ticket.as_str().to_owned()).collect();
         format!("/api/v1/progress/stream?jobs={}&ticket={}", ids.join(","), issued.join(","))
     });
-    Ok(Json(LinkBody { jobs: known, stream }))
+    Ok(Json(StreamLink { jobs: existing, stream }))
 }

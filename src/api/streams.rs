@@ -1,4 +1,4 @@
-//! Streams over HTTP: who may follow which jobs, and from where.
+//! Event streams: authorization, connection limits, and the position from which a stream resumes.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::sse_response;
 use crate::{
     api::{
-        extract::{Path, Query, auth::Reader},
-        legacy_paths::also_at,
-        middleware::request::ClientAddress,
-        problem::{Problem, Unsaid},
+        extract::{Path, Query, auth::RequireReader},
+        legacy_paths::alias_at,
+        middleware::request::ClientIp,
+        problem::{LoggedProblem, Problem},
         state::AppState,
     },
     error::{Error, Result},
@@ -29,13 +29,13 @@ use crate::{
     },
 };
 
-/// Jobs on one connection.
+/// Maximum number of jobs on one connection.
 const MAX_JOBS: usize = 100;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(follow_job))
-        .routes(also_at("/api/v1/status/tasks/{job_id}/stream", routes!(follow_job)))
+        .routes(alias_at("/api/v1/status/tasks/{job_id}/stream", routes!(follow_job)))
         .routes(routes!(follow_jobs))
         .routes(routes!(follow_events))
 }
@@ -43,14 +43,14 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct FollowQuery {
-    /// A stream ticket; for several jobs one each, separated by commas.
+    /// A stream ticket; for several jobs one ticket each, separated by commas.
     ticket: Option<String>,
-    /// Where to go on, for who cannot send `Last-Event-ID`.
+    /// Id of the last received event, for clients that cannot send `Last-Event-ID`.
     last_event_id: Option<String>,
     /// Seconds after which the stream closes.
     #[param(minimum = 1, maximum = 86_400)]
     timeout: Option<u64>,
-    /// Of a stream of several jobs: their ids, separated by commas.
+    /// Job ids of a stream of several jobs, separated by commas.
     #[param(ignore)]
     jobs: Option<String>,
 }
@@ -66,17 +66,17 @@ impl FollowQuery {
         }
     }
 
-    /// Where the browser has come to. What is no id of ours cannot be resumed from; the stream then begins
-    /// with the present, as it does without one.
+    /// The id of the last event that the client received. With an id of another origin, the stream starts with the
+    /// current state, as without an id.
     fn last_event_id<'a>(&'a self, headers: &'a HeaderMap) -> Option<&'a str> {
-        let header = headers.get("last-event-id").and_then(|it| it.to_str().ok());
+        let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         header.or(self.last_event_id.as_deref())
     }
 
     fn jobs(&self) -> Result<Vec<JobId>> {
         let text = self.jobs.as_deref().unwrap_or_default();
         let jobs: Vec<JobId> =
-            text.split(',').map(|it| it.trim().parse()).collect::<Result<_, InvalidId>>()?;
+            text.split(',').map(|id| id.trim().parse()).collect::<Result<_, InvalidId>>()?;
         if jobs.len() > MAX_JOBS {
             return Err(Error::Invalid(format!("jobs: {} are more than {MAX_JOBS}", jobs.len())));
         }
@@ -86,10 +86,10 @@ impl FollowQuery {
 
 /// Follow a job
 ///
-/// Begins with what is known of the job, and ends with it.
+/// The stream starts with the current state of the job and ends when the job ends.
 #[utoipa::path(get, path = "/api/v1/jobs/{job_id}/progress/stream", tag = "progress",
     security(("key" = ["client", "worker"]), ("ticket" = [])),
-    params(FollowQuery, ("Last-Event-ID" = Option<String>, Header, description = "Where to go on.")),
+    params(FollowQuery, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last received event.")),
     responses((status = 200, content_type = "text/event-stream", body = StreamEvent), (status = 204)))]
 async fn follow_job(
     State(state): State<AppState>,
@@ -100,30 +100,33 @@ async fn follow_job(
     let hub = &state.hub;
     let timeout = query.timeout(hub.config().default_timeout)?;
     let after: Option<StreamId> =
-        query.last_event_id(&parts.headers).and_then(|it| it.parse().ok());
-    let answer = async {
-        let place = admit(&state, &[job], &query, &mut parts).await?;
+        query.last_event_id(&parts.headers).and_then(|id| id.parse().ok());
+    let response = async {
+        let permit = authorize(&state, &[job], &query, &mut parts).await?;
         let subscription = hub.subscribe(job, after).await?;
         Ok(match (after, subscription.channel.terminal_id()) {
-            (Some(after), Some(terminal)) if after >= terminal => sse_response::nothing_more(),
-            _ => {
-                sse_response::respond(hub.clone(), place, Following::OneJob(subscription), timeout)
-            }
+            (Some(after), Some(terminal)) if after >= terminal => sse_response::no_content(),
+            _ => sse_response::stream_response(
+                hub.clone(),
+                permit,
+                Following::OneJob(subscription),
+                timeout,
+            ),
         })
     };
-    or_come_back(answer.await, hub)
+    retry_on_unavailable(response.await, hub)
 }
 
 /// Follow up to 100 jobs on one connection
 ///
-/// Browsers allow six connections to a host. Every event carries its `job_id`.
+/// Browsers open at most six connections to a host over HTTP/1.1. Every event has a `job_id`.
 #[utoipa::path(get, path = "/api/v1/progress/stream", tag = "progress",
     security(("key" = ["client", "worker"]), ("ticket" = [])),
     params(
-        ("jobs" = String, Query, description = "The jobs' ids, separated by commas.",
+        ("jobs" = String, Query, description = "Job ids, separated by commas.",
             example = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed,7c9e6679-7425-40de-944b-e07fc1f90ae7"),
         FollowQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "Where to go on."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Id of the last received event."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = StreamEvent),
@@ -139,28 +142,36 @@ async fn follow_jobs(
     let hub = &state.hub;
     let timeout = query.timeout(hub.config().default_timeout)?;
     let jobs = query.jobs()?;
-    let seen =
-        query.last_event_id(&parts.headers).and_then(|it| last_event_id::decode(it, jobs.len()));
-    let seen = seen.unwrap_or_else(|| vec![None; jobs.len()]);
-    let answer = async {
-        let place = admit(&state, &jobs, &query, &mut parts).await?;
-        let joins = jobs.iter().zip(&seen).map(|(job, after)| hub.subscribe(*job, *after));
+    let resume_after = query
+        .last_event_id(&parts.headers)
+        .and_then(|id| last_event_id::decode(id, jobs.len()))
+        .unwrap_or_else(|| vec![None; jobs.len()]);
+    let response = async {
+        let permit = authorize(&state, &jobs, &query, &mut parts).await?;
+        let subscribing =
+            jobs.iter().zip(&resume_after).map(|(job, after)| hub.subscribe(*job, *after));
         let subscriptions: Vec<_> =
-            try_join_all(joins).await?.into_iter().zip(seen.clone()).collect();
-        let is_over = subscriptions.iter().all(|(it, after)| {
-            it.channel.terminal_id().is_some_and(|terminal| after.is_some_and(|it| it >= terminal))
+            try_join_all(subscribing).await?.into_iter().zip(resume_after.clone()).collect();
+        let all_received = subscriptions.iter().all(|(subscription, after)| {
+            let terminal = subscription.channel.terminal_id();
+            terminal.is_some_and(|terminal| after.is_some_and(|after| after >= terminal))
         });
-        if is_over {
-            return Ok(sse_response::nothing_more());
+        if all_received {
+            return Ok(sse_response::no_content());
         }
-        Ok(sse_response::respond(hub.clone(), place, Following::Jobs(subscriptions), timeout))
+        Ok(sse_response::stream_response(
+            hub.clone(),
+            permit,
+            Following::Jobs(subscriptions),
+            timeout,
+        ))
     };
-    or_come_back(answer.await, hub)
+    retry_on_unavailable(response.await, hub)
 }
 
-/// Follow what Python programs publish about a job
+/// Follow the events that Python programs publish about a job
 ///
-/// The messages of the channel `job:{job_id}:events` as they come, without a past.
+/// Forwards the messages of the channel `job:{job_id}:events` as they arrive, without earlier ones.
 #[utoipa::path(get, path = "/api/v1/jobs/{job_id}/events", tag = "progress",
     security(("key" = ["client", "worker"]), ("ticket" = [])), params(FollowQuery),
     responses((status = 200, content_type = "text/event-stream", body = Object), (status = 204)))]
@@ -171,45 +182,52 @@ async fn follow_events(
     mut parts: Parts,
 ) -> Result<Response, Problem> {
     let hub = &state.hub;
-    let answer = async {
-        let place = admit(&state, &[job], &query, &mut parts).await?;
+    let response = async {
+        let permit = authorize(&state, &[job], &query, &mut parts).await?;
         let subscription = hub.subscribe(job, None).await?;
         if subscription.channel.is_over() {
-            return Ok(sse_response::nothing_more());
+            return Ok(sse_response::no_content());
         }
-        Ok(sse_response::respond_live(hub.clone(), place, subscription))
+        Ok(sse_response::live_events_response(hub.clone(), permit, subscription))
     };
-    or_come_back(answer.await, hub)
+    retry_on_unavailable(response.await, hub)
 }
 
-/// A refusal that passes is no status to `EventSource`, which would never come back after it.
-fn or_come_back(answer: Result<Response, Problem>, hub: &Hub) -> Result<Response, Problem> {
-    match answer {
+/// Turns a temporary error into a response that makes `EventSource` reconnect, because an error status would end it for
+/// good.
+fn retry_on_unavailable(
+    response: Result<Response, Problem>,
+    hub: &Hub,
+) -> Result<Response, Problem> {
+    match response {
         Err(problem) if problem.status.is_server_error() => {
             hub.metrics().refused.inc();
-            let mut response = sse_response::come_back_later(hub.config().retry);
-            response.extensions_mut().insert(Unsaid(problem));
+            let mut response = sse_response::retry_response(hub.config().retry);
+            response.extensions_mut().insert(LoggedProblem(problem));
             Ok(response)
         }
         other => other,
     }
 }
 
-/// Lets in who shows a ticket for each job, or a key that may see them, or anybody, as configured; if there is a
-/// place.
-async fn admit(
+/// Checks that the client may follow `jobs`, then acquires a stream permit.
+///
+/// The client needs a ticket for each job or a key that may view the jobs; with `sse.access = "job_id"` it needs
+/// neither.
+async fn authorize(
     state: &AppState,
     jobs: &[JobId],
     query: &FollowQuery,
     parts: &mut Parts,
 ) -> Result<Place, Problem> {
-    let caller = caller(state, jobs, query, parts).await?;
-    let address = parts.extensions.get::<ClientAddress>().map_or("", |it| &it.0);
-    Ok(state.hub.enter(Who { address, caller: caller.as_deref() })?)
+    let owner = stream_owner(state, jobs, query, parts).await?;
+    let address = parts.extensions.get::<ClientIp>().map_or("", |ip| &ip.0);
+    Ok(state.hub.enter(Who { address, caller: owner.as_deref() })?)
 }
 
-/// By whom a stream is counted: a key, or whoever has tickets for the same job.
-async fn caller(
+/// The name under which `sse.max_streams_per_caller` counts a stream: the hash of the key or, without a key, the first
+/// job.
+async fn stream_owner(
     state: &AppState,
     jobs: &[JobId],
     query: &FollowQuery,
@@ -222,8 +240,8 @@ async fn caller(
     if state.hub.config().access == Access::JobId {
         return Ok(jobs.first().map(JobId::to_string));
     }
-    let Reader(caller) = Reader::from_request_parts(parts, state).await?;
-    let lookups = jobs.iter().map(|it| state.jobs.get_for(&caller, *it));
+    let RequireReader(caller) = RequireReader::from_request_parts(parts, state).await?;
+    let lookups = jobs.iter().map(|job| state.jobs.get_for(&caller, *job));
     try_join_all(lookups).await?;
     Ok(Some(caller.hash.as_str().to_owned()))
 }

@@ -1,4 +1,4 @@
-//! The authenticated caller, as an argument of handlers.
+//! Extractors that authenticate the caller and require a role.
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -6,25 +6,25 @@ use axum::{
 };
 
 use crate::{
-    api::{middleware::request::CallerLabel, problem::Problem},
+    api::{middleware::request::PrincipalName, problem::Problem},
     auth::{ApiKeys, Caller, Role},
     error::Error,
 };
 
 /// A caller with the role `client`.
-pub(crate) struct Client(pub(crate) Caller);
+pub(crate) struct RequireClient(pub(crate) Caller);
 
 /// A caller with the role `worker`.
-pub(crate) struct Worker;
+pub(crate) struct RequireWorker;
 
 /// A caller with the role `client` or `admin`.
-pub(crate) struct ClientOrAdmin(pub(crate) Caller);
+pub(crate) struct RequireClientOrAdmin(pub(crate) Caller);
 
 /// A caller with the role `admin`.
-pub(crate) struct Admin;
+pub(crate) struct RequireAdmin;
 
 /// A caller with the role `client` or `worker`.
-pub(crate) struct Reader(pub(crate) Caller);
+pub(crate) struct RequireReader(pub(crate) Caller);
 
 impl<S> FromRequestParts<S> for Caller
 where
@@ -34,31 +34,31 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        // The rate limit has asked before.
+        // `identify_caller` has already authenticated the request.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let key = presented_key(&parts.headers).ok_or(Error::Unauthenticated)?;
+        let key = api_key_from_headers(&parts.headers).ok_or(Error::Unauthenticated)?;
         let caller = ApiKeys::from_ref(state).identify(key)?;
-        if let Some(label) = parts.extensions.get::<CallerLabel>() {
-            label.set(caller.name.clone());
+        if let Some(principal) = parts.extensions.get::<PrincipalName>() {
+            principal.set(caller.name.clone());
         }
         Ok(caller)
     }
 }
 
-/// The key of a request: `Authorization: Bearer KEY`, else `X-API-Key: KEY`.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer =
-        headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok()).and_then(|it| {
-            let (scheme, key) = it.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
+/// The API key in `Authorization: Bearer KEY`, or else in `X-API-Key: KEY`.
+fn api_key_from_headers(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
     let key = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
-    key.filter(|it| !it.is_empty())
+    key.filter(|key| !key.is_empty())
 }
 
-async fn caller_with<S>(
+/// The caller, if it has one of `roles`; `needed` names them in the error.
+async fn require_role<S>(
     parts: &mut Parts,
     state: &S,
     roles: &[Role],
@@ -69,14 +69,14 @@ where
     S: Sync,
 {
     let caller = Caller::from_request_parts(parts, state).await?;
-    if roles.iter().any(|it| caller.is(*it)) {
+    if roles.iter().any(|role| caller.is(*role)) {
         Ok(caller)
     } else {
         Err(Error::Forbidden { needed }.into())
     }
 }
 
-impl<S> FromRequestParts<S> for Client
+impl<S> FromRequestParts<S> for RequireClient
 where
     ApiKeys: FromRef<S>,
     S: Sync,
@@ -84,11 +84,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Client], "client").await.map(Self)
+        require_role(parts, state, &[Role::Client], "client").await.map(Self)
     }
 }
 
-impl<S> FromRequestParts<S> for Worker
+impl<S> FromRequestParts<S> for RequireWorker
 where
     ApiKeys: FromRef<S>,
     S: Sync,
@@ -96,11 +96,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Worker], "worker").await.map(|_| Self)
+        require_role(parts, state, &[Role::Worker], "worker").await.map(|_| Self)
     }
 }
 
-impl<S> FromRequestParts<S> for ClientOrAdmin
+impl<S> FromRequestParts<S> for RequireClientOrAdmin
 where
     ApiKeys: FromRef<S>,
     S: Sync,
@@ -108,11 +108,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Client, Role::Admin], "client or admin").await.map(Self)
+        require_role(parts, state, &[Role::Client, Role::Admin], "client or admin").await.map(Self)
     }
 }
 
-impl<S> FromRequestParts<S> for Admin
+impl<S> FromRequestParts<S> for RequireAdmin
 where
     ApiKeys: FromRef<S>,
     S: Sync,
@@ -120,11 +120,11 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Admin], "admin").await.map(|_| Self)
+        require_role(parts, state, &[Role::Admin], "admin").await.map(|_| Self)
     }
 }
 
-impl<S> FromRequestParts<S> for Reader
+impl<S> FromRequestParts<S> for RequireReader
 where
     ApiKeys: FromRef<S>,
     S: Sync,
@@ -132,6 +132,8 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        caller_with(parts, state, &[Role::Client, Role::Worker], "client or worker").await.map(Self)
+        require_role(parts, state, &[Role::Client, Role::Worker], "client or worker")
+            .await
+            .map(Self)
     }
 }

@@ -1,4 +1,4 @@
-//! Extractors whose refusals are problems that say what is wrong and where.
+//! Extractors for JSON bodies, paths and queries. They reject invalid input with a problem that names the invalid part.
 
 pub(crate) mod auth;
 
@@ -17,14 +17,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::problem::Problem;
 use crate::ids::{FileId, InvalidId, JobId, KeyId, MetricName, ModelId, Resource};
 
-/// How large the body of a request may be and how long it may take, left in its extensions by the router.
+/// The size limit and timeout of a request body, which the router adds to the extensions of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimit {
     pub(crate) bytes: usize,
-    pub(crate) within: Duration,
+    pub(crate) timeout: Duration,
 }
 
-/// A JSON body, in or out.
+/// A JSON body of a request or a response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -36,25 +36,25 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "UNSUPPORTED_MEDIA_TYPE",
-                "the body has to be JSON, with Content-Type: application/json",
+                "the body must be JSON, with Content-Type: application/json",
             ));
         }
         let body = read_body(request).await?;
-        // Serde would take a list for an object whose fields come in order.
+        // Serde would accept an array as a struct, with the fields in order.
         if body.trim_ascii_start().starts_with(b"[") {
-            return Err(Problem::invalid("the body has to be a JSON object, and is a list"));
+            return Err(Problem::invalid("the body must be a JSON object, not an array"));
         }
         match serde_json::from_slice(&body) {
             Ok(value) => Ok(Self(value)),
-            // Noting all the while where one is costs as much as reading.
-            Err(_) => explain(&body).map(Self),
+            // Tracking the path doubles the cost of parsing, so only invalid bodies pay for it.
+            Err(_) => locate_json_error(&body).map(Self),
         }
     }
 }
 
-/// Reads JSON that could not be read once more, to say where it is wrong.
-fn explain<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let no_json = |error: serde_json::Error| {
+/// Parses an invalid JSON body a second time, to name the path of the error.
+fn locate_json_error<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let not_json = |error: serde_json::Error| {
         let detail = format!("the body is not JSON: {error}");
         Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", detail)
     };
@@ -67,66 +67,68 @@ fn explain<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             serde_json::error::Category::Data => {
                 Problem::invalid(format!("the body is not valid{at}: {inner}"))
             }
-            _ => no_json(inner),
+            _ => not_json(inner),
         }
     })?;
-    json.end().map_err(no_json)?;
+    json.end().map_err(not_json)?;
     Ok(value)
 }
 
-/// The body, if it is no larger than it may be, and comes in time.
+/// Reads the body.
+///
+/// # Errors
+///
+/// If the body exceeds its [`BodyLimit`] in size or time, or the client disconnects.
 pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
-    const WITHOUT: BodyLimit = BodyLimit { bytes: 1 << 20, within: Duration::from_secs(10) };
-    let BodyLimit { bytes: limit, within } =
-        request.extensions().get::<BodyLimit>().copied().unwrap_or(WITHOUT);
+    const DEFAULT: BodyLimit = BodyLimit { bytes: 1 << 20, timeout: Duration::from_secs(10) };
+    let limit = request.extensions().get::<BodyLimit>().copied().unwrap_or(DEFAULT);
     let too_large = || {
-        let detail = format!("the body is larger than {limit} bytes");
+        let detail = format!("the body is larger than {} bytes", limit.bytes);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", detail)
     };
-    let announced = request
+    let content_length = request
         .headers()
         .get(header::CONTENT_LENGTH)
-        .and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|it| it > limit as u64) {
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if content_length.is_some_and(|length| length > limit.bytes as u64) {
         return Err(too_large());
     }
-    let body = Limited::new(request.into_limited_body(), limit).collect();
-    let Ok(body) = tokio::time::timeout(within, body).await else {
-        let detail = format!("the body did not arrive within {within:?}");
+    let body = Limited::new(request.into_limited_body(), limit.bytes).collect();
+    let Ok(body) = tokio::time::timeout(limit.timeout, body).await else {
+        let detail = format!("the body did not arrive within {:?}", limit.timeout);
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", detail));
     };
     match body {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "VALIDATION_ERROR",
-            "the body did not arrive whole",
-        )),
+        Err(_) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "the body is incomplete"))
+        }
     }
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
     let essence = content_type
-        .and_then(|it| it.to_str().ok())
-        .map(|it| it.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    essence.is_some_and(|it| {
-        it == "application/json" || (it.starts_with("application/") && it.ends_with("+json"))
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    essence.is_some_and(|essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
     })
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        // Most answers fit, and so are not moved while they are written.
-        const USUAL_BYTES: usize = 2048;
-        let mut body = Vec::with_capacity(USUAL_BYTES);
+        // Most responses fit, so the buffer is not reallocated.
+        const INITIAL_CAPACITY: usize = 2048;
+        let mut body = Vec::with_capacity(INITIAL_CAPACITY);
         match serde_json::to_writer(&mut body, &self.0) {
             Ok(()) => {
                 ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
                     .into_response()
             }
             Err(error) => Problem::from(crate::error::Error::Corrupt {
-                what: "answer",
+                what: "response",
                 reason: error.to_string(),
             })
             .into_response(),
@@ -134,11 +136,11 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// Path parameters that parse to `T`, whose own error says what is wrong.
+/// Path parameters, parsed to `T`. Its parse error becomes the detail of the problem.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path<T>(pub(crate) T);
 
-/// A type that is parsed from the parameters of a path, in their order.
+/// A type that is parsed from the parameters of a path, in path order.
 pub(crate) trait FromPath: Sized {
     fn from_path(segments: &[(String, String)]) -> Result<Self, InvalidId>;
 }
@@ -162,7 +164,7 @@ impl FromPath for (JobId, FileId) {
 }
 
 fn segment(segments: &[(String, String)], index: usize) -> &str {
-    segments.get(index).map_or("", |it| it.1.as_str())
+    segments.get(index).map_or("", |(_, value)| value.as_str())
 }
 
 impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Path<T> {
@@ -171,7 +173,7 @@ impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Path<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         #[expect(
             clippy::disallowed_types,
-            reason = "the one place that turns its refusals into problems"
+            reason = "the only place that turns its rejections into problems"
         )]
         let raw = axum::extract::Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
@@ -196,7 +198,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         #[expect(
             clippy::disallowed_types,
-            reason = "the one place that turns its refusals into problems"
+            reason = "the only place that turns its rejections into problems"
         )]
         let query =
             axum::extract::Query::<T>::from_request_parts(parts, state).await.map_err(|error| {

@@ -1,4 +1,4 @@
-//! Middleware: what every request passes through before and after its handler.
+//! Middleware that runs before and after the handlers.
 
 pub(crate) mod rate_limit;
 pub(crate) mod request;

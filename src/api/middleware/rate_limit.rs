@@ -1,4 +1,4 @@
-//! Stands before every limited route.
+//! Rate limiting and brute-force protection of the routes that take a key.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -8,7 +8,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequestParts as _, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, request::Parts},
+    http::{HeaderValue, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -17,9 +17,9 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{
     api::{
         extract::read_body,
-        middleware::request::ClientAddress,
-        problem::{Problem, Unsaid},
-        sse_response::come_back_after,
+        middleware::request::ClientIp,
+        problem::{LoggedProblem, Problem},
+        sse_response::retry_response_after,
         state::AppState,
     },
     auth::Caller,
@@ -31,49 +31,52 @@ use crate::{
     },
 };
 
-/// Finds out who calls and from where, for all that follow, and stops who tries keys. Stands before every route that
-/// takes a key; whether limits are enabled makes no difference.
-pub(crate) async fn know_caller(
+/// Authenticates the caller and determines the client address for all later layers, and blocks clients that guess keys.
+/// Applies to every route that takes a key, even if rate limits are disabled.
+pub(crate) async fn identify_caller(
     State(state): State<AppState>,
     request: Request,
     next: Next,
 ) -> Response {
     let limiter = &state.limiter;
     let (mut parts, body) = request.into_parts();
-    let group = group_of(&parts);
-    let origin = origin_of(limiter, &parts);
-    // The handler refuses a key that is not known, and finds the caller of one that is.
+    let group = route_group(&parts);
+    let requester = requester_of(limiter, &parts);
+    // The handler rejects an unknown key. For a known key it finds the caller in the extensions.
     let caller = Caller::from_request_parts(&mut parts, &state).await;
-    let shown = match &caller {
+    let credential = match &caller {
         Ok(caller) => Some(Shown::Good(&caller.hash)),
-        Err(problem) if problem.is_guess => Some(Shown::Unknown),
-        Err(_) => shows_ticket(&parts).then_some(Shown::Unknown),
+        Err(problem) if problem.is_auth_failure => Some(Shown::Unknown),
+        Err(_) => has_ticket(&parts).then_some(Shown::Unknown),
     };
     let retry = limiter.stream_retry();
-    let failure = limiter.failure(&origin.counted_as);
-    let refuse_guesser = |standings: &Standings| {
-        let problem = Problem::from(refusal(standings));
-        with_headers(refuse(group, problem, retry), std::slice::from_ref(&failure), standings)
+    let failure = limiter.failure(&requester.counted_as);
+    let deny_guess = |limit_status: &Standings| {
+        let problem = Problem::from(rate_limit_error(limit_status));
+        let response = deny(group, problem, retry);
+        add_rate_limit_headers(response, std::slice::from_ref(&failure), limit_status)
     };
-    if let Some(standings) = shown.and_then(|it| limiter.known_guesser(&origin.counted_as, it)) {
-        return refuse_guesser(&standings);
+    let blocked =
+        credential.and_then(|credential| limiter.known_guesser(&requester.counted_as, credential));
+    if let Some(limit_status) = blocked {
+        return deny_guess(&limit_status);
     }
-    parts.extensions.insert(ClientAddress(origin.counted_as.clone()));
-    parts.extensions.insert(origin);
+    parts.extensions.insert(ClientIp(requester.counted_as.clone()));
+    parts.extensions.insert(requester);
     if let Ok(caller) = caller {
         parts.extensions.insert(caller);
     }
     let response = next.run(Request::from_parts(parts, body)).await;
-    if response.extensions().get::<Problem>().is_some_and(|it| it.is_guess)
-        && let Some(standings) = limiter.note_failure(&failure).await
+    if response.extensions().get::<Problem>().is_some_and(|problem| problem.is_auth_failure)
+        && let Some(limit_status) = limiter.note_failure(&failure).await
     {
-        return refuse_guesser(&standings);
+        return deny_guess(&limit_status);
     }
     response
 }
 
-/// Charges a request before it reaches its handler, in one round trip to Redis. While Redis is away each policy has
-/// its own rule; the request waits for `rate_limit.deadline` at the most. Stands behind [`know_caller`].
+/// Charges a request before its handler runs, in one round trip to Redis of at most `rate_limit.deadline`. Without
+/// Redis, each policy applies its `on_redis_failure`. Runs after [`identify_caller`].
 pub(crate) async fn enforce(
     State(state): State<AppState>,
     request: Request,
@@ -81,109 +84,113 @@ pub(crate) async fn enforce(
 ) -> Response {
     let limiter = &state.limiter;
     let (parts, body) = request.into_parts();
-    let group = group_of(&parts);
+    let group = route_group(&parts);
     let caller = parts.extensions.get::<Caller>();
-    let origin = origin_of(limiter, &parts);
-    let mut charges = limiter.charges(caller, &origin, group);
+    let requester = requester_of(limiter, &parts);
+    let mut charges = limiter.charges(caller, &requester, group);
     if charges.is_empty() {
         limiter.count_unlimited();
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let body = match count_files(limiter, &mut charges, &parts, body, caller.is_some()).await {
+    let is_authenticated = caller.is_some();
+    let body = match apply_file_cost(limiter, &mut charges, &parts, body, is_authenticated).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
     let retry = limiter.stream_retry();
-    let who = Who { caller, origin: &origin, group };
-    let verdict = limiter.charge(&charges, who).await;
-    match verdict {
+    let context = Who { caller, origin: &requester, group };
+    match limiter.charge(&charges, context).await {
         Verdict::Unlimited => next.run(Request::from_parts(parts, body)).await,
-        Verdict::Admitted(standings) => {
+        Verdict::Admitted(limit_status) => {
             let response = next.run(Request::from_parts(parts, body)).await;
-            with_headers(response, &charges, &standings)
+            add_rate_limit_headers(response, &charges, &limit_status)
         }
-        Verdict::Refused(standings) => {
-            let problem = Problem::from(refusal(&standings));
-            with_headers(refuse(group, problem, retry), &charges, &standings)
+        Verdict::Refused(limit_status) => {
+            let problem = Problem::from(rate_limit_error(&limit_status));
+            add_rate_limit_headers(deny(group, problem, retry), &charges, &limit_status)
         }
         Verdict::Undecided(error) => {
-            let standings = Standings { is_degraded: true, ..Standings::default() };
-            let response = refuse(group, Problem::from(error), retry);
-            with_headers(response, &charges, &standings)
+            let limit_status = Standings { is_degraded: true, ..Standings::default() };
+            let response = deny(group, Problem::from(error), retry);
+            add_rate_limit_headers(response, &charges, &limit_status)
         }
     }
 }
 
-fn group_of(parts: &Parts) -> RouteGroup {
-    let route = parts.extensions.get::<MatchedPath>().map_or("", |it| it.as_str());
+fn route_group(parts: &Parts) -> RouteGroup {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", |path| path.as_str());
     RouteGroup::of(parts.method.as_str(), route)
 }
 
-fn shows_ticket(parts: &Parts) -> bool {
+fn has_ticket(parts: &Parts) -> bool {
     let query = parts.uri.query().unwrap_or_default();
-    query.split('&').any(|it| it.starts_with("ticket="))
+    query.split('&').any(|parameter| parameter.starts_with("ticket="))
 }
 
-/// Where a request comes from, as far as it is to be believed.
-pub(crate) fn origin_of(limiter: &RateLimiter, parts: &Parts) -> Origin {
-    if let Some(origin) = parts.extensions.get::<Origin>() {
-        return origin.clone();
+/// The client address of a request, from its peer address and the headers of trusted proxies.
+pub(crate) fn requester_of(limiter: &RateLimiter, parts: &Parts) -> Origin {
+    if let Some(requester) = parts.extensions.get::<Origin>() {
+        return requester.clone();
     }
     let peer = parts.extensions.get::<PeerAddress>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.0.ip());
-    let said = |headers: &'_ HeaderMap, name| -> Vec<String> {
-        // A line that is no text ends the list as any other nonsense does.
-        let lines = headers.get_all(name).iter().map(|it| it.to_str().unwrap_or("?").to_owned());
-        lines.collect()
-    };
-    let lines = said(&parts.headers, limiter.proxy_header());
-    limiter.address(peer, lines.iter().map(String::as_str))
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    // A header line that is not text becomes an invalid address, which ends the list of proxies.
+    let lines = parts.headers.get_all(limiter.proxy_header()).iter();
+    let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
+    limiter.address(peer, lines.iter().copied())
 }
 
-/// Gives what is charged by the file its cost: this alone needs the body, which is read for callers with a key only,
-/// so that all policies are still charged in one step. What is no job costs one, and is refused by its handler.
-async fn count_files(
+/// Sets the cost of the charges that count files, and returns the body.
+///
+/// Only these charges need the body. It is read before the charge, so that all policies are charged in one step, and
+/// only for authenticated callers. A body that is not a job costs 1, and its handler rejects it.
+async fn apply_file_cost(
     limiter: &RateLimiter,
     charges: &mut [Charge<'_>],
     parts: &Parts,
     body: Body,
-    is_known: bool,
+    is_authenticated: bool,
 ) -> Result<Body, Problem> {
     #[derive(Deserialize)]
-    struct Job {
+    struct FilesOnly {
         files: Vec<IgnoredAny>,
     }
-    if !is_known || !RateLimiter::needs_file_count(charges) {
+    if !is_authenticated || !RateLimiter::needs_file_count(charges) {
         return Ok(body);
     }
     let bytes: Bytes = read_body(Request::from_parts(parts.clone(), body)).await?;
-    let file_count = serde_json::from_slice::<Job>(&bytes).map_or(1, |job| job.files.len());
+    let file_count = serde_json::from_slice::<FilesOnly>(&bytes).map_or(1, |job| job.files.len());
     limiter.apply_file_count(charges, file_count);
     Ok(Body::from(bytes))
 }
 
-fn refusal(standings: &Standings) -> Error {
-    let tightest = standings.tightest();
-    let wait = tightest.map_or(Duration::ZERO, |it| it.wait);
+fn rate_limit_error(limit_status: &Standings) -> Error {
+    let tightest = limit_status.tightest();
+    let wait = tightest.map_or(Duration::ZERO, |policy| policy.wait);
     Error::RateLimited {
-        policy: tightest.map(|it| it.policy.clone()).unwrap_or_default(),
+        policy: tightest.map(|policy| policy.policy.clone()).unwrap_or_default(),
         retry_after: Duration::from_secs(ceil_secs(wait).max(1)),
     }
 }
 
-/// A problem; to a browser's stream, which would take it for final, the advice to come again.
-fn refuse(group: RouteGroup, problem: Problem, retry: Duration) -> Response {
+/// A problem or, for an event stream, a response that makes `EventSource` reconnect, because a problem would end it for
+/// good.
+fn deny(group: RouteGroup, problem: Problem, retry: Duration) -> Response {
     if group != RouteGroup::Stream {
         return problem.into_response();
     }
     let wait = problem.retry_after.unwrap_or_default().max(retry);
-    let mut response = come_back_after(wait, retry);
-    response.extensions_mut().insert(Unsaid(problem));
+    let mut response = retry_response_after(wait, retry);
+    response.extensions_mut().insert(LoggedProblem(problem));
     response
 }
 
-fn with_headers(mut response: Response, charges: &[Charge<'_>], standings: &Standings) -> Response {
-    for (name, value) in headers::of(charges, standings) {
+fn add_rate_limit_headers(
+    mut response: Response,
+    charges: &[Charge<'_>],
+    limit_status: &Standings,
+) -> Response {
+    for (name, value) in headers::of(charges, limit_status) {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }

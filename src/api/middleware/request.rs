@@ -1,4 +1,4 @@
-//! What happens to every request: its id, its deadline, its line in the log, the body of its problem.
+//! Per-request instrumentation: request id, timeout, access log entry, and the body of a problem.
 
 use std::{
     fmt,
@@ -20,21 +20,22 @@ use crate::{api::problem::Problem, error::Error};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A request's name in the log: the caller's own if it is sane, else a fresh one.
+/// The request id in the log and the response: the client's own if it is valid, otherwise a new UUID.
 #[derive(Clone, Debug)]
 struct RequestId(HeaderValue);
 
 impl RequestId {
-    fn of(request: &Request) -> Self {
+    fn from_request(request: &Request) -> Self {
         const MAX_LEN: usize = 128;
-        let sane = |it: &&HeaderValue| {
-            (1..=MAX_LEN).contains(&it.len())
-                && it.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
+        let is_valid = |id: &&HeaderValue| {
+            let mut bytes = id.as_bytes().iter();
+            (1..=MAX_LEN).contains(&id.len())
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
         };
-        let given = request.headers().get(X_REQUEST_ID).filter(sane).cloned();
-        Self(given.unwrap_or_else(|| {
-            let fresh = Uuid::new_v4().to_string();
-            HeaderValue::try_from(fresh).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        let from_client = request.headers().get(X_REQUEST_ID).filter(is_valid).cloned();
+        Self(from_client.unwrap_or_else(|| {
+            let generated = Uuid::new_v4().to_string();
+            HeaderValue::try_from(generated).unwrap_or_else(|_| HeaderValue::from_static("none"))
         }))
     }
 }
@@ -45,47 +46,48 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Where a request comes from, as far as it is to be believed: an address, or the network that is counted as one.
+/// The client's IP address according to the trusted proxies, or the network that is counted as one client.
 #[derive(Clone, Debug)]
-pub(crate) struct ClientAddress(pub(crate) Arc<str>);
+pub(crate) struct ClientIp(pub(crate) Arc<str>);
 
-/// Who is calling, for the log; said by what authenticates.
+/// The name of the authenticated caller for the access log, set during authentication.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CallerLabel(Arc<OnceLock<Arc<str>>>);
+pub(crate) struct PrincipalName(Arc<OnceLock<Arc<str>>>);
 
-impl CallerLabel {
+impl PrincipalName {
     pub(crate) fn set(&self, name: Arc<str>) {
         _ = self.0.set(name);
     }
 }
 
-/// A request's line in the log, and its `X-Request-Id`.
+/// The access log entry of a request, and its `X-Request-Id`.
 ///
-/// The path is logged as its route too: ids are names, but a query string may hold a ticket, and is not logged.
-pub(crate) struct LogLine {
+/// The entry has the path, which contains only ids, and the route. It omits the query string, which may contain a
+/// ticket.
+pub(crate) struct AccessLogEntry {
     started: Instant,
     id: RequestId,
-    caller: CallerLabel,
+    principal: PrincipalName,
     method: Method,
     uri: Uri,
     route: Option<MatchedPath>,
 }
 
-impl LogLine {
+impl AccessLogEntry {
     pub(crate) fn begin(request: &mut Request) -> Self {
-        let caller = CallerLabel::default();
-        request.extensions_mut().insert(caller.clone());
+        let principal = PrincipalName::default();
+        request.extensions_mut().insert(principal.clone());
         Self {
             started: Instant::now(),
-            id: RequestId::of(request),
-            caller,
+            id: RequestId::from_request(request),
+            principal,
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
         }
     }
 
-    /// Writes the body of a problem, now that the request's id is at hand.
+    /// Writes the body of a problem, which contains the request id.
     pub(crate) fn render_problem(&self, response: &mut Response) {
         if let Some(problem) = response.extensions().get::<Problem>() {
             let body = problem.body(&self.id.to_string());
@@ -99,35 +101,38 @@ impl LogLine {
         let latency_ms = self.started.elapsed().as_secs_f64() * 1000.0;
         let (id, method, path) = (&self.id, &self.method, self.uri.path());
         let route = self.route.as_ref().map_or("-", MatchedPath::as_str);
-        let caller = self.caller.0.get().map_or("-", |it| &**it);
-        let problem = Problem::of(response);
-        let code = problem.map_or("-", |it| it.code);
-        match problem.and_then(|it| it.cause.as_deref()) {
+        let principal = self.principal.0.get().map_or("-", |name| &**name);
+        let problem = Problem::from_response(response);
+        let code = problem.map_or("-", |problem| problem.code);
+        match problem.and_then(|problem| problem.cause.as_deref()) {
             Some(cause) => {
-                error!(request_id = %id, %method, path, route, status, latency_ms, caller, code, %cause, "request failed");
+                error!(
+                    request_id = %id, %method, path, route, status, latency_ms, principal, code, %cause,
+                    "request failed"
+                );
             }
             None => {
-                info!(request_id = %id, %method, path, route, status, latency_ms, caller, code, "request");
+                info!(request_id = %id, %method, path, route, status, latency_ms, principal, code, "request");
             }
         }
         response.headers_mut().insert(X_REQUEST_ID, self.id.0);
     }
 }
 
-/// The longest that an answer may take to begin.
+/// The maximum time until a response starts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(pub(crate) Duration);
+pub(crate) struct RequestTimeout(pub(crate) Duration);
 
-impl Deadline {
-    /// Gives up on a request that takes longer; what it has already sent to Redis still happens.
+impl RequestTimeout {
+    /// Responds with 504 to a request that takes longer. Redis may still run the commands already sent.
     pub(crate) async fn enforce(
-        State(deadline): State<Self>,
+        State(timeout): State<Self>,
         request: Request,
         next: Next,
     ) -> Response {
-        match tokio::time::timeout(deadline.0, next.run(request)).await {
+        match tokio::time::timeout(timeout.0, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Problem::from(Error::TooSlow(deadline.0)).into_response(),
+            Err(_) => Problem::from(Error::TooSlow(timeout.0)).into_response(),
         }
     }
 }

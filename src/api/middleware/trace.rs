@@ -14,7 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::observability::traces::TARGET;
 
-/// A request's span, in the trace that its `traceparent` names. Its path is told as its route.
+/// Runs a request in a span, as a child of its `traceparent`. The span has the route instead of the path.
 pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let method = request.method().as_str();
@@ -30,7 +30,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     );
     if !span.is_disabled() {
         let parent = TraceContextPropagator::new().extract(&HeaderExtractor(request.headers()));
-        // Only a span that began already has its parent for good.
+        // Fails only if the span has already started.
         _ = span.set_parent(parent);
     }
     let response = next.run(request).instrument(span.clone()).await;
@@ -42,7 +42,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     response
 }
 
-/// By the semantic conventions a caller's mistake is no failure of the server's.
+/// By the semantic conventions, a 4xx response is not an error of a server span.
 fn is_failure(status: StatusCode) -> bool {
     status.is_server_error()
 }

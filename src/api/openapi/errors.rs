@@ -1,121 +1,182 @@
-//! Which errors an operation may answer with. Most follow from what it is: from its path, its body, its roles.
+//! Error responses of operations. Most follow from the operation itself: its path, body and security.
 
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// When an operation may answer with a code.
+/// The operations that may return an error code.
 #[derive(Clone, Copy)]
-enum Of {
-    /// What is below `/api/v1`; refusals that pass are no answer to a stream, which is told to come back.
+enum AppliesTo {
+    /// Operations below `/api/v1`. For streams without 429 and 503, because they respond with 200 and `retry:` instead.
     Api,
-    /// What asks for a key.
+    /// Operations that require a key.
     Key,
-    /// What takes a body.
+    /// Operations with a request body.
     Body,
-    /// What takes a query.
+    /// Operations with query parameters.
     Query,
-    /// What has this in its path.
+    /// Operations with this path parameter.
     Path(&'static str),
-    /// What names the code in its own `responses`.
+    /// Operations that name the code in their own `responses`.
     Named,
-    /// No operation: a path or method that does not exist.
+    /// No operation, for example an unknown path or method.
     Nothing,
 }
 
-/// Every code, its status, when it comes and what it means. `error_code` is part of the API.
-const CODES: &[(u16, &str, Of, &str)] = &[
-    (400, "INVALID_JOB_ID", Of::Path("job_id"), "The job id is no UUID."),
-    (400, "VALIDATION_ERROR", Of::Body, "The body is not JSON, or did not arrive whole."),
-    (403, "AUTHENTICATION_REQUIRED", Of::Key, "No key was presented."),
-    (403, "INVALID_API_KEY", Of::Key, "The key or ticket is not known, or no longer."),
-    (403, "INSUFFICIENT_PERMISSIONS", Of::Key, "The key lacks the role."),
-    (404, "JOB_NOT_FOUND", Of::Path("job_id"), "There is no such job, or it is not the caller's."),
-    (404, "FILE_NOT_FOUND", Of::Path("file_id"), "The job has no such file."),
-    (404, "MODEL_NOT_FOUND", Of::Named, "There is no such model."),
-    (404, "METRIC_NOT_FOUND", Of::Named, "There is no counter and no gauge of this name."),
-    (404, "CLEANUP_NOT_FOUND", Of::Named, "There was no cleanup yet, or its report has ended."),
-    (404, "NOT_FOUND", Of::Nothing, "There is nothing at this path."),
-    (405, "METHOD_NOT_ALLOWED", Of::Nothing, "The path does not take this method."),
-    (404, "KEY_NOT_FOUND", Of::Path("key_id"), "There is no such key."),
-    (408, "BODY_TIMEOUT", Of::Body, "The body did not arrive within `server.body_timeout`."),
-    (409, "TOO_MANY_KEYS", Of::Named, "The name has two live keys, or there are too many in all."),
-    (409, "INVALID_TRANSITION", Of::Named, "The job's status does not allow it."),
-    (409, "JOB_EXISTS", Of::Named, "There is a job of this id already."),
-    (409, "CLEANUP_RUNNING", Of::Named, "A cleanup is running, here or in another process."),
-    (409, "LOCK_UNAVAILABLE", Of::Named, "Another holds the lock; `expires_in_ms` in `details`."),
-    (409, "LOCK_LOST", Of::Named, "The lock is not this token's, or no longer."),
-    (413, "PAYLOAD_TOO_LARGE", Of::Body, "The body is larger than `server.body_limit`."),
-    (415, "UNSUPPORTED_MEDIA_TYPE", Of::Body, "`Content-Type` is not `application/json`."),
+/// Every error code with its status, operations and meaning. `error_code` is part of the API.
+const CODES: &[(u16, &str, AppliesTo, &str)] = &[
+    (400, "INVALID_JOB_ID", AppliesTo::Path("job_id"), "The job id is not a UUID."),
+    (400, "VALIDATION_ERROR", AppliesTo::Body, "The body is not JSON or is incomplete."),
+    (403, "AUTHENTICATION_REQUIRED", AppliesTo::Key, "The request has no key."),
+    (403, "INVALID_API_KEY", AppliesTo::Key, "The key or ticket is unknown, revoked or expired."),
+    (403, "INSUFFICIENT_PERMISSIONS", AppliesTo::Key, "The key does not have the required role."),
+    (
+        404,
+        "JOB_NOT_FOUND",
+        AppliesTo::Path("job_id"),
+        "The job does not exist or belongs to another client.",
+    ),
+    (404, "FILE_NOT_FOUND", AppliesTo::Path("file_id"), "The job has no such file."),
+    (404, "MODEL_NOT_FOUND", AppliesTo::Named, "The model does not exist."),
+    (404, "METRIC_NOT_FOUND", AppliesTo::Named, "No counter or gauge has this name."),
+    (
+        404,
+        "CLEANUP_NOT_FOUND",
+        AppliesTo::Named,
+        "No cleanup has run yet, or its report has expired.",
+    ),
+    (404, "NOT_FOUND", AppliesTo::Nothing, "The path does not exist."),
+    (405, "METHOD_NOT_ALLOWED", AppliesTo::Nothing, "The path does not support this method."),
+    (404, "KEY_NOT_FOUND", AppliesTo::Path("key_id"), "The key does not exist."),
+    (408, "BODY_TIMEOUT", AppliesTo::Body, "The body did not arrive within `server.body_timeout`."),
+    (
+        409,
+        "TOO_MANY_KEYS",
+        AppliesTo::Named,
+        "The name has two active keys, or the limit of all keys is reached.",
+    ),
+    (409, "INVALID_TRANSITION", AppliesTo::Named, "The job's status does not allow it."),
+    (409, "JOB_EXISTS", AppliesTo::Named, "A job with this id already exists."),
+    (409, "CLEANUP_RUNNING", AppliesTo::Named, "A cleanup is running in this or another process."),
+    (
+        409,
+        "LOCK_UNAVAILABLE",
+        AppliesTo::Named,
+        "Another client holds the lock; `details` has `expires_in_ms`.",
+    ),
+    (
+        409,
+        "LOCK_LOST",
+        AppliesTo::Named,
+        "The token does not hold the lock, or no longer holds it.",
+    ),
+    (413, "PAYLOAD_TOO_LARGE", AppliesTo::Body, "The body is larger than `server.body_limit`."),
+    (415, "UNSUPPORTED_MEDIA_TYPE", AppliesTo::Body, "`Content-Type` is not `application/json`."),
     (
         422,
         "VALIDATION_ERROR",
-        Of::Body,
-        "A field is missing, unknown or not valid; `detail` says which.",
+        AppliesTo::Body,
+        "A field is missing, unknown or invalid; `detail` names it.",
     ),
-    (422, "VALIDATION_ERROR", Of::Query, "A query parameter is not valid; `detail` says which."),
-    (422, "VALIDATION_ERROR", Of::Path("file_id"), "The file id is not like `file_000`."),
-    (422, "VALIDATION_ERROR", Of::Path("resource"), "The resource is no name of a lock."),
-    (422, "VALIDATION_ERROR", Of::Path("model_id"), "The model id is not valid."),
-    (422, "VALIDATION_ERROR", Of::Path("name"), "The name has characters that it may not have."),
-    (422, "VALIDATION_ERROR", Of::Path("key_id"), "The key id is not like `i2m_Ab12Cd34`."),
-    (422, "TOO_MANY_FILES", Of::Named, "The job has more files than `jobs.max_files`."),
-    (422, "IDEMPOTENCY_CONFLICT", Of::Named, "The `Idempotency-Key` was used for another request."),
+    (422, "VALIDATION_ERROR", AppliesTo::Query, "A query parameter is invalid; `detail` names it."),
+    (
+        422,
+        "VALIDATION_ERROR",
+        AppliesTo::Path("file_id"),
+        "The file id does not have the form `file_000`.",
+    ),
+    (
+        422,
+        "VALIDATION_ERROR",
+        AppliesTo::Path("resource"),
+        "The resource is not a valid lock name.",
+    ),
+    (422, "VALIDATION_ERROR", AppliesTo::Path("model_id"), "The model id is invalid."),
+    (422, "VALIDATION_ERROR", AppliesTo::Path("name"), "The name contains invalid characters."),
+    (
+        422,
+        "VALIDATION_ERROR",
+        AppliesTo::Path("key_id"),
+        "The key id does not have the form `i2m_Ab12Cd34`.",
+    ),
+    (422, "TOO_MANY_FILES", AppliesTo::Named, "The job has more files than `jobs.max_files`."),
+    (
+        422,
+        "IDEMPOTENCY_CONFLICT",
+        AppliesTo::Named,
+        "The `Idempotency-Key` was used for another request.",
+    ),
     (
         429,
         "RATE_LIMIT_EXCEEDED",
-        Of::Api,
-        "Too many requests; `Retry-After` says when to come back.",
+        AppliesTo::Api,
+        "Too many requests; retry after `Retry-After` seconds.",
     ),
-    (500, "INTERNAL", Of::Api, "The service failed; `request_id` helps to find out why."),
+    (500, "INTERNAL", AppliesTo::Api, "Internal error; the log has its cause under `request_id`."),
     (
         502,
         "ORIGIN_FAILED",
-        Of::Named,
-        "The origin of models failed; try again after `Retry-After`.",
+        AppliesTo::Named,
+        "The origin of models failed; retry after `Retry-After` seconds.",
     ),
-    (501, "NOT_PERMITTED_BY_REDIS", Of::Named, "The service's Redis user may not do this."),
-    (503, "REDIS_UNAVAILABLE", Of::Api, "Redis is away; try again after `Retry-After`."),
+    (
+        501,
+        "NOT_PERMITTED_BY_REDIS",
+        AppliesTo::Named,
+        "The Redis user of the service lacks the permission.",
+    ),
+    (
+        503,
+        "REDIS_UNAVAILABLE",
+        AppliesTo::Api,
+        "Redis is unavailable; retry after `Retry-After` seconds.",
+    ),
     (
         503,
         "SERVICE_BUSY",
-        Of::Nothing,
-        "Too many streams, or about to stop; streams are told to come back.",
+        AppliesTo::Nothing,
+        "A limit of this process is reached, or it is shutting down; streams reconnect.",
     ),
-    (504, "TIMEOUT", Of::Api, "The answer took longer than `server.request_timeout`."),
+    (504, "TIMEOUT", AppliesTo::Api, "The response took longer than `server.request_timeout`."),
 ];
 
-/// Lists all codes in the schema of problems.
-pub(super) fn name_all_codes(schemas: &mut Map<String, Value>) {
-    let mut names: Vec<_> = CODES.iter().map(|it| it.1).collect();
+/// Lists all codes in the schema `Problem`.
+pub(super) fn list_error_codes(schemas: &mut Map<String, Value>) {
+    let mut names: Vec<_> = CODES.iter().map(|(_, code, ..)| *code).collect();
     names.sort_unstable();
     names.dedup();
-    if let Some(code) = schemas.get_mut("Problem").map(|it| &mut it["properties"]["error_code"]) {
+    if let Some(code) =
+        schemas.get_mut("Problem").map(|schema| &mut schema["properties"]["error_code"])
+    {
         code["enum"] = json!(names);
     }
 }
 
-/// Adds the errors that `operation` may answer with, and gives the ones that it names their meaning and body.
-pub(super) fn describe(path: &str, operation: &mut Value) {
-    let mut said: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+/// Adds the error responses that apply to `operation`, and completes those that it declares with meaning and body.
+pub(super) fn add_error_responses(path: &str, operation: &mut Value) {
+    let mut meanings: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     let is_stream = operation["responses"]["200"]["content"].get("text/event-stream").is_some();
-    for (status, code, of, meaning) in CODES {
-        let named = &operation["responses"][status.to_string()]["description"];
-        let is_named = named.as_str().is_some_and(|it| it.contains(code));
-        let applies = match of {
-            Of::Api => path.starts_with("/api/v1/") && !(is_stream && matches!(status, 429 | 503)),
-            Of::Key => operation["security"].as_array().is_some_and(|it| !it.is_empty()),
-            Of::Body => operation.get("requestBody").is_some(),
-            Of::Query => has_query(operation),
-            Of::Path(name) => path.contains(&format!("{{{name}}}")),
-            Of::Named | Of::Nothing => false,
+    for (status, code, applies_to, meaning) in CODES {
+        let declared = operation["responses"][status.to_string()]["description"].as_str();
+        let is_declared = declared.is_some_and(|codes| codes.contains(code));
+        let applies = match applies_to {
+            AppliesTo::Api => {
+                path.starts_with("/api/v1/") && !(is_stream && matches!(status, 429 | 503))
+            }
+            AppliesTo::Key => operation["security"]
+                .as_array()
+                .is_some_and(|requirements| !requirements.is_empty()),
+            AppliesTo::Body => operation.get("requestBody").is_some(),
+            AppliesTo::Query => has_query(operation),
+            AppliesTo::Path(name) => path.contains(&format!("{{{name}}}")),
+            AppliesTo::Named | AppliesTo::Nothing => false,
         };
-        if applies || is_named {
-            said.entry(*status).or_default().push(format!("`{code}`: {meaning}"));
+        if applies || is_declared {
+            meanings.entry(*status).or_default().push(format!("`{code}`: {meaning}"));
         }
     }
-    for (status, lines) in said {
+    for (status, lines) in meanings {
         let code = lines[0].split('`').nth(1).unwrap_or_default();
         operation["responses"][status.to_string()] = json!({
             "description": lines.join("\n\n"),
@@ -129,14 +190,15 @@ pub(super) fn describe(path: &str, operation: &mut Value) {
 
 fn has_query(operation: &Value) -> bool {
     let parameters = operation["parameters"].as_array().into_iter().flatten();
-    parameters.into_iter().any(|it| it["in"] == "query")
+    parameters.into_iter().any(|parameter| parameter["in"] == "query")
 }
 
 fn example(status: u16, code: &str) -> Value {
-    let meaning = CODES.iter().find(|it| it.0 == status && it.1 == code).map_or("", |it| it.3);
+    let found = CODES.iter().find(|entry| (entry.0, entry.1) == (status, code));
+    let meaning = found.map_or("", |(_, _, _, meaning)| *meaning);
     json!({
         "type": format!("/problems/{}", code.to_lowercase().replace('_', "-")),
-        "title": StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()),
+        "title": StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()),
         "status": status,
         "detail": meaning,
         "error": true,
@@ -153,19 +215,23 @@ mod tests {
 
     use super::CODES;
 
-    /// Codes are the only texts in capitals there.
+    /// Error codes are the only upper-case strings in these files.
     #[test]
     fn every_code_that_is_sent_is_documented() {
-        let mut n_found = 0;
+        let mut code_count = 0;
         for file in ["src/api/problem.rs", "src/api/extract/mod.rs"] {
             let text = fs::read_to_string(file).unwrap();
-            for word in text.split('"').filter(|it| {
-                it.len() > 4 && it.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+            for word in text.split('"').filter(|text| {
+                let mut bytes = text.bytes();
+                text.len() > 4 && bytes.all(|byte| byte.is_ascii_uppercase() || byte == b'_')
             }) {
-                n_found += 1;
-                assert!(CODES.iter().any(|it| it.1 == word), "{word} has no line in CODES");
+                code_count += 1;
+                assert!(
+                    CODES.iter().any(|(_, code, ..)| *code == word),
+                    "{word} has no line in CODES"
+                );
             }
         }
-        assert!(n_found > 15);
+        assert!(code_count > 15);
     }
 }

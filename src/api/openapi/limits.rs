@@ -1,4 +1,4 @@
-//! Limits that the settings make, in the schemas of what they limit.
+//! Copies limits from the settings into the schemas.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
-pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
+pub(super) fn apply_config_limits(schemas: &mut Map<String, Value>, config: &Config) {
     let max_files = json!(config.jobs.max_files);
-    let least = config.rate_limit.least_limits(config.jobs.max_files);
-    let of_key = json!(
-        least
-            .map(|(policy, least)| {
-                (policy, json!({"type": "integer", "minimum": least, "maximum": u32::MAX}))
+    let min_limits = config.rate_limit.least_limits(config.jobs.max_files);
+    let key_limits = json!(
+        min_limits
+            .map(|(policy, min)| {
+                (policy, json!({"type": "integer", "minimum": min, "maximum": u32::MAX}))
             })
             .collect::<BTreeMap<_, _>>()
     );
     let limits = [
         ("NewKeyBody", "roles", "minItems", json!(1)),
-        ("NewKeyBody", "limits", "properties", of_key.clone()),
+        ("NewKeyBody", "limits", "properties", key_limits.clone()),
         ("NewKeyBody", "limits", "additionalProperties", json!(false)),
-        ("LimitsBody", "limits", "properties", of_key),
+        ("LimitsBody", "limits", "properties", key_limits),
         ("LimitsBody", "limits", "additionalProperties", json!(false)),
         ("NewJob", "files", "maxItems", max_files.clone()),
         ("NewFile", "size", "maximum", json!(config.jobs.max_file_size.as_u64())),
@@ -32,10 +32,10 @@ pub(super) fn apply(schemas: &mut Map<String, Value>, config: &Config) {
         ("BatchReport", "files", "maxItems", max_files),
     ];
     if config.webhooks.secrets.is_empty()
-        && let Some(fields) = schemas.get_mut("NewJob").map(|it| &mut it["properties"])
+        && let Some(fields) = schemas.get_mut("NewJob").map(|schema| &mut schema["properties"])
     {
-        // Refused where none are sent.
-        fields.as_object_mut().map(|it| it.remove("webhook_url"));
+        // Without a secret, requests with a webhook URL are rejected.
+        fields.as_object_mut().map(|fields| fields.remove("webhook_url"));
     }
     for (schema, field, limit, value) in limits {
         if let Some(schema) = schemas.get_mut(schema) {

@@ -1,7 +1,7 @@
-//! The API document: what stands beside each handler, completed by what holds for all of them.
+//! The OpenAPI document: the declarations beside each handler, completed with the parts that are common to all.
 //!
-//! A handler's `#[utoipa::path]` says its method, path, tag, roles and bodies; its doc comment is the summary. Path
-//! parameters, the errors that follow from these, and examples are filled in here.
+//! A handler's `#[utoipa::path]` declares its method, path, tag, roles and bodies; its doc comment is the summary. This
+//! module adds path parameters, the error responses that follow from the declaration, and examples.
 
 mod errors;
 mod example;
@@ -16,34 +16,37 @@ use utoipa::openapi::OpenApi;
 
 use crate::config::Config;
 
-/// The version of the document's own form, and of the API that it describes.
+/// The description of the API in the document.
 const INTRODUCTION: &str = include_str!("introduction.md");
 
-/// Groups of operations, in the order in which a reader meets them.
+/// Groups of operations, in the order of the document.
 const TAGS: [(&str, &str); 12] = [
     ("jobs", "Create, read, list, cancel, retry and delete jobs."),
     ("files", "The files of a job and their results."),
-    ("progress", "How far a job is: reported by workers, read at once, or followed as a stream."),
-    ("rate limits", "How often a caller may call."),
-    ("locks", "Locks that exclude each other across processes and programs."),
+    (
+        "progress",
+        "Progress of jobs: workers report it; clients read it once or follow it as a stream.",
+    ),
+    ("rate limits", "Request limits of a client."),
+    ("locks", "Distributed locks across processes and programs."),
     ("models", "Cached model data."),
     ("metrics", "Counters and gauges."),
-    ("webhooks", "Calls that the service makes."),
+    ("webhooks", "HTTP calls that the service makes."),
     ("keys", "API keys."),
     ("admin", "For operators."),
-    ("health", "For Kubernetes and for people; without a key."),
+    ("health", "Probes and reports; they need no key."),
     (
-        crate::api::legacy_paths::ALIAS_TAG,
-        "Older names of operations above, which the deployed front-end calls. New programs use the others.",
+        crate::api::legacy_paths::LEGACY_TAG,
+        "Legacy paths of operations above, which the deployed front-end calls. New programs use the other paths.",
     ),
 ];
 
-/// The whole document, from what the routers collected.
+/// Builds the document from the operations and schemas that the routers collected.
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON, which does not happen.
-pub(crate) fn complete(collected: OpenApi, config: &Config) -> serde_json::Result<Value> {
+/// If it cannot be serialized, which does not happen.
+pub(crate) fn build_document(collected: OpenApi, config: &Config) -> serde_json::Result<Value> {
     let mut document = serde_json::to_value(collected)?;
     document["info"] = json!({
         "title": "image2model-gateway",
@@ -56,18 +59,18 @@ pub(crate) fn complete(collected: OpenApi, config: &Config) -> serde_json::Resul
     document["components"]["securitySchemes"] = security_schemes();
     let mut schemas = object(&mut document["components"]["schemas"]);
     let mut paths = object(&mut document["paths"]);
-    schema::tidy_all(&mut schemas, &paths);
-    errors::name_all_codes(&mut schemas);
-    limits::apply(&mut schemas, config);
+    schema::normalize_schemas(&mut schemas, &paths);
+    errors::list_error_codes(&mut schemas);
+    limits::apply_config_limits(&mut schemas, config);
     for (path, item) in &mut paths {
         let item = item.as_object_mut().into_iter().flatten();
-        for (method, operation) in item.filter(|it| it.1.is_object()) {
-            operation::complete(path, method, operation, &schemas);
+        for (method, operation) in item.filter(|(_, operation)| operation.is_object()) {
+            operation::complete_operation(path, method, operation, &schemas);
         }
     }
     let is_used =
-        |tag: &str| paths.values().any(|it| it.to_string().contains(&format!("[\"{tag}\"]")));
-    let tags = TAGS.iter().filter(|it| is_used(it.0));
+        |tag: &str| paths.values().any(|item| item.to_string().contains(&format!("[\"{tag}\"]")));
+    let tags = TAGS.iter().filter(|(tag, _)| is_used(tag));
     document["tags"] =
         tags.map(|(name, description)| json!({"name": name, "description": description})).collect();
     document["components"]["schemas"] = Value::Object(schemas);
@@ -75,7 +78,7 @@ pub(crate) fn complete(collected: OpenApi, config: &Config) -> serde_json::Resul
     Ok(document)
 }
 
-/// One line an operation: method, path, who may call it, what it does.
+/// One entry per operation: method, path, roles and summary.
 pub(crate) fn list(document: &Value) -> Vec<[String; 4]> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let paths = document["paths"].as_object().into_iter().flatten();
@@ -101,22 +104,22 @@ fn security_schemes() -> Value {
         "bearer": {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key in `Authorization: Bearer KEY`. The names in an operation's requirement are \
-                roles; the key needs one of them.",
+            "description": "An API key in `Authorization: Bearer KEY`. The names in the requirement of an \
+                operation are roles; the key needs one of them.",
         },
         "api_key": {
             "type": "apiKey",
             "in": "header",
             "name": "X-API-Key",
-            "description": "The same key in a header of its own.",
+            "description": "The API key in the header `X-API-Key`.",
         },
         "ticket": {
             "type": "apiKey",
             "in": "query",
             "name": "ticket",
-            "description": "A stream ticket, for browsers: `EventSource` sends no header. It comes with a job's \
-                `links.stream` and from `POST /api/v1/jobs/{job_id}/ticket`; `POST /api/v1/progress/ticket` \
-                makes those of many jobs.",
+            "description": "A stream ticket for browsers, because `EventSource` cannot send headers. The `links.stream` of \
+                a job and `POST /api/v1/jobs/{job_id}/ticket` contain one; `POST /api/v1/progress/ticket` returns \
+                tickets for many jobs.",
         },
     })
 }

@@ -1,19 +1,19 @@
-//! One operation: its name, its roles, its path parameters, its errors and examples.
+//! Completes one operation: its id, roles, path parameters, error responses and examples.
 
 use serde_json::{Map, Value, json};
 
-use super::{errors, example, parameters};
+use super::{errors, example, parameters, schema};
 
-pub(super) fn complete(
+pub(super) fn complete_operation(
     path: &str,
     method: &str,
     operation: &mut Value,
     schemas: &Map<String, Value>,
 ) {
-    operation["operationId"] = json!(name(path, method, operation));
+    operation["operationId"] = json!(operation_id(path, method, operation));
     operation["security"] = security(operation);
-    describe_path(path, operation);
-    errors::describe(path, operation);
+    add_path_parameters(path, operation);
+    errors::add_error_responses(path, operation);
     describe_successes(operation);
     if let Some(body) = operation.get_mut("requestBody") {
         add_examples(&mut body["content"], schemas);
@@ -25,52 +25,56 @@ pub(super) fn complete(
     }
 }
 
-/// The roles of which a caller needs one; none, if no key is asked for.
+/// The roles of which the caller needs one; empty if the operation needs no key.
 pub(super) fn roles(operation: &Value) -> Vec<String> {
-    let bearer =
-        operation["security"].as_array().into_iter().flatten().find_map(|it| it.get("bearer"));
+    let bearer = operation["security"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find_map(|requirement| requirement.get("bearer"));
     let roles = bearer.and_then(Value::as_array).into_iter().flatten();
-    roles.filter_map(|it| it.as_str().map(str::to_owned)).collect()
+    roles.filter_map(|role| role.as_str().map(str::to_owned)).collect()
 }
 
-/// `jobs_create`: the tag and the handler's name. An alias is named after its path, as its handler has a name.
-fn name(path: &str, method: &str, operation: &Value) -> String {
+/// The tag and the handler's id, such as `jobs_create`. The id of an alias is made from its path, because its handler's
+/// id is taken.
+fn operation_id(path: &str, method: &str, operation: &Value) -> String {
     let tag = operation["tags"][0].as_str().unwrap_or("untagged").replace([' ', '-'], "_");
     let handler = operation["operationId"].as_str().unwrap_or(method);
     if operation["deprecated"] != true {
         return format!("{tag}_{handler}");
     }
-    let words = path.trim_start_matches("/api/v1").split('/').filter(|it| !it.starts_with('{'));
+    let words = path.trim_start_matches("/api/v1").split('/').filter(|word| !word.starts_with('{'));
     format!("{tag}{}", words.collect::<Vec<_>>().join("_"))
 }
 
-/// A handler says `("key" = [roles])`; a key may come in either of two headers.
+/// Expands the `("key" = [roles])` of a handler to the two headers that can carry the key.
 fn security(operation: &Value) -> Value {
     let requirements = operation["security"].as_array().into_iter().flatten();
-    let spelled_out = requirements.flat_map(|it| match it.get("key") {
+    let expanded = requirements.flat_map(|requirement| match requirement.get("key") {
         Some(roles) => vec![json!({"bearer": roles}), json!({"api_key": roles})],
-        None => vec![it.clone()],
+        None => vec![requirement.clone()],
     });
-    spelled_out.collect()
+    expanded.collect()
 }
 
-fn describe_path(path: &str, operation: &mut Value) {
+fn add_path_parameters(path: &str, operation: &mut Value) {
     let mut parameters: Vec<Value> = path
         .split('{')
         .skip(1)
-        .filter_map(|it| it.split('}').next())
-        .filter_map(parameters::of_path)
+        .filter_map(|rest| rest.split('}').next())
+        .filter_map(parameters::path_parameter)
         .collect();
     let own = operation["parameters"].as_array().cloned().unwrap_or_default();
-    parameters.extend(own.into_iter().map(|mut it| {
-        let is_optional = it["required"] != true;
-        if is_optional && let Some(schema) = it.get_mut("schema") {
-            crate::api::openapi::schema::forbid_null(schema);
+    parameters.extend(own.into_iter().map(|mut parameter| {
+        let is_optional = parameter["required"] != true;
+        if is_optional && let Some(schema) = parameter.get_mut("schema") {
+            schema::forbid_null(schema);
         }
-        it
+        parameter
     }));
     if parameters.is_empty() {
-        operation.as_object_mut().map(|it| it.remove("parameters"));
+        operation.as_object_mut().map(|operation| operation.remove("parameters"));
     } else {
         operation["parameters"] = json!(parameters);
     }
@@ -82,8 +86,8 @@ fn describe_successes(operation: &mut Value) {
             response["description"] = json!(match status.as_str() {
                 "201" => "Created.",
                 "202" => "Accepted.",
-                "204" => "Done; there is nothing to say.",
-                "304" => "Not changed since.",
+                "204" => "Done. The response has no body.",
+                "304" => "Not modified.",
                 _ => "Done.",
             });
         }
@@ -95,7 +99,7 @@ fn add_examples(content: &mut Value, schemas: &Map<String, Value>) {
         let has_one = media.get("example").is_some() || media.get("examples").is_some();
         if !has_one
             && kind.ends_with("json")
-            && let Some(example) = example::of(&media["schema"], schemas)
+            && let Some(example) = example::example_of(&media["schema"], schemas)
         {
             media["example"] = example;
         }

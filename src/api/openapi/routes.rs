@@ -1,4 +1,4 @@
-//! `/openapi.json`: the document of this service.
+//! `/openapi.json`: the OpenAPI document of this service.
 
 use axum::{
     Router,
@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::Value;
 
-/// Serves `document`, which any page may read.
+/// Serves `document` without authentication.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(document: &Value) -> Router<S> {
     let body = Bytes::from(document.to_string());
     let headers = [

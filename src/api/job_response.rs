@@ -1,4 +1,4 @@
-//! A job as callers see it.
+//! The response body of a job.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,10 +12,10 @@ use crate::{
     jobs::{Job, JobFile, Status},
 };
 
-/// A job as callers see it; a field without a value is left out.
+/// A job. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
-pub(super) struct JobBody {
+pub(super) struct JobResponse {
     job_id: JobId,
     status: Status,
     /// Percent.
@@ -38,38 +38,38 @@ pub(super) struct JobBody {
     params: Option<Map<String, Value>>,
     files: Vec<JobFile>,
     attempt: u32,
-    /// How many tasks are served first, while the job waits in a Celery queue.
+    /// Number of tasks ahead of the job's tasks, while it waits in a Celery queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) queue_position: Option<u64>,
-    pub(super) links: Links,
+    pub(super) links: JobLinks,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = JobLinks, example = json!({
+#[schema(example = json!({
     "self": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
     "progress": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress",
     "stream": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw",
     "cancel": "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/cancel",
 }))]
-pub(super) struct Links {
+pub(super) struct JobLinks {
     #[serde(rename = "self")]
-    pub(super) itself: String,
+    pub(super) self_: String,
     progress: String,
-    /// For `EventSource`: with a ticket, so that no header is needed.
+    /// The event stream, with a ticket, so that `EventSource` needs no header.
     stream: String,
     cancel: String,
 }
 
-impl JobBody {
-    pub(super) async fn of(job: Job, tickets: &Tickets) -> Result<Self> {
+impl JobResponse {
+    pub(super) async fn new(job: Job, tickets: &Tickets) -> Result<Self> {
         let ticket = tickets.issue(job.id).await?;
-        let itself = format!("/api/v1/jobs/{}", job.id);
+        let self_ = format!("/api/v1/jobs/{}", job.id);
         Ok(Self {
-            links: Links {
-                progress: format!("{itself}/progress"),
+            links: JobLinks {
+                progress: format!("{self_}/progress"),
                 stream: stream_link(job.id, ticket.as_str()),
-                cancel: format!("{itself}/cancel"),
-                itself,
+                cancel: format!("{self_}/cancel"),
+                self_,
             },
             job_id: job.id,
             status: job.status,
