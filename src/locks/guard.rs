@@ -1,5 +1,5 @@
-//! Work that only one process may do at a time, under a lock that is renewed while the work runs. The work stops when the
-//! lock is lost.
+//! Work that only one process may do at a time, under a lock that is renewed while the work runs. The work stops when
+//! the lock is lost.
 
 use std::{future::Future, time::Duration};
 
@@ -13,10 +13,10 @@ impl Locks {
     /// Runs `work` under a lock. Returns `None` if the lock is not acquired within `wanted.wait`, or if the service is
     /// shutting down. `work` gets the lease, which contains the fencing token.
     ///
-    /// The lock is renewed after each third of its TTL. When the lock is lost, `work` is dropped and so stops at its next
-    /// await. A lock is lost when Redis reports so, or when it could not be renewed for nine tenths of its TTL. The last
-    /// tenth allows for clock drift and for requests that `work` has already sent. Invariants that must hold even beyond
-    /// that need the fencing token.
+    /// The lock is renewed after each third of its TTL. When the lock is lost, `work` is dropped and so stops at its
+    /// next await. A lock is lost when Redis reports so, or when it could not be renewed for nine tenths of its TTL.
+    /// The last tenth allows for clock drift and for requests that `work` has already sent. Invariants that must hold
+    /// even beyond that need the fencing token.
     ///
     /// # Errors
     ///

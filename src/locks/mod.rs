@@ -1,4 +1,5 @@
-//! Locks that all processes share, with the seed's protocol, so that this service and Python programs exclude each other.
+//! Locks that all processes share, with the seed's protocol, so that this service and Python programs exclude each
+//! other.
 //!
 //! A lock is a lease: it expires with its TTL, whether its holder still works or not. `docs/adr/0006-lock-leases.md`
 //! describes the guarantees, also after a failover. [`guard`] is for work inside the service, `api::locks` for clients.
@@ -37,7 +38,8 @@ pub struct Config {
     /// The maximum TTL of a lock, when it is acquired and when it is extended.
     #[serde(with = "Time")]
     pub max_ttl: Duration,
-    /// The maximum time that a request waits for a lock; at most `server.request_timeout` minus `redis.command_timeout`.
+    /// The maximum time that a request waits for a lock; at most `server.request_timeout` minus
+    /// `redis.command_timeout`.
     #[serde(with = "Time")]
     pub max_wait: Duration,
     /// The maximum number of requests that wait for locks at the same time. Further requests get 503.

@@ -16,8 +16,8 @@ struct Waiters {
     queue: Arc<Queue>,
 }
 
-/// tokio's mutex is fair, so waiters get it in the order of their arrival. The first waiter creates the notifier, and each
-/// passes it on to the next.
+/// tokio's mutex is fair, so waiters get it in the order of their arrival. The first waiter creates the notifier, and
+/// each passes it on to the next.
 type Queue = Mutex<Option<Bell>>;
 
 /// A position in a queue. Dropping it leaves the queue.

@@ -1,9 +1,9 @@
 //! Locks in Redis: one function, one round trip.
 //!
 //! * `lock:{resource}`: the holder's token, a UUID; expires with the lock. The seed's key, byte for byte.
-//! * `i2m:lock:{resource}`: hash of `token` (the holder, if it acquired the lock through this service), `fence` (the last
-//!   fencing token) and `released` (the id of the call that released the lock last); expires [`FENCE_RETENTION`] after the
-//!   lock.
+//! * `i2m:lock:{resource}`: hash of `token` (the holder, if it acquired the lock through this service), `fence` (the
+//!   last fencing token) and `released` (the id of the call that released the lock last); expires [`FENCE_RETENTION`]
+//!   after the lock.
 
 use std::time::Duration;
 

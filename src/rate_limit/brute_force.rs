@@ -106,8 +106,8 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a failed attempt and returns the denial if the limit is exceeded. While Redis is unavailable, this process
-    /// counts alone.
+    /// Counts a failed attempt and returns the denial if the limit is exceeded. While Redis is unavailable, this
+    /// process counts alone.
     pub(crate) async fn note_failure(&self, charge: &Charge<'_>) -> Option<Standings> {
         match self.decide(std::slice::from_ref(charge)).await {
             Verdict::Refused(statuses) => Some(statuses),

@@ -37,8 +37,8 @@ pub struct Config {
     pub allow: Vec<Exemption>,
     /// The maximum number of cached denials per process, and of callers that are counted while Redis is unavailable.
     pub deny_table_size: NonZeroUsize,
-    /// The maximum number of requests that wait for the rate limiter at the same time. Further requests are decided as if
-    /// Redis were unavailable.
+    /// The maximum number of requests that wait for the rate limiter at the same time. Further requests are decided
+    /// as if Redis were unavailable.
     pub max_waiting: usize,
     /// Trusted proxy addresses and CIDR ranges. If empty, the peer address is the client address.
     pub trusted_proxies: Vec<IpNetwork>,
@@ -53,8 +53,8 @@ pub struct Config {
     pub failed_keys_window: Duration,
     /// IPv6 addresses that have this many leading bits in common share one count.
     pub ipv6_prefix: u8,
-    /// The limits. A request must be within all of them and is counted by all or by none. Reports of workers are counted
-    /// only by policies that name `report`; health probes and the dashboard are never counted.
+    /// The limits. A request must be within all of them and is counted by all or by none. Reports of workers are
+    /// counted only by policies that name `report`; health probes and the dashboard are never counted.
     pub policies: Vec<Policy>,
     /// Limits of individual API keys.
     pub overrides: Vec<Override>,

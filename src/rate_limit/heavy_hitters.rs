@@ -175,8 +175,8 @@ impl SpaceSaving {
         self.0.values().map(Busy::total).min().unwrap_or(0)
     }
 
-    /// The sum of both sketches. A caller that is in one sketch only may have been evicted from the other, so the other's
-    /// lowest count is added to it as uncertain.
+    /// The sum of both sketches. A caller that is in one sketch only may have been evicted from the other, so the
+    /// other's lowest count is added to it as uncertain.
     fn merge(&self, other: &Self) -> Vec<Busy> {
         let own = self.0.iter().map(|(key, caller)| match other.0.get(key) {
             Some(same) => caller.plus(same.admitted, same.refused, same.uncertain),

@@ -393,7 +393,8 @@ impl RateLimiter {
     }
 }
 
-/// Whether a request belongs to the work of workers or operators, which is limited only by policies that name its group.
+/// Whether a request belongs to the work of workers or operators, which is limited only by policies that name its
+/// group.
 fn is_worker_traffic(caller: &Caller, group: RouteGroup) -> bool {
     !caller.is(Role::Client) || (caller.is(Role::Worker) && group == RouteGroup::Report)
 }

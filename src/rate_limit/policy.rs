@@ -208,9 +208,9 @@ impl Policy {
         self.routes.contains(&group) || (self.routes.is_empty() && !is_worker_traffic)
     }
 
-    /// The Redis key of a caller's count. For fixed windows it is `rl:{policy}:{caller}`, which is the seed's key for the
-    /// policies `key` and `ip`. The keys of other algorithms contain the algorithm's name, because their values have
-    /// another type.
+    /// The Redis key of a caller's count. For fixed windows it is `rl:{policy}:{caller}`, which is the seed's key for
+    /// the policies `key` and `ip`. The keys of other algorithms contain the algorithm's name, because their values
+    /// have another type.
     pub(super) fn key(&self, group: RouteGroup, caller: &str) -> String {
         let algorithm = match self.algorithm {
             Algorithm::FixedWindow => "",

@@ -1,12 +1,12 @@
 //! Rate-limit counts in Redis: one round trip per request, for any number of policies.
 //!
-//! In a cluster, one script call reaches the counts of one key or one address only. The calls then run concurrently, and
-//! if one of them rejects the request, the charges of the others are refunded. A limit is therefore never exceeded, but
-//! concurrent requests may cause each other to be rejected although one of them would have fitted.
+//! In a cluster, one script call reaches the counts of one key or one address only. The calls then run concurrently,
+//! and if one of them rejects the request, the charges of the others are refunded. A limit is therefore never
+//! exceeded, but concurrent requests may cause each other to be rejected although one of them would have fitted.
 //!
 //! * `rl:key:{api_key_hash}`, `rl:ip:{ip}`: the seed's counts, plain numbers; expire with their windows.
-//! * `rl:{policy}:...`: the counts of other policies, see [`super::policy::Policy::key`]; expire once they no longer affect
-//!   a decision.
+//! * `rl:{policy}:...`: the counts of other policies, see [`super::policy::Policy::key`]; expire once they no longer
+//!   affect a decision.
 
 use std::time::Duration;
 
