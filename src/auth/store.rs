@@ -233,7 +233,8 @@ fn to_json<T: Serialize>(value: &T) -> Result<String> {
 }
 
 mod hash_as_text {
-    //! Serializes the whole hash. `Sha256Hex` has no `Serialize`, so that it does not get into responses by accident.
+    //! The whole hash as text. `Sha256Hex` itself has no `Serialize`, and its `Debug` prints only eight digits, so that
+    //! the hash does not get into logs or responses by accident.
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 
