@@ -191,7 +191,7 @@ impl Config {
 
     fn validate_limit(&self, policy: &str, limit: NonZeroU32, max_files: usize) -> Result<()> {
         let Some(policy) = self.policies.iter().find(|known| known.name == policy) else {
-            bail!("policy {policy:?} does not exist");
+            bail!("no policy {policy:?} is configured");
         };
         if !policy.scope.is_per_key() {
             bail!("policy {:?} does not count API keys", policy.name);
