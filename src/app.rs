@@ -162,7 +162,7 @@ impl App {
         config: &Config,
         redis: &Redis,
         locks: &Locks,
-        retention: Retention,
+        retention: JobRetention,
         tasks: &Tasks,
     ) -> Maintenance {
         let lifetimes = Lifetimes {

@@ -11,7 +11,7 @@ pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
     pub(crate) hash: Sha256Hex,
     pub(crate) roles: Arc<[Role]>,
-    /// Other limits than those of the policies.
+    /// Limits of this key that replace those of the policies.
     pub(crate) limits: Arc<Limits>,
 }
 
@@ -20,12 +20,12 @@ impl Caller {
         self.roles.contains(&role)
     }
 
-    /// Whether a job of `owner` is this caller's business.
+    /// Whether this caller may see a job of `owner`.
     pub(crate) fn may_see(&self, owner: Option<&Sha256Hex>) -> bool {
         self.sees_all_jobs() || owner == Some(&self.hash)
     }
 
-    /// Whether this caller may see every job: workers work on all of them. A key that is a client's too sees
+    /// Whether this caller may see every job. Workers process all jobs. A key that also has the role `client` sees only
     /// its own.
     fn sees_all_jobs(&self) -> bool {
         !self.is(Role::Client) && (self.is(Role::Worker) || self.is(Role::Admin))

@@ -1,4 +1,4 @@
-//! Who may call: the settings.
+//! Settings of authentication.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
@@ -15,60 +15,60 @@ use crate::{
     settings::{Secret, Time, check_between},
 };
 
-/// Limits of one key instead of those of the policies, by their names.
+/// Limits of one key that replace those of the policies, by policy name.
 pub(crate) type Limits = BTreeMap<String, NonZeroU32>;
 
-/// Live keys of one name: the old and the new one, while they are rotated.
-pub(super) const MAX_KEYS_OF_A_NAME: usize = 2;
+/// Live keys per name: the old and the new one during a rotation.
+pub(super) const MAX_KEYS_PER_NAME: usize = 2;
 
-/// Who may call.
+/// Authentication.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How a presented key is judged.
+    /// How API keys are authenticated.
     pub mode: Mode,
-    /// The keys of mode `keys`, beside those kept in Redis. Two may have one name, so that they can be rotated. In the
-    /// environment, the same as JSON.
+    /// Keys for mode `keys`, in addition to the keys stored in Redis. Two keys may have the same name, for rotation. In
+    /// the environment variable, the list is JSON.
     #[serde(deserialize_with = "keys_or_json")]
     #[schemars(extend("x-json" = true))]
     pub keys: Vec<KeyConfig>,
-    /// Keys kept in Redis are let in for this long after Redis could last be asked for them; then they get 503.
+    /// How long the keys stored in Redis keep working after they were last loaded from Redis; after that they get 503.
     #[serde(with = "Time")]
     pub stored_keys_grace: Duration,
-    /// Secrets that sign stream tickets, 16 characters or more; the first signs, all are accepted. Empty: one is made and
-    /// kept in Redis.
+    /// Secrets of at least 16 characters that sign stream tickets. The first one signs; signatures of all are
+    /// accepted. If empty, a secret is generated and stored in Redis.
     pub ticket_secrets: Vec<Secret>,
-    /// How long a stream ticket is good for: at least as long as its job is kept (`jobs.ttl`).
+    /// The lifetime of a stream ticket; at least `jobs.ttl`.
     #[serde(with = "Time")]
     pub ticket_ttl: Duration,
 }
 
-/// How a presented key is judged.
+/// How API keys are authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Any key has all roles; its hash is the identity.
+    /// Every key is accepted and has all roles; its hash identifies the caller.
     Open,
-    /// Only known keys.
+    /// Only configured keys and keys stored in Redis are accepted.
     Keys,
 }
 
-/// A configured key: never the key, only its hash.
+/// A configured key. Only its hash is configured.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
-    /// Who has it, for the log.
+    /// The name of its owner, for the log.
     pub name: String,
-    /// Lower-case hex SHA-256 of the key.
+    /// SHA-256 of the key in lower-case hex.
     pub sha256: String,
-    /// What it may do.
+    /// The roles of the key.
     pub roles: Vec<Role>,
-    /// Other limits than those of the policies.
+    /// Limits that replace those of the policies, by policy name.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// What a key may do.
+/// The role of a key.
 #[derive(
     Clone,
     Copy,
@@ -83,11 +83,11 @@ pub struct KeyConfig {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Create, read, cancel own jobs.
+    /// Creates, reads and cancels its own jobs.
     Client,
-    /// Report progress and results of any job.
+    /// Reports progress and results of any job.
     Worker,
-    /// Operate the service.
+    /// Operates the service.
     Admin,
 }
 
@@ -95,48 +95,49 @@ impl Config {
     pub(crate) fn check(&self, environment: Environment, jobs_ttl: Duration) -> Result<()> {
         const MIN_SECRET_LEN: usize = 16;
         if environment == Environment::Production && self.mode == Mode::Open {
-            bail!("mode is \"open\", which lets anybody in; in production it has to be \"keys\"");
+            bail!("mode is \"open\", which accepts every key; in production it must be \"keys\"");
         }
         if environment == Environment::Production && self.ticket_secrets.is_empty() {
             bail!(
-                "ticket_secrets is empty; in production set I2M__AUTH__TICKET_SECRETS or its _FILE"
+                "ticket_secrets is empty; in production set I2M__AUTH__TICKET_SECRETS or I2M__AUTH__TICKET_SECRETS_FILE"
             );
         }
-        if self.ticket_secrets.iter().any(|it| it.expose().len() < MIN_SECRET_LEN) {
-            bail!("ticket_secrets holds a secret shorter than {MIN_SECRET_LEN} characters");
+        if self.ticket_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_LEN) {
+            bail!("ticket_secrets contains a secret shorter than {MIN_SECRET_LEN} characters");
         }
-        let (secs, days) = (Duration::from_secs, |n: u64| Duration::from_hours(24 * n));
+        let (secs, days) = (Duration::from_secs, |days: u64| Duration::from_hours(24 * days));
         check_between("stored_keys_grace", self.stored_keys_grace, secs(1), days(365))?;
         if self.ticket_ttl < jobs_ttl {
             bail!(
-                "ticket_ttl is {:?}; a job is kept for {jobs_ttl:?} (jobs.ttl), and its ticket has to last as long",
+                "ticket_ttl is {:?}; it must be at least jobs.ttl, which is {jobs_ttl:?}",
                 self.ticket_ttl
             );
         }
-        self.check_keys()
+        self.validate_keys()
     }
 
-    fn check_keys(&self) -> Result<()> {
+    fn validate_keys(&self) -> Result<()> {
         for key in &self.keys {
             if let Err(reason) = Sha256Hex::try_from(key.sha256.clone()) {
                 bail!("keys: sha256 of {:?}: {reason}", key.name);
             }
             if key.roles.is_empty() {
-                bail!("keys: {:?} has no role; it needs one of client, worker, admin", key.name);
+                bail!("keys: {:?} needs at least one of the roles client, worker, admin", key.name);
             }
-            if self.n_keys_named(&key.name) > MAX_KEYS_OF_A_NAME {
-                bail!("keys: {:?} has more than two live keys", key.name);
+            if self.key_count(&key.name) > MAX_KEYS_PER_NAME {
+                bail!("keys: {:?} has more than {MAX_KEYS_PER_NAME} live keys", key.name);
             }
         }
         Ok(())
     }
 
-    pub(super) fn n_keys_named(&self, name: &str) -> usize {
-        self.keys.iter().filter(|it| it.name == name).count()
+    /// The number of configured keys with this name.
+    pub(super) fn key_count(&self, name: &str) -> usize {
+        self.keys.iter().filter(|key| key.name == name).count()
     }
 }
 
-/// A list of keys; from the environment, or the file that `I2M__AUTH__KEYS_FILE` names, the same as JSON.
+/// Deserializes a list of keys, or JSON text of one, as set by `I2M__AUTH__KEYS` and `I2M__AUTH__KEYS_FILE`.
 fn keys_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<KeyConfig>, D::Error> {
     struct ListOrJson;
 
@@ -144,7 +145,7 @@ fn keys_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<KeyCon
         type Value = Vec<KeyConfig>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of keys, or the same as JSON text")
+            f.write_str("a list of keys, or a list of keys as JSON text")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {

@@ -1,4 +1,4 @@
-//! Keys kept in Redis: made, shown, limited and revoked by operators, and then the same in every process.
+//! Administration of the keys stored in Redis, which all processes share: create, list, limit and revoke.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     ApiKeys, Config, Limits, Role,
-    store::{self, Created, Record, StoredKey},
+    store::{self, CreateReply, Record, StoredKey},
 };
 use crate::{
     error::{Error, Result},
@@ -15,13 +15,13 @@ use crate::{
     store::Redis,
 };
 
-/// A key that was just made: the only time that it is seen.
+/// A key that was just created. It cannot be shown again later.
 pub(crate) struct NewKey {
     pub(crate) key: SecretString,
     pub(crate) id: KeyId,
 }
 
-/// What a new key shall be.
+/// The parameters of a new key.
 pub(crate) struct Order {
     pub(crate) name: String,
     pub(crate) roles: Vec<Role>,
@@ -29,30 +29,32 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    fn check(&self) -> Result<()> {
-        let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(is_fit) {
+    fn validate(&self) -> Result<()> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(is_allowed) {
             return Err(Error::Invalid(format!(
-                "name: 1 to 64 letters, digits, '.', '_' and '-'; got {}",
+                "name: must have 1 to 64 letters, digits, '.', '_' and '-'; got {}",
                 quoted(&self.name)
             )));
         }
         if self.roles.is_empty() {
-            return Err(Error::Invalid("roles: at least one of client, worker, admin".to_owned()));
+            return Err(Error::Invalid(
+                "roles: must have at least one of client, worker, admin".to_owned(),
+            ));
         }
         Ok(())
     }
 }
 
-/// Makes a key. Only its hash is kept, so nobody can show it again.
+/// Creates a key. Only its hash is stored, so the key cannot be shown again.
 ///
 /// # Errors
 ///
 /// [`Error::Invalid`], [`Error::TooManyKeys`], [`Error::RedisUnavailable`].
 pub(crate) async fn create(redis: &Redis, configured: &Config, order: Order) -> Result<NewKey> {
-    const ATTEMPTS: usize = 4;
-    order.check()?;
-    let n_configured = configured.n_keys_named(&order.name);
+    const MAX_ATTEMPTS: usize = 4;
+    order.validate()?;
+    let configured_count = configured.key_count(&order.name);
     let mut record = Record {
         sha256: Sha256Hex::of(""),
         name: order.name,
@@ -60,26 +62,26 @@ pub(crate) async fn create(redis: &Redis, configured: &Config, order: Order) -> 
         limits: order.limits,
         created_at: 0,
     };
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let key = random_key();
         let Some(id) = KeyId::of(key.expose_secret()) else { continue };
         record.sha256 = Sha256Hex::of(key.expose_secret());
-        match store::create(redis, &id, &record, n_configured).await? {
-            Created::Kept => return Ok(NewKey { key, id }),
-            Created::Exists => warn!(%id, "a new key began as another one; making another"),
-            Created::NameTaken => {
+        match store::create(redis, &id, &record, configured_count).await? {
+            CreateReply::Created => return Ok(NewKey { key, id }),
+            CreateReply::IdTaken => warn!(%id, "generated key has the id of another key; retrying"),
+            CreateReply::NameTaken => {
                 let reason = format!("{} has two live keys; revoke one", quoted(&record.name));
                 return Err(Error::TooManyKeys(reason));
             }
-            Created::Full => {
-                return Err(Error::TooManyKeys("there are too many keys".to_owned()));
+            CreateReply::Full => {
+                return Err(Error::TooManyKeys("the maximum number of keys is reached".to_owned()));
             }
         }
     }
-    Err(Error::RedisUnavailable("no new key could be made".to_owned()))
+    Err(Error::RedisUnavailable("no unused key id was found".to_owned()))
 }
 
-/// 244 random bits.
+/// A key with 244 random bits.
 fn random_key() -> SecretString {
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
@@ -90,32 +92,33 @@ fn random_key() -> SecretString {
 impl ApiKeys {
     pub(crate) async fn create(&self, order: Order) -> Result<NewKey> {
         let new = create(&self.0.redis, &self.configured(), order).await?;
-        self.see().await;
+        self.reload_after_change().await;
         Ok(new)
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<StoredKey>> {
-        // What this process knows and Redis does not yet.
-        self.note_used().await?;
+        // So that the list contains the last uses that only this process knows so far.
+        self.flush_last_used().await?;
         store::list(&self.0.redis).await
     }
 
     pub(crate) async fn limit(&self, id: &KeyId, limits: &Limits) -> Result<()> {
         store::limit(&self.0.redis, id, limits).await?;
-        self.see().await;
+        self.reload_after_change().await;
         Ok(())
     }
 
     pub(crate) async fn revoke(&self, id: &KeyId) -> Result<()> {
         store::revoke(&self.0.redis, id).await?;
-        self.see().await;
+        self.reload_after_change().await;
         Ok(())
     }
 
-    /// So that whoever made a change finds it made; the other processes are told of it.
-    async fn see(&self) {
+    /// Reloads the keys, so that a change is effective in this process when its request completes. Other processes are
+    /// notified by the script.
+    async fn reload_after_change(&self) {
         if let Err(error) = self.refresh().await {
-            warn!(%error, "changed keys could not be read again at once");
+            warn!(%error, "reloading API keys after a change failed");
         }
     }
 }

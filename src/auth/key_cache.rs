@@ -1,4 +1,4 @@
-//! The keys that are let in, in memory: those of the settings and those kept in Redis.
+//! All accepted keys in memory: those of the settings and those stored in Redis.
 
 use std::{
     collections::HashMap,
@@ -24,47 +24,47 @@ use crate::{
     store::Redis,
 };
 
-/// The keys that are let in. Cheap to clone.
+/// Authenticates API keys without a call to Redis. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ApiKeys(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     mode: Mode,
     grace: Duration,
-    /// Of this process, and known to nobody.
+    /// The HMAC key of [`Fingerprint`], random per process.
     secret: [u8; 32],
     pub(super) redis: Redis,
     configured: RwLock<Configured>,
     stored: RwLock<Stored>,
-    /// Held while keys are read, so that an older answer does not replace a newer one.
-    reading: tokio::sync::Mutex<()>,
+    /// Locked while keys are loaded, so that an older reply does not replace a newer one.
+    loading: tokio::sync::Mutex<()>,
 }
 
 struct Configured {
     config: Config,
-    grants: HashMap<Fingerprint, Grant>,
+    permissions: HashMap<Fingerprint, KeyPermissions>,
 }
 
 #[derive(Default)]
 struct Stored {
-    grants: HashMap<Fingerprint, Grant>,
+    permissions: HashMap<Fingerprint, KeyPermissions>,
     version: String,
-    /// When Redis last said that this is so.
-    heard: Option<Instant>,
+    /// When Redis last confirmed these keys.
+    loaded_at: Option<Instant>,
 }
 
-/// What a key is looked up by: an HMAC of its hash with a secret of this process. However long a comparison of two of
-/// them takes, it tells nothing about any key.
+/// The lookup key of an API key: an HMAC of its hash with a secret of this process. The time that comparing two
+/// fingerprints takes therefore reveals nothing about any key.
 #[derive(PartialEq, Eq, Hash)]
 struct Fingerprint([u8; 32]);
 
-/// What a key may do.
+/// The owner of a key, and its permissions.
 #[derive(Clone)]
-struct Grant {
+struct KeyPermissions {
     name: Arc<str>,
     roles: Arc<[Role]>,
     limits: Arc<Limits>,
-    /// Of a key kept in Redis: its id, and whether it was used since that was last noted there.
+    /// For a key stored in Redis: its id, and whether it was used since the last [`ApiKeys::flush_last_used`].
     usage: Option<(KeyId, Arc<AtomicBool>)>,
 }
 
@@ -73,7 +73,7 @@ impl ApiKeys {
         let mut secret = [0; 32];
         secret[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         secret[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        let configured = Configured { config: config.clone(), grants: HashMap::new() };
+        let configured = Configured { config: config.clone(), permissions: HashMap::new() };
         let keys = Self(Arc::new(Inner {
             mode: config.mode,
             grace: config.stored_keys_grace,
@@ -81,49 +81,49 @@ impl ApiKeys {
             redis,
             configured: RwLock::new(configured),
             stored: RwLock::default(),
-            reading: tokio::sync::Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
         }));
         keys.reload(config);
         keys
     }
 
-    /// Takes over the keys of other settings; their mode needs a restart.
+    /// Replaces the keys of the settings. A changed mode takes effect only after a restart.
     pub(crate) fn reload(&self, config: &Config) {
-        let grants = config.keys.iter().filter_map(|it| {
-            let hash = Sha256Hex::try_from(it.sha256.clone()).ok()?;
-            let grant = Grant {
-                name: Arc::from(it.name.as_str()),
-                roles: Arc::from(it.roles.as_slice()),
-                limits: Arc::new(it.limits.clone()),
+        let permissions = config.keys.iter().filter_map(|key| {
+            let hash = Sha256Hex::try_from(key.sha256.clone()).ok()?;
+            let permissions = KeyPermissions {
+                name: Arc::from(key.name.as_str()),
+                roles: Arc::from(key.roles.as_slice()),
+                limits: Arc::new(key.limits.clone()),
                 usage: None,
             };
-            Some((self.fingerprint(&hash), grant))
+            Some((self.fingerprint(&hash), permissions))
         });
-        let configured = Configured { config: config.clone(), grants: grants.collect() };
-        *self.0.configured.write() = configured;
+        let permissions = permissions.collect();
+        *self.0.configured.write() = Configured { config: config.clone(), permissions };
     }
 
-    /// The settings' keys, as they were last loaded.
+    /// The settings as last loaded.
     pub(crate) fn configured(&self) -> Config {
         self.0.configured.read().config.clone()
     }
 
-    /// Whether a wrong key can be told from a right one; not yet while the service starts.
+    /// Whether the keys of Redis were loaded once, so that an unknown key can be rejected. False while the service
+    /// starts.
     pub(crate) fn are_known(&self) -> bool {
-        self.0.mode == Mode::Open || self.stored(|it| it.heard.is_some())
+        self.0.mode == Mode::Open || self.stored(|stored| stored.loaded_at.is_some())
     }
 
-    /// Whether there is a connection to ask Redis on.
-    pub(super) fn can_ask(&self) -> bool {
+    pub(super) fn is_redis_up(&self) -> bool {
         self.0.redis.is_up()
     }
 
-    /// Who presents `key`. Asks no Redis.
+    /// The caller with this key.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidKey`]; [`Error::RedisUnavailable`] for a key that is not configured, while it was too long
-    /// since Redis could be asked for the others.
+    /// [`Error::InvalidKey`]; [`Error::RedisUnavailable`] for a key that is not configured, while the keys of Redis are
+    /// not loaded or older than `auth.stored_keys_grace`.
     pub(crate) fn identify(&self, key: &str) -> Result<Caller> {
         let hash = Sha256Hex::of(key);
         if self.0.mode == Mode::Open {
@@ -137,76 +137,83 @@ impl ApiKeys {
         }
         let fingerprint = self.fingerprint(&hash);
         let configured = self.0.configured.read();
-        let grant = match configured.grants.get(&fingerprint) {
-            Some(grant) => grant.clone(),
-            None => self.stored(|it| self.find_stored(it, &fingerprint))?,
+        let permissions = match configured.permissions.get(&fingerprint) {
+            Some(permissions) => permissions.clone(),
+            None => self.stored(|stored| self.find_stored(stored, &fingerprint))?,
         };
-        if let Some((_, is_used)) = &grant.usage
+        if let Some((_, is_used)) = &permissions.usage
             && !is_used.load(Ordering::Relaxed)
         {
             is_used.store(true, Ordering::Relaxed);
         }
-        Ok(Caller { name: grant.name, hash, roles: grant.roles, limits: grant.limits })
+        let KeyPermissions { name, roles, limits, .. } = permissions;
+        Ok(Caller { name, hash, roles, limits })
     }
 
-    fn find_stored(&self, stored: &Stored, fingerprint: &Fingerprint) -> Result<Grant> {
-        if stored.heard.is_none_or(|it| it.elapsed() > self.0.grace) {
-            return Err(Error::RedisUnavailable("the keys kept there are not known".to_owned()));
+    fn find_stored(&self, stored: &Stored, fingerprint: &Fingerprint) -> Result<KeyPermissions> {
+        if stored.loaded_at.is_none_or(|loaded_at| loaded_at.elapsed() > self.0.grace) {
+            return Err(Error::RedisUnavailable("API keys are not loaded or outdated".to_owned()));
         }
-        stored.grants.get(fingerprint).cloned().ok_or(Error::InvalidKey)
+        stored.permissions.get(fingerprint).cloned().ok_or(Error::InvalidKey)
     }
 
-    /// Reads the keys kept in Redis, if they have changed.
+    /// Loads the keys from Redis, if they have changed.
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`]; then the last known ones go on.
+    /// [`Error::RedisUnavailable`]; the previous keys then remain.
     pub(super) async fn refresh(&self) -> Result<()> {
-        let _turn = self.0.reading.lock().await;
-        let known = self.stored(|it| it.version.clone());
-        let asked = Instant::now();
-        let read = store::load(&self.0.redis, &known).await?;
+        let _guard = self.0.loading.lock().await;
+        let known_version = self.stored(|stored| stored.version.clone());
+        let requested_at = Instant::now();
+        let loaded = store::load(&self.0.redis, &known_version).await?;
         let mut stored = self.0.stored.write();
-        stored.heard = Some(asked);
-        if let Some((version, keys)) = read {
-            stored.grants = self.grants(&stored, keys);
+        stored.loaded_at = Some(requested_at);
+        if let Some((version, keys)) = loaded {
+            stored.permissions = self.permissions(&stored, keys);
             stored.version = version;
         }
         Ok(())
     }
 
-    fn grants(&self, before: &Stored, keys: Vec<StoredKey>) -> HashMap<Fingerprint, Grant> {
-        let grants = keys.into_iter().map(|key| {
+    fn permissions(
+        &self,
+        previous: &Stored,
+        keys: Vec<StoredKey>,
+    ) -> HashMap<Fingerprint, KeyPermissions> {
+        let permissions = keys.into_iter().map(|key| {
             let fingerprint = self.fingerprint(&key.record.sha256);
-            let noted = before.grants.get(&fingerprint).and_then(|it| it.usage.clone());
-            let is_used = noted.map(|it| it.1).unwrap_or_default();
-            let grant = Grant {
+            let known = previous.permissions.get(&fingerprint);
+            let usage = known.and_then(|permissions| permissions.usage.clone());
+            let is_used = usage.map(|(_, is_used)| is_used).unwrap_or_default();
+            let permissions = KeyPermissions {
                 name: Arc::from(key.record.name),
                 roles: Arc::from(key.record.roles),
                 limits: Arc::new(key.record.limits),
                 usage: Some((key.id, is_used)),
             };
-            (fingerprint, grant)
+            (fingerprint, permissions)
         });
-        grants.collect()
+        permissions.collect()
     }
 
-    /// Tells Redis which keys were used since it was told last.
-    pub(super) async fn note_used(&self) -> Result<()> {
-        let used: Vec<(KeyId, Arc<AtomicBool>)> = self.stored(|it| {
-            let usages = it.grants.values().filter_map(|it| it.usage.clone());
-            usages.filter(|it| it.1.swap(false, Ordering::Relaxed)).collect()
+    /// Writes to Redis which keys were used since the last call.
+    pub(super) async fn flush_last_used(&self) -> Result<()> {
+        let used: Vec<(KeyId, Arc<AtomicBool>)> = self.stored(|stored| {
+            let keys = stored.permissions.values();
+            let usages = keys.filter_map(|permissions| permissions.usage.clone());
+            usages.filter(|(_, is_used)| is_used.swap(false, Ordering::Relaxed)).collect()
         });
         if used.is_empty() {
             return Ok(());
         }
-        let noted = store::note_used(&self.0.redis, used.iter().map(|it| &it.0)).await;
-        if noted.is_err() {
+        let flushed = store::touch_last_used(&self.0.redis, used.iter().map(|(id, _)| id)).await;
+        if flushed.is_err() {
             for (_, is_used) in &used {
                 is_used.store(true, Ordering::Relaxed);
             }
         }
-        noted
+        flushed
     }
 
     fn stored<T>(&self, read: impl FnOnce(&Stored) -> T) -> T {
@@ -214,14 +221,14 @@ impl ApiKeys {
     }
 
     fn fingerprint(&self, hash: &Sha256Hex) -> Fingerprint {
-        Fingerprint::of(&self.0.secret, hash)
+        Fingerprint::new(&self.0.secret, hash)
     }
 }
 
 impl Fingerprint {
-    fn of(secret: &[u8], hash: &Sha256Hex) -> Self {
+    fn new(secret: &[u8], hash: &Sha256Hex) -> Self {
         let mac = Hmac::<Sha256>::new_from_slice(secret);
-        let mut mac = mac.expect("HMAC takes a key of any length");
+        let mut mac = mac.expect("HMAC accepts keys of any length");
         mac.update(hash.as_str().as_bytes());
         Self(mac.finalize().into_bytes().into())
     }
@@ -231,13 +238,14 @@ impl Fingerprint {
 mod tests {
     use super::*;
 
-    /// Whoever cannot foresee what is compared learns nothing from how long it takes.
+    /// An attacker who cannot predict fingerprints learns nothing from the time that a comparison takes.
     #[test]
-    fn what_keys_are_compared_by_is_known_to_this_process_only() {
-        let (one, other) = ([1; 32], [2; 32]);
-        let (key, near) = (Sha256Hex::of("key"), Sha256Hex::of("kez"));
-        assert!(Fingerprint::of(&one, &key) == Fingerprint::of(&one, &key));
-        assert!(Fingerprint::of(&one, &key) != Fingerprint::of(&other, &key));
-        assert!(Fingerprint::of(&one, &key) != Fingerprint::of(&one, &near));
+    fn fingerprints_depend_on_the_secret_of_the_process() {
+        let (secret, other_secret) = ([1; 32], [2; 32]);
+        let (key, similar_key) = (Sha256Hex::of("key"), Sha256Hex::of("kez"));
+        let fingerprint = Fingerprint::new(&secret, &key);
+        assert!(fingerprint == Fingerprint::new(&secret, &key));
+        assert!(fingerprint != Fingerprint::new(&other_secret, &key));
+        assert!(fingerprint != Fingerprint::new(&secret, &similar_key));
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps what this process knows of keys and secrets up with Redis, and keeps them from expiring there.
+//! Reloads API keys and the shared ticket secret from Redis, and renews their TTLs there.
 
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ use crate::{
     store::API_KEYS_CHANNEL,
 };
 
-/// A change that was not heard of is seen after this long: half of the second within which a revoked key has to stop.
-const LOOK: Duration = Duration::from_millis(500);
-/// Until keys were read once, nobody can be told that a key is wrong.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
-const NOTE_USED: Duration = Duration::from_secs(5);
-const RENEW_SECRET: Duration = Duration::from_secs(30);
+/// Keys are reloaded at this interval in case that the notification of a change is lost. Half of the second within
+/// which a revoked key must stop working.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Until the keys are loaded for the first time, because no key can be rejected before.
+const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(5);
+const LAST_USED_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+const SECRET_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Runs until `shutdown`.
 pub(crate) async fn watch(
@@ -32,10 +33,10 @@ pub(crate) async fn watch(
     let work = async {
         let mut signals = subscriber.events();
         subscriber.subscribe(&[API_KEYS_CHANNEL.to_owned()]).await;
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut noted, mut renewed) = (Instant::now(), None::<Instant>);
-        let mut is_well = true;
+        let mut polls = interval(POLL_INTERVAL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut last_flush, mut last_secret_refresh) = (Instant::now(), None::<Instant>);
+        let mut is_healthy = true;
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -44,41 +45,40 @@ pub(crate) async fn watch(
                     Err(RecvError::Lagged(_)) => signals = signals.resubscribe(),
                     Err(RecvError::Closed) => break,
                 },
-                _ = looks.tick() => (),
+                _ = polls.tick() => (),
             }
-            is_well = look(&keys, is_well).await;
+            is_healthy = refresh(&keys, is_healthy).await;
             if !keys.are_known() {
-                looks.reset_after(FIRST_LOOK);
+                polls.reset_after(STARTUP_POLL_INTERVAL);
             }
-            if noted.elapsed() >= NOTE_USED {
-                // What could not be noted is noted the next time.
-                _ = keys.note_used().await;
-                noted = Instant::now();
+            if last_flush.elapsed() >= LAST_USED_FLUSH_INTERVAL {
+                // After a failure, the next flush includes these keys.
+                _ = keys.flush_last_used().await;
+                last_flush = Instant::now();
             }
-            if renewed.is_none_or(|it| it.elapsed() >= RENEW_SECRET)
-                && tickets.renew().await.is_ok()
+            if last_secret_refresh.is_none_or(|last| last.elapsed() >= SECRET_REFRESH_INTERVAL)
+                && tickets.refresh_shared_secret().await.is_ok()
             {
-                renewed = Some(Instant::now());
+                last_secret_refresh = Some(Instant::now());
             }
         }
     };
     _ = shutdown.run_until_cancelled(Box::pin(work)).await;
-    _ = keys.note_used().await;
+    _ = keys.flush_last_used().await;
 }
 
-/// Reads the keys; returns whether that went well.
-async fn look(keys: &ApiKeys, was_well: bool) -> bool {
-    if !keys.are_known() && !keys.can_ask() {
-        // A start is no outage.
-        return was_well;
+/// Reloads the keys. Returns whether that succeeded; a failure during startup does not count.
+async fn refresh(keys: &ApiKeys, was_healthy: bool) -> bool {
+    if !keys.are_known() && !keys.is_redis_up() {
+        return was_healthy;
     }
-    let read = keys.refresh().await;
-    match &read {
-        Ok(()) if !was_well => info!("keys are read from Redis again"),
-        Err(error) if was_well && keys.are_known() => {
-            warn!(%error, "keys cannot be read from Redis; the last known ones go on");
+    let refreshed = keys.refresh().await;
+    match &refreshed {
+        Ok(()) if !was_healthy => info!("API keys are loaded from Redis again"),
+        Err(error) if was_healthy && keys.are_known() => {
+            warn!(%error, "loading API keys from Redis failed; keeping the previous keys");
         }
         _ => (),
     }
-    read.is_ok() || !keys.are_known()
+    refreshed.is_ok() || !keys.are_known()
 }

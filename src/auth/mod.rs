@@ -1,4 +1,4 @@
-//! Who may call: API keys and their roles, and tickets that let a browser follow a job.
+//! Authentication: API keys and their roles, and tickets with which a browser subscribes to the events of a job.
 
 mod caller;
 mod config;

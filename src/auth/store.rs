@@ -1,11 +1,11 @@
 //! API keys in Redis: one function, one round trip.
 //!
-//! * `i2m:{keys}`: hash of a key's id → its record as JSON.
-//! * `i2m:{keys}:version`: when and by which call they were last changed, so that nobody reads what has not changed,
-//!   and a call that is repeated is known.
-//! * `i2m:{keys}:used`: hash of a key's id → when it was last used, in Unix seconds.
+//! * `i2m:{keys}`: hash of the id of a key to its record as JSON.
+//! * `i2m:{keys}:version`: the time and id of the call that last changed the keys. Processes reload the keys only if
+//!   the version has changed, and a script recognises a retry by the id of the call.
+//! * `i2m:{keys}:used`: hash of the id of a key to the time of its last use in Unix seconds.
 //!
-//! All three would expire after [`KEPT_SECS`]; [`mod@super::watch`] renews them while any service runs.
+//! All three expire after [`RETENTION_SECS`]; [`mod@super::key_refresher`] renews them while any process runs.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use fred::types::{Key, Value};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Limits, Role, config::MAX_KEYS_OF_A_NAME};
+use super::{Limits, Role, config::MAX_KEYS_PER_NAME};
 use crate::{
     error::{Error, Result},
     ids::{KeyId, Sha256Hex},
@@ -30,13 +30,14 @@ static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.l
 static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).idempotent();
 static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).idempotent();
 
-/// Keys are no session: they outlive a service that is switched off for a year.
-const KEPT_SECS: u64 = 366 * 24 * 3600;
-const RENEWED_AT_SECS: u64 = 365 * 24 * 3600;
-/// Every process holds all of them in memory.
+/// API keys must survive a service that is switched off for a year.
+const RETENTION_SECS: u64 = 366 * 24 * 3600;
+/// The TTL is renewed once it is below this.
+const RENEW_BELOW_SECS: u64 = 365 * 24 * 3600;
+/// Bounded, because every process has all keys in memory.
 const MAX_KEYS: usize = 10_000;
 
-/// What is kept of a key: never the key.
+/// The record of a key. It contains the hash, not the key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) name: String,
@@ -45,31 +46,45 @@ pub(crate) struct Record {
     pub(crate) roles: Vec<Role>,
     #[serde(default)]
     pub(crate) limits: Limits,
-    /// Unix seconds by Redis' clock; the script sets it.
+    /// Unix seconds by Redis' clock, set by the script.
     #[serde(default)]
     pub(crate) created_at: i64,
 }
 
-/// A key kept in Redis.
+/// A key stored in Redis.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredKey {
     pub(crate) id: KeyId,
     pub(crate) record: Record,
-    /// Unix seconds.
+    /// The last use in Unix seconds.
     pub(crate) used_at: Option<i64>,
 }
 
-/// What became of a new key.
+/// The reply of `create.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Created {
-    Kept,
+pub(super) enum CreateReply {
+    Created,
     /// Another key begins with the same characters.
-    Exists,
+    IdTaken,
+    /// The name has [`MAX_KEYS_PER_NAME`] live keys.
     NameTaken,
+    /// [`MAX_KEYS`] keys are stored.
     Full,
 }
 
-/// Keeps a new key, unless its name has two already, `n_configured` of them in the settings.
+impl CreateReply {
+    fn parse(outcome: &str) -> Result<Self> {
+        match outcome {
+            "created" => Ok(Self::Created),
+            "exists" => Ok(Self::IdTaken),
+            "name_taken" => Ok(Self::NameTaken),
+            "full" => Ok(Self::Full),
+            other => Err(unknown_outcome("auth/create reply", other)),
+        }
+    }
+}
+
+/// Stores a new key. `configured_count` is the number of keys with the same name in the settings.
 ///
 /// # Errors
 ///
@@ -78,31 +93,31 @@ pub(super) async fn create(
     redis: &Redis,
     id: &KeyId,
     record: &Record,
-    n_configured: usize,
-) -> Result<Created> {
-    let mut args = change(id)?;
+    configured_count: usize,
+) -> Result<CreateReply> {
+    let mut args = change_args(id)?;
     args.push(Value::from(to_json(record)?));
-    args.push(Value::try_from(n_configured)?);
-    args.push(Value::try_from(MAX_KEYS_OF_A_NAME)?);
+    args.push(Value::try_from(configured_count)?);
+    args.push(Value::try_from(MAX_KEYS_PER_NAME)?);
     args.push(Value::try_from(MAX_KEYS)?);
     let (outcome,): (String,) = run(&CREATE, redis, args).await?;
-    Ok(match outcome.as_str() {
-        "created" => Created::Kept,
-        "exists" => Created::Exists,
-        "name_taken" => Created::NameTaken,
-        _ => Created::Full,
-    })
+    CreateReply::parse(&outcome)
 }
 
-/// Gives a key other limits.
+/// Replaces the limits of a key.
 ///
 /// # Errors
 ///
 /// [`Error::KeyNotFound`], [`Error::RedisUnavailable`].
 pub(crate) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<()> {
-    let mut args = change(id)?;
+    let mut args = change_args(id)?;
     args.push(Value::from(to_json(limits)?));
-    found(id, &run(&LIMIT, redis, args).await?)
+    let (outcome,): (String,) = run(&LIMIT, redis, args).await?;
+    match outcome.as_str() {
+        "changed" => Ok(()),
+        "missing" => Err(Error::KeyNotFound(id.clone())),
+        other => Err(unknown_outcome("auth/limit reply", other)),
+    }
 }
 
 /// Removes a key.
@@ -111,23 +126,38 @@ pub(crate) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<
 ///
 /// [`Error::KeyNotFound`], [`Error::RedisUnavailable`].
 pub(crate) async fn revoke(redis: &Redis, id: &KeyId) -> Result<()> {
-    found(id, &run(&REVOKE, redis, change(id)?).await?)
+    let (outcome,): (String,) = run(&REVOKE, redis, change_args(id)?).await?;
+    match outcome.as_str() {
+        "revoked" => Ok(()),
+        "missing" => Err(Error::KeyNotFound(id.clone())),
+        other => Err(unknown_outcome("auth/revoke reply", other)),
+    }
 }
 
-/// All keys and their version, if it is not `known`.
+/// All keys and their version, or `None` if the version still is `known_version`.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn load(redis: &Redis, known: &str) -> Result<Option<(String, Vec<StoredKey>)>> {
-    let args =
-        vec![Value::try_from(KEPT_SECS)?, Value::from(known), Value::try_from(RENEWED_AT_SECS)?];
+pub(super) async fn load(
+    redis: &Redis,
+    known_version: &str,
+) -> Result<Option<(String, Vec<StoredKey>)>> {
+    let args = vec![
+        Value::try_from(RETENTION_SECS)?,
+        Value::from(known_version),
+        Value::try_from(RENEW_BELOW_SECS)?,
+    ];
     let (outcome, version, records): (String, String, HashMap<String, String>) =
         run(&LOAD, redis, args).await?;
-    Ok((outcome == "changed").then(|| (version, parse(records, &HashMap::new()))))
+    match outcome.as_str() {
+        "changed" => Ok(Some((version, parse(records, &HashMap::new())))),
+        "same" => Ok(None),
+        other => Err(unknown_outcome("auth/load reply", other)),
+    }
 }
 
-/// All keys, by name and then by age.
+/// All keys, sorted by name and then by creation time.
 ///
 /// # Errors
 ///
@@ -136,37 +166,40 @@ pub(crate) async fn list(redis: &Redis) -> Result<Vec<StoredKey>> {
     let (_, records, used): (String, HashMap<String, String>, HashMap<String, i64>) =
         run(&LIST, redis, Vec::new()).await?;
     let mut keys = parse(records, &used);
-    keys.sort_by(|a, b| {
-        let by_name = a.record.name.cmp(&b.record.name);
-        by_name.then(a.record.created_at.cmp(&b.record.created_at))
+    keys.sort_by(|left, right| {
+        let by_name = left.record.name.cmp(&right.record.name);
+        by_name.then(left.record.created_at.cmp(&right.record.created_at))
     });
     Ok(keys)
 }
 
-/// Notes that keys were used just now.
+/// Sets the time of the last use of keys to now.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn note_used(redis: &Redis, ids: impl Iterator<Item = &KeyId>) -> Result<()> {
-    let mut args = vec![Value::try_from(KEPT_SECS)?];
-    args.extend(ids.map(|it| Value::from(it.as_str())));
+pub(super) async fn touch_last_used(
+    redis: &Redis,
+    ids: impl Iterator<Item = &KeyId>,
+) -> Result<()> {
+    let mut args = vec![Value::try_from(RETENTION_SECS)?];
+    args.extend(ids.map(|id| Value::from(id.as_str())));
     run(&USED, redis, args).await
 }
 
-/// What every script that changes a key takes first. The last of it is the call's own, by which it is known when it is
-/// repeated.
-fn change(id: &KeyId) -> Result<Vec<Value>> {
+/// The first arguments of every script that changes a key. The last one is the id of the call, by which the script
+/// recognises a retry.
+fn change_args(id: &KeyId) -> Result<Vec<Value>> {
     Ok(vec![
-        Value::try_from(KEPT_SECS)?,
+        Value::try_from(RETENTION_SECS)?,
         Value::from_static_str(API_KEYS_CHANNEL),
         Value::from(id.as_str()),
         Value::from(Uuid::new_v4().to_string()),
     ])
 }
 
-fn found(id: &KeyId, (outcome,): &(String,)) -> Result<()> {
-    if outcome == "missing" { Err(Error::KeyNotFound(id.clone())) } else { Ok(()) }
+fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
+    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
 }
 
 async fn run<T: fred::types::FromValue>(
@@ -178,14 +211,17 @@ async fn run<T: fred::types::FromValue>(
     script.run(redis.default_keyspace(Database::Jobs), keys, args).await
 }
 
-/// One record that nobody can read must not shut out all other keys.
+/// Skips records that cannot be parsed, so that one of them does not disable all other keys.
 fn parse(records: HashMap<String, String>, used: &HashMap<String, i64>) -> Vec<StoredKey> {
     let keys = records.into_iter().filter_map(|(id, json)| {
         let used_at = used.get(&id).copied();
         if let (Ok(id), Ok(record)) = (id.parse::<KeyId>(), serde_json::from_str::<Record>(&json)) {
             return Some(StoredKey { id, record, used_at });
         }
-        tracing::error!(id = crate::ids::quoted(&id), "a stored key cannot be read");
+        tracing::error!(
+            id = crate::ids::quoted(&id),
+            "skipping an API key whose stored record is invalid"
+        );
         None
     });
     keys.collect()
@@ -197,7 +233,8 @@ fn to_json<T: Serialize>(value: &T) -> Result<String> {
 }
 
 mod hash_as_text {
-    //! The hash of a key prints as eight digits and has no other form of its own; here it is kept whole.
+    //! The whole hash as text. `Sha256Hex` itself has no `Serialize`, and its `Debug` prints only eight digits, so that
+    //! the hash does not get into logs or responses by accident.
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 

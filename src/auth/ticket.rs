@@ -1,8 +1,8 @@
-//! Stream tickets: what a browser's `EventSource`, which sends no header, shows in its URL.
+//! Stream tickets: the credential in the URL of a browser's `EventSource`, which cannot send headers.
 //!
-//! `EXPIRY.SIGNATURE`: expiry in Unix seconds as hexadecimal; the signature is the HMAC-SHA-256 (RFC 2104)
-//! of `job id`, a zero byte and the expiry, as unpadded base64url (RFC 4648). It is good for one job, for
-//! any number of reconnections until it expires, and on every node that has the secret.
+//! Format: `EXPIRY.SIGNATURE`. The expiry is in Unix seconds as hexadecimal; the signature is the HMAC-SHA-256 (RFC
+//! 2104) of the job id, a zero byte and the expiry, as unpadded base64url (RFC 4648). A ticket is valid for one job,
+//! for any number of connections until it expires, and at every process that has the secret.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     store::{Database, Redis, ticket_secret_key},
 };
 
-/// A ticket as it stands in a URL. Not for logs, so it has no `Debug` and no `Display`.
+/// A ticket as text for a URL. It has no `Debug` and no `Display`, so that it does not get into logs.
 pub(crate) struct Ticket(String);
 
 impl Ticket {
@@ -30,7 +30,7 @@ impl Ticket {
     }
 }
 
-/// Signs and checks tickets. Cheap to clone.
+/// Signs and verifies tickets. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Tickets(Arc<Inner>);
 
@@ -40,12 +40,12 @@ struct Inner {
     ttl: Duration,
 }
 
-/// The first signs, all are accepted.
+/// The first secret signs; signatures of all are accepted.
 #[derive(Default)]
 struct Secrets {
     configured: Vec<Secret>,
-    /// Where none is configured: the one that all processes at this Redis share, and before it the one that was
-    /// lost with Redis' data.
+    /// Used if none is configured: the secret that all processes of this Redis share, then the previous one, if Redis
+    /// has lost its data since.
     shared: Vec<Secret>,
 }
 
@@ -62,9 +62,9 @@ impl Tickets {
         Self(Arc::new(Inner { redis, secrets, ttl: config.ticket_ttl }))
     }
 
-    /// Takes over the secrets of other settings.
+    /// Replaces the configured secrets.
     pub(crate) fn reload(&self, config: &Config) {
-        let shared = self.known().shared.clone();
+        let shared = self.current().shared.clone();
         self.set(Secrets { configured: config.ticket_secrets.clone(), shared });
     }
 
@@ -72,7 +72,7 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`], only where no secret is configured.
+    /// [`Error::RedisUnavailable`], only if no secret is configured.
     pub(crate) async fn issue(&self, job: JobId) -> Result<Ticket> {
         let ttl_secs = i64::try_from(self.0.ttl.as_secs()).unwrap_or(i64::MAX / 2);
         let expiry = format!("{:x}", Utc::now().timestamp() + ttl_secs);
@@ -82,13 +82,13 @@ impl Tickets {
         Ok(Ticket(format!("{expiry}.{}", URL_SAFE_NO_PAD.encode(signature))))
     }
 
-    /// Accepts tickets, separated by commas, if there is one for each of `jobs`, in their order: signed by any of the
-    /// secrets and not expired.
+    /// Verifies comma-separated tickets: one per job of `jobs`, in the same order, each signed with any of the secrets
+    /// and not expired.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTicket`] if one is none, else [`Error::ExpiredTicket`]; [`Error::RedisUnavailable`] where no
-    /// secret is configured.
+    /// [`Error::InvalidTicket`] if any ticket is invalid, else [`Error::ExpiredTicket`] if any has expired;
+    /// [`Error::RedisUnavailable`], only if no secret is configured.
     pub(crate) async fn check(&self, jobs: &[JobId], tickets: &str) -> Result<()> {
         let tickets: Vec<&str> = tickets.split(',').collect();
         if tickets.len() != jobs.len() {
@@ -96,51 +96,50 @@ impl Tickets {
         }
         let secrets = self.secrets().await?;
         let now = Utc::now().timestamp();
-        let mut all_alive = true;
-        // To the last one, so that an expired ticket hides no forged one behind it.
+        let mut are_all_current = true;
+        // All tickets are verified, so that an expired ticket does not hide a forged one after it.
         for (job, ticket) in jobs.iter().zip(tickets) {
             let expiry = signed_expiry(&secrets, *job, ticket).ok_or(Error::InvalidTicket)?;
-            all_alive &= expiry >= now;
+            are_all_current &= expiry >= now;
         }
-        if all_alive { Ok(()) } else { Err(Error::ExpiredTicket) }
+        if are_all_current { Ok(()) } else { Err(Error::ExpiredTicket) }
     }
 
-    /// Keeps the shared secret from expiring, if it is in use, and takes over another one, should Redis have lost its
-    /// data.
+    /// Renews the TTL of the shared secret, if it is in use, and loads the new one if Redis has lost its data.
     ///
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
-    pub(super) async fn renew(&self) -> Result<()> {
-        let known = self.known();
-        if known.all().is_empty() || !known.configured.is_empty() {
+    pub(super) async fn refresh_shared_secret(&self) -> Result<()> {
+        let current = self.current();
+        if current.all().is_empty() || !current.configured.is_empty() {
             return Ok(());
         }
-        self.read_shared().await
+        self.load_shared_secret().await
     }
 
     async fn secrets(&self) -> Result<Arc<Secrets>> {
-        if self.known().all().is_empty() {
-            self.read_shared().await?;
+        if self.current().all().is_empty() {
+            self.load_shared_secret().await?;
         }
-        Ok(self.known())
+        Ok(self.current())
     }
 
-    async fn read_shared(&self) -> Result<()> {
-        const REMEMBERED: usize = 2;
-        let known = self.known();
-        let present = self.shared_secret().await?;
-        if known.shared.first().is_some_and(|it| it.expose() == present.expose()) {
+    async fn load_shared_secret(&self) -> Result<()> {
+        const MAX_SHARED_SECRETS: usize = 2;
+        let current = self.current();
+        let loaded = self.get_or_create_shared_secret().await?;
+        if current.shared.first().is_some_and(|secret| secret.expose() == loaded.expose()) {
             return Ok(());
         }
-        let mut shared = known.shared.clone();
-        shared.insert(0, present);
-        shared.truncate(REMEMBERED);
+        let mut shared = current.shared.clone();
+        shared.insert(0, loaded);
+        shared.truncate(MAX_SHARED_SECRETS);
         self.set(Secrets { configured: Vec::new(), shared });
         Ok(())
     }
 
-    fn known(&self) -> Arc<Secrets> {
+    fn current(&self) -> Arc<Secrets> {
         self.0.secrets.read().clone()
     }
 
@@ -148,43 +147,43 @@ impl Tickets {
         *self.0.secrets.write() = Arc::new(secrets);
     }
 
-    /// The secret that all processes at this Redis share: made by the first.
-    async fn shared_secret(&self) -> Result<Secret> {
-        const RENEWED_SECS: i64 = 30 * 24 * 3600;
+    /// The secret that all processes of this Redis share. The first process creates it.
+    async fn get_or_create_shared_secret(&self) -> Result<Secret> {
+        const TTL_SECS: i64 = 30 * 24 * 3600;
         let fresh = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let (keyspace, fresh) = (self.0.redis.default_keyspace(Database::Jobs), &fresh);
-        let make = |client: Client| async move {
+        let get_or_create = |client: Client| async move {
             use fred::types::{Expiration, SetOptions};
 
             let key = keyspace.key(ticket_secret_key());
-            let expires = Some(Expiration::EX(RENEWED_SECS));
-            let if_none = Some(SetOptions::NX);
-            client.set::<(), _, _>(key.clone(), fresh.as_str(), expires, if_none, false).await?;
-            client.expire::<(), _>(key.clone(), RENEWED_SECS, None).await?;
+            let ttl = Some(Expiration::EX(TTL_SECS));
+            let if_missing = Some(SetOptions::NX);
+            client.set::<(), _, _>(key.clone(), fresh.as_str(), ttl, if_missing, false).await?;
+            client.expire::<(), _>(key.clone(), TTL_SECS, None).await?;
             client.get::<Option<String>, _>(key).await
         };
-        let made = keyspace.call_idempotent(make).await?;
-        made.map(Secret::from).ok_or_else(no_secret)
+        let secret = keyspace.call_idempotent(get_or_create).await?;
+        secret.map(Secret::from).ok_or_else(no_secret)
     }
 }
 
-/// When a ticket expires, if any of the secrets has signed it for `job`.
+/// The expiry of a ticket in Unix seconds, if it is signed for `job` with any of the secrets.
 fn signed_expiry(secrets: &Secrets, job: JobId, ticket: &str) -> Option<i64> {
     let (expiry, signature) = ticket.split_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     // verify_slice compares in constant time.
-    let is_signed = |it: &Secret| mac(it, job, expiry).verify_slice(&signature).is_ok();
-    let signed = secrets.all().iter().any(is_signed);
-    if signed { i64::from_str_radix(expiry, 16).ok() } else { None }
+    let is_signed = |secret: &Secret| mac(secret, job, expiry).verify_slice(&signature).is_ok();
+    let is_signed = secrets.all().iter().any(is_signed);
+    if is_signed { i64::from_str_radix(expiry, 16).ok() } else { None }
 }
 
 fn no_secret() -> Error {
-    Error::RedisUnavailable("no ticket secret".to_owned())
+    Error::RedisUnavailable("the shared ticket secret is missing".to_owned())
 }
 
 fn mac(secret: &Secret, job: JobId, expiry: &str) -> Hmac<Sha256> {
     let mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes());
-    let mut mac = mac.expect("HMAC takes a key of any length");
+    let mut mac = mac.expect("HMAC accepts keys of any length");
     mac.update(job.to_string().as_bytes());
     mac.update(&[0]);
     mac.update(expiry.as_bytes());

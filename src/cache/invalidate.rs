@@ -1,4 +1,4 @@
-//! Removing many values: by what they are tagged with, or by what their keys look like.
+//! Invalidation of many values at once, by tag or by key pattern.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     store::{CACHE_PREFIX, Database},
 };
 
-/// A glob of keys, all of cached values.
+/// A glob pattern that matches keys of cached values only.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(String);
 
@@ -25,96 +25,99 @@ impl TryFrom<String> for Pattern {
             return Ok(Self(text));
         }
         Err(Error::Invalid(format!(
-            "pattern: has to begin with {CACHE_PREFIX} and to have at most {MAX_BYTES} bytes, such as cache:model:*; got {}",
+            "pattern: must begin with {CACHE_PREFIX} and have at most {MAX_BYTES} bytes, such as cache:model:*; got {}",
             quoted(&text)
         )))
     }
 }
 
-/// How far an invalidation has come.
+/// The progress of an invalidation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Removed {
     pub(crate) n: u64,
-    /// Where to go on, if the time was over before all keys had been seen.
+    /// The position to continue from, if the time limit was reached before all keys were scanned.
     pub(crate) cursor: Option<u64>,
 }
 
-/// Where a walk over all keys has come to. Redis' cursors are smaller than its tables, so above them is room for which
-/// server of a cluster it is.
+/// The position of a scan over all keys of all servers.
+///
+/// Clients get it as one number: a SCAN cursor is smaller than the server's hash table, so the upper bits have room for
+/// the index of the server in a cluster.
 #[derive(Clone, Copy)]
-struct Walk {
+struct ScanPosition {
     server: usize,
     cursor: u64,
 }
 
-impl Walk {
+impl ScanPosition {
     const CURSOR_BITS: u32 = 48;
 
-    fn to(self, next: u64) -> Self {
-        if next == 0 {
+    /// The next position, given the cursor that SCAN returned: 0 at the end of a server.
+    fn advance(self, cursor: u64) -> Self {
+        if cursor == 0 {
             Self { server: self.server + 1, cursor: 0 }
         } else {
-            Self { cursor: next, ..self }
+            Self { cursor, ..self }
         }
     }
 }
 
-impl From<u64> for Walk {
-    fn from(both: u64) -> Self {
-        let server = usize::try_from(both >> Self::CURSOR_BITS).unwrap_or(usize::MAX);
-        Self { server, cursor: both & ((1 << Self::CURSOR_BITS) - 1) }
+impl From<u64> for ScanPosition {
+    fn from(encoded: u64) -> Self {
+        let server = usize::try_from(encoded >> Self::CURSOR_BITS).unwrap_or(usize::MAX);
+        Self { server, cursor: encoded & ((1 << Self::CURSOR_BITS) - 1) }
     }
 }
 
-impl From<Walk> for u64 {
-    fn from(walk: Walk) -> Self {
-        ((walk.server as u64) << Walk::CURSOR_BITS) | walk.cursor
+impl From<ScanPosition> for u64 {
+    fn from(position: ScanPosition) -> Self {
+        ((position.server as u64) << ScanPosition::CURSOR_BITS) | position.cursor
     }
 }
 
 impl Cache {
-    /// Removes every value that has `tag`, in one step.
+    /// Removes every value that has `tag`, in one atomic step per partition.
     ///
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
     pub(crate) async fn invalidate_tag(&self, tag: &Tag) -> Result<u64> {
-        let n = store::invalidate_tag(&self.0.redis, tag).await?;
-        self.0.redis.metrics().cache.invalidated.inc_by(n);
-        info!(%tag, n_removed = n, "invalidated cached values by tag");
-        Ok(n)
+        let removed = store::invalidate_tag(&self.0.redis, tag).await?;
+        self.0.redis.metrics().cache.invalidated.inc_by(removed);
+        info!(%tag, removed, "invalidated cached values by tag");
+        Ok(removed)
     }
 
-    /// Removes every value whose key matches, in batches, so that Redis is not held up. What is stored meanwhile may
-    /// be seen or not.
+    /// Removes every value whose key matches, in batches, so that Redis is not blocked. Values that are stored
+    /// meanwhile may or may not be removed.
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`]; what was removed before stays removed.
+    /// [`Error::RedisUnavailable`]; values that were removed before the error stay removed.
     pub(crate) async fn invalidate_pattern(&self, pattern: &Pattern, from: u64) -> Result<Removed> {
-        const BATCH: u32 = 500;
-        const AT_MOST: Duration = Duration::from_secs(2);
+        const BATCH_SIZE: u32 = 500;
+        const TIME_LIMIT: Duration = Duration::from_secs(2);
         let is_glob = pattern.0.contains(['*', '?', '[', '\\']);
         if !is_glob {
-            let n = store::remove(&self.0.redis, &pattern.0).await?;
-            self.0.redis.metrics().cache.invalidated.inc_by(n);
-            return Ok(Removed { n, cursor: None });
+            let removed = store::remove(&self.0.redis, &pattern.0).await?;
+            self.0.redis.metrics().cache.invalidated.inc_by(removed);
+            return Ok(Removed { n: removed, cursor: None });
         }
-        let deadline = Instant::now() + AT_MOST;
-        let (mut n, mut walk) = (0, Walk::from(from));
+        let deadline = Instant::now() + TIME_LIMIT;
+        let (mut removed, mut position) = (0, ScanPosition::from(from));
         let servers = self.0.redis.servers(Database::Cache);
-        while let Some((server, _)) = servers.get(walk.server)
+        while let Some((server, _)) = servers.get(position.server)
             && Instant::now() <= deadline
         {
-            let what = (pattern.0.as_str(), BATCH);
-            let (next, removed) =
-                store::remove_matching(&self.0.redis, *server, walk.cursor, what).await?;
-            n += removed;
-            walk = walk.to(next);
+            let batch = (pattern.0.as_str(), BATCH_SIZE);
+            let (cursor, removed_in_batch) =
+                store::remove_matching(&self.0.redis, *server, position.cursor, batch).await?;
+            removed += removed_in_batch;
+            position = position.advance(cursor);
         }
-        let is_done = walk.server >= servers.len();
-        self.0.redis.metrics().cache.invalidated.inc_by(n);
-        info!(pattern = quoted(&pattern.0), n_removed = n, "invalidated cached values by pattern");
-        Ok(Removed { n, cursor: (!is_done).then_some(walk.into()) })
+        let is_complete = position.server >= servers.len();
+        self.0.redis.metrics().cache.invalidated.inc_by(removed);
+        info!(pattern = quoted(&pattern.0), removed, "invalidated cached values by pattern");
+        Ok(Removed { n: removed, cursor: (!is_complete).then_some(position.into()) })
     }
 }

@@ -1,9 +1,9 @@
-//! Cached values that all processes share, readable by the seed's `RedisCache`.
+//! Cached values that all processes share. The seed's `RedisCache` can read them.
 //!
-//! What is missing is computed by one caller of all processes, and the others are woken by its value ([`flight`]).
-//! A value is computed anew shortly before it becomes stale, by one caller at random (`XFetch`: Vattani, Chierichetti,
-//! Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015), and after that served stale as long as
-//! its terms allow while one caller computes it.
+//! A missing value is computed by one caller of all processes; the other callers wait and are notified
+//! ([`single_flight`]). A value is refreshed shortly before it becomes stale, by one caller at random (`XFetch`:
+//! Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015). A stale value is
+//! served for as long as its policy allows while one caller refreshes it.
 
 pub(crate) mod invalidate;
 mod single_flight;
@@ -22,8 +22,8 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use self::{
-    single_flight::Flights,
-    store::{Claim, Fresh, Opened},
+    single_flight::{ComputeRequest, SingleFlight},
+    store::{ComputeLease, NewValue, OpenReply},
 };
 use crate::{
     error::{Error, Result},
@@ -33,16 +33,16 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How values are cached.
+/// The cache.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// By how much, at random, a value lives shorter than it may.
+    /// The maximum percentage by which a TTL is shortened at random, so that values do not expire at the same time.
     pub jitter_percent: u32,
-    /// A value is computed anew before it becomes stale, the earlier the longer that takes: 1.0 suits most, 0 is never
-    /// early.
+    /// How eagerly values are refreshed before they become stale, relative to the time that computing them takes (the
+    /// beta of `XFetch`). 1.0 is a good default; 0 never refreshes early.
     pub early_refresh: f64,
-    /// The longest that a computation may take; then another caller may try.
+    /// The maximum time of a computation. After it, another caller may compute the value.
     #[serde(with = "Time")]
     pub compute_timeout: Duration,
 }
@@ -52,10 +52,10 @@ impl Config {
         let ms = Duration::from_millis;
         check_between("compute_timeout", self.compute_timeout, ms(10), ms(60_000))?;
         if self.jitter_percent > 50 {
-            bail!("jitter_percent is {}; it has to be between 0 and 50", self.jitter_percent);
+            bail!("jitter_percent is {}; it must be between 0 and 50", self.jitter_percent);
         }
         if !(0.0..=100.0).contains(&self.early_refresh) {
-            bail!("early_refresh is {}; it has to be between 0 and 100", self.early_refresh);
+            bail!("early_refresh is {}; it must be between 0 and 100", self.early_refresh);
         }
         Ok(())
     }
@@ -69,32 +69,33 @@ struct Inner {
     redis: Redis,
     config: Config,
     tasks: Tasks,
-    flights: Flights,
-    /// One for each computation that may run at once.
-    places: Semaphore,
+    flights: SingleFlight,
+    /// One permit per concurrent computation.
+    compute_permits: Semaphore,
 }
 
-/// How long a value is good, and with what it goes.
+/// The lifetime of a value, and its tags.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    /// Fresh for this long.
+    /// How long the value is fresh.
     pub(crate) ttl: Duration,
-    /// Then served stale for this long while it is computed anew.
+    /// How long the value is served as stale after that, while it is refreshed.
     pub(crate) stale_for: Duration,
-    /// Whether a hit makes it fresh for as long again.
+    /// Whether a hit restarts the TTL.
     pub(crate) slides: bool,
     pub(crate) tags: Vec<Tag>,
 }
 
-/// A computation: JSON text, or that there is no value. It runs only if its result is needed.
+/// A computation of a value as JSON text, or of `None` if there is no value. It is polled only if its result is needed.
 pub(crate) type Computation = BoxFuture<'static, Result<Option<Bytes>>>;
 
-/// Where an answer came from.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Hit,
     Stale,
     Miss,
+    /// It is cached that there is no value.
     Negative,
 }
 
@@ -111,17 +112,28 @@ impl Outcome {
 
 /// A value as JSON text.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CachedValue {
     pub(crate) json: Bytes,
     pub(crate) fresh_for: Duration,
 }
 
-/// What a look into the cache found.
+/// The reply to a lookup.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) outcome: Outcome,
-    /// Absent when there is none, be that known from the cache or not.
-    pub(crate) entry: Option<Entry>,
+    /// `None` if there is no value, whether this was cached or computed.
+    pub(crate) entry: Option<CachedValue>,
+}
+
+impl Found {
+    fn value(json: Bytes, is_stale: bool, fresh_for: Duration) -> Self {
+        let outcome = if is_stale { Outcome::Stale } else { Outcome::Hit };
+        Self { outcome, entry: Some(CachedValue { json, fresh_for }) }
+    }
+
+    fn negative() -> Self {
+        Self { outcome: Outcome::Negative, entry: None }
+    }
 }
 
 impl Cache {
@@ -131,8 +143,8 @@ impl Cache {
             redis,
             config,
             tasks,
-            flights: Flights::default(),
-            places: Semaphore::new(MAX_COMPUTATIONS),
+            flights: SingleFlight::default(),
+            compute_permits: Semaphore::new(MAX_COMPUTATIONS),
         }))
     }
 
@@ -143,22 +155,25 @@ impl Cache {
     /// [`Error::RedisUnavailable`].
     pub(crate) async fn get(&self, key: &CacheKey) -> Result<Found> {
         let found = match self.open(key, None).await? {
-            Opened::Value { json, is_stale, fresh_for, .. } => found(json, is_stale, fresh_for),
-            Opened::Negative => Found { outcome: Outcome::Negative, entry: None },
-            Opened::Claimed | Opened::Waiting { .. } | Opened::Missing | Opened::Unreadable(_) => {
-                Found { outcome: Outcome::Miss, entry: None }
+            OpenReply::Value { json, is_stale, fresh_for, .. } => {
+                Found::value(json, is_stale, fresh_for)
             }
+            OpenReply::Negative => Found::negative(),
+            OpenReply::Leased
+            | OpenReply::InProgress { .. }
+            | OpenReply::Missing
+            | OpenReply::Unreadable(_) => Found { outcome: Outcome::Miss, entry: None },
         };
-        self.note(key, found.outcome);
+        self.record_lookup(key, found.outcome);
         Ok(found)
     }
 
-    /// The value at `key`; if it is missing, what `computation` makes of it, which is then stored under `terms`. That
-    /// there is none is remembered for `negative_ttl`.
+    /// The value at `key`. If it is missing, the result of `computation`, which is then stored under `terms`. The
+    /// result that there is no value is cached for `negative_ttl`.
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`]; [`Error::Origin`] when the computation failed or took too long.
+    /// [`Error::RedisUnavailable`]; [`Error::Origin`] when the computation failed or timed out.
     pub(crate) async fn get_or_set(
         &self,
         key: &CacheKey,
@@ -166,30 +181,32 @@ impl Cache {
         negative_ttl: Duration,
         computation: Computation,
     ) -> Result<Found> {
-        let job = single_flight::Job { key: key.clone(), terms, negative_ttl, claim: self.claim() };
-        let found = match self.open(key, Some(job.claim)).await? {
-            Opened::Value { json, is_stale, fresh_for, is_claimed } => {
-                if is_claimed {
-                    self.compute_beside(job, computation);
+        let lease = self.new_lease();
+        let request = ComputeRequest { key: key.clone(), terms, negative_ttl, lease };
+        let found = match self.open(key, Some(lease)).await? {
+            OpenReply::Value { json, is_stale, fresh_for, is_leased } => {
+                if is_leased {
+                    self.refresh_in_background(request, computation);
                 }
-                found(json, is_stale, fresh_for)
+                Found::value(json, is_stale, fresh_for)
             }
-            Opened::Negative => Found { outcome: Outcome::Negative, entry: None },
+            OpenReply::Negative => Found::negative(),
             missing => {
-                let claimed_by = match missing {
-                    Opened::Claimed => Some(job.claim.token),
-                    Opened::Waiting { by, .. } => by,
+                let leaseholder = match missing {
+                    OpenReply::Leased => Some(lease.token),
+                    OpenReply::InProgress { leaseholder, .. } => leaseholder,
                     _ => None,
                 };
-                let entry = self.fly(job, computation, claimed_by).await?;
+                let entry = self.get_or_compute(request, computation, leaseholder).await?;
                 Found { outcome: Outcome::Miss, entry }
             }
         };
-        self.note(key, found.outcome);
+        self.record_lookup(key, found.outcome);
         Ok(found)
     }
 
-    /// Stores a value whatever there is, or is being computed. Returns until when it is fresh and when it is gone.
+    /// Stores a value, whether one exists, is being computed, or neither. Returns when it becomes stale and when it
+    /// expires.
     ///
     /// # Errors
     ///
@@ -200,13 +217,13 @@ impl Cache {
         json: Bytes,
         terms: &Terms,
     ) -> Result<[DateTime<Utc>; 2]> {
-        let fresh = Fresh { json: Some(json), claim: None, cost: Duration::ZERO };
-        let stored = store::put(&self.0.redis, key, fresh, &self.with_jitter(terms)).await?;
-        let reason = "superseded without a claim".to_owned();
-        stored.ok_or(Error::Corrupt { what: "answer of a script", reason })
+        let value = NewValue { json: Some(json), lease: None, cost: Duration::ZERO };
+        let stored = store::put(&self.0.redis, key, value, &self.with_jitter(terms)).await?;
+        let reason = "superseded without a lease".to_owned();
+        stored.ok_or(Error::Corrupt { what: "cache/put reply", reason })
     }
 
-    /// Removes a value, and what is known of there being none. Says whether there was a value.
+    /// Removes a value, also a cached "no value". Returns whether a value existed.
     ///
     /// # Errors
     ///
@@ -215,51 +232,56 @@ impl Cache {
         Ok(store::remove(&self.0.redis, key.as_str()).await? > 0)
     }
 
-    /// Opens a key; what is no JSON there is removed, and missing.
-    async fn open(&self, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
-        let Some(of) = claim else { return self.open_with(key, None).await };
+    /// Looks up a key. With `lease`, also requests the right to compute the value if it is missing or due for a
+    /// refresh.
+    async fn open(&self, key: &CacheKey, lease: Option<ComputeLease>) -> Result<OpenReply> {
+        let Some(requested) = lease else { return self.open_readable(key, None).await };
         let (cache, key) = (self.clone(), key.clone());
-        let mut unheard = UnheardClaim { cache, key, of, is_heard: false };
-        let opened = self.open_with(&unheard.key, claim).await?;
-        // From here on whoever asked answers for the claim.
-        unheard.is_heard = true;
-        Ok(opened)
+        let mut guard = LeaseGuard { cache, key, lease: requested, is_armed: true };
+        let reply = self.open_readable(&guard.key, lease).await?;
+        // From here on, the caller is responsible for the lease.
+        guard.is_armed = false;
+        Ok(reply)
     }
 
-    async fn open_with(&self, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
-        // Not for ever: somebody may store nothing but nonsense.
+    /// Looks up a key. A value that is not JSON is removed, and then missing.
+    async fn open_readable(
+        &self,
+        key: &CacheKey,
+        lease: Option<ComputeLease>,
+    ) -> Result<OpenReply> {
+        // Bounded, because another program may keep storing invalid values.
         for _ in 0..2 {
-            match store::open(&self.0.redis, key, claim).await? {
-                Opened::Unreadable(bytes) => {
+            match store::open(&self.0.redis, key, lease).await? {
+                OpenReply::Unreadable(bytes) => {
                     self.0.redis.metrics().cache.corrupt.inc();
-                    warn!(key = key.as_str(), "a cached value is no JSON; it is removed");
-                    store::discard(&self.0.redis, key, bytes).await?;
+                    warn!(key = key.as_str(), "removing a cached value that is not valid JSON");
+                    store::delete_if_equal(&self.0.redis, key, bytes).await?;
                 }
-                opened => return Ok(opened),
+                reply => return Ok(reply),
             }
         }
-        Ok(Opened::Missing)
+        Ok(OpenReply::Missing)
     }
 
-    fn claim(&self) -> Claim {
-        /// For storing the result.
-        const TO_FINISH: Duration = Duration::from_millis(500);
-        Claim {
+    fn new_lease(&self) -> ComputeLease {
+        /// Time to store the result after the computation.
+        const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+        ComputeLease {
             token: Uuid::new_v4(),
-            lasts: self.0.config.compute_timeout + TO_FINISH,
-            // Exponentially distributed, so that of many callers some are early and few are late.
-            early: -(1.0 - fastrand::f64()).ln() * self.0.config.early_refresh,
+            ttl: self.0.config.compute_timeout + STORE_TIMEOUT,
+            // Exponentially distributed, so that a few of many callers refresh early and hardly any refreshes late.
+            early_factor: -(1.0 - fastrand::f64()).ln() * self.0.config.early_refresh,
         }
     }
 
-    /// Values that were stored together shall not end together.
+    /// `terms` with a TTL that is shortened at random, so that values stored together do not expire together.
     fn with_jitter(&self, terms: &Terms) -> Terms {
         let share = f64::from(self.0.config.jitter_percent) / 100.0 * fastrand::f64();
         Terms { ttl: terms.ttl.mul_f64(1.0 - share), ..terms.clone() }
     }
 
-    /// The one place that knows what looks into the cache found.
-    fn note(&self, key: &CacheKey, outcome: Outcome) {
+    fn record_lookup(&self, key: &CacheKey, outcome: Outcome) {
         let metrics = &self.0.redis.metrics().cache;
         match outcome {
             Outcome::Hit => metrics.hit.inc(),
@@ -267,32 +289,28 @@ impl Cache {
             Outcome::Miss => metrics.miss.inc(),
             Outcome::Negative => metrics.negative.inc(),
         };
-        debug!(key = key.as_str(), outcome = outcome.as_str(), "cache");
+        debug!(key = key.as_str(), outcome = outcome.as_str(), "cache lookup");
     }
 }
 
-/// A claim that may have been granted to a caller that went before it heard so: nobody else shall wait for it.
-struct UnheardClaim {
+/// Releases a lease that Redis may have granted to a caller that was cancelled before it got the reply. Otherwise other
+/// callers would wait until the lease expires.
+struct LeaseGuard {
     cache: Cache,
     key: CacheKey,
-    of: Claim,
-    is_heard: bool,
+    lease: ComputeLease,
+    is_armed: bool,
 }
 
-impl Drop for UnheardClaim {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        if self.is_heard {
+        if !self.is_armed {
             return;
         }
-        let (cache, key, token) = (self.cache.clone(), self.key.clone(), self.of.token);
-        self.cache.0.tasks.spawn_unguarded("cache claim", async move {
-            // What cannot be given up ends of itself.
-            _ = store::abandon(&cache.0.redis, &key, token, Duration::from_millis(1)).await;
+        let (cache, key, token) = (self.cache.clone(), self.key.clone(), self.lease.token);
+        self.cache.0.tasks.spawn_unguarded("cache lease release", async move {
+            // If this fails, the lease expires.
+            _ = store::release_lease(&cache.0.redis, &key, token, Duration::from_millis(1)).await;
         });
     }
-}
-
-fn found(json: Bytes, is_stale: bool, fresh_for: Duration) -> Found {
-    let outcome = if is_stale { Outcome::Stale } else { Outcome::Hit };
-    Found { outcome, entry: Some(Entry { json, fresh_for }) }
 }

@@ -1,7 +1,7 @@
 //! One computation of a missing value for all callers, of this process and of the others.
 //!
-//! Callers of one process share a flight. It computes the value if it has the claim, and else waits until the process
-//! that has it says that it is done, or its claim ends because that process died.
+//! Callers of one process share a flight. The flight computes the value if it has the lease. Otherwise it waits until
+//! the process with the lease announces the result, or until the lease expires because that process died.
 
 use std::{
     collections::HashMap,
@@ -21,39 +21,39 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Cache, Computation, Entry, Terms,
-    store::{self, Claim, Fresh, Opened},
+    Cache, CachedValue, Computation, Terms,
+    store::{self, ComputeLease, NewValue, OpenReply},
 };
 use crate::{
     error::{Error, Result},
     store::CacheKey,
 };
 
-/// What is to be computed.
+/// A request to compute a value.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
+pub(super) struct ComputeRequest {
     pub(super) key: CacheKey,
     pub(super) terms: Terms,
     pub(super) negative_ttl: Duration,
-    pub(super) claim: Claim,
+    pub(super) lease: ComputeLease,
 }
 
-/// The flights of this process.
+/// The flights of this process, by key.
 #[derive(Clone, Default)]
-pub(super) struct Flights(Arc<Mutex<HashMap<CacheKey, Flight>>>);
+pub(super) struct SingleFlight(Arc<Mutex<HashMap<CacheKey, Flight>>>);
 
 struct Flight {
-    /// The token under which it computes, when it does.
+    /// The lease token of the flight, which it uses if it computes the value itself.
     token: Uuid,
-    /// Whether it has begun to.
+    /// Whether the flight computes the value itself.
     computes: Arc<AtomicBool>,
-    landed: watch::Receiver<Option<Landed>>,
+    result: watch::Receiver<Option<FlightResult>>,
 }
 
-/// What every caller of a flight gets.
-type Landed = Result<Option<Entry>, Failure>;
+/// The result that every caller of a flight gets.
+type FlightResult = Result<Option<CachedValue>, Failure>;
 
-/// An error that can be told to many.
+/// An error that can be cloned for every caller.
 #[derive(Clone, Debug)]
 enum Failure {
     Redis(String),
@@ -79,28 +79,31 @@ impl From<Failure> for Error {
     }
 }
 
-impl Flights {
-    /// Joins the flight for the key, or begins a new one if there is none or what it computes was invalidated: the claim
-    /// is now `claimed_by` another.
+impl SingleFlight {
+    /// Joins the flight for the key, or starts a new one, of which the caller is the leader.
+    ///
+    /// A flight can be joined if it has the lease, or if it waits for the leaseholder as the caller would. Otherwise it
+    /// is outdated: the caller has the lease itself, or the flight computes a value whose key was invalidated.
     fn join(
         &self,
-        job: &Job,
-        claimed_by: Option<Uuid>,
-    ) -> (watch::Receiver<Option<Landed>>, Option<Seat>) {
+        request: &ComputeRequest,
+        leaseholder: Option<Uuid>,
+    ) -> (watch::Receiver<Option<FlightResult>>, Option<Leader>) {
         let mut flights = self.lock();
-        let is_good = |it: &&Flight| {
-            claimed_by == Some(it.token)
-                || (claimed_by != Some(job.claim.token) && !it.computes.load(Ordering::Relaxed))
+        let can_join = |flight: &&Flight| {
+            leaseholder == Some(flight.token)
+                || (leaseholder != Some(request.lease.token)
+                    && !flight.computes.load(Ordering::Relaxed))
         };
-        if let Some(flight) = flights.get(&job.key).filter(is_good) {
-            return (flight.landed.clone(), None);
+        if let Some(flight) = flights.get(&request.key).filter(can_join) {
+            return (flight.result.clone(), None);
         }
-        let (tell, landed) = watch::channel(None);
-        let (token, computes) = (job.claim.token, Arc::new(AtomicBool::new(false)));
-        let flight = Flight { token, computes: computes.clone(), landed: landed.clone() };
-        flights.insert(job.key.clone(), flight);
-        let key = job.key.clone();
-        (landed, Some(Seat { flights: self.clone(), key, token, computes, tell }))
+        let (sender, result) = watch::channel(None);
+        let (token, computes) = (request.lease.token, Arc::new(AtomicBool::new(false)));
+        let flight = Flight { token, computes: computes.clone(), result: result.clone() };
+        flights.insert(request.key.clone(), flight);
+        let key = request.key.clone();
+        (result, Some(Leader { flights: self.clone(), key, token, computes, sender }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Flight>> {
@@ -108,160 +111,165 @@ impl Flights {
     }
 }
 
-/// The pilot's: when it goes, be it by a panic, nobody joins the flight any more.
-struct Seat {
-    flights: Flights,
+/// The leader of a flight. When it is dropped, even by a panic, the flight can no longer be joined.
+struct Leader {
+    flights: SingleFlight,
     key: CacheKey,
     token: Uuid,
     computes: Arc<AtomicBool>,
-    tell: watch::Sender<Option<Landed>>,
+    sender: watch::Sender<Option<FlightResult>>,
 }
 
-impl Drop for Seat {
+impl Drop for Leader {
     fn drop(&mut self) {
         let mut flights = self.flights.lock();
-        if flights.get(&self.key).is_some_and(|it| it.token == self.token) {
+        if flights.get(&self.key).is_some_and(|flight| flight.token == self.token) {
             flights.remove(&self.key);
         }
     }
 }
 
-/// How waiting for another's computation ended.
-enum Waited {
-    Over(Option<Entry>),
-    /// With a value that has to be computed anew, by us.
-    Due(Entry),
-    /// With the claim ours.
-    Claimed,
+/// The end of waiting for the computation of another process.
+enum WaitOutcome {
+    Done(Option<CachedValue>),
+    /// A value that is due for a refresh, and the lease to refresh it.
+    RefreshLeased(CachedValue),
+    /// Still no value, and the lease to compute it.
+    Leased,
 }
 
 impl Cache {
-    /// The value of a missing key, computed once whoever asks for it. `claimed_by` says who computes it now, perhaps
-    /// `job` itself.
-    pub(super) async fn fly(
+    /// The value of a missing key, computed once for all callers. `leaseholder` is the token of the flight that
+    /// computes the value now, which may be that of `request`.
+    pub(super) async fn get_or_compute(
         &self,
-        job: Job,
+        request: ComputeRequest,
         computation: Computation,
-        claimed_by: Option<Uuid>,
-    ) -> Result<Option<Entry>> {
-        let (mut landed, seat) = self.0.flights.join(&job, claimed_by);
-        if let Some(seat) = seat {
+        leaseholder: Option<Uuid>,
+    ) -> Result<Option<CachedValue>> {
+        let (mut result, leader) = self.0.flights.join(&request, leaseholder);
+        if let Some(leader) = leader {
             let cache = self.clone();
-            // Goes on without the caller who began it: others wait, too.
+            // Spawned, so that it continues for the other callers if the leader's request is cancelled.
             self.0.tasks.spawn_unguarded("cache flight", async move {
-                let result = if claimed_by == Some(job.claim.token) {
-                    seat.computes.store(true, Ordering::Relaxed);
-                    cache.compute(&job, computation).await
+                let result = if leaseholder == Some(request.lease.token) {
+                    leader.computes.store(true, Ordering::Relaxed);
+                    cache.compute(&request, computation).await
                 } else {
-                    cache.wait_or_compute(&job, computation, &seat.computes).await
+                    cache.wait_or_compute(&request, computation, &leader.computes).await
                 };
-                _ = seat.tell.send(Some(result.map_err(Failure::from)));
+                _ = leader.sender.send(Some(result.map_err(Failure::from)));
             });
         }
-        let result = landed.wait_for(Option::is_some).await.ok().and_then(|it| it.clone());
-        let result = result.unwrap_or_else(|| Err(Failure::Origin("the computation died".into())));
-        Ok(result?)
+        let result = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+        let aborted = || Err(Failure::Origin("the computation was aborted".into()));
+        Ok(result.unwrap_or_else(aborted)?)
     }
 
-    /// Computes what is still there but due, while callers go on with what they have.
-    pub(super) fn compute_beside(&self, job: Job, computation: Computation) {
+    /// Refreshes a value that still exists, while callers use the present one.
+    pub(super) fn refresh_in_background(&self, request: ComputeRequest, computation: Computation) {
         let cache = self.clone();
         self.0.tasks.spawn_unguarded("cache refresh", async move {
-            if let Err(error) = cache.compute(&job, computation).await {
-                warn!(%error, key = job.key.as_str(), "could not compute a cached value anew");
+            if let Err(error) = cache.compute(&request, computation).await {
+                warn!(%error, key = request.key.as_str(), "refreshing a cached value failed");
             }
         });
     }
 
-    /// Waits for another's claim to end, and after it perhaps for one more.
+    /// Waits until the lease of another process ends, and possibly one more lease after that.
     async fn wait_or_compute(
         &self,
-        job: &Job,
+        request: &ComputeRequest,
         computation: Computation,
         computes: &AtomicBool,
-    ) -> Result<Option<Entry>> {
-        let at_most = 2 * job.claim.lasts;
-        match timeout(at_most, self.wait(job)).await {
-            Ok(Ok(Waited::Over(entry))) => Ok(entry),
-            Ok(Ok(Waited::Claimed)) => {
+    ) -> Result<Option<CachedValue>> {
+        let wait_timeout = 2 * request.lease.ttl;
+        match timeout(wait_timeout, self.wait(request)).await {
+            Ok(Ok(WaitOutcome::Done(value))) => Ok(value),
+            Ok(Ok(WaitOutcome::Leased)) => {
                 computes.store(true, Ordering::Relaxed);
-                self.compute(job, computation).await
+                self.compute(request, computation).await
             }
-            Ok(Ok(Waited::Due(entry))) => {
-                self.compute_beside(job.clone(), computation);
-                Ok(Some(entry))
+            Ok(Ok(WaitOutcome::RefreshLeased(value))) => {
+                self.refresh_in_background(request.clone(), computation);
+                Ok(Some(value))
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::Origin(format!("no value within {at_most:?}"))),
+            Err(_) => Err(Error::Origin(format!("no value within {wait_timeout:?}"))),
         }
     }
 
-    async fn wait(&self, job: &Job) -> Result<Waited> {
+    async fn wait(&self, request: &ComputeRequest) -> Result<WaitOutcome> {
         /// Redis' clock has whole milliseconds.
-        const JUST_AFTER: Duration = Duration::from_millis(2);
-        // Heard first and looked then, so that no value comes between.
-        let bell = self.0.redis.channel_waiter(vec![job.key.ready_channel()]).await;
+        const CLOCK_RESOLUTION: Duration = Duration::from_millis(2);
+        // Subscribe before the first lookup, so that no value is missed in between.
+        let bell = self.0.redis.channel_waiter(vec![request.key.ready_channel()]).await;
         loop {
-            match self.open(&job.key, Some(job.claim)).await? {
-                Opened::Value { json, fresh_for, is_claimed, .. } => {
-                    let entry = Entry { json, fresh_for };
-                    return Ok(if is_claimed {
-                        Waited::Due(entry)
+            match self.open(&request.key, Some(request.lease)).await? {
+                OpenReply::Value { json, fresh_for, is_leased, .. } => {
+                    let value = CachedValue { json, fresh_for };
+                    return Ok(if is_leased {
+                        WaitOutcome::RefreshLeased(value)
                     } else {
-                        Waited::Over(Some(entry))
+                        WaitOutcome::Done(Some(value))
                     });
                 }
-                Opened::Negative => return Ok(Waited::Over(None)),
-                Opened::Claimed => return Ok(Waited::Claimed),
-                Opened::Waiting { left, .. } => tokio::select! {
+                OpenReply::Negative => return Ok(WaitOutcome::Done(None)),
+                OpenReply::Leased => return Ok(WaitOutcome::Leased),
+                OpenReply::InProgress { expires_in, .. } => tokio::select! {
                     () = bell.notified() => (),
-                    () = sleep(left + JUST_AFTER) => (),
+                    () = sleep(expires_in + CLOCK_RESOLUTION) => (),
                 },
-                Opened::Missing | Opened::Unreadable(_) => {
-                    return Err(Error::Origin("what is stored cannot be read".to_owned()));
+                OpenReply::Missing | OpenReply::Unreadable(_) => {
+                    return Err(Error::Origin("the stored value cannot be read".to_owned()));
                 }
             }
         }
     }
 
-    /// Computes and stores, under the claim.
-    async fn compute(&self, job: &Job, computation: Computation) -> Result<Option<Entry>> {
-        const PAUSE: Duration = Duration::from_secs(1);
-        let at_most = self.0.config.compute_timeout;
+    /// Computes the value and stores it under the lease.
+    async fn compute(
+        &self,
+        request: &ComputeRequest,
+        computation: Computation,
+    ) -> Result<Option<CachedValue>> {
+        /// The pause before the next attempt to refresh a value that still exists.
+        const RETRY_DELAY: Duration = Duration::from_secs(1);
+        let compute_timeout = self.0.config.compute_timeout;
         let timed = async {
-            let _place = self.0.places.acquire().await;
+            let _permit = self.0.compute_permits.acquire().await;
             let started = Instant::now();
             computation.await.map(|value| (value, started.elapsed()))
         };
-        let computed = timeout(at_most, timed)
-            .await
-            .unwrap_or_else(|_| Err(Error::Origin(format!("no answer within {at_most:?}"))));
-        let token = job.claim.token;
+        let computed = timeout(compute_timeout, timed).await.unwrap_or_else(|_| {
+            Err(Error::Origin(format!("no result within {compute_timeout:?}")))
+        });
+        let token = request.lease.token;
         let (value, cost) = match computed {
             Ok(computed) => {
                 self.0.redis.metrics().cache.computed.inc();
                 computed
             }
             Err(error) => {
-                // What cannot be given up ends of itself.
-                _ = store::abandon(&self.0.redis, &job.key, token, PAUSE).await;
+                // If this fails, the lease expires.
+                _ = store::release_lease(&self.0.redis, &request.key, token, RETRY_DELAY).await;
                 return Err(error);
             }
         };
         let terms = match &value {
-            Some(_) => self.with_jitter(&job.terms),
+            Some(_) => self.with_jitter(&request.terms),
             None => Terms {
-                ttl: job.negative_ttl,
+                ttl: request.negative_ttl,
                 stale_for: Duration::ZERO,
                 slides: false,
                 tags: Vec::new(),
             },
         };
-        let fresh = Fresh { json: value.clone(), claim: Some(token), cost };
+        let new_value = NewValue { json: value.clone(), lease: Some(token), cost };
         let fresh_for = terms.ttl;
-        if let Err(error) = store::put(&self.0.redis, &job.key, fresh, &terms).await {
-            warn!(%error, key = job.key.as_str(), "could not store a cached value");
+        if let Err(error) = store::put(&self.0.redis, &request.key, new_value, &terms).await {
+            warn!(%error, key = request.key.as_str(), "storing a cached value failed");
         }
-        Ok(value.map(|json| Entry { json, fresh_for }))
+        Ok(value.map(|json| CachedValue { json, fresh_for }))
     }
 }

@@ -1,4 +1,4 @@
-//! Cached values in Redis: one function, one round trip. What stands where says `migrations-lua/shared/cache.lua`.
+//! Cached values in Redis: one function, one round trip. `migrations-lua/shared/cache.lua` documents the keys.
 
 use std::time::Duration;
 
@@ -32,68 +32,77 @@ static DISCARD: Script =
 static INVALIDATE_TAG: Script =
     Script::cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).idempotent();
 
-/// The longest that hits may keep a value fresh.
-const LONGEST_SLIDE: Duration = Duration::from_hours(24);
+/// The maximum time for which hits can keep a value fresh.
+const MAX_SLIDE: Duration = Duration::from_hours(24);
 
-/// What there is at a key, and who computes.
+/// The reply of `open.lua`.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum OpenReply {
     Value {
         json: Bytes,
         is_stale: bool,
         fresh_for: Duration,
-        is_claimed: bool,
+        /// The value is due for a refresh, and the caller has the lease.
+        is_leased: bool,
     },
-    /// What is there is no JSON text.
+    /// The value is not JSON text.
     Unreadable(Bytes),
+    /// It is cached that there is no value.
     Negative,
-    /// Missing, and the claim is ours.
-    Claimed,
-    /// Missing, and another computes it, for `left` at the most.
-    Waiting {
-        by: Option<Uuid>,
-        left: Duration,
-    },
+    /// The value is missing, and the caller has the lease.
+    Leased,
+    /// The value is missing, and another caller has the lease.
+    InProgress { leaseholder: Option<Uuid>, expires_in: Duration },
+    /// The value is missing, and no lease was requested.
     Missing,
 }
 
-/// A wish to compute what is missing or due.
+/// The right to compute a value that is missing or due for a refresh. One caller at a time has it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
+pub(super) struct ComputeLease {
     pub(super) token: Uuid,
-    pub(super) lasts: Duration,
-    /// How many times its cost before its end a value is due.
-    pub(super) early: f64,
+    pub(super) ttl: Duration,
+    /// A value is due for a refresh this many times its cost before it becomes stale.
+    pub(super) early_factor: f64,
 }
 
+/// Looks up a value and requests `lease`, if one is given.
+///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn open(redis: &Redis, key: &CacheKey, claim: Option<Claim>) -> Result<Opened> {
-    let token = claim.map(|it| it.token.to_string()).unwrap_or_default();
-    let lasts = claim.map_or(Duration::ZERO, |it| it.lasts);
-    let early = claim.map_or(0.0, |it| it.early);
-    let args = vec![token.into(), millis(lasts), early.to_string().into(), millis(LONGEST_SLIDE)];
-    // A value of another program may be no text.
-    let (outcome, value, ms, is_claimed): (String, Value, i64, i64) =
+pub(super) async fn open(
+    redis: &Redis,
+    key: &CacheKey,
+    lease: Option<ComputeLease>,
+) -> Result<OpenReply> {
+    let token = lease.map(|lease| lease.token.to_string()).unwrap_or_default();
+    let ttl = lease.map_or(Duration::ZERO, |lease| lease.ttl);
+    let early_factor = lease.map_or(0.0, |lease| lease.early_factor);
+    let args = vec![token.into(), millis(ttl), early_factor.to_string().into(), millis(MAX_SLIDE)];
+    // Another program may have stored bytes that are not text.
+    let (outcome, value, ms, is_leased): (String, Value, i64, i64) =
         OPEN.run_for_cache(keyspace(redis, key), keys(key), args).await?;
-    let for_ms = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+    let duration = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+    let found = |value: Value, is_stale| {
+        let json = value.into_bytes().unwrap_or_default();
+        if is_json(&json) {
+            OpenReply::Value { json, is_stale, fresh_for: duration, is_leased: is_leased == 1 }
+        } else {
+            OpenReply::Unreadable(json)
+        }
+    };
     Ok(match outcome.as_str() {
-        "negative" => Opened::Negative,
-        "compute" => Opened::Claimed,
+        "hit" => found(value, false),
+        "stale" => found(value, true),
+        "negative" => OpenReply::Negative,
+        "compute" => OpenReply::Leased,
         "wait" => {
-            let by = value.as_str().and_then(|it| Uuid::try_parse(&it).ok());
-            Opened::Waiting { by, left: for_ms }
+            let leaseholder = value.as_str().and_then(|token| Uuid::try_parse(&token).ok());
+            OpenReply::InProgress { leaseholder, expires_in: duration }
         }
-        "miss" => Opened::Missing,
-        _ => {
-            let json = value.into_bytes().unwrap_or_default();
-            if !is_json(&json) {
-                return Ok(Opened::Unreadable(json));
-            }
-            let is_stale = outcome == "stale";
-            Opened::Value { json, is_stale, fresh_for: for_ms, is_claimed: is_claimed == 1 }
-        }
+        "miss" => OpenReply::Missing,
+        other => return Err(unknown_outcome("cache/open reply", other)),
     })
 }
 
@@ -101,18 +110,18 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
-/// What is to be stored.
+/// A value to store.
 #[derive(Debug)]
-pub(super) struct Fresh {
-    /// JSON text; nothing says that there is no value.
+pub(super) struct NewValue {
+    /// JSON text; `None` caches that there is no value.
     pub(super) json: Option<Bytes>,
-    /// The claim that it was computed under; without, it is stored in any case.
-    pub(super) claim: Option<Uuid>,
-    /// How long it took.
+    /// The token of the lease under which the value was computed. Without it, the value is stored in any case.
+    pub(super) lease: Option<Uuid>,
+    /// The time that the computation took.
     pub(super) cost: Duration,
 }
 
-/// Stores a value. Returns until when it is fresh and when it is gone, or nothing if its claim is no longer good.
+/// Stores a value. Returns when it becomes stale and when it expires, or `None` if its lease is no longer valid.
 ///
 /// # Errors
 ///
@@ -120,57 +129,62 @@ pub(super) struct Fresh {
 pub(super) async fn put(
     redis: &Redis,
     key: &CacheKey,
-    fresh: Fresh,
+    value: NewValue,
     terms: &Terms,
 ) -> Result<Option<[DateTime<Utc>; 2]>> {
     let slide = if terms.slides { terms.ttl } else { Duration::ZERO };
     let mut args = vec![
-        Value::from(fresh.claim.map(|it| it.to_string()).unwrap_or_default()),
-        Value::from_static_str(if fresh.json.is_some() { "value" } else { "negative" }),
-        Value::Bytes(fresh.json.unwrap_or_default()),
+        Value::from(value.lease.map(|token| token.to_string()).unwrap_or_default()),
+        Value::from_static_str(if value.json.is_some() { "value" } else { "negative" }),
+        Value::Bytes(value.json.unwrap_or_default()),
         millis(terms.ttl),
         millis(terms.ttl + terms.stale_for),
-        millis(fresh.cost),
+        millis(value.cost),
         millis(slide),
     ];
-    args.extend(terms.tags.iter().map(|it| Value::from(it.to_string())));
-    let answer: Value = PUT.run_for_cache(keyspace(redis, key), keys(key), args).await?;
-    let mut parts = answer.into_array().into_iter();
+    args.extend(terms.tags.iter().map(|tag| Value::from(tag.to_string())));
+    let reply: Value = PUT.run_for_cache(keyspace(redis, key), keys(key), args).await?;
+    let mut parts = reply.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
-    if next().as_str().as_deref() != Some("stored") {
-        return Ok(None);
+    match next().as_str().as_deref().unwrap_or_default() {
+        "stored" => Ok(Some([from_unix_ms(&next())?, from_unix_ms(&next())?])),
+        "superseded" => Ok(None),
+        other => Err(unknown_outcome("cache/put reply", other)),
     }
-    Ok(Some([instant(&next())?, instant(&next())?]))
 }
 
-/// Gives up a claim.
+/// Releases a lease without a result. If a value still exists, the next lease is granted only after `retry_delay`.
 ///
 /// # Errors
 ///
-/// [`Error::RedisUnavailable`]; then it ends of itself.
-pub(super) async fn abandon(
+/// [`Error::RedisUnavailable`]; the lease then expires.
+pub(super) async fn release_lease(
     redis: &Redis,
     key: &CacheKey,
-    claim: Uuid,
-    pause: Duration,
+    token: Uuid,
+    retry_delay: Duration,
 ) -> Result<()> {
-    let args = vec![claim.to_string().into(), millis(pause)];
+    let args = vec![token.to_string().into(), millis(retry_delay)];
     let _: Value = ABANDON.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
-/// Removes `unreadable`, unless it was replaced since it was read.
+/// Removes the value if it still is `unreadable`.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn discard(redis: &Redis, key: &CacheKey, unreadable: Bytes) -> Result<()> {
+pub(super) async fn delete_if_equal(
+    redis: &Redis,
+    key: &CacheKey,
+    unreadable: Bytes,
+) -> Result<()> {
     let args = vec![Value::Bytes(unreadable)];
     let _: Value = DISCARD.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
-/// Removes the value with this key; returns how many there were.
+/// Removes the value with this key. Returns the number of removed values, 0 or 1.
 ///
 /// # Errors
 ///
@@ -182,31 +196,33 @@ pub(super) async fn remove(redis: &Redis, name: &str) -> Result<u64> {
 
 async fn remove_at(keyspace: Keyspace<'_>, names: Vec<String>) -> Result<u64> {
     let names = names.into_iter().map(Key::from).collect();
-    let (_, n): (String, u64) = DROP.run_for_cache(keyspace, names, Vec::new()).await?;
-    Ok(n)
+    let (_, removed): (String, u64) = DROP.run_for_cache(keyspace, names, Vec::new()).await?;
+    Ok(removed)
 }
 
-/// Removes every value that has `tag`, in one step, or in a cluster in one for each partition; returns how many there
-/// were.
+/// Removes every value that has `tag`, in one atomic step, or in a cluster in one step per partition. Returns the
+/// number of removed values.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
 pub(super) async fn invalidate_tag(redis: &Redis, tag: &Tag) -> Result<u64> {
-    const AT_ONCE: usize = 32;
+    const MAX_CONCURRENCY: usize = 32;
     let keyspaces = redis.all_keyspaces(Database::Cache).map(|keyspace| async move {
         let names = tag_keys(tag).into_iter().map(Key::from).collect();
         let args = vec![tag.to_string().into(), Value::from(keyspace.key(CACHE_PREFIX))];
-        let (_, n): (String, u64) = INVALIDATE_TAG.run_for_cache(keyspace, names, args).await?;
-        Ok::<_, Error>(n)
+        let (_, removed): (String, u64) =
+            INVALIDATE_TAG.run_for_cache(keyspace, names, args).await?;
+        Ok::<_, Error>(removed)
     });
     let keyspaces: Vec<_> = keyspaces.collect();
-    let removed: Vec<u64> = stream::iter(keyspaces).buffer_unordered(AT_ONCE).try_collect().await?;
+    let removed: Vec<u64> =
+        stream::iter(keyspaces).buffer_unordered(MAX_CONCURRENCY).try_collect().await?;
     Ok(removed.iter().sum())
 }
 
-/// One step of a walk over the values on a server whose keys match, which are removed. Returns where to go on, which
-/// is 0 at the end, and how many there were.
+/// Scans one batch of the keys on a server and removes the values whose keys match. `batch_size` is a hint. Returns the
+/// next cursor, 0 at the end, and the number of removed values.
 ///
 /// # Errors
 ///
@@ -215,11 +231,16 @@ pub(super) async fn remove_matching(
     redis: &Redis,
     server: Keyspace<'_>,
     cursor: u64,
-    (pattern, about): (&str, u32),
+    (pattern, batch_size): (&str, u32),
 ) -> Result<(u64, u64)> {
     let pattern = redis.layout().pattern(pattern);
-    let args =
-        &[cursor.to_string(), "MATCH".to_owned(), pattern, "COUNT".to_owned(), about.to_string()];
+    let args = &[
+        cursor.to_string(),
+        "MATCH".to_owned(),
+        pattern,
+        "COUNT".to_owned(),
+        batch_size.to_string(),
+    ];
     let scan = |client: Client| async move {
         let scan = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
         client.custom::<(u64, Vec<Key>), _>(scan, args.to_vec()).await
@@ -230,11 +251,13 @@ pub(super) async fn remove_matching(
         let (partition, name) = redis.layout().parse(&key)?;
         Some((partition, name.to_owned()))
     });
-    let mut n = 0;
-    for (keyspace, found) in redis.group_by_keyspace(Database::Cache, found, |it| it.0) {
-        n += remove_at(keyspace, found.into_iter().map(|it| it.1).collect()).await?;
+    let mut removed = 0;
+    for (keyspace, found) in
+        redis.group_by_keyspace(Database::Cache, found, |(partition, _)| *partition)
+    {
+        removed += remove_at(keyspace, found.into_iter().map(|(_, name)| name).collect()).await?;
     }
-    Ok((next, n))
+    Ok((next, removed))
 }
 
 fn keyspace<'a>(redis: &'a Redis, key: &CacheKey) -> Keyspace<'a> {
@@ -249,9 +272,13 @@ fn millis(duration: Duration) -> Value {
     Value::from(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn instant(unix_ms: &Value) -> Result<DateTime<Utc>> {
+fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
+    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
+}
+
+fn from_unix_ms(unix_ms: &Value) -> Result<DateTime<Utc>> {
     unix_ms.as_i64().and_then(DateTime::from_timestamp_millis).ok_or_else(|| Error::Corrupt {
-        what: "end of a cached value",
+        what: "expiry of a cached value",
         reason: format!("{unix_ms:?}"),
     })
 }

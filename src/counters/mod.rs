@@ -1,9 +1,9 @@
-//! The seed's counters and gauges, shared by all processes; and `/metrics`, which lists them beside this process' own.
+//! The seed's counters and gauges, which all processes share. `/metrics` lists them after the metrics of the process.
 //!
-//! Changes are gathered here and written every `metrics.flush_interval`, all names in one round trip. A batch has a
-//! number, which Redis remembers, and is tried until Redis has answered for it: so each change counts once, also
-//! when an answer was lost or Redis was away, for as long as this process lives. A process that is killed loses
-//! what it gathered since the last flush.
+//! Changes are collected in memory and written every `metrics.flush_interval`, all names in one round trip. Each
+//! batch has a number that Redis stores, and is retried until Redis confirms it. So each change is applied once, even
+//! if a reply is lost or Redis is unavailable, as long as the process lives. A process that is killed loses the
+//! changes since its last flush.
 
 pub(crate) mod store;
 
@@ -26,33 +26,33 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Counters and gauges that all processes share, and what `/metrics` asks of Redis.
+/// Counters and gauges that all processes share, and the part of `/metrics` that is read from Redis.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Time between writes to Redis.
+    /// The interval of writes to Redis.
     #[serde(with = "Time")]
     pub flush_interval: Duration,
-    /// A counter or gauge is kept this long after its last change.
+    /// The TTL of a counter or gauge after its last change.
     #[serde(with = "Time")]
     pub ttl: Duration,
-    /// Names that may wait to be written, and that `/metrics` lists.
+    /// The maximum number of names with pending changes, and of shared metrics in `/metrics`.
     pub max_names: usize,
-    /// The longest that `/metrics` waits for Redis.
+    /// The maximum time that `/metrics` waits for Redis.
     #[serde(with = "Time")]
     pub scrape_timeout: Duration,
 }
 
 impl Config {
     pub(crate) fn check(&self) -> AnyResult<()> {
-        // A script takes so many keys at once.
+        // `unpack` in `list.lua` is limited to slightly less than 8000 values.
         const MAX_NAMES: usize = 5000;
         let (ms, hours) = (Duration::from_millis, Duration::from_hours);
         check_between("flush_interval", self.flush_interval, ms(10), ms(60_000))?;
         check_between("ttl", self.ttl, ms(60_000), hours(8784))?;
         check_between("scrape_timeout", self.scrape_timeout, ms(10), ms(10_000))?;
         if !(1..=MAX_NAMES).contains(&self.max_names) {
-            bail!("max_names is {}; it has to be between 1 and {MAX_NAMES}", self.max_names);
+            bail!("max_names is {}; it must be between 1 and {MAX_NAMES}", self.max_names);
         }
         Ok(())
     }
@@ -61,13 +61,13 @@ impl Config {
 /// A change of a shared metric.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
-    /// To be added to the counter.
+    /// Adds to the counter.
     Increment(u64),
-    /// To be the gauge's value.
+    /// Sets the gauge.
     Value(f64),
 }
 
-/// Both of a name's metrics, as they stand in Redis.
+/// The counter and the gauge of a name, as stored in Redis.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) count: Option<f64>,
@@ -81,41 +81,41 @@ pub(crate) struct Counters(Arc<Inner>);
 struct Inner {
     redis: Redis,
     config: Config,
-    pending: Mutex<Changes>,
+    pending: Mutex<PendingChanges>,
     writer: tokio::sync::Mutex<Writer>,
 }
 
-/// What waits to be written.
+/// Changes that are not yet written.
 #[derive(Debug, Default)]
-struct Changes {
+struct PendingChanges {
     counts: HashMap<MetricName, u64>,
     values: HashMap<MetricName, f64>,
 }
 
-/// Numbers batches, and keeps the one that Redis has not answered for.
+/// Numbers the batches, and keeps the one that Redis has not confirmed.
 struct Writer {
     id: Uuid,
-    n_batches: u64,
-    unanswered: Option<Changes>,
+    batch_number: u64,
+    unconfirmed: Option<PendingChanges>,
 }
 
-impl Changes {
+impl PendingChanges {
     fn len(&self) -> usize {
         self.counts.len() + self.values.len()
     }
 
     fn has_room_for(&self, name: &MetricName, change: Change, max_names: usize) -> bool {
-        let is_there = match change {
+        let is_pending = match change {
             Change::Increment(_) => self.counts.contains_key(name),
             Change::Value(_) => self.values.contains_key(name),
         };
-        is_there || self.len() < max_names
+        is_pending || self.len() < max_names
     }
 }
 
 impl Counters {
     pub(crate) fn start(redis: Redis, config: Config, tasks: &Tasks) -> Self {
-        let writer = Writer { id: Uuid::new_v4(), n_batches: 0, unanswered: None };
+        let writer = Writer { id: Uuid::new_v4(), batch_number: 0, unconfirmed: None };
         let counters = Self(Arc::new(Inner {
             redis,
             config,
@@ -135,23 +135,23 @@ impl Counters {
             if let Err(error) = &flushed
                 && !was_failing
             {
-                warn!(%error, "shared metrics wait for Redis");
+                warn!(%error, "writing shared metrics failed; they stay pending");
             }
             was_failing = flushed.is_err();
         }
     }
 
-    /// Takes note of a change, to be written soon.
+    /// Records a change, which the next flush writes.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when as many names wait as may.
+    /// [`Error::Busy`] when `metrics.max_names` names have pending changes.
     pub(crate) fn note(&self, name: MetricName, change: Change) -> Result<()> {
         let metrics = &self.0.redis.metrics().shared;
         let mut pending = self.0.pending.lock();
         if !pending.has_room_for(&name, change, self.0.config.max_names) {
             metrics.dropped.inc();
-            return Err(Error::Busy("too many metrics wait to be written; please try again"));
+            return Err(Error::Busy("too many shared metrics are pending; please try again"));
         }
         match change {
             Change::Increment(by) => {
@@ -164,14 +164,14 @@ impl Counters {
         Ok(())
     }
 
-    /// Writes what waits. What cannot be written now is kept.
+    /// Writes all pending changes. After a failure, they stay pending.
     ///
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
     pub(crate) async fn flush(&self) -> Result<()> {
         let mut writer = self.0.writer.lock().await;
-        // The batch that failed, and then what has come since.
+        // The batch that failed before, if any, and then the changes since.
         while self.next_batch(&mut writer) {
             self.write(&mut writer).await?;
         }
@@ -179,7 +179,7 @@ impl Counters {
     }
 
     fn next_batch(&self, writer: &mut Writer) -> bool {
-        if writer.unanswered.is_some() {
+        if writer.unconfirmed.is_some() {
             return true;
         }
         let mut pending = self.0.pending.lock();
@@ -187,24 +187,24 @@ impl Counters {
             return false;
         }
         self.0.redis.metrics().shared.pending.set(0);
-        writer.n_batches += 1;
-        writer.unanswered = Some(std::mem::take(&mut *pending));
+        writer.batch_number += 1;
+        writer.unconfirmed = Some(std::mem::take(&mut *pending));
         true
     }
 
     async fn write(&self, writer: &mut Writer) -> Result<()> {
-        let Some(changes) = &writer.unanswered else { return Ok(()) };
+        let Some(changes) = &writer.unconfirmed else { return Ok(()) };
         let metrics = &self.0.redis.metrics().shared;
-        match store::flush(&self.0.redis, &self.0.config, (writer.id, writer.n_batches), changes)
+        match store::flush(&self.0.redis, &self.0.config, (writer.id, writer.batch_number), changes)
             .await
         {
-            Ok(n_refused) => {
+            Ok(rejected) => {
                 metrics.flushed.inc();
-                metrics.dropped.inc_by(n_refused);
-                if n_refused > 0 {
-                    warn!(n_refused, "shared metrics whose keys are no numbers were not changed");
+                metrics.dropped.inc_by(rejected);
+                if rejected > 0 {
+                    warn!(rejected, "shared metrics whose keys have another type were not changed");
                 }
-                writer.unanswered = None;
+                writer.unconfirmed = None;
                 Ok(())
             }
             Err(error) => {
@@ -214,12 +214,12 @@ impl Counters {
         }
     }
 
-    /// The longest that a scrape waits for Redis.
+    /// The maximum time that a scrape waits for Redis.
     pub(crate) fn scrape_timeout(&self) -> Duration {
         self.0.config.scrape_timeout
     }
 
-    /// The metrics that were changed last, at most `metrics.max_names` of them.
+    /// The most recently changed metrics, at most `metrics.max_names`.
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Counters {
         store::list(&self.0.redis, &self.0.config).await
     }
 
-    /// What all processes have written, and this one has gathered.
+    /// The counter and the gauge of a name, after the pending changes of this process are written.
     ///
     /// # Errors
     ///

@@ -1,15 +1,16 @@
 //! Shared metrics in Redis: one function, one round trip.
 //!
-//! * `metric:{name}:count` · `metric:{name}:value` strings: the seed's counters and gauges
-//! * `i2m:metrics:names` sorted set: their keys by the last change, so that they can be listed without a scan
-//! * `i2m:metrics:batch:{writer}` string: the last batch of a process that was applied
+//! * `metric:{name}:count`, `metric:{name}:value` strings: the seed's counters and gauges
+//! * `i2m:metrics:names` sorted set: their keys by the time of the last change, so that they can be listed without a
+//!   scan
+//! * `i2m:metrics:batch:{writer}` string: the number of the last applied batch of a process
 
 use fred::types::{Key, Value};
 use uuid::Uuid;
 
-use super::{Changes, Config, Reading};
+use super::{Config, PendingChanges, Reading};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     ids::MetricName,
     store::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
 };
@@ -21,12 +22,13 @@ static LIST: Script =
 static READ: Script =
     Script::new(include_str!("../../migrations-lua/counters/read.lua")).idempotent();
 
-/// Writes a batch, once however often it is tried. Returns how many names Redis refused, being of another type.
+/// Writes a batch, which is applied once even if the call is retried. Returns the number of keys that were not changed
+/// because they have another type.
 pub(super) async fn flush(
     redis: &Redis,
     config: &Config,
     (writer, batch): (Uuid, u64),
-    changes: &Changes,
+    changes: &PendingChanges,
 ) -> Result<u64> {
     let mut keys = vec![Key::from(metric_batch_key(writer)), Key::from_static_str(METRIC_NAMES)];
     let mut args = vec![
@@ -46,29 +48,37 @@ pub(super) async fn flush(
         keys.push(Key::from(key));
         args.extend([Value::from(kind), Value::from(number)]);
     }
-    let answer: Vec<Value> = FLUSH.run(redis.default_keyspace(Database::Cache), keys, args).await?;
-    Ok(answer.get(1).and_then(Value::as_u64).unwrap_or(0))
+    let reply: Vec<Value> = FLUSH.run(redis.default_keyspace(Database::Cache), keys, args).await?;
+    match reply.first().and_then(Value::as_str).as_deref().unwrap_or_default() {
+        "applied" => Ok(reply.get(1).and_then(Value::as_u64).unwrap_or(0)),
+        // An earlier call of a retry has applied the batch, and its count of rejected keys is lost.
+        "known" => Ok(0),
+        other => {
+            let reason = format!("unknown outcome {other:?}");
+            Err(Error::Corrupt { what: "counters/flush reply", reason })
+        }
+    }
 }
 
-/// The counter and the gauge of a name. What is no number is none.
+/// The counter and the gauge of a name, each `None` if it is missing or not a number.
 pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> Result<Reading> {
     let [count, value] = metric_keys(name).map(Key::from);
     let keys = vec![count, value, Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.ttl.as_secs().to_string())];
-    let answer: Vec<Option<String>> =
+    let reply: Vec<Option<String>> =
         READ.run(redis.default_keyspace(Database::Cache), keys, args).await?;
-    let number = |at: usize| answer.get(at)?.as_deref()?.parse().ok();
+    let number = |index: usize| reply.get(index)?.as_deref()?.parse().ok();
     Ok(Reading { count: number(1), value: number(2) })
 }
 
-/// Names and numbers as text.
+/// Names and numbers, as text.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     pub(crate) counts: Vec<(String, String)>,
     pub(crate) values: Vec<(String, String)>,
 }
 
-/// The metrics that were changed last, as many as are listed.
+/// The most recently changed metrics, at most `max_names`.
 pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
     let keys = vec![Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.max_names.to_string())];
@@ -76,15 +86,13 @@ pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
         LIST.run(redis.default_keyspace(Database::Cache), keys, args).await?;
     let mut listed = Listed::default();
     for pair in flat.chunks_exact(2) {
-        let name = redis.layout().parse(&pair[0]).map(|it| it.1);
-        let of = name.and_then(|it| it.strip_prefix("metric:"));
-        let (Some(of), Ok(_)) = (of, pair[1].parse::<f64>()) else {
-            continue;
-        };
-        if let Some(name) = of.strip_suffix(":count") {
-            listed.counts.push((name.to_owned(), pair[1].clone()));
-        } else if let Some(name) = of.strip_suffix(":value") {
-            listed.values.push((name.to_owned(), pair[1].clone()));
+        let (key, number) = (&pair[0], &pair[1]);
+        let name = redis.layout().parse(key).and_then(|(_, name)| name.strip_prefix("metric:"));
+        let Some(name) = name.filter(|_| number.parse::<f64>().is_ok()) else { continue };
+        if let Some(name) = name.strip_suffix(":count") {
+            listed.counts.push((name.to_owned(), number.clone()));
+        } else if let Some(name) = name.strip_suffix(":value") {
+            listed.values.push((name.to_owned(), number.clone()));
         }
     }
     listed.counts.sort();

@@ -1,4 +1,5 @@
-//! Work that only one process may do at a time: its lock is renewed while it runs, and it ends when the lock is lost.
+//! Work that only one process may do at a time, under a lock that is renewed while the work runs. The work stops when
+//! the lock is lost.
 
 use std::{future::Future, time::Duration};
 
@@ -9,16 +10,17 @@ use super::{Held, Locks, Wanted};
 use crate::error::{Error, Result};
 
 impl Locks {
-    /// Runs `work` under a lock, if it can be had within `wanted.wait`; else, or when the service is about to stop,
-    /// returns nothing. `work` is told what it holds, with the fencing token.
+    /// Runs `work` under a lock. Returns `None` if the lock is not acquired within `wanted.wait`, or if the service is
+    /// shutting down. `work` gets the lease, which contains the fencing token.
     ///
-    /// The lock is renewed at each third of its TTL. When it is lost `work` is dropped, so that it stops at its next
-    /// await: when Redis says so, or when it could not be renewed for nine tenths of its TTL. The last tenth is for
-    /// clocks that differ and for what `work` has sent before. What must hold even then needs the fencing token.
+    /// The lock is renewed after each third of its TTL. When the lock is lost, `work` is dropped and so stops at its
+    /// next await. A lock is lost when Redis reports so, or when it could not be renewed for nine tenths of its TTL.
+    /// The last tenth allows for clock drift and for requests that `work` has already sent. Invariants that must hold
+    /// even beyond that need the fencing token.
     ///
     /// # Errors
     ///
-    /// [`Error::LockLost`]; those of [`Locks::acquire`] but [`Error::LockUnavailable`].
+    /// [`Error::LockLost`]; those of [`Locks::acquire`] except [`Error::LockUnavailable`].
     pub(crate) async fn exclusively<T, F>(
         &self,
         wanted: &Wanted,
@@ -27,62 +29,62 @@ impl Locks {
     where
         F: Future<Output = T>,
     {
-        let _counted = self.0.guarding.token();
+        let _token = self.0.guarded_work.token();
         if self.0.draining.is_cancelled() {
             return Ok(None);
         }
-        let granted = tokio::select! {
-            granted = self.grant(wanted) => granted,
+        let acquired = tokio::select! {
+            acquired = self.acquire_guard(wanted) => acquired,
             () = self.0.draining.cancelled() => return Ok(None),
         };
-        let grant = match granted {
-            Ok(grant) => grant,
+        let guard = match acquired {
+            Ok(guard) => guard,
             Err(Error::LockUnavailable { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let held = &grant.held;
+        let lease = &guard.lease;
         let outcome = tokio::select! {
-            done = work(held.clone()) => Some(done),
-            () = self.renew_until_lost(held, wanted.ttl) => {
-                warn!(resource = %held.resource, "lost a lock in the middle of what it guards");
-                return Err(Error::LockLost { resource: grant.keep().resource });
+            output = work(lease.clone()) => Some(output),
+            () = self.renew_until_lost(lease, wanted.ttl) => {
+                warn!(resource = %lease.resource, "lock lost before release; the guarded work was stopped");
+                return Err(Error::LockLost { resource: guard.into_lease().resource });
             }
             () = self.0.draining.cancelled() => None,
         };
-        let held = grant.keep();
-        // What cannot be given back ends with its TTL.
-        _ = self.release(&held.resource, held.token).await;
+        let lease = guard.into_lease();
+        // If this fails, the lock expires with its TTL.
+        _ = self.release(&lease.resource, lease.token).await;
         Ok(outcome)
     }
 
-    /// Ends all guarded work and gives its locks back, so that other processes need not wait for them to expire.
+    /// Stops all guarded work and releases its locks, so that other processes need not wait until they expire.
     pub(crate) async fn drain(&self) {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
         self.0.draining.cancel();
-        self.0.guarding.close();
-        if timeout(PATIENCE, self.0.guarding.wait()).await.is_err() {
-            info!("some locks could not be given back; they expire");
+        self.0.guarded_work.close();
+        if timeout(RELEASE_TIMEOUT, self.0.guarded_work.wait()).await.is_err() {
+            info!("some locks could not be released at shutdown; they expire with their TTL");
         }
     }
 
-    async fn renew_until_lost(&self, held: &Held, ttl: Duration) {
-        let surely_ours = ttl.mul_f64(0.9);
-        let mut ours_until = held.asked_at + surely_ours;
-        let mut pause = ttl / 3;
+    async fn renew_until_lost(&self, lease: &Held, ttl: Duration) {
+        let safe_ttl = ttl.mul_f64(0.9);
+        let mut safe_until = lease.requested_at + safe_ttl;
+        let mut interval = ttl / 3;
         loop {
-            let asked_at = ours_until.min(Instant::now() + pause);
-            sleep_until(asked_at).await;
-            if asked_at == ours_until {
+            let requested_at = safe_until.min(Instant::now() + interval);
+            sleep_until(requested_at).await;
+            if requested_at == safe_until {
                 return;
             }
-            let renewal = self.extend(&held.resource, held.token, ttl);
-            match timeout_at(ours_until, renewal).await {
+            let renewal = self.extend(&lease.resource, lease.token, ttl);
+            match timeout_at(safe_until, renewal).await {
                 Ok(Ok(_)) => {
-                    ours_until = asked_at + surely_ours;
-                    pause = ttl / 3;
+                    safe_until = requested_at + safe_ttl;
+                    interval = ttl / 3;
                 }
                 Ok(Err(Error::LockLost { .. })) | Err(_) => return,
-                Ok(Err(_)) => pause = ttl / 20,
+                Ok(Err(_)) => interval = ttl / 20,
             }
         }
     }
@@ -96,24 +98,25 @@ mod tests {
     use crate::{config::Config, ids::Resource, store::Redis, tasks::Tasks};
 
     #[tokio::test]
-    async fn a_lock_that_cannot_be_renewed_is_lost_before_it_ends() {
+    async fn a_lock_that_cannot_be_renewed_is_lost_before_it_expires() {
         const TTL: Duration = Duration::from_millis(400);
-        let nowhere = ("I2M__REDIS__URL".to_owned(), "redis+unix:///nowhere/redis.sock".to_owned());
-        let config = Config::load(None, [nowhere]).unwrap();
+        let unreachable =
+            ("I2M__REDIS__URL".to_owned(), "redis+unix:///nowhere/redis.sock".to_owned());
+        let config = Config::load(None, [unreachable]).unwrap();
         let tasks = Tasks::default();
         let redis = Redis::start(&config.redis, &tasks).await.unwrap();
         let locks = Locks::new(redis, config.locks, tasks);
         let started = Instant::now();
-        let held = Held {
+        let lease = Held {
             resource: Resource::internal("test"),
             token: Uuid::new_v4(),
             fencing_token: 1,
             expires_at: chrono::DateTime::default(),
-            asked_at: started,
+            requested_at: started,
         };
-        locks.renew_until_lost(&held, TTL).await;
+        locks.renew_until_lost(&lease, TTL).await;
         assert!(started.elapsed() >= TTL * 9 / 10, "{:?}", started.elapsed());
-        // On a machine that is not busy it is 360 ms.
+        // On an idle machine it is 360 ms.
         assert!(started.elapsed() < 10 * TTL, "{:?}", started.elapsed());
     }
 }

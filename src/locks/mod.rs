@@ -1,7 +1,8 @@
-//! Locks that all processes share, by the seed's protocol, so that Python programs and we exclude each other.
+//! Locks that all processes share, with the seed's protocol, so that this service and Python programs exclude each
+//! other.
 //!
-//! A lock is a lease: it ends with its TTL whatever its holder does. `docs/adr/0006` says what that is worth, and
-//! what a failover does to it. [`guard`] is for work inside the service, `routes` for everybody else.
+//! A lock is a lease: it expires with its TTL, whether its holder still works or not. `docs/adr/0006-lock-leases.md`
+//! describes the guarantees, also after a failover. [`guard`] is for work inside the service, `api::locks` for clients.
 
 mod guard;
 mod queue;
@@ -21,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use self::{queue::Queues, store::Attempt};
+use self::{queue::WaitQueues, store::AcquireReply};
 use crate::{
     error::{Error, Result},
     ids::Resource,
@@ -31,19 +32,20 @@ use crate::{
     tasks::Tasks,
 };
 
-/// What callers may ask of locks.
+/// Distributed locks.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The longest that a lock may be taken or extended for at a time.
+    /// The maximum TTL of a lock, when it is acquired and when it is extended.
     #[serde(with = "Time")]
     pub max_ttl: Duration,
-    /// The longest that a request may wait for a lock; at most `server.request_timeout` less `redis.command_timeout`.
+    /// The maximum time that a request waits for a lock; at most `server.request_timeout` minus
+    /// `redis.command_timeout`.
     #[serde(with = "Time")]
     pub max_wait: Duration,
-    /// Requests that may wait for locks at once; further ones are refused with 503.
+    /// The maximum number of requests that wait for locks at the same time. Further requests get 503.
     pub max_waiting: usize,
-    /// How often a lock is looked at whose holder does not tell when it releases.
+    /// How often a waiter retries while the lock is held by a program that does not announce its release.
     #[serde(with = "Time")]
     pub check_interval: Duration,
 }
@@ -55,13 +57,13 @@ impl Config {
         check_between("max_wait", self.max_wait, ms(0), hours(1))?;
         check_between("check_interval", self.check_interval, ms(10), ms(60_000))?;
         if self.max_waiting == 0 {
-            bail!("max_waiting is 0; without a place nobody can wait");
+            bail!("max_waiting must be at least 1");
         }
         Ok(())
     }
 }
 
-/// The locks. Cheap to clone.
+/// Acquires, extends and releases locks. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Locks(Arc<Inner>);
 
@@ -69,36 +71,37 @@ struct Inner {
     redis: Redis,
     config: Config,
     tasks: Tasks,
-    queues: Queues,
-    /// One for each caller that may wait.
-    places: Semaphore,
-    /// Cancelled when guarded work has to end, because the service does.
+    queues: WaitQueues,
+    /// One permit per waiting caller.
+    wait_permits: Semaphore,
+    /// Cancelled when guarded work must stop, because the service shuts down.
     draining: CancellationToken,
-    guarding: TaskTracker,
+    guarded_work: TaskTracker,
 }
 
-/// A lock that is wanted.
+/// A request for a lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) resource: Resource,
     pub(crate) ttl: Duration,
-    /// How long to wait for it; zero does not wait.
+    /// The maximum time to wait for the lock; zero: do not wait.
     pub(crate) wait: Duration,
 }
 
-/// A lock that is held, until its end.
+/// A lock that was acquired.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) resource: Resource,
     pub(crate) token: Uuid,
-    /// Larger than that of every earlier holder.
+    /// Larger than the token of every earlier holder.
     pub(crate) fencing_token: u64,
     pub(crate) expires_at: DateTime<Utc>,
-    /// Before it was granted, so that by this clock it never seems to last longer than it does.
-    asked_at: Instant,
+    /// A time before the lock was acquired. The TTL is counted from here, so that the lease never seems to last longer
+    /// than it does.
+    requested_at: Instant,
 }
 
-/// What happened to a lock; each of these passes [`Locks::note`].
+/// A lock event for metrics and log; see [`Locks::record_event`].
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Granted,
@@ -113,11 +116,11 @@ impl Locks {
         Self(Arc::new(Inner {
             redis,
             tasks,
-            queues: Queues::default(),
-            places: Semaphore::new(config.max_waiting),
+            queues: WaitQueues::default(),
+            wait_permits: Semaphore::new(config.max_waiting),
             config,
             draining: CancellationToken::new(),
-            guarding: TaskTracker::new(),
+            guarded_work: TaskTracker::new(),
         }))
     }
 
@@ -125,76 +128,86 @@ impl Locks {
         &self.0.config
     }
 
-    /// Takes a lock, for a token of its own.
+    /// Acquires a lock with a new token.
     ///
-    /// Waiters of this process come to it in their order, and only the first of them asks Redis, when it is told that
-    /// the lock may be free. Who does not wait does not queue.
+    /// Waiters of this process queue in the order of their arrival. Only the first of them asks Redis, whenever it is
+    /// notified that the lock may be free. A caller that does not wait does not queue either.
     ///
     /// # Errors
     ///
-    /// [`Error::LockUnavailable`]; [`Error::Busy`] when as many wait as may; [`Error::RedisUnavailable`].
+    /// [`Error::LockUnavailable`]; [`Error::Busy`] when too many callers wait; [`Error::RedisUnavailable`].
     pub(crate) async fn acquire(&self, wanted: &Wanted) -> Result<Held> {
-        Ok(self.grant(wanted).await?.keep())
+        Ok(self.acquire_guard(wanted).await?.into_lease())
     }
 
-    async fn grant(&self, wanted: &Wanted) -> Result<Grant> {
-        let asked_at = Instant::now();
-        let granted = self.grant_unnoted(wanted).await;
-        self.0.redis.metrics().locks.wait.observe(asked_at.elapsed().as_secs_f64());
-        match &granted {
-            Ok(_) => self.note(Event::Granted, &wanted.resource),
-            Err(Error::LockUnavailable { .. }) => self.note(Event::Refused, &wanted.resource),
+    async fn acquire_guard(&self, wanted: &Wanted) -> Result<LockGuard> {
+        let requested_at = Instant::now();
+        let acquired = self.acquire_or_wait(wanted).await;
+        self.0.redis.metrics().locks.wait.observe(requested_at.elapsed().as_secs_f64());
+        match &acquired {
+            Ok(_) => self.record_event(Event::Granted, &wanted.resource),
+            Err(Error::LockUnavailable { .. }) => {
+                self.record_event(Event::Refused, &wanted.resource);
+            }
             Err(_) => (),
         }
-        granted
+        acquired
     }
 
-    async fn grant_unnoted(&self, wanted: &Wanted) -> Result<Grant> {
+    async fn acquire_or_wait(&self, wanted: &Wanted) -> Result<LockGuard> {
         if wanted.wait.is_zero() || !self.0.queues.has_waiters(&wanted.resource) {
-            match self.attempt(wanted).await? {
-                Ok(grant) => return Ok(grant),
-                Err(Refusal { expires_in, .. }) if wanted.wait.is_zero() => {
+            match self.try_acquire(wanted).await? {
+                Ok(guard) => return Ok(guard),
+                Err(AcquireFailure { expires_in, .. }) if wanted.wait.is_zero() => {
                     let resource = wanted.resource.clone();
                     return Err(Error::LockUnavailable { resource, expires_in });
                 }
                 Err(_) => (),
             }
         }
-        let _place = self
+        let _permit = self
             .0
-            .places
+            .wait_permits
             .try_acquire()
             .map_err(|_| Error::Busy("too many callers wait for locks"))?;
-        let mut last_seen = None;
-        match timeout(wanted.wait, self.wait_for(wanted, &mut last_seen)).await {
+        let mut expires_in = None;
+        match timeout(wanted.wait, self.wait_for(wanted, &mut expires_in)).await {
             Ok(acquired) => acquired,
-            Err(_) => Err(Error::LockUnavailable {
-                resource: wanted.resource.clone(),
-                expires_in: last_seen,
-            }),
+            Err(_) => Err(Error::LockUnavailable { resource: wanted.resource.clone(), expires_in }),
         }
     }
 
-    async fn wait_for(&self, wanted: &Wanted, last_seen: &mut Option<Duration>) -> Result<Grant> {
-        /// Of a lock whose holder is heard, in case what it said was lost.
-        const LOOK_AGAIN: Duration = Duration::from_secs(5);
+    /// Waits without limit. `expires_in` is updated with every reply.
+    async fn wait_for(
+        &self,
+        wanted: &Wanted,
+        expires_in: &mut Option<Duration>,
+    ) -> Result<LockGuard> {
+        /// While the holder announces its release, in case that the announcement is lost.
+        const POLL_INTERVAL: Duration = Duration::from_secs(5);
         /// Redis' clock has whole milliseconds.
-        const JUST_AFTER: Duration = Duration::from_millis(2);
-        let place = self.0.queues.join(&wanted.resource);
-        let mut turn = place.turn().await;
-        // Heard first and asked then, so that no release falls between.
+        const CLOCK_RESOLUTION: Duration = Duration::from_millis(2);
+        let ticket = self.0.queues.enqueue(&wanted.resource);
+        let mut turn = ticket.wait_turn().await;
+        // Subscribe before the first attempt, so that no release is missed in between.
         let bell = match turn.take() {
             Some(bell) => turn.insert(bell),
             None => turn.insert(self.bell(&wanted.resource).await),
         };
         loop {
-            let refusal = match self.attempt(wanted).await? {
-                Ok(grant) => return Ok(grant),
-                Err(refusal) => refusal,
+            let failure = match self.try_acquire(wanted).await? {
+                Ok(guard) => return Ok(guard),
+                Err(failure) => failure,
             };
-            *last_seen = refusal.expires_in;
-            let at_most = if refusal.is_heard { LOOK_AGAIN } else { self.0.config.check_interval };
-            let pause = refusal.expires_in.map_or(at_most, |it| at_most.min(it + JUST_AFTER));
+            *expires_in = failure.expires_in;
+            let max_pause = if failure.is_release_announced {
+                POLL_INTERVAL
+            } else {
+                self.0.config.check_interval
+            };
+            let pause = failure
+                .expires_in
+                .map_or(max_pause, |expires_in| max_pause.min(expires_in + CLOCK_RESOLUTION));
             tokio::select! {
                 () = bell.notified() => (),
                 () = sleep(pause) => (),
@@ -208,31 +221,33 @@ impl Locks {
         self.0.redis.channel_waiter(channels).await
     }
 
-    /// Asks once, to the end even if the caller goes.
-    async fn attempt(&self, wanted: &Wanted) -> Result<Result<Grant, Refusal>> {
-        let (tell, told) = oneshot::channel();
+    /// One attempt. It runs to its end even if the caller is cancelled, so that no lock remains that nothing releases.
+    async fn try_acquire(&self, wanted: &Wanted) -> Result<Result<LockGuard, AcquireFailure>> {
+        let (sender, receiver) = oneshot::channel();
         let (locks, wanted) = (self.clone(), wanted.clone());
         self.0.tasks.spawn_unguarded("lock attempt", async move {
-            let (token, asked_at) = (Uuid::new_v4(), Instant::now());
+            let (token, requested_at) = (Uuid::new_v4(), Instant::now());
             let Wanted { resource, ttl, .. } = wanted;
-            let attempt = store::acquire(&locks.0.redis, &resource, token, ttl).await;
-            if attempt.is_err() {
-                // It may have been granted all the same.
+            let reply = store::acquire(&locks.0.redis, &resource, token, ttl).await;
+            if reply.is_err() {
+                // The lock may have been acquired nevertheless.
                 _ = store::release(&locks.0.redis, &resource, token).await;
             }
-            // A grant that is not taken gives itself back.
-            _ = tell.send(attempt.map(|it| match it {
-                Attempt::Granted { fencing_token, expires_at } => {
-                    let held = Held { resource, token, fencing_token, expires_at, asked_at };
-                    Ok(Grant { locks, held, is_kept: false })
+            // If the receiver is gone, dropping the guard releases the lock.
+            _ = sender.send(reply.map(|reply| match reply {
+                AcquireReply::Granted { fencing_token, expires_at } => {
+                    let lease = Held { resource, token, fencing_token, expires_at, requested_at };
+                    Ok(LockGuard { locks, lease, is_leaked: false })
                 }
-                Attempt::Held { expires_in, is_heard } => Err(Refusal { expires_in, is_heard }),
+                AcquireReply::Held { expires_in, is_release_announced } => {
+                    Err(AcquireFailure { expires_in, is_release_announced })
+                }
             }));
         });
-        told.await.unwrap_or_else(|_| Err(Error::Busy("the service is about to stop")))
+        receiver.await.unwrap_or_else(|_| Err(Error::Busy("the service is shutting down")))
     }
 
-    /// Sets the remaining time of a lock. Of one that another program took there is no fencing token.
+    /// Sets the remaining time of a lock. A lock that another program acquired has no fencing token.
     ///
     /// # Errors
     ///
@@ -245,14 +260,14 @@ impl Locks {
     ) -> Result<(Option<u64>, DateTime<Utc>)> {
         let extended = store::extend(&self.0.redis, resource, token, ttl).await;
         match &extended {
-            Ok(_) => self.note(Event::Extended, resource),
-            Err(Error::LockLost { .. }) => self.note(Event::Lost, resource),
+            Ok(_) => self.record_event(Event::Extended, resource),
+            Err(Error::LockLost { .. }) => self.record_event(Event::Lost, resource),
             Err(_) => (),
         }
         extended
     }
 
-    /// Gives a lock back, and wakes who waits for it.
+    /// Releases a lock and wakes the waiters of all processes.
     ///
     /// # Errors
     ///
@@ -260,15 +275,14 @@ impl Locks {
     pub(crate) async fn release(&self, resource: &Resource, token: Uuid) -> Result<()> {
         let released = store::release(&self.0.redis, resource, token).await;
         match &released {
-            Ok(()) => self.note(Event::Released, resource),
-            Err(Error::LockLost { .. }) => self.note(Event::Lost, resource),
+            Ok(()) => self.record_event(Event::Released, resource),
+            Err(Error::LockLost { .. }) => self.record_event(Event::Lost, resource),
             Err(_) => (),
         }
         released
     }
 
-    /// The one place that knows what happens to locks.
-    fn note(&self, event: Event, resource: &Resource) {
+    fn record_event(&self, event: Event, resource: &Resource) {
         let metrics = &self.0.redis.metrics().locks;
         match event {
             Event::Granted => metrics.acquired.inc(),
@@ -278,42 +292,42 @@ impl Locks {
             Event::Lost => metrics.lost.inc(),
         };
         match event {
-            Event::Lost => info!(%resource, "a lock was no longer its holder's"),
-            event => debug!(%resource, ?event, "lock"),
+            Event::Lost => info!(%resource, "lock lost before release"),
+            event => debug!(%resource, ?event, "lock event"),
         }
     }
 }
 
-/// A lock that is given back unless somebody keeps it.
-struct Grant {
+/// An acquired lock that is released on drop, unless it becomes a plain lease.
+struct LockGuard {
     locks: Locks,
-    held: Held,
-    is_kept: bool,
+    lease: Held,
+    is_leaked: bool,
 }
 
-impl Grant {
-    fn keep(mut self) -> Held {
-        self.is_kept = true;
-        self.held.clone()
+impl LockGuard {
+    fn into_lease(mut self) -> Held {
+        self.is_leaked = true;
+        self.lease.clone()
     }
 }
 
-impl Drop for Grant {
+impl Drop for LockGuard {
     fn drop(&mut self) {
-        if self.is_kept {
+        if self.is_leaked {
             return;
         }
-        let (locks, held) = (self.locks.clone(), self.held.clone());
+        let (locks, lease) = (self.locks.clone(), self.lease.clone());
         self.locks.0.tasks.spawn_unguarded("lock release", async move {
-            // What cannot be given back ends with its TTL.
-            _ = locks.release(&held.resource, held.token).await;
+            // If this fails, the lock expires with its TTL.
+            _ = locks.release(&lease.resource, lease.token).await;
         });
     }
 }
 
-/// Why an attempt was in vain.
+/// The lock is held by another holder.
 #[derive(Clone, Copy, Debug)]
-struct Refusal {
+struct AcquireFailure {
     expires_in: Option<Duration>,
-    is_heard: bool,
+    is_release_announced: bool,
 }

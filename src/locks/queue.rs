@@ -1,4 +1,4 @@
-//! Who waits for which lock in this process, in their order.
+//! Queues of lock waiters in this process, first come, first served.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,57 +7,58 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{ids::Resource, redis::ChannelWaiter};
 
-/// A queue for each lock that somebody waits for.
+/// One queue per lock that has waiters.
 #[derive(Default)]
-pub(super) struct Queues(SyncMutex<HashMap<Resource, Waiting>>);
+pub(super) struct WaitQueues(SyncMutex<HashMap<Resource, Waiters>>);
 
-struct Waiting {
-    n: usize,
+struct Waiters {
+    count: usize,
     queue: Arc<Queue>,
 }
 
-/// tokio's mutex lets waiters in first come, first served. The bell is hung by the first and left to the next.
+/// tokio's mutex is fair, so waiters get it in the order of their arrival. The first waiter creates the notifier, and
+/// each passes it on to the next.
 type Queue = Mutex<Option<ChannelWaiter>>;
 
-/// A place in a queue; dropping it gives it up.
-pub(super) struct Place<'a> {
-    queues: &'a Queues,
+/// A position in a queue. Dropping it leaves the queue.
+pub(super) struct QueueTicket<'a> {
+    queues: &'a WaitQueues,
     resource: Resource,
     queue: Arc<Queue>,
 }
 
-impl Queues {
+impl WaitQueues {
     pub(super) fn has_waiters(&self, resource: &Resource) -> bool {
-        self.waiting().contains_key(resource)
+        self.lock().contains_key(resource)
     }
 
-    pub(super) fn join(&self, resource: &Resource) -> Place<'_> {
-        let mut waiting = self.waiting();
-        let fresh = || Waiting { n: 0, queue: Arc::default() };
-        let entry = waiting.entry(resource.clone()).or_insert_with(fresh);
-        entry.n += 1;
-        Place { queues: self, resource: resource.clone(), queue: entry.queue.clone() }
+    pub(super) fn enqueue(&self, resource: &Resource) -> QueueTicket<'_> {
+        let mut queues = self.lock();
+        let no_waiters = || Waiters { count: 0, queue: Arc::default() };
+        let waiters = queues.entry(resource.clone()).or_insert_with(no_waiters);
+        waiters.count += 1;
+        QueueTicket { queues: self, resource: resource.clone(), queue: waiters.queue.clone() }
     }
 
-    fn waiting(&self) -> SyncMutexGuard<'_, HashMap<Resource, Waiting>> {
+    fn lock(&self) -> SyncMutexGuard<'_, HashMap<Resource, Waiters>> {
         self.0.lock()
     }
 }
 
-impl Place<'_> {
-    /// Waits until everybody before has been served or has gone.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, Option<ChannelWaiter>> {
+impl QueueTicket<'_> {
+    /// Waits until all earlier waiters have left the queue.
+    pub(super) async fn wait_turn(&self) -> MutexGuard<'_, Option<ChannelWaiter>> {
         self.queue.lock().await
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.queues.waiting();
-        if let Some(entry) = waiting.get_mut(&self.resource) {
-            entry.n -= 1;
-            if entry.n == 0 {
-                waiting.remove(&self.resource);
+        let mut queues = self.queues.lock();
+        if let Some(waiters) = queues.get_mut(&self.resource) {
+            waiters.count -= 1;
+            if waiters.count == 0 {
+                queues.remove(&self.resource);
             }
         }
     }

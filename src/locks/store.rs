@@ -1,8 +1,9 @@
 //! Locks in Redis: one function, one round trip.
 //!
-//! * `lock:{resource}`: the holder's token, a UUID; expires with the lock. The seed's, byte for byte.
-//! * `i2m:lock:{resource}`: hash of `token`, the holder that this service let in, `fence`, the last fencing token,
-//!   and `released`, the last call that gave it back; expires [`FENCE_OUTLIVES_LOCK`] after the lock.
+//! * `lock:{resource}`: the holder's token, a UUID; expires with the lock. The seed's key, byte for byte.
+//! * `i2m:lock:{resource}`: hash of `token` (the holder, if it acquired the lock through this service), `fence` (the
+//!   last fencing token) and `released` (the id of the call that released the lock last); expires [`FENCE_RETENTION`]
+//!   after the lock.
 
 use std::time::Duration;
 
@@ -26,45 +27,54 @@ static EXTEND: Script =
 static RELEASE: Script =
     Script::new(include_str!("../../migrations-lua/locks/release.lua")).idempotent();
 
-/// A fence is made from the clock, so it matters only while the clock could be set back further than this.
-const FENCE_OUTLIVES_LOCK: Duration = Duration::from_hours(24);
+/// How long the fencing token is kept after the lock expires. The next token then comes from the clock alone; it is
+/// larger unless the clock was set back by more than this.
+const FENCE_RETENTION: Duration = Duration::from_hours(24);
 
-/// What became of one attempt.
+/// The reply of `acquire.lua`.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(super) enum AcquireReply {
     Granted {
         fencing_token: u64,
         expires_at: DateTime<Utc>,
     },
     Held {
-        /// Absent for a lock that never expires, which no program should make.
+        /// `None` if the lock has no TTL. No program should create such a lock.
         expires_in: Option<Duration>,
-        /// Whether its holder came to it through this service, and so will be heard when it releases.
-        is_heard: bool,
+        /// The holder acquired the lock through this service, which announces the release.
+        is_release_announced: bool,
     },
 }
 
+/// Acquires a lock for `token`. The call succeeds again for the token that holds the lock, so it can be retried.
+///
 /// # Errors
 ///
-/// [`Error::RedisUnavailable`]; the lock may have been taken all the same.
+/// [`Error::RedisUnavailable`]; the lock may have been acquired nevertheless.
 pub(super) async fn acquire(
     redis: &Redis,
     resource: &Resource,
     token: Uuid,
     ttl: Duration,
-) -> Result<Attempt> {
-    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
+) -> Result<AcquireReply> {
+    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_RETENTION)];
     let (outcome, first, second): (String, i64, i64) =
         ACQUIRE.run(keyspace(redis, resource), keys(resource), args).await?;
-    if outcome == "granted" {
-        let fencing_token = u64::try_from(first).unwrap_or_default();
-        return Ok(Attempt::Granted { fencing_token, expires_at: instant(second)? });
+    match outcome.as_str() {
+        "granted" => Ok(AcquireReply::Granted {
+            fencing_token: u64::try_from(first).unwrap_or_default(),
+            expires_at: from_unix_ms(second)?,
+        }),
+        "held" => Ok(AcquireReply::Held {
+            expires_in: u64::try_from(first).ok().map(Duration::from_millis),
+            is_release_announced: second == 1,
+        }),
+        other => Err(unknown_outcome("locks/acquire reply", other)),
     }
-    let expires_in = u64::try_from(first).ok().map(Duration::from_millis);
-    Ok(Attempt::Held { expires_in, is_heard: second == 1 })
 }
 
-/// Sets the remaining time. Returns the fencing token, which a lock of another program does not have, and the end.
+/// Sets the remaining time of a lock. Returns the fencing token, which a lock of another program does not have, and the
+/// time at which the lock expires.
 ///
 /// # Errors
 ///
@@ -75,17 +85,22 @@ pub(super) async fn extend(
     token: Uuid,
     ttl: Duration,
 ) -> Result<(Option<u64>, DateTime<Utc>)> {
-    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_OUTLIVES_LOCK)];
-    let answer: Value = EXTEND.run(keyspace(redis, resource), keys(resource), args).await?;
-    let mut parts = answer.into_array().into_iter();
+    let args = vec![token.to_string().into(), millis(ttl), millis(FENCE_RETENTION)];
+    let reply: Value = EXTEND.run(keyspace(redis, resource), keys(resource), args).await?;
+    let mut parts = reply.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
-    if next().as_str().as_deref() != Some("extended") {
-        return Err(Error::LockLost { resource: resource.clone() });
+    match next().as_str().as_deref().unwrap_or_default() {
+        "extended" => {
+            let fencing_token = next().as_u64().filter(|token| *token > 0);
+            Ok((fencing_token, from_unix_ms(next().as_i64().unwrap_or_default())?))
+        }
+        "lost" => Err(Error::LockLost { resource: resource.clone() }),
+        other => Err(unknown_outcome("locks/extend reply", other)),
     }
-    let fencing_token = next().as_u64().filter(|it| *it > 0);
-    Ok((fencing_token, instant(next().as_i64().unwrap_or_default())?))
 }
 
+/// Releases a lock.
+///
 /// # Errors
 ///
 /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
@@ -93,14 +108,15 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
     let args = vec![
         token.to_string().into(),
         lock_released_channel(resource).into(),
-        // By this a repeated call is told from another one.
+        // The id of this call, by which the script recognises a retry.
         Uuid::new_v4().to_string().into(),
-        millis(FENCE_OUTLIVES_LOCK),
+        millis(FENCE_RETENTION),
     ];
-    let outcome: Vec<String> = RELEASE.run(keyspace(redis, resource), keys(resource), args).await?;
-    match outcome.first().map(String::as_str) {
-        Some("released") => Ok(()),
-        _ => Err(Error::LockLost { resource: resource.clone() }),
+    let reply: Vec<String> = RELEASE.run(keyspace(redis, resource), keys(resource), args).await?;
+    match reply.first().map(String::as_str).unwrap_or_default() {
+        "released" => Ok(()),
+        "lost" => Err(Error::LockLost { resource: resource.clone() }),
+        other => Err(unknown_outcome("locks/release reply", other)),
     }
 }
 
@@ -116,7 +132,11 @@ fn millis(duration: Duration) -> Value {
     Value::from(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn instant(unix_ms: i64) -> Result<DateTime<Utc>> {
+fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
+    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
+}
+
+fn from_unix_ms(unix_ms: i64) -> Result<DateTime<Utc>> {
     DateTime::from_timestamp_millis(unix_ms)
-        .ok_or_else(|| Error::Corrupt { what: "end of a lock", reason: unix_ms.to_string() })
+        .ok_or_else(|| Error::Corrupt { what: "expiry of a lock", reason: unix_ms.to_string() })
 }

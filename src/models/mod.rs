@@ -1,4 +1,4 @@
-//! Cached model data: stored by workers, read by clients, and fetched from an origin when it is missing.
+//! Cached model data: stored by workers, read by clients, and fetched from an origin when missing.
 
 mod origin;
 
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::origin::Origin;
+use self::origin::OriginClient;
 use crate::{
     cache::{Cache, Found, Terms},
     error::Result,
@@ -20,31 +20,32 @@ use crate::{
     store::CacheKey,
 };
 
-/// What is cached of models.
+/// Cached model data.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How long a model is fresh that does not say so itself.
+    /// The default TTL of a model, if the worker sets none.
     #[serde(with = "Time")]
     pub ttl: Duration,
-    /// The longest that a worker may say.
+    /// The maximum TTL that a worker may set.
     #[serde(with = "Time")]
     pub max_ttl: Duration,
-    /// The largest model, as JSON text.
+    /// The maximum size of a model as JSON text.
     #[schemars(with = "Size")]
     pub max_size: ByteSize,
-    /// How long clients may keep a model without asking again.
+    /// The maximum `max-age` of a model in `Cache-Control`.
     #[serde(with = "Time")]
     pub client_max_age: Duration,
-    /// `GET {origin}/{model_id}` is asked for models that are missing or stale: 200 with JSON, or 404. With https the
-    /// system's certificates vouch for it, or those in `SSL_CERT_FILE`. Empty: nobody is.
+    /// URL of the service from which missing and stale models are fetched with `GET {origin}/{model_id}`. It responds
+    /// with 200 and JSON, or with 404. Certificates of `https` URLs are verified with the system's root certificates,
+    /// or those in `SSL_CERT_FILE`. If empty, models are not fetched.
     pub origin: String,
-    /// Shown to the origin as `Authorization: Bearer`.
+    /// Sent to the origin as `Authorization: Bearer`.
     pub origin_key: Secret,
-    /// How long after its time a model of the origin is served stale while it is fetched anew.
+    /// How long a model of the origin is served as stale after its TTL, while it is refreshed.
     #[serde(with = "Time")]
     pub stale_for: Duration,
-    /// How long it is believed that the origin has no such model.
+    /// How long a 404 of the origin is cached.
     #[serde(with = "Time")]
     pub negative_ttl: Duration,
 }
@@ -56,36 +57,36 @@ impl Config {
         check_between("ttl", self.ttl, second, self.max_ttl)?;
         check_between("stale_for", self.stale_for, Duration::ZERO, 30 * day)?;
         check_between("negative_ttl", self.negative_ttl, Duration::from_millis(1), day)?;
-        if !self.origin.is_empty() && Origin::url(self).is_none() {
+        if !self.origin.is_empty() && OriginClient::parse_url(self).is_none() {
             bail!(
-                "origin has to be an http or https URL without a user, such as https://models.example.com/v1/"
+                "origin must be an http or https URL without user and password, such as https://models.example.com/v1/"
             );
         }
         Ok(())
     }
 }
 
-/// The models. Cheap to clone.
+/// Reads and writes cached models. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Models {
     cache: Cache,
     config: Config,
-    origin: Option<Origin>,
+    origin: Option<OriginClient>,
 }
 
 impl Models {
     /// # Errors
     ///
-    /// If there is an origin with TLS, and the system has no certificates to trust.
+    /// If the origin uses TLS and the system has no root certificates.
     pub(crate) fn new(cache: Cache, config: Config) -> AnyResult<Self> {
-        Ok(Self { cache, origin: Origin::new(&config)?, config })
+        Ok(Self { cache, origin: OriginClient::new(&config)?, config })
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What is cached of a model, or fetched from the origin if there is one.
+    /// The cached model, or the model as fetched from the origin if one is configured.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl Models {
         self.cache.get_or_set(&key, terms, self.config.negative_ttl, fetch).await
     }
 
-    /// Stores a model. Returns until when it is fresh and when it is gone.
+    /// Stores a model. Returns when it becomes stale and when it expires.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Models {
         self.cache.put(&CacheKey::for_model(model), json, terms).await
     }
 
-    /// Removes a model; says whether it was there.
+    /// Removes a model. Returns whether it existed.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! The service that knows the models: `GET {origin}/{model_id}` answers a model as JSON, or 404. It is asked directly,
-//! and redirects are not followed: where to ask is the operator's to say, not the origin's.
+//! Client of the service that stores the models: `GET {origin}/{model_id}` returns a model as JSON, or 404.
+//!
+//! Proxies are not used and redirects are not followed, so that only the operator decides which host is contacted.
 
 use anyhow::{Context as _, Result as AnyResult};
 use bytes::Bytes;
@@ -21,37 +22,40 @@ use crate::{
     settings::Secret,
 };
 
-/// Cheap to clone.
+/// An HTTP client for the origin. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Origin {
+pub(super) struct OriginClient {
     http: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     url: Url,
     key: Secret,
     max_bytes: usize,
 }
 
-impl Origin {
-    /// The URL of the settings, to which a model's id can be added.
-    pub(super) fn url(config: &Config) -> Option<Url> {
+impl OriginClient {
+    /// The configured URL, or `None` if it is empty or invalid.
+    pub(super) fn parse_url(config: &Config) -> Option<Url> {
         let url = Url::parse(&config.origin).ok()?;
         let has_user = !url.username().is_empty() || url.password().is_some();
         (["http", "https"].contains(&url.scheme()) && !has_user).then_some(url)
     }
 
-    /// None if no origin is set.
+    /// `None` if no origin is configured.
     ///
     /// # Errors
     ///
-    /// If it speaks TLS, and the system has no certificates to trust.
+    /// If the origin uses TLS and the system has no root certificates.
     pub(super) fn new(config: &Config) -> AnyResult<Option<Self>> {
-        let Some(url) = Self::url(config) else { return Ok(None) };
+        let Some(url) = Self::parse_url(config) else { return Ok(None) };
         let builder = HttpsConnectorBuilder::new();
         let builder = if url.scheme() == "https" {
-            builder.with_native_roots().context("models.origin needs the system's certificates")?
+            builder
+                .with_native_roots()
+                .context("models.origin: cannot load the system's root certificates")?
         } else {
-            let nobody = RootCertStore::empty();
+            // The builder requires a TLS configuration; it is not used for http.
+            let no_roots = RootCertStore::empty();
             builder.with_tls_config(
-                ClientConfig::builder().with_root_certificates(nobody).with_no_client_auth(),
+                ClientConfig::builder().with_root_certificates(no_roots).with_no_client_auth(),
             )
         };
         let https = builder.https_or_http().enable_http1().build();
@@ -63,22 +67,23 @@ impl Origin {
         }))
     }
 
-    /// Fetches a model as JSON; nothing if the origin has none. The caller bounds the time.
+    /// Fetches a model as JSON; `None` if the origin does not have it. The caller sets the timeout.
     ///
     /// # Errors
     ///
     /// [`Error::Origin`].
     pub(super) async fn fetch(self, model: ModelId) -> Result<Option<Bytes>> {
-        let response = self.http.request(self.request(&model)?).await.map_err(|it| failed(&it))?;
+        let response =
+            self.http.request(self.request(&model)?).await.map_err(|error| origin_error(&error))?;
         match response.status() {
             StatusCode::OK => (),
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
-            status => return Err(Error::Origin(format!("it answered {status}"))),
+            status => return Err(Error::Origin(format!("it responded with {status}"))),
         }
         let body = Limited::new(response.into_body(), self.max_bytes).collect();
-        let body = body.await.map_err(|it| failed(&*it))?.to_bytes();
+        let body = body.await.map_err(|error| origin_error(&*error))?.to_bytes();
         if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
-            return Err(Error::Origin("its model is no JSON".to_owned()));
+            return Err(Error::Origin("the model is not valid JSON".to_owned()));
         }
         Ok(Some(body))
     }
@@ -93,10 +98,10 @@ impl Origin {
             let authorization = format!("Bearer {}", self.key.expose());
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        request.body(Empty::new()).map_err(|it| failed(&it))
+        request.body(Empty::new()).map_err(|error| origin_error(&error))
     }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
+fn origin_error(error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Origin(chain(error))
 }

@@ -1,7 +1,7 @@
-//! Whoever tries keys is stopped: failed attempts are counted by address, in Redis for all processes together.
+//! Protection against guessed keys and tickets: failed attempts are counted per address, in Redis for all processes.
 //!
-//! An address that failed too often gets no answer to any key, else the answer to the right one would tell it. But one
-//! address may be many callers, so whose key was let in from there before it began to fail goes on.
+//! Once an address exceeds the limit, every key is rejected, including valid ones; otherwise the response would reveal
+//! a correct guess. Since one address may serve many clients, a key that succeeded from it recently keeps working.
 
 use std::{
     collections::HashMap,
@@ -10,28 +10,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
+
 use super::{
-    Charge, RateLimiter, Standings, Verdict,
+    Charge, RateLimiter, RouteGroup, Standings, Verdict,
     policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
 };
 use crate::ids::Sha256Hex;
-use parking_lot::Mutex;
 
-/// The name of its limit, which no other may have.
+/// The name of the built-in policy. Configured policies cannot use it.
 pub(super) const NAME: &str = "failed_keys";
-/// A caller is remembered for this long after it called last.
-const REMEMBERED: Duration = Duration::from_hours(1);
-const MAX_REMEMBERED: usize = 20_000;
+/// How long a successful key is remembered after its last request.
+const SUCCESS_TTL: Duration = Duration::from_hours(1);
+const MAX_SUCCESSES: usize = 20_000;
 
-pub(super) struct Guessing {
+pub(super) struct BruteForceGuard {
     policy: Policy,
-    /// Callers at their addresses, by a hash that nobody can foresee.
-    good: Mutex<HashMap<u64, Instant>>,
+    /// The last success of each pair of address and key, by a hash that clients cannot predict.
+    successes: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
 }
 
-impl Guessing {
-    /// Lets one address fail `limit` times within `window`.
+impl BruteForceGuard {
+    /// Allows `limit` failures per address within `window`.
     pub(super) fn new(limit: NonZeroU32, window: Duration) -> Self {
         let policy = Policy {
             name: NAME.to_owned(),
@@ -43,72 +44,73 @@ impl Guessing {
             cost: Cost::Request,
             on_redis_failure: OnRedisFailure::Local,
         };
-        Self { policy, good: Mutex::default(), hasher: RandomState::new() }
+        Self { policy, successes: Mutex::default(), hasher: RandomState::new() }
     }
 
-    /// Remembers that `key` was let in from `address`.
-    fn let_in(&self, address: &str, key: &Sha256Hex) {
+    fn remember_success(&self, address: &str, key: &Sha256Hex) {
         let now = Instant::now();
-        let mut good = self.good.lock();
-        if good.len() >= MAX_REMEMBERED {
-            good.retain(|_, last| now - *last < REMEMBERED);
-            if good.len() >= MAX_REMEMBERED {
-                // Full of real callers. Then some of them wait with their address, should that be attacked.
-                good.clear();
+        let mut successes = self.successes.lock();
+        if successes.len() >= MAX_SUCCESSES {
+            successes.retain(|_, last| now - *last < SUCCESS_TTL);
+            if successes.len() >= MAX_SUCCESSES {
+                // Every entry is recent. Clearing them only means that valid keys are rejected, too, if their address
+                // is blocked before their next request.
+                successes.clear();
             }
         }
-        good.insert(self.hasher.hash_one((address, key)), now);
+        successes.insert(self.hasher.hash_one((address, key)), now);
     }
 
-    fn is_good(&self, address: &str, key: &Sha256Hex) -> bool {
-        let good = self.good.lock();
-        let last = good.get(&self.hasher.hash_one((address, key)));
-        last.is_some_and(|it| it.elapsed() < REMEMBERED)
+    fn succeeded_recently(&self, address: &str, key: &Sha256Hex) -> bool {
+        let successes = self.successes.lock();
+        let last = successes.get(&self.hasher.hash_one((address, key)));
+        last.is_some_and(|last| last.elapsed() < SUCCESS_TTL)
     }
 }
 
-/// What somebody shows to be let in.
+/// The credential of a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Shown<'a> {
-    /// A key that is right, by its hash.
+    /// A valid key, by its hash.
     Good(&'a Sha256Hex),
-    /// A wrong key, or a ticket, of which only its route can tell.
+    /// An invalid key, or a ticket, which only the handler of its route can verify.
     Unknown,
 }
 
 impl RateLimiter {
-    /// The failures of `address`, counted once more.
+    /// The charge of one failure from `address`.
     pub(crate) fn failure(&self, address: &str) -> Charge<'_> {
-        let policy = &self.0.guessing.policy;
-        let group = crate::rate_limit::RouteGroup::Read;
+        let policy = &self.0.brute_force.policy;
         let limit = u64::from(policy.limit.get());
         Charge {
             policy,
-            key: policy.key(group, address),
+            // The scope `Ip` ignores the group.
+            key: policy.key(RouteGroup::Read, address),
             partition: self.0.redis.partition_for_name(address),
             limit,
             cost: 1,
         }
     }
 
-    /// The refusal of an address that is known to have failed too often. Asks no Redis.
+    /// The denial, if `address` is known to have failed too often. Does not call Redis.
     pub(crate) fn known_guesser(&self, address: &str, shown: Shown<'_>) -> Option<Standings> {
-        let guessing = &self.0.guessing;
-        let refusal = self.known_refusal(&[self.failure(address)]);
+        let guard = &self.0.brute_force;
+        let denied = self.cached_denials(&[self.failure(address)]);
         match shown {
-            Shown::Good(key) if refusal.is_none() => {
-                guessing.let_in(address, key);
+            Shown::Good(key) if denied.is_none() => {
+                guard.remember_success(address, key);
                 None
             }
-            Shown::Good(key) if guessing.is_good(address, key) => None,
-            _ => refusal,
+            Shown::Good(key) if guard.succeeded_recently(address, key) => None,
+            _ => denied,
         }
     }
 
-    /// Counts a failed attempt; the refusal, if there were too many. Local counts stand in for an absent Redis.
+    /// Counts a failed attempt and returns the denial if the limit is exceeded. While Redis is unavailable, this
+    /// process counts alone.
     pub(crate) async fn note_failure(&self, charge: &Charge<'_>) -> Option<Standings> {
         match self.decide(std::slice::from_ref(charge)).await {
-            Verdict::Refused(standings) => Some(standings),
+            Verdict::Refused(statuses) => Some(statuses),
             _ => None,
         }
     }
@@ -119,11 +121,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_is_known_at_its_address_only() {
-        let guessing = Guessing::new(NonZeroU32::MIN, Duration::from_secs(1));
+    fn a_success_is_remembered_for_its_key_and_address_only() {
+        let guard = BruteForceGuard::new(NonZeroU32::MIN, Duration::from_secs(1));
         let (key, other) = (Sha256Hex::of("a"), Sha256Hex::of("b"));
-        guessing.let_in("10.0.0.1", &key);
-        assert!(guessing.is_good("10.0.0.1", &key));
-        assert!(!guessing.is_good("10.0.0.2", &key) && !guessing.is_good("10.0.0.1", &other));
+        guard.remember_success("10.0.0.1", &key);
+        assert!(guard.succeeded_recently("10.0.0.1", &key));
+        assert!(!guard.succeeded_recently("10.0.0.2", &key));
+        assert!(!guard.succeeded_recently("10.0.0.1", &other));
     }
 }

@@ -1,4 +1,4 @@
-//! The limiter's settings: its policies, whom it leaves alone, which proxies it believes.
+//! Settings of the rate limiter: policies, exemptions and trusted proxies.
 
 use std::{
     collections::HashSet,
@@ -20,64 +20,64 @@ use crate::{
     settings::{Time, check_between},
 };
 
-/// How often callers may call.
+/// Rate limits.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whether requests are limited at all.
+    /// Enables rate limiting.
     pub enabled: bool,
-    /// Count, and refuse nobody.
+    /// Dry run: requests are counted, but none is rejected.
     pub shadow: bool,
-    /// The longest that a request waits for its limits; then each policy's `on_redis_failure` decides.
+    /// The maximum time that a request waits for the rate limiter. After it, `on_redis_failure` of each policy decides.
     #[serde(with = "Time")]
     pub deadline: Duration,
-    /// Processes that serve together: each takes its share of a limit while Redis is away.
+    /// The number of gateway processes. While Redis is unavailable, each process enforces its share of a limit.
     pub nodes: NonZeroU32,
-    /// Whom to limit never: SHA-256 of keys, addresses and networks.
-    pub allow: Vec<Allowed>,
-    /// Callers over their limit that are remembered, and as many that are counted while Redis is away.
+    /// Callers without limits: SHA-256 hashes of API keys, IP addresses and CIDR ranges.
+    pub allow: Vec<Exemption>,
+    /// The maximum number of cached denials per process, and of callers that are counted while Redis is unavailable.
     pub deny_table_size: NonZeroUsize,
-    /// Requests that may wait for their limits at once; further ones are treated as if Redis were away.
+    /// The maximum number of requests that wait for the rate limiter at the same time. Further requests are decided
+    /// as if Redis were unavailable.
     pub max_waiting: usize,
-    /// Addresses and networks of proxies that are believed about who calls; without, the peer is the caller.
-    pub trusted_proxies: Vec<Network>,
-    /// The header in which they say it. Only what every one of these proxies writes.
+    /// Trusted proxy addresses and CIDR ranges. If empty, the peer address is the client address.
+    pub trusted_proxies: Vec<IpNetwork>,
+    /// The header in which the trusted proxies forward the client address. All of them must set it.
     pub proxy_header: ProxyHeader,
-    /// Wrong keys and tickets that one address may show within `failed_keys_window`. Further attempts get 429, with right
-    /// keys too, but for keys that were let in from there before. Counted whether `enabled` or not. A ticket that has
-    /// expired is not wrong.
+    /// The number of invalid API keys and stream tickets that one address may send within `failed_keys_window`. Further
+    /// attempts get 429, even with a valid key, unless that key was used from the address before. Also enforced if
+    /// `enabled` is false. Expired tickets do not count.
     pub failed_keys_limit: NonZeroU32,
-    /// How long they are counted.
+    /// The window of `failed_keys_limit`.
     #[serde(with = "Time")]
     pub failed_keys_window: Duration,
-    /// IPv6 addresses that agree in this many bits are one caller.
+    /// IPv6 addresses that have this many leading bits in common share one count.
     pub ipv6_prefix: u8,
-    /// What is limited: a request passes all of them, and is counted by all or by none. What workers report is counted
-    /// only by policies that name `report`; probes and the dashboard never.
+    /// The limits. A request must be within all of them and is counted by all or by none. Reports of workers are
+    /// counted only by policies that name `report`; health probes and the dashboard are never counted.
     pub policies: Vec<Policy>,
-    /// Limits of single keys.
+    /// Limits of individual API keys.
     pub overrides: Vec<Override>,
 }
 
-/// Another limit for one key.
+/// The limit of one API key in one policy.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
-    /// Lower-case hex SHA-256 of the key.
+    /// SHA-256 of the API key in lower-case hex.
     pub sha256: String,
-    /// The policy, by its name.
+    /// The name of the policy.
     pub policy: String,
-    /// The limit instead of the policy's.
+    /// The limit that replaces the policy's.
     pub limit: NonZeroU32,
 }
 
-/// A network of addresses, or one address.
+/// An IP address or a CIDR range.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Network(IpNet);
+pub struct IpNetwork(IpNet);
 
-impl Network {
-    /// For whoever compares it with addresses by itself.
+impl IpNetwork {
     pub(crate) fn net(self) -> IpNet {
         self.0
     }
@@ -87,65 +87,67 @@ impl Network {
     }
 }
 
-impl TryFrom<String> for Network {
+impl TryFrom<String> for IpNetwork {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let one = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| one()).map(Self).map_err(|_| {
-            format!("{text:?} is no address and no network such as 10.0.0.0/8 or 2001:db8::/32")
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| address()).map(Self).map_err(|_| {
+            format!(
+                "{text:?} is not an IP address or a CIDR range such as 10.0.0.0/8 or 2001:db8::/32"
+            )
         })
     }
 }
 
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
+impl From<IpNetwork> for String {
+    fn from(network: IpNetwork) -> Self {
         network.0.to_string()
     }
 }
 
-impl fmt::Debug for Network {
+impl fmt::Debug for IpNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
 }
 
-/// Somebody who is never limited: the hash of a key, an address or a network.
+/// A caller without limits: the hash of a key, an address or a network.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Allowed(Whom);
+pub struct Exemption(ExemptSubject);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Whom {
+enum ExemptSubject {
     Key(Sha256Hex),
-    From(Network),
+    Network(IpNetwork),
 }
 
-impl Allowed {
-    pub(super) fn is(&self, key: Option<&Sha256Hex>, address: IpAddr) -> bool {
+impl Exemption {
+    pub(super) fn matches(&self, key: Option<&Sha256Hex>, address: IpAddr) -> bool {
         match &self.0 {
-            Whom::Key(hash) => key == Some(hash),
-            Whom::From(network) => network.contains(address),
+            ExemptSubject::Key(hash) => key == Some(hash),
+            ExemptSubject::Network(network) => network.contains(address),
         }
     }
 }
 
-impl TryFrom<String> for Allowed {
+impl TryFrom<String> for Exemption {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let key = Sha256Hex::try_from(text.clone()).map(Whom::Key);
-        key.or_else(|_| Network::try_from(text).map(Whom::From))
+        let key = Sha256Hex::try_from(text.clone()).map(ExemptSubject::Key);
+        key.or_else(|_| IpNetwork::try_from(text).map(ExemptSubject::Network))
             .map(Self)
-            .map_err(|error| format!("{error}, and no SHA-256 of a key"))
+            .map_err(|error| format!("{error}, and not the SHA-256 of an API key"))
     }
 }
 
-impl From<Allowed> for String {
-    fn from(allowed: Allowed) -> Self {
-        match allowed.0 {
-            Whom::Key(hash) => hash.as_str().to_owned(),
-            Whom::From(network) => network.into(),
+impl From<Exemption> for String {
+    fn from(exemption: Exemption) -> Self {
+        match exemption.0 {
+            ExemptSubject::Key(hash) => hash.as_str().to_owned(),
+            ExemptSubject::Network(network) => network.into(),
         }
     }
 }
@@ -155,46 +157,47 @@ impl Config {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         check_between("deadline", self.deadline, ms(1), secs(10))?;
         if !(32..=128).contains(&self.ipv6_prefix) {
-            bail!("ipv6_prefix is {}; it has to be between 32 and 128", self.ipv6_prefix);
+            bail!("ipv6_prefix is {}; it must be between 32 and 128", self.ipv6_prefix);
         }
         check_between("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
         let mut names = HashSet::from([brute_force::NAME]);
         for policy in &self.policies {
-            policy.check(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
+            policy.validate(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
             if !names.insert(policy.name.as_str()) {
-                bail!("policies: the name {:?} is taken", policy.name);
+                bail!("policies: the name {:?} is already used", policy.name);
             }
         }
-        for it in &self.overrides {
-            if let Err(reason) = Sha256Hex::try_from(it.sha256.clone()) {
+        for entry in &self.overrides {
+            if let Err(reason) = Sha256Hex::try_from(entry.sha256.clone()) {
                 bail!("overrides: sha256: {reason}");
             }
-            self.check_limit(&it.policy, it.limit, max_files).context("overrides")?;
+            self.validate_limit(&entry.policy, entry.limit, max_files).context("overrides")?;
         }
         Ok(())
     }
 
-    /// Whether a key can have these limits instead of the policies'.
+    /// Whether a key may have these limits instead of those of the policies.
     pub(crate) fn check_limits(&self, limits: &Limits, max_files: usize) -> Result<()> {
-        limits.iter().try_for_each(|(policy, limit)| self.check_limit(policy, *limit, max_files))
+        limits.iter().try_for_each(|(policy, limit)| self.validate_limit(policy, *limit, max_files))
     }
 
-    /// The policies that count keys, and the least limit that each may have.
+    /// The policies that count API keys, and the lowest limit that a key may have in each.
     pub(crate) fn least_limits(&self, max_files: usize) -> impl Iterator<Item = (&str, usize)> {
-        self.policies.iter().filter(|it| it.scope.is_of_keys()).map(move |it| {
-            (it.name.as_str(), if it.cost == super::Cost::File { max_files } else { 1 })
+        let policies = self.policies.iter().filter(|policy| policy.scope.is_per_key());
+        policies.map(move |policy| {
+            (policy.name.as_str(), if policy.cost == super::Cost::File { max_files } else { 1 })
         })
     }
 
-    fn check_limit(&self, policy: &str, limit: NonZeroU32, max_files: usize) -> Result<()> {
-        let Some(policy) = self.policies.iter().find(|it| it.name == policy) else {
-            bail!("there is no policy {policy:?}");
+    fn validate_limit(&self, policy: &str, limit: NonZeroU32, max_files: usize) -> Result<()> {
+        let Some(policy) = self.policies.iter().find(|known| known.name == policy) else {
+            bail!("no policy {policy:?} is configured");
         };
-        if !policy.scope.is_of_keys() {
-            bail!("the policy {:?} does not count keys", policy.name);
+        if !policy.scope.is_per_key() {
+            bail!("policy {:?} does not count API keys", policy.name);
         }
-        let other = Policy { limit, ..policy.clone() };
-        other.check(max_files).with_context(|| format!("{:?}", policy.name))
+        let changed = Policy { limit, ..policy.clone() };
+        changed.validate(max_files).with_context(|| format!("{:?}", policy.name))
     }
 }
 
@@ -203,17 +206,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whom_to_leave_alone_is_a_hash_an_address_or_a_network() {
+    fn an_exemption_is_a_hash_an_address_or_a_network() {
         let hash = Sha256Hex::of("key");
-        let allowed = |text: &str| Allowed::try_from(text.to_owned());
+        let exemption = |text: &str| Exemption::try_from(text.to_owned());
         let (v4, v6) = ("10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap());
-        assert!(allowed(hash.as_str()).unwrap().is(Some(&hash), v4));
-        assert!(!allowed(hash.as_str()).unwrap().is(None, v4));
-        assert!(allowed("10.0.0.0/8").unwrap().is(None, v4));
-        assert!(!allowed("10.0.0.0/8").unwrap().is(None, v6));
-        assert!(allowed("2001:db8::1").unwrap().is(None, v6));
-        for bad in ["", "10.0.0.0/33", "localhost", &hash.as_str()[1..]] {
-            assert!(allowed(bad).is_err(), "{bad}");
+        assert!(exemption(hash.as_str()).unwrap().matches(Some(&hash), v4));
+        assert!(!exemption(hash.as_str()).unwrap().matches(None, v4));
+        assert!(exemption("10.0.0.0/8").unwrap().matches(None, v4));
+        assert!(!exemption("10.0.0.0/8").unwrap().matches(None, v6));
+        assert!(exemption("2001:db8::1").unwrap().matches(None, v6));
+        for invalid in ["", "10.0.0.0/33", "localhost", &hash.as_str()[1..]] {
+            assert!(exemption(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Callers known to be over a limit, so that refusing them again costs Redis nothing.
+//! Cached denials: a caller known to be over a limit is rejected without a call to Redis.
 
 use std::{
     collections::HashMap,
@@ -7,74 +7,78 @@ use std::{
 };
 
 use parking_lot::Mutex;
-/// A limit that was changed, or a count that was removed, is noticed after this long.
-const REMEMBERED: Duration = Duration::from_mins(1);
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// A bounded table. A caller that finds no room in it is refused by Redis, as before.
-pub(super) struct DenyTable {
-    size: usize,
+/// The longest time until a raised limit or a deleted count takes effect.
+const MAX_AGE: Duration = Duration::from_mins(1);
+/// The shortest time between two removals of expired entries.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A bounded table. When it is full, Redis decides about further callers.
+pub(super) struct DenialCache {
+    max_entries: usize,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    entries: HashMap<String, Refusal>,
-    swept: Option<Instant>,
+    entries: HashMap<String, CachedDenial>,
+    last_purge: Option<Instant>,
 }
 
-/// What is known of one count.
+/// The denial of one count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// When as much as was refused will be admitted.
+pub(super) struct CachedDenial {
+    /// When the denied cost is admitted again.
     pub(super) until: Instant,
-    /// The same by Redis' clock, in Unix seconds.
+    /// The same time by Redis' clock, in Unix seconds.
     pub(super) reset_at: u64,
-    /// What was refused; less may pass.
+    /// The denied cost. A lower cost may be admitted.
     pub(super) cost: u64,
-    /// By which limit; a higher one may let it pass.
+    /// The limit at that time. A higher limit may admit the cost.
     pub(super) limit: u64,
-    /// What was left.
+    /// The remaining amount of the limit.
     pub(super) remaining: u64,
-    /// When this is forgotten.
-    pub(super) forgotten: Instant,
+    /// When this entry is no longer used.
+    pub(super) expires_at: Instant,
 }
 
-impl Refusal {
+impl CachedDenial {
     pub(super) fn new(wait: Duration, reset_at: u64, cost: u64, limit: u64) -> Self {
         let now = Instant::now();
-        let (until, forgotten) = (now + wait, now + wait.min(REMEMBERED));
-        Self { until, reset_at, cost, limit, remaining: 0, forgotten }
+        let (until, expires_at) = (now + wait, now + wait.min(MAX_AGE));
+        Self { until, reset_at, cost, limit, remaining: 0, expires_at }
+    }
+
+    fn applies_to(&self, cost: u64, limit: u64) -> bool {
+        cost >= self.cost && limit <= self.limit && self.expires_at > Instant::now()
     }
 }
 
-impl DenyTable {
-    pub(super) fn new(size: NonZeroUsize) -> Self {
-        let inner = Inner { entries: HashMap::new(), swept: None };
-        Self { size: size.get(), inner: Mutex::new(inner) }
+impl DenialCache {
+    pub(super) fn new(max_entries: NonZeroUsize) -> Self {
+        let inner = Inner { entries: HashMap::new(), last_purge: None };
+        Self { max_entries: max_entries.get(), inner: Mutex::new(inner) }
     }
 
-    /// Why `cost` would be refused by the count in `key` and by `limit`, if that is known.
-    pub(super) fn find(&self, key: &str, cost: u64, limit: u64) -> Option<Refusal> {
+    /// The denial of `cost` by the count in `key` and by `limit`, if it is known.
+    pub(super) fn get(&self, key: &str, cost: u64, limit: u64) -> Option<CachedDenial> {
         let inner = self.inner.lock();
-        let found = inner.entries.get(key).copied();
-        let is_still_refused = |it: &Refusal| cost >= it.cost && limit <= it.limit;
-        found.filter(|it| it.forgotten > Instant::now() && is_still_refused(it))
+        inner.entries.get(key).filter(|denial| denial.applies_to(cost, limit)).copied()
     }
 
-    pub(super) fn remember(&self, key: &str, refusal: Refusal) {
+    pub(super) fn insert(&self, key: &str, denial: CachedDenial) {
         let mut inner = self.inner.lock();
-        if inner.entries.len() >= self.size && !inner.entries.contains_key(key) {
+        if inner.entries.len() >= self.max_entries && !inner.entries.contains_key(key) {
             let now = Instant::now();
-            // A table full of attackers is not looked through at each of their requests.
-            if inner.swept.is_none_or(|it| now - it >= SWEEP_EVERY) {
-                inner.entries.retain(|_, it| it.forgotten > now);
-                inner.swept = Some(now);
+            // Scanning a full table at every request would make an attack more expensive.
+            if inner.last_purge.is_none_or(|last_purge| now - last_purge >= PURGE_INTERVAL) {
+                inner.entries.retain(|_, denial| denial.expires_at > now);
+                inner.last_purge = Some(now);
             }
-            if inner.entries.len() >= self.size {
+            if inner.entries.len() >= self.max_entries {
                 return;
             }
         }
-        inner.entries.insert(key.to_owned(), refusal);
+        inner.entries.insert(key.to_owned(), denial);
     }
 }
 
@@ -82,31 +86,31 @@ impl DenyTable {
 mod tests {
     use super::*;
 
-    fn refusal(wait: Duration) -> Refusal {
-        Refusal::new(wait, 0, 2, 5)
+    fn denial(wait: Duration) -> CachedDenial {
+        CachedDenial::new(wait, 0, 2, 5)
     }
 
     #[test]
-    fn only_what_cannot_pass_is_found() {
-        let table = DenyTable::new(NonZeroUsize::new(10).unwrap());
-        table.remember("a", refusal(Duration::from_secs(9)));
-        table.remember("over", refusal(Duration::ZERO));
-        assert!(table.find("a", 2, 5).is_some() && table.find("a", 3, 5).is_some());
-        assert_eq!(table.find("a", 1, 5), None, "one is left");
-        assert_eq!(table.find("a", 2, 6), None, "the limit was raised");
-        assert_eq!(table.find("over", 2, 5), None);
-        assert_eq!(table.find("b", 2, 5), None);
+    fn only_certain_denials_are_found() {
+        let cache = DenialCache::new(NonZeroUsize::new(10).unwrap());
+        cache.insert("a", denial(Duration::from_secs(9)));
+        cache.insert("expired", denial(Duration::ZERO));
+        assert!(cache.get("a", 2, 5).is_some() && cache.get("a", 3, 5).is_some());
+        assert_eq!(cache.get("a", 1, 5), None, "a lower cost may fit");
+        assert_eq!(cache.get("a", 2, 6), None, "the limit was raised");
+        assert_eq!(cache.get("expired", 2, 5), None);
+        assert_eq!(cache.get("b", 2, 5), None);
     }
 
     #[test]
-    fn the_table_is_bounded_and_makes_room() {
-        let table = DenyTable::new(NonZeroUsize::new(2).unwrap());
-        table.remember("over", refusal(Duration::ZERO));
-        table.remember("a", refusal(Duration::from_secs(9)));
-        table.remember("b", refusal(Duration::from_secs(9)));
-        table.remember("c", refusal(Duration::from_secs(9)));
-        let known = ["over", "a", "b", "c"].map(|it| table.find(it, 2, 5).is_some());
-        assert_eq!(known, [false, true, true, false]);
-        assert_eq!(table.inner.lock().entries.len(), 2);
+    fn the_table_is_bounded_and_replaces_expired_entries() {
+        let cache = DenialCache::new(NonZeroUsize::new(2).unwrap());
+        cache.insert("expired", denial(Duration::ZERO));
+        cache.insert("a", denial(Duration::from_secs(9)));
+        cache.insert("b", denial(Duration::from_secs(9)));
+        cache.insert("c", denial(Duration::from_secs(9)));
+        let found = ["expired", "a", "b", "c"].map(|key| cache.get(key, 2, 5).is_some());
+        assert_eq!(found, [false, true, true, false]);
+        assert_eq!(cache.inner.lock().entries.len(), 2);
     }
 }

@@ -1,33 +1,34 @@
-//! What an answer says of the limits: the `X-RateLimit-*` that everybody knows, and `RateLimit` and
-//! `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
+//! Rate-limit headers of a response: the de facto standard `X-RateLimit-*`, and `RateLimit` and `RateLimit-Policy` of
+//! draft-ietf-httpapi-ratelimit-headers-10.
 
 use std::fmt::Write as _;
 
 use super::{Charge, Standings, ceil_secs};
 
-/// Names and values. The tightest policy speaks for all, as the draft demands.
-pub(crate) fn of(charges: &[Charge<'_>], standings: &Standings) -> Vec<(&'static str, String)> {
+/// Names and values. The values are those of the most restrictive policy, as the draft requires.
+pub(crate) fn of(charges: &[Charge<'_>], statuses: &Standings) -> Vec<(&'static str, String)> {
     let mut headers = Vec::with_capacity(6);
-    if let Some(it) = standings.tightest() {
-        headers.push(("x-ratelimit-limit", it.limit.to_string()));
-        headers.push(("x-ratelimit-remaining", it.remaining.to_string()));
-        headers.push(("x-ratelimit-reset", it.reset_at.to_string()));
-        let rate_limit = format!("\"{}\";r={};t={}", it.policy, it.remaining, ceil_secs(it.wait));
+    if let Some(status) = statuses.tightest() {
+        headers.push(("x-ratelimit-limit", status.limit.to_string()));
+        headers.push(("x-ratelimit-remaining", status.remaining.to_string()));
+        headers.push(("x-ratelimit-reset", status.reset_at.to_string()));
+        let wait_secs = ceil_secs(status.wait);
+        let rate_limit = format!("\"{}\";r={};t={wait_secs}", status.policy, status.remaining);
         headers.push(("ratelimit", rate_limit));
     }
     headers.push(("ratelimit-policy", policies(charges)));
-    if standings.is_degraded {
+    if statuses.is_degraded {
         headers.push(("x-ratelimit-degraded", "true".to_owned()));
     }
     headers
 }
 
-/// Names need no escapes: they have none of the characters that would.
+/// The value of `RateLimit-Policy`. Policy names contain no characters that need escapes.
 fn policies(charges: &[Charge<'_>]) -> String {
-    charges.iter().fold(String::new(), |mut text, it| {
+    charges.iter().fold(String::new(), |mut text, charge| {
         let comma = if text.is_empty() { "" } else { ", " };
-        let window = ceil_secs(it.policy.window);
-        _ = write!(text, "{comma}\"{}\";q={};w={window}", it.policy.name, it.limit);
+        let window = ceil_secs(charge.policy.window);
+        _ = write!(text, "{comma}\"{}\";q={};w={window}", charge.policy.name, charge.limit);
         text
     })
 }

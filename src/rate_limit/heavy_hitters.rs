@@ -1,8 +1,9 @@
-//! Who calls most, by policy, for operators: counted by this process, in bounded memory however many callers there are.
+//! The callers with the most requests per policy, for operators: counted per process, in bounded memory for any number
+//! of callers.
 //!
-//! The counts are Space-Saving sketches (Metwally, Agrawal, El Abbadi 2005): a caller without a place takes the one of
-//! whoever has the least, and that count with it. So nobody is counted too low, by how much too high is known, and who
-//! makes more than one in `PLACES` of a policy's requests has a place.
+//! The counts are Space-Saving sketches (Metwally, Agrawal, El Abbadi 2005). When the sketch is full, a new caller
+//! replaces the one with the lowest count and inherits that count. A count is therefore never too low, the bound of its
+//! error is known, and every caller with more than one in [`CAPACITY`] of a policy's requests is in the sketch.
 
 use std::{
     collections::HashMap,
@@ -11,15 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Charge, Origin, RateLimiter, Verdict, policy::RouteGroup};
-use crate::auth::Caller;
 use parking_lot::Mutex;
 
-/// What is told is of the last one to two spans.
-const SPAN: Duration = Duration::from_mins(5);
-const PLACES: usize = 64;
+use super::{Charge, Origin, RateLimiter, Verdict, policy::RouteGroup};
+use crate::auth::Caller;
 
-/// Whose request it is.
+/// A report covers one to two windows.
+const WINDOW: Duration = Duration::from_mins(5);
+/// Callers per sketch.
+const CAPACITY: usize = 64;
+
+/// The requester of a request, and the group of its route.
 #[derive(Clone, Copy)]
 pub(crate) struct Who<'a> {
     pub(crate) caller: Option<&'a Caller>,
@@ -27,147 +30,161 @@ pub(crate) struct Who<'a> {
     pub(crate) group: RouteGroup,
 }
 
-/// A caller and its count.
+/// A caller and its counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Busy {
     pub(crate) who: Name,
     pub(crate) route: Option<RouteGroup>,
-    /// What was spent.
+    /// The cost of admitted requests.
     pub(crate) admitted: u64,
-    /// What would have been spent over the limit.
+    /// The cost of rejected requests.
     pub(crate) refused: u64,
-    /// As much of the two may be of callers that had this place before.
+    /// The part of the two counts that may belong to replaced callers.
     pub(crate) uncertain: u64,
 }
 
-/// How operators are told who it is: never by the key, nor by its whole hash.
+/// The name of a caller for operators. It contains neither the key nor its whole hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Key { name: Arc<str>, hash: Box<str> },
     Address(Arc<str>),
 }
 
-pub(crate) struct Busiest(Mutex<Spans>);
+pub(super) struct HeavyHitters(Mutex<Windows>);
 
-struct Spans {
-    began: Instant,
-    /// One a policy, in the order of the settings.
-    now: Vec<Sketch>,
-    before: Vec<Sketch>,
-    before_lasted: Duration,
+struct Windows {
+    current_started: Instant,
+    /// One sketch per policy, in the order of the settings.
+    current: Vec<SpaceSaving>,
+    previous: Vec<SpaceSaving>,
+    previous_length: Duration,
 }
 
-/// By the count's key.
+/// Counts by the Redis key of the charge.
 #[derive(Default)]
-struct Sketch(HashMap<String, Busy>);
+struct SpaceSaving(HashMap<String, Busy>);
 
-impl Busiest {
-    pub(crate) fn new(n_policies: usize, now: Instant) -> Self {
-        Self(Mutex::new(Spans {
-            began: now,
-            now: sketches(n_policies),
-            before: sketches(n_policies),
-            before_lasted: Duration::ZERO,
+impl HeavyHitters {
+    pub(super) fn new(policy_count: usize, now: Instant) -> Self {
+        Self(Mutex::new(Windows {
+            current_started: now,
+            current: empty_sketches(policy_count),
+            previous: empty_sketches(policy_count),
+            previous_length: Duration::ZERO,
         }))
     }
 
-    /// What is known, by policy in the order of the settings, the busiest first; and of how long.
-    pub(crate) fn report(&self, at_most: usize, now: Instant) -> (Duration, Vec<Vec<Busy>>) {
-        let mut spans = self.0.lock();
-        spans.turn(now);
-        let of_policies = spans.now.iter().zip(&spans.before).map(|(now, before)| {
-            let mut all = now.joined(before);
-            all.sort_by_key(|it| std::cmp::Reverse(it.total()));
-            all.truncate(at_most);
-            all
+    /// The period that the report covers, and up to `max_callers` callers per policy, highest count first. Policies are
+    /// in the order of the settings.
+    pub(super) fn report(&self, max_callers: usize, now: Instant) -> (Duration, Vec<Vec<Busy>>) {
+        let mut windows = self.0.lock();
+        windows.rotate(now);
+        let sketches = windows.current.iter().zip(&windows.previous);
+        let callers = sketches.map(|(current, previous)| {
+            let mut callers = current.merge(previous);
+            callers.sort_by_key(|caller| std::cmp::Reverse(caller.total()));
+            callers.truncate(max_callers);
+            callers
         });
-        let lasted = now - spans.began + spans.before_lasted;
-        (lasted, of_policies.collect())
+        let period = now - windows.current_started + windows.previous_length;
+        (period, callers.collect())
     }
 }
 
 impl RateLimiter {
-    /// Counts a request where it was charged, or else where it was refused.
-    pub(crate) fn note_busy(&self, charges: &[Charge<'_>], verdict: &Verdict, who: Who<'_>) {
-        let refusing = match verdict {
+    /// Adds an admitted request to the counts of all its charges, and a rejected one to those of the charges that
+    /// rejected it.
+    pub(super) fn record_usage(
+        &self,
+        charges: &[Charge<'_>],
+        verdict: &Verdict,
+        requester: Who<'_>,
+    ) {
+        let rejecting = match verdict {
             Verdict::Admitted(_) => None,
-            Verdict::Refused(standings) => Some(standings),
+            Verdict::Refused(statuses) => Some(statuses),
             Verdict::Unlimited | Verdict::Undecided(_) => return,
         };
-        let refuses = |charge: &Charge<'_>| {
-            let mut of = refusing.into_iter().flat_map(|it| &it.of);
-            of.any(|it| it.is_refused && it.policy == charge.policy.name)
+        let rejects = |charge: &Charge<'_>| {
+            let mut statuses = rejecting.into_iter().flat_map(|statuses| &statuses.policies);
+            statuses.any(|status| status.is_refused && status.policy == charge.policy.name)
         };
-        let mut spans = self.0.busiest.0.lock();
-        spans.turn(Instant::now());
+        let mut windows = self.0.heavy_hitters.0.lock();
+        windows.rotate(Instant::now());
         for (index, policy) in self.0.config.policies.iter().enumerate() {
-            let Some(charge) = charges.iter().find(|it| it.policy.name == policy.name) else {
+            let Some(charge) = charges.iter().find(|charge| charge.policy.name == policy.name)
+            else {
                 continue;
             };
-            match (refusing.is_some(), refuses(charge)) {
-                (false, _) => spans.now[index].add(charge, who, charge.cost, 0),
-                (true, true) => spans.now[index].add(charge, who, 0, charge.cost),
-                (true, false) => (),
+            let sketch = &mut windows.current[index];
+            if rejecting.is_none() {
+                sketch.record(charge, requester, charge.cost, 0);
+            } else if rejects(charge) {
+                sketch.record(charge, requester, 0, charge.cost);
             }
         }
     }
 }
 
-impl Spans {
-    fn turn(&mut self, now: Instant) {
-        let lasted = now.saturating_duration_since(self.began);
-        if lasted < SPAN {
+impl Windows {
+    fn rotate(&mut self, now: Instant) {
+        let length = now.saturating_duration_since(self.current_started);
+        if length < WINDOW {
             return;
         }
-        let fresh = sketches(self.now.len());
-        self.before = mem::replace(&mut self.now, fresh);
-        self.before_lasted = lasted;
-        self.began = now;
+        let empty = empty_sketches(self.current.len());
+        self.previous = mem::replace(&mut self.current, empty);
+        self.previous_length = length;
+        self.current_started = now;
     }
 }
 
-impl Sketch {
-    fn add(&mut self, charge: &Charge<'_>, who: Who<'_>, admitted: u64, refused: u64) {
-        if let Some(busy) = self.0.get_mut(&charge.key) {
-            busy.admitted += admitted;
-            busy.refused += refused;
+impl SpaceSaving {
+    fn record(&mut self, charge: &Charge<'_>, requester: Who<'_>, admitted: u64, refused: u64) {
+        if let Some(caller) = self.0.get_mut(&charge.key) {
+            caller.admitted += admitted;
+            caller.refused += refused;
             return;
         }
-        let inherited = if self.0.len() < PLACES { 0 } else { self.make_place() };
-        let busy = Busy {
-            who: Name::of(charge, who),
-            route: charge.policy.scope.is_of_routes().then_some(who.group),
+        let inherited = if self.0.len() < CAPACITY { 0 } else { self.evict_min() };
+        let caller = Busy {
+            who: Name::for_charge(charge, requester),
+            route: charge.policy.scope.is_per_route().then_some(requester.group),
             admitted: admitted + inherited,
             refused,
             uncertain: inherited,
         };
-        self.0.insert(charge.key.clone(), busy);
+        self.0.insert(charge.key.clone(), caller);
     }
 
-    /// Takes the place of whoever has the least; what that was.
-    fn make_place(&mut self) -> u64 {
-        let least = self.0.iter().min_by_key(|(_, it)| it.total());
-        let Some((key, total)) = least.map(|(key, it)| (key.clone(), it.total())) else { return 0 };
+    /// Removes the caller with the lowest count and returns that count.
+    fn evict_min(&mut self) -> u64 {
+        let min = self.0.iter().min_by_key(|(_, caller)| caller.total());
+        let Some((key, total)) = min.map(|(key, caller)| (key.clone(), caller.total())) else {
+            return 0;
+        };
         self.0.remove(&key);
         total
     }
 
-    /// What somebody without a place may have spent at the most.
-    fn unseen(&self) -> u64 {
-        if self.0.len() < PLACES {
+    /// The highest count that a caller outside the sketch can have.
+    fn min_count(&self) -> u64 {
+        if self.0.len() < CAPACITY {
             return 0;
         }
         self.0.values().map(Busy::total).min().unwrap_or(0)
     }
 
-    /// Both as one: who has a place in one alone may have been missed by the other.
-    fn joined(&self, other: &Self) -> Vec<Busy> {
-        let mine = self.0.iter().map(|(key, it)| match other.0.get(key) {
-            Some(others) => it.plus(others.admitted, others.refused, others.uncertain),
-            None => it.plus(other.unseen(), 0, other.unseen()),
+    /// The sum of both sketches. A caller that is in one sketch only may have been evicted from the other, so the
+    /// other's lowest count is added to it as uncertain.
+    fn merge(&self, other: &Self) -> Vec<Busy> {
+        let own = self.0.iter().map(|(key, caller)| match other.0.get(key) {
+            Some(same) => caller.plus(same.admitted, same.refused, same.uncertain),
+            None => caller.plus(other.min_count(), 0, other.min_count()),
         });
-        let others = other.0.iter().filter(|(key, _)| !self.0.contains_key(*key));
-        mine.chain(others.map(|(_, it)| it.plus(self.unseen(), 0, self.unseen()))).collect()
+        let missing = other.0.iter().filter(|(key, _)| !self.0.contains_key(*key));
+        let missing = missing.map(|(_, caller)| caller.plus(self.min_count(), 0, self.min_count()));
+        own.chain(missing).collect()
     }
 }
 
@@ -187,18 +204,18 @@ impl Busy {
 }
 
 impl Name {
-    fn of(charge: &Charge<'_>, who: Who<'_>) -> Self {
-        match who.caller.filter(|_| charge.policy.scope.is_of_keys()) {
+    fn for_charge(charge: &Charge<'_>, requester: Who<'_>) -> Self {
+        match requester.caller.filter(|_| charge.policy.scope.is_per_key()) {
             Some(caller) => {
                 Self::Key { name: caller.name.clone(), hash: caller.hash.short().into() }
             }
-            None => Self::Address(who.origin.counted_as.clone()),
+            None => Self::Address(requester.origin.counted_as.clone()),
         }
     }
 }
 
-fn sketches(n: usize) -> Vec<Sketch> {
-    (0..n).map(|_| Sketch::default()).collect()
+fn empty_sketches(count: usize) -> Vec<SpaceSaving> {
+    (0..count).map(|_| SpaceSaving::default()).collect()
 }
 
 #[cfg(test)]
@@ -224,12 +241,12 @@ mod tests {
         }
     }
 
-    fn add(sketch: &mut Sketch, address: &str, times: u64) {
+    fn record(sketch: &mut SpaceSaving, address: &str, count: u64) {
         let origin =
             Origin { address: IpAddr::from([127, 0, 0, 1]), counted_as: Arc::from(address) };
-        let who = Who { caller: None, origin: &origin, group: RouteGroup::Read };
+        let requester = Who { caller: None, origin: &origin, group: RouteGroup::Read };
         let policy = policy();
-        for _ in 0..times {
+        for _ in 0..count {
             let charge = Charge {
                 policy: &policy,
                 key: format!("rl:ip:{address}"),
@@ -237,40 +254,41 @@ mod tests {
                 limit: 1,
                 cost: 1,
             };
-            sketch.add(&charge, who, 1, 0);
+            sketch.record(&charge, requester, 1, 0);
         }
     }
 
     #[test]
-    fn who_calls_most_is_found_in_a_flood_of_others_and_never_counted_too_low() {
-        let mut sketch = Sketch::default();
+    fn a_heavy_hitter_is_found_among_many_callers_and_its_count_is_never_too_low() {
+        let mut sketch = SpaceSaving::default();
         for i in 0..5_000 {
-            add(&mut sketch, &format!("10.{}.{}.1", i / 250, i % 250), 1);
+            record(&mut sketch, &format!("10.{}.{}.1", i / 250, i % 250), 1);
             if i % 20 == 0 {
-                add(&mut sketch, "192.0.2.7", 1);
+                record(&mut sketch, "192.0.2.7", 1);
             }
         }
-        assert_eq!(sketch.0.len(), PLACES);
-        let busy = &sketch.0["rl:ip:192.0.2.7"];
-        assert_eq!(busy.who, Name::Address("192.0.2.7".into()));
-        assert!((250..=250 + busy.uncertain).contains(&busy.admitted), "{busy:?}");
-        assert!(busy.uncertain <= 5_250 / PLACES as u64, "{busy:?}");
+        assert_eq!(sketch.0.len(), CAPACITY);
+        let caller = &sketch.0["rl:ip:192.0.2.7"];
+        assert_eq!(caller.who, Name::Address("192.0.2.7".into()));
+        assert!((250..=250 + caller.uncertain).contains(&caller.admitted), "{caller:?}");
+        assert!(caller.uncertain <= 5_250 / CAPACITY as u64, "{caller:?}");
     }
 
     #[test]
-    fn two_spans_are_told_as_one_and_then_forgotten() {
-        let begin = Instant::now();
-        let busiest = Busiest::new(1, begin);
-        let note = |address, times| add(&mut busiest.0.lock().now[0], address, times);
-        note("a", 3);
-        note("b", 1);
-        let (_, told) = busiest.report(9, begin + SPAN);
-        assert_eq!(told[0].len(), 2);
-        note("b", 4);
-        let (lasted, told) = busiest.report(1, begin + SPAN + Duration::from_secs(7));
-        assert_eq!((told[0][0].admitted, told[0][0].uncertain), (5, 0));
-        assert_eq!(lasted, SPAN + Duration::from_secs(7));
-        let (_, told) = busiest.report(9, begin + SPAN * 2);
-        assert_eq!(told[0].iter().map(|it| it.admitted).collect::<Vec<_>>(), [4]);
+    fn a_report_covers_two_windows() {
+        let start = Instant::now();
+        let heavy_hitters = HeavyHitters::new(1, start);
+        let record =
+            |address, count| record(&mut heavy_hitters.0.lock().current[0], address, count);
+        record("a", 3);
+        record("b", 1);
+        let (_, report) = heavy_hitters.report(9, start + WINDOW);
+        assert_eq!(report[0].len(), 2);
+        record("b", 4);
+        let (period, report) = heavy_hitters.report(1, start + WINDOW + Duration::from_secs(7));
+        assert_eq!((report[0][0].admitted, report[0][0].uncertain), (5, 0));
+        assert_eq!(period, WINDOW + Duration::from_secs(7));
+        let (_, report) = heavy_hitters.report(9, start + WINDOW * 2);
+        assert_eq!(report[0].iter().map(|caller| caller.admitted).collect::<Vec<_>>(), [4]);
     }
 }

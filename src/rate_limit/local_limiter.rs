@@ -1,4 +1,5 @@
-//! Counts of this process alone, while Redis cannot be asked: fixed windows, each node its share.
+//! Rate limits counted by this process alone while Redis is unavailable: fixed windows, with an equal share of each
+//! limit per process.
 
 use std::{
     collections::HashMap,
@@ -7,88 +8,101 @@ use std::{
 };
 
 use parking_lot::Mutex;
-/// Who finds no room in the table shares one count with all others who do not, so a flood of callers neither grows
-/// it nor gets past it.
-const OTHERS: &str = "";
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// What one request spends of one share.
-pub(super) struct Spending<'a> {
+/// The key of the count that all callers share that do not fit into the table, so that a flood of callers neither grows
+/// the table nor evades the limit.
+const OVERFLOW_KEY: &str = "";
+/// The shortest time between two removals of expired windows.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The cost of one request in one policy.
+pub(super) struct LocalCharge<'a> {
     pub(super) key: &'a str,
     pub(super) limit: u64,
     pub(super) window: Duration,
     pub(super) cost: u64,
 }
 
-/// How a share stands after it.
+/// The result of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct LocalResult {
     pub(super) is_admitted: bool,
     pub(super) remaining: u64,
-    /// Until the window ends.
-    pub(super) left: Duration,
+    /// The time until the window ends.
+    pub(super) resets_in: Duration,
 }
 
-pub(super) struct LocalCounts {
-    size: usize,
+pub(super) struct LocalLimiter {
+    max_windows: usize,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    counts: HashMap<String, Count>,
-    swept: Option<Instant>,
+    windows: HashMap<String, Window>,
+    last_purge: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
-struct Count {
+struct Window {
     used: u64,
-    ends: Instant,
+    ends_at: Instant,
 }
 
-impl LocalCounts {
-    pub(super) fn new(size: NonZeroUsize) -> Self {
-        let inner = Inner { counts: HashMap::new(), swept: None };
-        Self { size: size.get(), inner: Mutex::new(inner) }
+impl LocalLimiter {
+    pub(super) fn new(max_windows: NonZeroUsize) -> Self {
+        let inner = Inner { windows: HashMap::new(), last_purge: None };
+        Self { max_windows: max_windows.get(), inner: Mutex::new(inner) }
     }
 
-    /// Charges all of `spendings`, or none.
-    pub(super) fn charge(&self, spendings: &[Spending<'_>], now: Instant) -> Vec<Share> {
+    /// Charges all of `charges`, or none.
+    pub(super) fn charge(&self, charges: &[LocalCharge<'_>], now: Instant) -> Vec<LocalResult> {
         let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        inner.make_room(self.size, now);
-        let planned: Vec<(&str, Count)> = spendings
-            .iter()
-            .map(|it| {
-                let is_full = inner.counts.len() >= self.size;
-                let key =
-                    if is_full && !inner.counts.contains_key(it.key) { OTHERS } else { it.key };
-                let known = inner.counts.get(key).filter(|count| count.ends > now).copied();
-                (key, known.unwrap_or(Count { used: 0, ends: now + it.window }))
-            })
-            .collect();
+        inner.purge_if_full(self.max_windows, now);
+        let windows: Vec<(&str, Window)> =
+            charges.iter().map(|charge| inner.window_of(charge, self.max_windows, now)).collect();
         let fits =
-            |(it, (_, count)): (&Spending<'_>, &(&str, Count))| count.used + it.cost <= it.limit;
-        let all_fit = spendings.iter().zip(&planned).all(fits);
-        let mut shares = Vec::with_capacity(spendings.len());
-        for (it, (key, mut count)) in spendings.iter().zip(planned) {
-            let is_admitted = count.used + it.cost <= it.limit;
+            |charge: &LocalCharge<'_>, window: &Window| window.used + charge.cost <= charge.limit;
+        let all_fit =
+            charges.iter().zip(&windows).all(|(charge, (_, window))| fits(charge, window));
+        let mut results = Vec::with_capacity(charges.len());
+        for (charge, (key, mut window)) in charges.iter().zip(windows) {
+            let is_admitted = fits(charge, &window);
             if all_fit {
-                count.used += it.cost;
-                inner.counts.insert(key.to_owned(), count);
+                window.used += charge.cost;
+                inner.windows.insert(key.to_owned(), window);
             }
-            let remaining = it.limit.saturating_sub(count.used);
-            shares.push(Share { is_admitted, remaining, left: count.ends - now });
+            let remaining = charge.limit.saturating_sub(window.used);
+            results.push(LocalResult { is_admitted, remaining, resets_in: window.ends_at - now });
         }
-        shares
+        results
     }
 }
 
 impl Inner {
-    fn make_room(&mut self, size: usize, now: Instant) {
-        if self.counts.len() >= size && self.swept.is_none_or(|it| now - it >= SWEEP_EVERY) {
-            self.counts.retain(|_, it| it.ends > now);
-            self.swept = Some(now);
+    fn purge_if_full(&mut self, max_windows: usize, now: Instant) {
+        if self.windows.len() >= max_windows
+            && self.last_purge.is_none_or(|last_purge| now - last_purge >= PURGE_INTERVAL)
+        {
+            self.windows.retain(|_, window| window.ends_at > now);
+            self.last_purge = Some(now);
         }
+    }
+
+    /// The current window of a charge, or a new one, and its key in the table.
+    fn window_of<'a>(
+        &self,
+        charge: &LocalCharge<'a>,
+        max_windows: usize,
+        now: Instant,
+    ) -> (&'a str, Window) {
+        let is_full = self.windows.len() >= max_windows;
+        let key = if is_full && !self.windows.contains_key(charge.key) {
+            OVERFLOW_KEY
+        } else {
+            charge.key
+        };
+        let current = self.windows.get(key).filter(|window| window.ends_at > now).copied();
+        (key, current.unwrap_or(Window { used: 0, ends_at: now + charge.window }))
     }
 }
 
@@ -98,40 +112,40 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_mins(1);
 
-    fn counts() -> LocalCounts {
-        LocalCounts::new(NonZeroUsize::new(2).unwrap())
+    fn limiter() -> LocalLimiter {
+        LocalLimiter::new(NonZeroUsize::new(2).unwrap())
     }
 
-    fn admits(counts: &LocalCounts, keys: &[&str], limit: u64, now: Instant) -> Vec<bool> {
-        let spend = |key| Spending { key, limit, window: WINDOW, cost: 1 };
-        let spendings: Vec<_> = keys.iter().map(|it| spend(*it)).collect();
-        counts.charge(&spendings, now).iter().map(|it| it.is_admitted).collect()
-    }
-
-    #[test]
-    fn a_window_ends() {
-        let (counts, now) = (counts(), Instant::now());
-        assert_eq!(admits(&counts, &["a"], 1, now), [true]);
-        assert_eq!(admits(&counts, &["a"], 1, now), [false]);
-        assert_eq!(admits(&counts, &["a"], 1, now + WINDOW), [true]);
+    fn admits(limiter: &LocalLimiter, keys: &[&str], limit: u64, now: Instant) -> Vec<bool> {
+        let charges: Vec<_> =
+            keys.iter().map(|key| LocalCharge { key, limit, window: WINDOW, cost: 1 }).collect();
+        limiter.charge(&charges, now).iter().map(|result| result.is_admitted).collect()
     }
 
     #[test]
-    fn all_are_charged_or_none() {
-        let (counts, now) = (counts(), Instant::now());
-        assert_eq!(admits(&counts, &["a"], 1, now), [true]);
-        assert_eq!(admits(&counts, &["a", "b"], 1, now), [false, true]);
-        assert_eq!(admits(&counts, &["b"], 1, now), [true]);
+    fn a_count_ends_with_its_window() {
+        let (limiter, now) = (limiter(), Instant::now());
+        assert_eq!(admits(&limiter, &["a"], 1, now), [true]);
+        assert_eq!(admits(&limiter, &["a"], 1, now), [false]);
+        assert_eq!(admits(&limiter, &["a"], 1, now + WINDOW), [true]);
     }
 
     #[test]
-    fn a_flood_of_callers_shares_one_count() {
-        let (counts, now) = (counts(), Instant::now());
+    fn all_policies_are_charged_or_none() {
+        let (limiter, now) = (limiter(), Instant::now());
+        assert_eq!(admits(&limiter, &["a"], 1, now), [true]);
+        assert_eq!(admits(&limiter, &["a", "b"], 1, now), [false, true]);
+        assert_eq!(admits(&limiter, &["b"], 1, now), [true]);
+    }
+
+    #[test]
+    fn callers_beyond_the_capacity_share_one_count() {
+        let (limiter, now) = (limiter(), Instant::now());
         for key in ["a", "b", "c"] {
-            assert_eq!(admits(&counts, &[key], 1, now), [true], "{key}");
+            assert_eq!(admits(&limiter, &[key], 1, now), [true], "{key}");
         }
-        assert_eq!(admits(&counts, &["d"], 1, now), [false]);
-        assert_eq!(counts.inner.lock().counts.len(), 3);
-        assert_eq!(admits(&counts, &["d"], 1, now + WINDOW), [true]);
+        assert_eq!(admits(&limiter, &["d"], 1, now), [false]);
+        assert_eq!(limiter.inner.lock().windows.len(), 3);
+        assert_eq!(admits(&limiter, &["d"], 1, now + WINDOW), [true]);
     }
 }

@@ -1,4 +1,4 @@
-//! How often callers may call: named policies, all charged in one round trip, all or none.
+//! The rate limiter: named policies, charged in one round trip, either all of them or none.
 
 pub(crate) mod brute_force;
 mod client_ip;
@@ -21,13 +21,13 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 
 use self::{
-    brute_force::Guessing,
-    client_ip::{Proxies, counted_as},
-    denial_cache::{DenyTable, Refusal},
-    heavy_hitters::{Busiest, Busy, Who},
-    local_limiter::{LocalCounts, Spending},
+    brute_force::BruteForceGuard,
+    client_ip::{TrustedProxies, rate_limit_network},
+    denial_cache::{CachedDenial, DenialCache},
+    heavy_hitters::{Busy, HeavyHitters, Who},
+    local_limiter::{LocalCharge, LocalLimiter},
     policy::{OnRedisFailure, Policy},
-    status::{standings, unix_secs},
+    status::{statuses, unix_secs},
 };
 pub(crate) use self::{
     config::Config,
@@ -42,58 +42,59 @@ use crate::{
     store::{Partition, Redis},
 };
 
-/// Counts requests, and says which may pass. Cheap to clone.
+/// Counts requests and decides which are admitted. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RateLimiter(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    /// A job has no more files than this.
+    /// The largest number of files of a job.
     max_files: usize,
-    /// When browsers come back whose stream was refused, at the soonest.
+    /// The shortest time after which a browser reconnects a rejected stream.
     stream_retry: Duration,
     redis: Redis,
-    proxies: Proxies,
-    denied: DenyTable,
-    guessing: Guessing,
-    local: LocalCounts,
-    busiest: Busiest,
-    waiting: Semaphore,
-    degraded: Seldom,
-    shadowed: Seldom,
-    unbelieved: Seldom,
+    proxies: TrustedProxies,
+    denials: DenialCache,
+    brute_force: BruteForceGuard,
+    local: LocalLimiter,
+    heavy_hitters: HeavyHitters,
+    /// One permit per request that may wait for Redis.
+    redis_permits: Semaphore,
+    degraded_log: Seldom,
+    shadow_log: Seldom,
+    untrusted_proxy_log: Seldom,
 }
 
-/// Where a request comes from.
+/// The client of a request.
 #[derive(Clone)]
 pub(crate) struct Origin {
     address: IpAddr,
-    /// The address, or the network that is counted as one.
+    /// The address, or the network whose addresses share one count.
     pub(crate) counted_as: Arc<str>,
 }
 
-/// What a request may spend in one policy.
+/// The cost of a request in one policy.
 pub(crate) struct Charge<'a> {
     policy: &'a Policy,
     key: String,
-    /// What is counted of one caller is counted in one place.
+    /// All counts of one caller are in the same partition.
     partition: Partition,
     limit: u64,
     cost: u64,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub(crate) enum Verdict {
-    /// No policy says anything of it.
+    /// No policy applies.
     Unlimited,
     Admitted(Standings),
     Refused(Standings),
-    /// Redis cannot say, and a policy lets nobody in without.
+    /// Redis is unavailable, and a policy rejects requests in that case.
     Undecided(Error),
 }
 
 impl Verdict {
-    fn count_in(&self, metrics: &Metrics) {
+    fn record(&self, metrics: &Metrics) {
         match self {
             Self::Unlimited => metrics.unlimited.inc(),
             Self::Admitted(_) => metrics.admitted.inc(),
@@ -114,15 +115,15 @@ impl RateLimiter {
             max_files,
             stream_retry,
             redis,
-            proxies: Proxies::new(config),
-            denied: DenyTable::new(config.deny_table_size),
-            guessing: Guessing::new(config.failed_keys_limit, config.failed_keys_window),
-            local: LocalCounts::new(config.deny_table_size),
-            busiest: Busiest::new(config.policies.len(), Instant::now()),
-            waiting: Semaphore::new(config.max_waiting),
-            degraded: Seldom::default(),
-            shadowed: Seldom::default(),
-            unbelieved: Seldom::default(),
+            proxies: TrustedProxies::new(config),
+            denials: DenialCache::new(config.deny_table_size),
+            brute_force: BruteForceGuard::new(config.failed_keys_limit, config.failed_keys_window),
+            local: LocalLimiter::new(config.deny_table_size),
+            heavy_hitters: HeavyHitters::new(config.policies.len(), Instant::now()),
+            redis_permits: Semaphore::new(config.max_waiting),
+            degraded_log: Seldom::default(),
+            shadow_log: Seldom::default(),
+            untrusted_proxy_log: Seldom::default(),
             config: config.clone(),
         }))
     }
@@ -131,12 +132,12 @@ impl RateLimiter {
         &self.0.config
     }
 
-    /// The shortest time after which a refused browser stream reconnects.
+    /// The shortest time after which a browser reconnects a rejected stream.
     pub(crate) fn stream_retry(&self) -> Duration {
         self.0.stream_retry
     }
 
-    /// The header in which trusted proxies name the client.
+    /// The header that contains the client address, as added by trusted proxies.
     pub(crate) fn proxy_header(&self) -> &'static str {
         self.0.proxies.header.name()
     }
@@ -146,7 +147,7 @@ impl RateLimiter {
         self.0.redis.metrics().limiter.unlimited.inc();
     }
 
-    /// Whether some charge depends on the number of files, so that the body has to be read first.
+    /// Whether a charge depends on the number of files, so that the body has to be read first.
     pub(crate) fn needs_file_count(charges: &[Charge<'_>]) -> bool {
         charges.iter().any(|charge| charge.policy.cost == Cost::File)
     }
@@ -159,14 +160,16 @@ impl RateLimiter {
         }
     }
 
-    /// The busiest callers of each policy, and how long they have been counted.
+    /// The period that is covered, and the callers with the highest counts in each policy.
     pub(crate) fn busiest(&self, max_callers: usize) -> (Duration, Vec<Vec<Busy>>) {
-        self.0.busiest.report(max_callers, Instant::now())
+        self.0.heavy_hitters.report(max_callers, Instant::now())
     }
 
-    /// What a request to `group` spends, its cost in files not yet known. Nothing, if it is not limited.
+    /// The charges of a request to `group`; empty if the request is not limited. A cost in files is 1 until
+    /// [`Self::apply_file_count`].
     ///
-    /// A key that is not known is no caller: whoever tries keys is counted by address, and makes no keys in Redis.
+    /// An unknown key is not a caller: a client that guesses keys is counted by its address and creates no keys in
+    /// Redis.
     pub(crate) fn charges(
         &self,
         caller: Option<&Caller>,
@@ -174,151 +177,166 @@ impl RateLimiter {
         group: RouteGroup,
     ) -> Vec<Charge<'_>> {
         let config = &self.0.config;
-        let hash = caller.map(|it| &it.hash);
-        let is_work = caller.is_some_and(|it| is_work(it, group));
-        if config.allow.iter().any(|it| it.is(hash, origin.address)) {
+        let hash = caller.map(|caller| &caller.hash);
+        let is_worker_traffic = caller.is_some_and(|caller| is_worker_traffic(caller, group));
+        if config.allow.iter().any(|exemption| exemption.matches(hash, origin.address)) {
             return Vec::new();
         }
-        let by_address = self.0.redis.partition_for_name(&origin.counted_as);
+        let address_partition = self.0.redis.partition_for_name(&origin.counted_as);
         let charge = |policy: &'_ Policy| -> Option<(String, Partition, u64)> {
             let limit = u64::from(policy.limit.get());
-            match (policy.scope.is_of_keys(), hash) {
+            match (policy.scope.is_per_key(), hash) {
                 (true, None) => None,
                 (true, Some(hash)) => {
-                    let own = caller.and_then(|it| it.limits.get(&policy.name));
-                    let own = own.map(|it| u64::from(it.get()));
-                    let limit = own.or_else(|| self.limit_of(hash, policy)).unwrap_or(limit);
+                    let own_limit = caller.and_then(|caller| caller.limits.get(&policy.name));
+                    let limit = own_limit
+                        .map(|limit| u64::from(limit.get()))
+                        .or_else(|| self.override_limit(hash, policy))
+                        .unwrap_or(limit);
                     Some((policy.key(group, hash.as_str()), Partition::for_caller(hash), limit))
                 }
-                (false, _) => Some((policy.key(group, &origin.counted_as), by_address, limit)),
+                (false, _) => {
+                    Some((policy.key(group, &origin.counted_as), address_partition, limit))
+                }
             }
         };
-        let counting = config.policies.iter().filter(|it| it.counts(group, is_work));
-        let charges = counting.filter_map(|policy| {
+        let policies =
+            config.policies.iter().filter(|policy| policy.applies_to(group, is_worker_traffic));
+        let charges = policies.filter_map(|policy| {
             let (key, partition, limit) = charge(policy)?;
             Some(Charge { policy, key, partition, limit, cost: 1 })
         });
         charges.collect()
     }
 
-    /// Whether a key can have these limits instead of the policies'.
+    /// Whether a key may have these limits instead of those of the policies.
     pub(crate) fn check_limits(&self, limits: &Limits) -> anyhow::Result<()> {
         self.0.config.check_limits(limits, self.0.max_files)
     }
 
-    /// The limit of a single key.
-    fn limit_of(&self, hash: &Sha256Hex, policy: &Policy) -> Option<u64> {
+    /// The limit that `rate_limit.overrides` sets for a key.
+    fn override_limit(&self, hash: &Sha256Hex, policy: &Policy) -> Option<u64> {
         let mut overrides = self.0.config.overrides.iter();
-        let found = overrides.find(|it| it.sha256 == hash.as_str() && it.policy == policy.name)?;
+        let found =
+            overrides.find(|entry| entry.sha256 == hash.as_str() && entry.policy == policy.name)?;
         Some(u64::from(found.limit.get()))
     }
 
-    /// Charges all of `charges`, or none. Never waits longer than `deadline`.
-    pub(crate) async fn charge(&self, charges: &[Charge<'_>], who: Who<'_>) -> Verdict {
+    /// Charges all of `charges`, or none. Waits for Redis no longer than `rate_limit.deadline`.
+    pub(crate) async fn charge(&self, charges: &[Charge<'_>], requester: Who<'_>) -> Verdict {
         let verdict = self.decide(charges).await;
-        self.note_busy(charges, &verdict, who);
-        let verdict = if self.0.config.shadow { self.shadow(&verdict) } else { verdict };
-        verdict.count_in(&self.0.redis.metrics().limiter);
+        self.record_usage(charges, &verdict, requester);
+        let verdict = if self.0.config.shadow { self.dry_run_verdict(&verdict) } else { verdict };
+        verdict.record(&self.0.redis.metrics().limiter);
         verdict
     }
 
-    fn shadow(&self, verdict: &Verdict) -> Verdict {
+    /// The verdict while `rate_limit.shadow` is set: every request is admitted, and denials are only recorded.
+    fn dry_run_verdict(&self, verdict: &Verdict) -> Verdict {
         if let Verdict::Refused(_) = verdict {
             self.0.redis.metrics().limiter.would_refuse.inc();
-            if let Some(times) = self.0.shadowed.due() {
-                warn!(times, "rate_limit.shadow: would have refused");
+            if let Some(occurrences) = self.0.shadow_log.due() {
+                warn!(occurrences, "rate_limit.shadow: a request over the limit was admitted");
             }
         }
         Verdict::Unlimited
     }
 
     async fn decide(&self, charges: &[Charge<'_>]) -> Verdict {
-        if let Some(standings) = self.known_refusal(charges) {
-            return Verdict::Refused(standings);
+        if let Some(denied) = self.cached_denials(charges) {
+            return Verdict::Refused(denied);
         }
-        let answer = match self.ask(charges).await {
-            Ok(answer) => answer,
-            Err(error) => return self.without_redis(charges, error),
+        let reply = match self.charge_in_redis(charges).await {
+            Ok(reply) => reply,
+            Err(error) => return self.decide_without_redis(charges, error),
         };
-        let standings = standings(charges, &answer);
-        if answer.is_admitted {
-            return Verdict::Admitted(standings);
+        let statuses = statuses(charges, &reply);
+        if reply.is_admitted {
+            return Verdict::Admitted(statuses);
         }
-        for (charge, standing) in charges.iter().zip(&standings.of).filter(|it| it.1.is_refused) {
-            let Standing { wait, reset_at, remaining, .. } = *standing;
-            let refusal = Refusal::new(wait, reset_at, charge.cost, charge.limit);
-            self.0.denied.remember(&charge.key, Refusal { remaining, ..refusal });
+        for (charge, status) in charges.iter().zip(&statuses.policies) {
+            if status.is_refused {
+                let Standing { wait, reset_at, remaining, .. } = *status;
+                let denial = CachedDenial::new(wait, reset_at, charge.cost, charge.limit);
+                self.0.denials.insert(&charge.key, CachedDenial { remaining, ..denial });
+            }
         }
-        Verdict::Refused(standings)
+        Verdict::Refused(statuses)
     }
 
-    /// The refusal of a caller that is known to be over a limit, without asking Redis.
-    fn known_refusal(&self, charges: &[Charge<'_>]) -> Option<Standings> {
-        let known = charges.iter().filter_map(|charge| {
-            let refusal = self.0.denied.find(&charge.key, charge.cost, charge.limit)?;
+    /// The policies that are known to deny the request, without a call to Redis.
+    fn cached_denials(&self, charges: &[Charge<'_>]) -> Option<Standings> {
+        let denied = charges.iter().filter_map(|charge| {
+            let denial = self.0.denials.get(&charge.key, charge.cost, charge.limit)?;
             Some(Standing {
-                remaining: refusal.remaining,
-                wait: refusal.until.saturating_duration_since(Instant::now()),
-                reset_at: refusal.reset_at,
+                remaining: denial.remaining,
+                wait: denial.until.saturating_duration_since(Instant::now()),
+                reset_at: denial.reset_at,
                 is_refused: true,
-                ..charge.unspent()
+                ..charge.full()
             })
         });
-        let of: Vec<_> = known.collect();
-        (!of.is_empty()).then_some(Standings { of, is_degraded: false })
+        let policies: Vec<_> = denied.collect();
+        (!policies.is_empty()).then_some(Standings { policies, is_degraded: false })
     }
 
-    async fn ask(&self, charges: &[Charge<'_>]) -> Result<store::Answer> {
-        let Ok(_place) = self.0.waiting.try_acquire() else {
-            return Err(Error::RedisUnavailable("too many wait for their limits".to_owned()));
+    async fn charge_in_redis(&self, charges: &[Charge<'_>]) -> Result<store::ChargeReply> {
+        let Ok(_permit) = self.0.redis_permits.try_acquire() else {
+            return Err(Error::RedisUnavailable(
+                "too many requests wait for the rate limiter".to_owned(),
+            ));
         };
         let deadline = self.0.config.deadline;
         timeout(deadline, store::charge(&self.0.redis, charges)).await.unwrap_or_else(|_| {
-            Err(Error::RedisUnavailable(format!("no answer of the limiter within {deadline:?}")))
+            Err(Error::RedisUnavailable(format!(
+                "the rate limiter got no reply within {deadline:?}"
+            )))
         })
     }
 
-    /// Decides by each policy's own rule for when Redis cannot.
-    fn without_redis(&self, charges: &[Charge<'_>], error: Error) -> Verdict {
+    /// Applies the `on_redis_failure` rule of each policy.
+    fn decide_without_redis(&self, charges: &[Charge<'_>], error: Error) -> Verdict {
         self.0.redis.metrics().limiter.degraded.inc();
-        if let Some(times) = self.0.degraded.due() {
-            warn!(times, %error, "limits are not counted in Redis");
+        if let Some(occurrences) = self.0.degraded_log.due() {
+            warn!(occurrences, %error, "rate limits are not counted in Redis");
         }
-        let by = |mode| charges.iter().filter(move |it| it.policy.on_redis_failure == mode);
-        if by(OnRedisFailure::Closed).next().is_some() {
+        let charges_with =
+            |rule| charges.iter().filter(move |charge| charge.policy.on_redis_failure == rule);
+        if charges_with(OnRedisFailure::Closed).next().is_some() {
             return Verdict::Undecided(error);
         }
-        let nodes = u64::from(self.0.config.nodes.get());
-        let spendings: Vec<_> = by(OnRedisFailure::Local)
-            .map(|it| Spending {
-                key: &it.key,
-                // A share that lets a request pass at all.
-                limit: (it.limit / nodes).max(it.cost),
-                window: it.policy.window,
-                cost: it.cost,
+        let process_count = u64::from(self.0.config.nodes.get());
+        let local_charges: Vec<_> = charges_with(OnRedisFailure::Local)
+            .map(|charge| LocalCharge {
+                key: &charge.key,
+                // The share of this process, but enough for one request.
+                limit: (charge.limit / process_count).max(charge.cost),
+                window: charge.policy.window,
+                cost: charge.cost,
             })
             .collect();
-        let shares = self.0.local.charge(&spendings, Instant::now());
+        let results = self.0.local.charge(&local_charges, Instant::now());
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
-        let of = by(OnRedisFailure::Local).zip(spendings.iter().zip(&shares));
-        let of = of.map(|(charge, (spending, share))| Standing {
-            limit: spending.limit,
-            remaining: share.remaining,
-            wait: share.left,
-            // Redis' clock cannot be asked either; this one is only told to the caller.
-            reset_at: unix_secs(now_ms, share.left),
-            is_refused: !share.is_admitted,
-            ..charge.unspent()
+        let charged = charges_with(OnRedisFailure::Local).zip(local_charges.iter().zip(&results));
+        let policies = charged.map(|(charge, (local_charge, result))| Standing {
+            limit: local_charge.limit,
+            remaining: result.remaining,
+            wait: result.resets_in,
+            // Redis' clock is unavailable too. This process's clock only affects the reported reset time.
+            reset_at: unix_secs(now_ms, result.resets_in),
+            is_refused: !result.is_admitted,
+            ..charge.full()
         });
-        let standings = Standings { of: of.collect(), is_degraded: true };
-        if shares.iter().all(|it| it.is_admitted) {
-            Verdict::Admitted(standings)
+        let statuses = Standings { policies: policies.collect(), is_degraded: true };
+        if results.iter().all(|result| result.is_admitted) {
+            Verdict::Admitted(statuses)
         } else {
-            Verdict::Refused(standings)
+            Verdict::Refused(statuses)
         }
     }
 
-    /// How `caller` stands with every policy, by the group for those that count each group by itself.
+    /// The status of `caller` in every policy, without charging it. Policies that count each route group separately
+    /// have one entry per group.
     ///
     /// # Errors
     ///
@@ -331,9 +349,9 @@ impl RateLimiter {
         let mut charges: Vec<(Option<RouteGroup>, Charge<'_>)> = Vec::new();
         for group in RouteGroup::ALL {
             for charge in self.charges(Some(caller), origin, group) {
-                if charges.iter().all(|it| it.1.key != charge.key) {
-                    let of_group = charge.policy.scope.is_of_routes().then_some(group);
-                    charges.push((of_group, charge));
+                if charges.iter().all(|(_, known)| known.key != charge.key) {
+                    let counted_group = charge.policy.scope.is_per_route().then_some(group);
+                    charges.push((counted_group, charge));
                 }
             }
         }
@@ -342,32 +360,41 @@ impl RateLimiter {
             return Ok(Vec::new());
         }
         let deadline = self.0.config.deadline;
-        let answer = timeout(deadline, store::peek(&self.0.redis, &charges)).await;
-        let answer = answer
-            .map_err(|_| Error::RedisUnavailable(format!("no answer within {deadline:?}")))??;
-        Ok(groups.into_iter().zip(standings(&charges, &answer).of).collect())
+        let reply = timeout(deadline, store::peek(&self.0.redis, &charges)).await;
+        let reply = reply
+            .map_err(|_| Error::RedisUnavailable(format!("no reply within {deadline:?}")))??;
+        Ok(groups.into_iter().zip(statuses(&charges, &reply).policies).collect())
     }
 
-    /// Who calls from `peer`, which is believed about whom it speaks for if it is one of our proxies.
+    /// The client of a request from `peer`. `header_lines`, the values of [`Self::proxy_header`], are used only if the
+    /// peer is a trusted proxy.
     pub(crate) fn address<'a>(
         &self,
         peer: IpAddr,
-        said: impl DoubleEndedIterator<Item = &'a str> + Clone,
+        header_lines: impl DoubleEndedIterator<Item = &'a str> + Clone,
     ) -> Origin {
         let proxies = &self.0.proxies;
         if !proxies.trusts(peer.to_canonical())
-            && said.clone().next().is_some()
-            && let Some(times) = self.0.unbelieved.due()
+            && header_lines.clone().next().is_some()
+            && let Some(occurrences) = self.0.untrusted_proxy_log.due()
         {
             let header = proxies.header.name();
-            warn!(times, %peer, header, "not in rate_limit.trusted_proxies, so all behind it are one caller");
+            warn!(
+                occurrences,
+                %peer,
+                header,
+                "a proxy header was ignored because the peer is not in rate_limit.trusted_proxies; \
+                 all clients behind the peer share one count"
+            );
         }
-        let address = proxies.caller(peer, said);
-        Origin { address, counted_as: counted_as(address, self.0.config.ipv6_prefix).into() }
+        let address = proxies.client_ip(peer, header_lines);
+        let counted_as = rate_limit_network(address, self.0.config.ipv6_prefix).into();
+        Origin { address, counted_as }
     }
 }
 
-/// Whether a request is a worker's or an operator's own business, which is not limited unless a policy says so.
-fn is_work(caller: &Caller, group: RouteGroup) -> bool {
+/// Whether a request belongs to the work of workers or operators, which is limited only by policies that name its
+/// group.
+fn is_worker_traffic(caller: &Caller, group: RouteGroup) -> bool {
     !caller.is(Role::Client) || (caller.is(Role::Worker) && group == RouteGroup::Report)
 }

@@ -1,4 +1,4 @@
-//! What a policy counts, for whom, and in which key.
+//! A policy: the requests that it counts, its limit, and the Redis key of each count.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -9,74 +9,74 @@ use utoipa::ToSchema;
 
 use crate::settings::{Time, check_between};
 
-/// One limit.
+/// A rate limit.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Its name in keys, headers and logs.
+    /// The name in Redis keys, headers and logs.
     pub name: String,
-    /// Who has a count of their own.
+    /// The subject that has its own count.
     pub scope: Scope,
-    /// The groups of routes that it counts; none are all.
+    /// The route groups to which the policy applies; empty: all.
     #[serde(default)]
     pub routes: Vec<RouteGroup>,
-    /// What may be spent within a window.
+    /// The cost that is admitted within a window.
     pub limit: NonZeroU32,
-    /// How long a window is.
+    /// The length of a window.
     #[serde(with = "Time")]
     pub window: Duration,
-    /// How windows follow each other.
+    /// How requests are counted over time.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// What a request spends.
+    /// The cost of a request.
     #[serde(default)]
     pub cost: Cost,
-    /// What happens while Redis cannot be asked.
+    /// How requests are decided while Redis is unavailable.
     #[serde(default)]
     pub on_redis_failure: OnRedisFailure,
 }
 
-/// Who has a count of their own.
+/// The subject that has its own count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema)]
 #[schema(as = RateLimitScope)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Each key.
+    /// Each API key.
     Key,
-    /// Each address.
+    /// Each client address.
     Ip,
-    /// Each key, for each group of routes.
+    /// Each API key, separately for each route group.
     KeyRoute,
-    /// Each address, for each group of routes.
+    /// Each client address, separately for each route group.
     IpRoute,
 }
 
 impl Scope {
-    pub(super) fn is_of_keys(self) -> bool {
+    pub(super) fn is_per_key(self) -> bool {
         matches!(self, Self::Key | Self::KeyRoute)
     }
 
-    pub(super) fn is_of_routes(self) -> bool {
+    pub(super) fn is_per_route(self) -> bool {
         matches!(self, Self::KeyRoute | Self::IpRoute)
     }
 }
 
-/// Routes that are limited together.
+/// A group of routes that share a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema)]
 #[schema(as = RouteGroup)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteGroup {
-    /// POST of a job.
+    /// Create a job.
     CreateJob,
-    /// What only reads.
+    /// Reads.
     Read,
-    /// Other changes that clients make: cancel, retry, delete, tickets.
+    /// Other changes by clients: cancel, retry, delete, tickets.
     Write,
-    /// What workers say and do: progress, results, states, locks.
+    /// Requests of workers: progress, results, statuses, locks.
     Report,
     /// Event streams.
     Stream,
-    /// What operators do.
+    /// Requests of operators.
     Admin,
 }
 
@@ -84,7 +84,7 @@ impl RouteGroup {
     pub(super) const ALL: [Self; 6] =
         [Self::CreateJob, Self::Read, Self::Write, Self::Report, Self::Stream, Self::Admin];
 
-    /// The group of a method and a route as the router has it.
+    /// The group of a method and a route pattern of the router.
     pub(crate) fn of(method: &str, route: &str) -> Self {
         let is_stream = || route.ends_with("/stream") || route.ends_with("/events");
         match method {
@@ -111,19 +111,20 @@ impl RouteGroup {
     }
 }
 
-/// How windows follow each other.
+/// How requests are counted over time.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema,
 )]
 #[schema(as = RateLimitAlgorithm)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// A window begins with the first request after the last; twice the limit may pass about its end.
+    /// A window starts with the first request after the previous window. Up to twice the limit is admitted around the
+    /// end of a window.
     #[default]
     FixedWindow,
-    /// No interval of the window's length sees more than the limit.
+    /// No interval as long as the window admits more than the limit.
     SlidingWindow,
-    /// The limit may be spent at once, and comes back evenly.
+    /// The whole limit may be used at once and becomes available again at a constant rate.
     Gcra,
 }
 
@@ -137,7 +138,7 @@ impl Algorithm {
     }
 }
 
-/// What a request spends.
+/// The cost of a request.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema, JsonSchema,
 )]
@@ -147,37 +148,38 @@ pub enum Cost {
     /// One.
     #[default]
     Request,
-    /// One for each file of the job that it creates.
+    /// One for each file of the created job.
     File,
 }
 
-/// What happens while Redis cannot be asked.
+/// How requests are decided while Redis is unavailable.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ToSchema,
 )]
 #[schema(as = RateLimitOnRedisFailure)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRedisFailure {
-    /// Everybody is let in.
+    /// All requests are admitted.
     #[default]
     Open,
-    /// Nobody is.
+    /// All requests are rejected with 503.
     Closed,
-    /// Each process counts its share of the limit by itself.
+    /// Each process counts requests against its own share of the limit.
     Local,
 }
 
 impl Policy {
-    pub(super) fn check(&self, max_files: usize) -> Result<()> {
-        let is_name =
-            |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"_-".contains(&it);
-        if !(1..=32).contains(&self.name.len()) || !self.name.bytes().all(is_name) {
-            bail!("a name has 1 to 32 of a-z, 0-9, _ and -");
+    /// Validates the settings of one policy. `max_files` is the largest number of files of a job.
+    pub(super) fn validate(&self, max_files: usize) -> Result<()> {
+        let is_allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        if !(1..=32).contains(&self.name.len()) || !self.name.bytes().all(is_allowed) {
+            bail!("name must have 1 to 32 of a-z, 0-9, _ and -");
         }
-        // Other programs count in these two keys.
+        // Python programs count in the keys of these two policies.
         for (name, scope) in [("key", Scope::Key), ("ip", Scope::Ip)] {
             if self.name == name && self.scope != scope {
-                bail!("only a policy of the scope {name:?} may have this name");
+                bail!("only a policy with scope {name:?} may have this name");
             }
         }
         check_between(
@@ -188,23 +190,27 @@ impl Policy {
         )?;
         if self.cost == Cost::File {
             if self.routes != [RouteGroup::CreateJob] {
-                bail!("cost is \"file\", so routes has to be [\"create_job\"]");
+                bail!("cost is \"file\", so routes must be [\"create_job\"]");
             }
             if (self.limit.get() as usize) < max_files {
-                bail!("limit is {}: a job of {max_files} files could never pass", self.limit);
+                bail!(
+                    "limit is {}, so a job of {max_files} files (jobs.max_files) would always be rejected",
+                    self.limit
+                );
             }
         }
         Ok(())
     }
 
-    /// Whether a request to `group` counts. What a worker's key reports is no client's traffic: only a policy that
-    /// names that group counts it.
-    pub(super) fn counts(&self, group: RouteGroup, is_work: bool) -> bool {
-        self.routes.contains(&group) || (self.routes.is_empty() && !is_work)
+    /// Whether requests to `group` are counted. Traffic of workers and operators is counted only by policies that name
+    /// its group.
+    pub(super) fn applies_to(&self, group: RouteGroup, is_worker_traffic: bool) -> bool {
+        self.routes.contains(&group) || (self.routes.is_empty() && !is_worker_traffic)
     }
 
-    /// The key in which `caller` is counted. For fixed windows it is `rl:{policy}:{caller}`, which for the policies
-    /// `key` and `ip` is the seed's; other algorithms keep other values, so their keys have their names.
+    /// The Redis key of a caller's count. For fixed windows it is `rl:{policy}:{caller}`, which is the seed's key for
+    /// the policies `key` and `ip`. The keys of other algorithms contain the algorithm's name, because their values
+    /// have another type.
     pub(super) fn key(&self, group: RouteGroup, caller: &str) -> String {
         let algorithm = match self.algorithm {
             Algorithm::FixedWindow => "",
@@ -212,7 +218,7 @@ impl Policy {
             Algorithm::Gcra => "gcra:",
         };
         let (group, colon) =
-            if self.scope.is_of_routes() { (group.as_str(), ":") } else { ("", "") };
+            if self.scope.is_per_route() { (group.as_str(), ":") } else { ("", "") };
         crate::store::rate_limit_key(format_args!(
             "{}:{algorithm}{group}{colon}{caller}",
             self.name
@@ -268,7 +274,7 @@ mod tests {
     #[case("hourly", Scope::Key, Algorithm::SlidingWindow, "rl:hourly:sliding:c")]
     #[case("each", Scope::KeyRoute, Algorithm::FixedWindow, "rl:each:read:c")]
     #[case("each", Scope::IpRoute, Algorithm::Gcra, "rl:each:gcra:read:c")]
-    fn a_key_is_the_seeds_or_has_all_names(
+    fn the_redis_key_is_the_seeds_or_names_policy_algorithm_and_group(
         #[case] name: &str,
         #[case] scope: Scope,
         #[case] algorithm: Algorithm,
@@ -278,34 +284,34 @@ mod tests {
     }
 
     #[test]
-    fn work_is_counted_only_where_it_is_named() {
+    fn worker_traffic_is_counted_only_by_policies_that_name_its_group() {
         let mut policy = policy("key", Scope::Key, Algorithm::FixedWindow);
-        assert!(
-            policy.counts(RouteGroup::Report, false) && !policy.counts(RouteGroup::Report, true)
-        );
+        assert!(policy.applies_to(RouteGroup::Report, false));
+        assert!(!policy.applies_to(RouteGroup::Report, true));
         policy.routes = vec![RouteGroup::Report];
-        assert!(policy.counts(RouteGroup::Report, true) && !policy.counts(RouteGroup::Read, false));
+        assert!(policy.applies_to(RouteGroup::Report, true));
+        assert!(!policy.applies_to(RouteGroup::Read, false));
     }
 
     #[test]
-    fn a_policy_that_cannot_work_is_refused() {
-        let good = policy("key", Scope::Key, Algorithm::FixedWindow);
-        assert!(good.check(25).is_ok());
+    fn an_invalid_policy_is_rejected() {
+        let valid = policy("key", Scope::Key, Algorithm::FixedWindow);
+        assert!(valid.validate(25).is_ok());
         let files = Policy {
             cost: Cost::File,
             routes: vec![RouteGroup::CreateJob],
             limit: NonZeroU32::new(25).unwrap(),
-            ..good.clone()
+            ..valid.clone()
         };
-        assert!(files.check(25).is_ok() && files.check(26).is_err());
-        for bad in [
-            Policy { name: String::new(), ..good.clone() },
-            Policy { name: "a:b".to_owned(), ..good.clone() },
-            Policy { name: "ip".to_owned(), ..good.clone() },
-            Policy { window: Duration::from_millis(999), ..good.clone() },
+        assert!(files.validate(25).is_ok() && files.validate(26).is_err());
+        for invalid in [
+            Policy { name: String::new(), ..valid.clone() },
+            Policy { name: "a:b".to_owned(), ..valid.clone() },
+            Policy { name: "ip".to_owned(), ..valid.clone() },
+            Policy { window: Duration::from_millis(999), ..valid.clone() },
             Policy { routes: Vec::new(), ..files },
         ] {
-            assert!(bad.check(25).is_err(), "{bad:?}");
+            assert!(invalid.validate(25).is_err(), "{invalid:?}");
         }
     }
 }

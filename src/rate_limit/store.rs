@@ -1,12 +1,12 @@
-//! Counts in Redis: one request, one round trip, whatever the number of policies.
+//! Rate-limit counts in Redis: one round trip per request, for any number of policies.
 //!
-//! In a cluster one script reaches what is counted of one caller only: its key, or its address. Then each is charged,
-//! all at once, and what was charged of a request that is refused is given back. So nobody is ever let in above a
-//! limit, and requests that come at the same moment may refuse one another where one of them would have fitted.
+//! In a cluster, one script call reaches the counts of one key or one address only. The calls then run concurrently,
+//! and if one of them rejects the request, the charges of the others are refunded. A limit is therefore never
+//! exceeded, but concurrent requests may cause each other to be rejected although one of them would have fitted.
 //!
-//! * `rl:key:{api_key_hash}`, `rl:ip:{ip}`: the seed's, a plain number; expires with its window.
-//! * `rl:{policy}:…`: what other policies count, see [`super::policy::Policy::key`]; expires when it no longer
-//!   matters.
+//! * `rl:key:{api_key_hash}`, `rl:ip:{ip}`: the seed's counts, plain numbers; expire with their windows.
+//! * `rl:{policy}:...`: the counts of other policies, see [`super::policy::Policy::key`]; expire once they no longer
+//!   affect a decision.
 
 use std::time::Duration;
 
@@ -19,25 +19,25 @@ use crate::{
     store::{Database, Keyspace, Partition, Redis, Script},
 };
 
-// Not repeatable: it would charge twice, and a mark of each request would cost more than the request.
+// Not idempotent: a repeated call would charge twice, and a marker per request would cost more than the request.
 static CHARGE: Script = Script::new(include_str!("../../migrations-lua/rate_limit/charge.lua"));
 
-/// What Redis said of a request.
-pub(super) struct Answer {
+/// The reply of `charge.lua`.
+pub(super) struct ChargeReply {
     pub(super) is_admitted: bool,
     /// Redis' clock, in Unix milliseconds.
     pub(super) now_ms: u64,
-    /// For each policy, in their order.
-    pub(super) counts: Vec<Count>,
+    /// One per charge, in the same order.
+    pub(super) counts: Vec<PolicyCount>,
 }
 
-/// How one policy stands.
+/// The count of one policy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Count {
+pub(super) struct PolicyCount {
     pub(super) remaining: u64,
-    /// Until the whole limit is back.
+    /// The time until the whole limit is available again.
     pub(super) reset: Duration,
-    /// Until this request would be admitted by this policy; zero if it is.
+    /// The time until this policy admits the request; zero if it does now.
     pub(super) retry: Duration,
 }
 
@@ -45,65 +45,73 @@ pub(super) struct Count {
 ///
 /// # Errors
 ///
-/// [`Error::RedisUnavailable`]; it may have been charged all the same.
-pub(super) async fn charge(redis: &Redis, charges: &[Charge<'_>]) -> Result<Answer> {
+/// [`Error::RedisUnavailable`]; the request may have been charged nevertheless.
+pub(super) async fn charge(redis: &Redis, charges: &[Charge<'_>]) -> Result<ChargeReply> {
     let groups = by_place(redis, charges);
-    let answer = run_all(&groups, "charge", charges.len()).await?;
-    if !answer.is_admitted && groups.len() > 1 {
-        give_back(&groups, &answer).await?;
+    let reply = run_all(&groups, "charge", charges.len()).await?;
+    if !reply.is_admitted && groups.len() > 1 {
+        refund(&groups, &reply).await?;
     }
-    Ok(answer)
+    Ok(reply)
 }
 
-/// Says how `charges` would fare.
+/// The reply that `charges` would get, without charging them.
 ///
 /// # Errors
 ///
 /// [`Error::RedisUnavailable`].
-pub(super) async fn peek(redis: &Redis, charges: &[Charge<'_>]) -> Result<Answer> {
+pub(super) async fn peek(redis: &Redis, charges: &[Charge<'_>]) -> Result<ChargeReply> {
     run_all(&by_place(redis, charges), "peek", charges.len()).await
 }
 
-/// Charges that one script reaches, each with its place among all.
+/// Charges that one script call can reach, each with its index among all charges.
 type Group<'a> = (Keyspace<'a>, Vec<(usize, &'a Charge<'a>)>);
 
 fn by_place<'a>(redis: &'a Redis, charges: &'a [Charge<'a>]) -> Vec<Group<'a>> {
     let numbered = redis.layout().is_multi_database();
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for it in charges.iter().enumerate() {
-        let partition = if numbered { Partition::SHARED } else { it.1.partition };
+    for (index, charge) in charges.iter().enumerate() {
+        let partition = if numbered { Partition::SHARED } else { charge.partition };
         match groups.iter_mut().find(|group| group.0.partition() == partition) {
-            Some(group) => group.1.push(it),
-            None => groups.push((redis.keyspace(Database::RateLimits, partition), vec![it])),
+            Some(group) => group.1.push((index, charge)),
+            None => {
+                groups
+                    .push((redis.keyspace(Database::RateLimits, partition), vec![(index, charge)]));
+            }
         }
     }
     groups
 }
 
-async fn run_all(groups: &[Group<'_>], mode: &'static str, n: usize) -> Result<Answer> {
-    let answers = try_join_all(groups.iter().map(|group| run(group, mode))).await?;
-    let nothing = Count { remaining: 0, reset: Duration::ZERO, retry: Duration::ZERO };
-    let mut all = Answer { is_admitted: true, now_ms: 0, counts: vec![nothing; n] };
-    for ((_, charges), answer) in groups.iter().zip(answers) {
-        all.is_admitted &= answer.is_admitted;
-        all.now_ms = all.now_ms.max(answer.now_ms);
-        for ((at, _), count) in charges.iter().zip(answer.counts) {
-            all.counts[*at] = count;
+async fn run_all(
+    groups: &[Group<'_>],
+    mode: &'static str,
+    charge_count: usize,
+) -> Result<ChargeReply> {
+    let replies = try_join_all(groups.iter().map(|group| run(group, mode))).await?;
+    let empty = PolicyCount { remaining: 0, reset: Duration::ZERO, retry: Duration::ZERO };
+    let mut all = ChargeReply { is_admitted: true, now_ms: 0, counts: vec![empty; charge_count] };
+    for ((_, charges), reply) in groups.iter().zip(replies) {
+        all.is_admitted &= reply.is_admitted;
+        all.now_ms = all.now_ms.max(reply.now_ms);
+        for ((index, _), count) in charges.iter().zip(reply.counts) {
+            all.counts[*index] = count;
         }
     }
     Ok(all)
 }
 
-/// Undoes what was charged of a request that another group has refused.
-async fn give_back(groups: &[Group<'_>], answer: &Answer) -> Result<()> {
-    let was_charged =
-        |group: &&Group<'_>| group.1.iter().all(|(at, _)| answer.counts[*at].retry.is_zero());
+/// Refunds the charges of the groups that admitted a request that another group rejected.
+async fn refund(groups: &[Group<'_>], reply: &ChargeReply) -> Result<()> {
+    let was_charged = |(_, charges): &&Group<'_>| {
+        charges.iter().all(|(index, _)| reply.counts[*index].retry.is_zero())
+    };
     let charged = groups.iter().filter(was_charged);
     try_join_all(charged.map(|group| run(group, "refund"))).await.map(|_| ())
 }
 
-async fn run((keyspace, charges): &Group<'_>, mode: &'static str) -> Result<Answer> {
-    let keys = charges.iter().map(|it| Key::from(it.1.key.as_str())).collect();
+async fn run((keyspace, charges): &Group<'_>, mode: &'static str) -> Result<ChargeReply> {
+    let keys = charges.iter().map(|(_, charge)| Key::from(charge.key.as_str())).collect();
     let mut args = vec![Value::from_static_str(mode)];
     for (_, charge) in charges {
         args.push(Value::from_static_str(charge.policy.algorithm.as_str()));
@@ -113,16 +121,25 @@ async fn run((keyspace, charges): &Group<'_>, mode: &'static str) -> Result<Answ
     }
     let (outcome, now_ms, numbers): (String, u64, Vec<u64>) =
         CHARGE.run(*keyspace, keys, args).await?;
+    let is_admitted = match outcome.as_str() {
+        "admitted" => true,
+        "refused" => false,
+        other => return Err(corrupt_reply(format!("unknown outcome {other:?}"))),
+    };
     if numbers.len() != 3 * charges.len() {
-        let reason = format!("{} numbers for {} policies", numbers.len(), charges.len());
-        return Err(Error::Corrupt { what: "answer of a script", reason });
+        let (got, expected) = (numbers.len(), charges.len());
+        return Err(corrupt_reply(format!("{got} numbers for {expected} policies")));
     }
-    let counts = numbers.chunks_exact(3).map(|it| Count {
-        remaining: it[0],
-        reset: Duration::from_millis(it[1]),
-        retry: Duration::from_millis(it[2]),
+    let counts = numbers.chunks_exact(3).map(|count| PolicyCount {
+        remaining: count[0],
+        reset: Duration::from_millis(count[1]),
+        retry: Duration::from_millis(count[2]),
     });
-    Ok(Answer { is_admitted: outcome == "admitted", now_ms, counts: counts.collect() })
+    Ok(ChargeReply { is_admitted, now_ms, counts: counts.collect() })
+}
+
+fn corrupt_reply(reason: String) -> Error {
+    Error::Corrupt { what: "rate_limit/charge reply", reason }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -349,7 +349,10 @@ async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
     // A key that is none changes nothing; and who speaks no TLS is not waited for.
     std::fs::write(redis.dir().join("key.pem"), "no key").unwrap();
     service.signal("HUP");
-    until("it is refused", async || service.log.lock().unwrap().contains("keeping the previous configuration")).await;
+    until("it is refused", async || {
+        service.log.lock().unwrap().contains("keeping the previous configuration")
+    })
+    .await;
     assert!(ask(&second).await.is_some());
     let mut silent = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).await.unwrap();
     assert_eq!(silent.read(&mut [0; 10]).await.unwrap(), 0);
