@@ -15,8 +15,8 @@ use crate::settings::{Secret, Time, check_between};
 pub struct Config {
     /// Send jobs to Celery workers. If false, workers get jobs by other means and report over HTTP.
     pub enabled: bool,
-    /// Broker URL: `redis://[user:password@]host:port/database` or `redis+socket:///path?virtual_host=database`. If empty,
-    /// the broker is database 0 of `redis`.
+    /// Broker URL: `redis://[user:password@]host:port/database` or `redis+socket:///path?virtual_host=database`. If
+    /// empty, the broker is database 0 of `redis`.
     pub broker_url: Secret,
     /// URL of Celery's result backend, in the same form. If empty, the broker stores the results.
     pub result_url: Secret,
@@ -28,17 +28,17 @@ pub struct Config {
     pub priority: u8,
     /// Send one task per job or one task per file.
     pub per: Per,
-    /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids` and
-    /// `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by values of
-    /// the file.
+    /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids`
+    /// and `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by
+    /// values of the file.
     pub args: String,
     /// Keyword arguments of a task: a JSON object with the same placeholders.
     pub kwargs: String,
     /// Time that workers have to stop running tasks of a cancelled job. After that the job is cancelled without them.
     #[serde(with = "Time")]
     pub cancel_grace: Duration,
-    /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results and
-    /// checks for stalled tasks.
+    /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results
+    /// and checks for stalled tasks.
     #[serde(with = "Time")]
     pub tick: Duration,
     /// A task that a worker took is stalled after this time without a heartbeat or result message.

@@ -206,7 +206,8 @@ impl Celery {
         store::record_heartbeat(&self.0.redis, task).await
     }
 
-    /// Unfinished tasks whose last heartbeat is older than `silent_for_ms`, the oldest heartbeat first, at most `limit`.
+    /// Unfinished tasks whose last heartbeat is older than `silent_for_ms`, the oldest heartbeat first, at most
+    /// `limit`.
     pub(crate) async fn active(&self, silent_for_ms: u64, limit: usize) -> Result<Vec<Uuid>> {
         store::active(&self.0.redis, silent_for_ms, limit).await
     }

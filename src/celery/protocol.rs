@@ -1,9 +1,9 @@
 //! Celery's message format: protocol 2 over kombu's Redis transport.
 //!
-//! Source: Celery, “Message Protocol”; kombu `transport/virtual` and `transport/redis`. Malformed messages harm workers: a
-//! worker exits on a message that has no content type or whose body does not have three elements, requeues a message
-//! without id forever, and silently drops a message without `delivery_tag`, `delivery_info` or properties. Therefore
-//! every message is serialized from these structs.
+//! Source: Celery, “Message Protocol”; kombu `transport/virtual` and `transport/redis`. Malformed messages harm
+//! workers: a worker exits on a message that has no content type or whose body does not have three elements, requeues a
+//! message without id forever, and silently drops a message without `delivery_tag`, `delivery_info` or properties.
+//! Therefore every message is serialized from these structs.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
