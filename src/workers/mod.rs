@@ -1,8 +1,8 @@
 //! The Celery leader: applies the results of workers to jobs, and recovers from failures on the way.
 //!
-//! Exactly one process is the leader, elected by a lock. It receives published results, and reads the stored results when
-//! it becomes the leader or may have missed messages. At each tick it sends tasks that were left in the outbox, ends
-//! cancellations that workers did not confirm in time, and handles stalled tasks.
+//! Exactly one process is the leader, elected by a lock. It receives published results, and reads the stored results
+//! when it becomes the leader or may have missed messages. At each tick it sends tasks that were left in the outbox,
+//! ends cancellations that workers did not confirm in time, and handles stalled tasks.
 
 pub(crate) mod heartbeats;
 mod result_consumer;

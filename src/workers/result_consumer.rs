@@ -132,7 +132,8 @@ impl Workers {
         if let Some(file) = assignment.file {
             return self.end_file(assignment.job, file, to, error).await;
         }
-        // A job that is being cancelled becomes cancelled even if the worker finished before it received the revocation.
+        // A job that is being cancelled becomes cancelled even if the worker finished before it received the
+        // revocation.
         let to = if self.is_cancelling(assignment.job).await? { Status::Cancelled } else { to };
         ignore_terminal(self.0.jobs.transition_because(assignment.job, to, error).await)
     }
@@ -146,8 +147,8 @@ impl Workers {
         ignore_terminal(self.0.jobs.finish_file(job, file, &result).await)
     }
 
-    /// A revocation ends the job if the job is being cancelled. Otherwise the revocation came from outside the service and
-    /// ends only the task's file, if it has one.
+    /// Cancels the job. A task of one file whose job is not being cancelled was revoked by another program: it fails
+    /// only the file.
     async fn apply_revocation(&self, assignment: Assignment) -> Result<()> {
         let job = assignment.job;
         let is_cancelling = self.is_cancelling(job).await?;
