@@ -1,5 +1,5 @@
-//! One delivery attempt: a signed POST to an allowed address. Redirects are not followed, proxies are not used, and of the
-//! response only the status is read.
+//! One delivery attempt: a signed POST to an allowed address. Redirects are not followed, proxies are not used, and of
+//! the response only the status is read.
 
 use std::{
     error::Error as StdError,

@@ -1,4 +1,5 @@
-//! Webhooks: a signed POST to a URL of the job's owner when the job ends, delivered at least once and retried for hours.
+//! Webhooks: a signed POST to a URL of the job's owner when the job ends, delivered at least once and retried for
+//! hours.
 //!
 //! The script that ends a job also queues its webhook (`migrations-lua/shared/lifecycle.lua`), so no webhook is lost.
 //! Every process claims due webhooks under a lease; if the process dies, another process claims them after the lease.

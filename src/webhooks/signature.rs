@@ -1,4 +1,5 @@
-//! Signatures in the format of Standard Webhooks: HMAC-SHA256 of `id.timestamp.payload`, in base64, with the prefix `v1,`.
+//! Signatures in the format of Standard Webhooks: HMAC-SHA256 of `id.timestamp.payload`, in base64, with the prefix
+//! `v1,`.
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
