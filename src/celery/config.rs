@@ -1,4 +1,4 @@
-//! Settings of the way to Celery workers.
+//! Settings of Celery.
 
 use std::time::Duration;
 
@@ -9,66 +9,68 @@ use serde_json::Value;
 
 use crate::settings::{Secret, Time, check_between};
 
-/// How jobs reach Celery workers.
+/// Sending jobs to Celery workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whether jobs are handed to Celery workers. Without, workers report over HTTP what they take elsewhere.
+    /// Send jobs to Celery workers. If false, workers get jobs by other means and report over HTTP.
     pub enabled: bool,
-    /// The broker: `redis://[user:password@]host:port/database` or `redis+socket:///path?virtual_host=database`; empty for
-    /// database 0 of `redis`.
+    /// Broker URL: `redis://[user:password@]host:port/database` or `redis+socket:///path?virtual_host=database`. If
+    /// empty, the broker is database 0 of `redis`.
     pub broker_url: Secret,
-    /// Where workers store results; empty for the broker.
+    /// URL of Celery's result backend, in the same form. If empty, the broker stores the results.
     pub result_url: Secret,
-    /// The task's name.
+    /// Name of the Celery task.
     pub task: String,
-    /// The queue.
+    /// Name of the Celery queue.
     pub queue: String,
-    /// 0 to 9, in steps of three; 0 is served first.
+    /// Priority of the tasks, 0 to 9 in steps of three; priority 0 is served first.
     pub priority: u8,
-    /// What one task is given.
+    /// Send one task per job or one task per file.
     pub per: Per,
-    /// Positional arguments: a JSON array, in which `$job_id`, `$files`, `$filenames`, `$file_ids` and `$params` stand for
-    /// the job's, and with `per = "file"` `$file`, `$file_id` and `$filename` for the file's.
+    /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids`
+    /// and `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by
+    /// values of the file.
     pub args: String,
-    /// Keyword arguments: a JSON object with the same.
+    /// Keyword arguments of a task: a JSON object with the same placeholders.
     pub kwargs: String,
-    /// How long running work may take to stop when its job is cancelled; then the job is cancelled without it.
+    /// Time that workers have to stop running tasks of a cancelled job. After that the job is cancelled without them.
     #[serde(with = "Time")]
     pub cancel_grace: Duration,
-    /// Time between looks for what was left undone: tasks not handed over, cancellations, results not heard.
+    /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results
+    /// and checks for stalled tasks.
     #[serde(with = "Time")]
     pub tick: Duration,
-    /// Work without a sign of life for this long is stalled.
+    /// A task that a worker took is stalled after this time without a heartbeat or result message.
     #[serde(with = "Time")]
     pub stalled_after: Duration,
-    /// What is done about stalled work.
+    /// Action on stalled tasks.
     pub on_stalled: OnStalled,
 }
 
-/// What one task is given.
+/// Granularity of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
-    /// A whole job.
+    /// One task per job.
     Job,
-    /// One file.
+    /// One task per file.
     File,
 }
 
-/// What is done about stalled work.
+/// Action on stalled tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStalled {
-    /// Nothing: it is logged and shown to operators.
+    /// Log the task and list it under `/api/v1/admin/queues`.
     Show,
-    /// Its job, or its file, fails.
+    /// Fail the task's job or, with `per = "file"`, its file.
     Fail,
-    /// It is sent again, once more each time.
+    /// Send the task again each time it stalls.
     Resend,
 }
 
-/// What stands in `args` and `kwargs` for a part of the job.
+/// Strings in `args` and `kwargs` that are replaced by values of the job or file.
 pub(super) const PLACEHOLDERS: [&str; 8] =
     ["$job_id", "$files", "$filenames", "$file_ids", "$params", "$file", "$file_id", "$filename"];
 
@@ -83,37 +85,37 @@ impl Config {
         if self.task.is_empty() || self.queue.is_empty() {
             bail!("task and queue must not be empty");
         }
-        if !self.template("args", &self.args)?.is_array() {
-            bail!("args is no JSON array: {}", self.args);
+        if !self.parse_template("args", &self.args)?.is_array() {
+            bail!("args is not a JSON array: {}", self.args);
         }
-        if !self.template("kwargs", &self.kwargs)?.is_object() {
-            bail!("kwargs is no JSON object: {}", self.kwargs);
+        if !self.parse_template("kwargs", &self.kwargs)?.is_object() {
+            bail!("kwargs is not a JSON object: {}", self.kwargs);
         }
         Ok(())
     }
 
-    fn template(&self, name: &str, text: &str) -> Result<Value> {
-        let value: Value =
-            serde_json::from_str(text).with_context(|| format!("{name} is no JSON: {text}"))?;
+    fn parse_template(&self, name: &str, text: &str) -> Result<Value> {
+        let template: Value = serde_json::from_str(text)
+            .with_context(|| format!("{name} is not valid JSON: {text}"))?;
         let only_for_files = ["$file", "$file_id", "$filename"];
-        for word in words(&value) {
+        for word in placeholders(&template) {
             if !PLACEHOLDERS.contains(&word) {
-                bail!("{name} holds {word}; known are {}", PLACEHOLDERS.join(", "));
+                bail!("{name} contains {word}; known placeholders are {}", PLACEHOLDERS.join(", "));
             }
             if self.per == Per::Job && only_for_files.contains(&word) {
-                bail!("{name} holds {word}, which needs per = \"file\"");
+                bail!("{name} contains {word}, which needs per = \"file\"");
             }
         }
-        Ok(value)
+        Ok(template)
     }
 }
 
-/// The texts in `value` that begin with a dollar sign.
-fn words(value: &Value) -> Vec<&str> {
-    match value {
+/// All strings in `template` that begin with a dollar sign, known or not.
+fn placeholders(template: &Value) -> Vec<&str> {
+    match template {
         Value::String(text) if text.starts_with('$') => vec![text],
-        Value::Array(items) => items.iter().flat_map(words).collect(),
-        Value::Object(map) => map.values().flat_map(words).collect(),
+        Value::Array(items) => items.iter().flat_map(placeholders).collect(),
+        Value::Object(fields) => fields.values().flat_map(placeholders).collect(),
         _ => Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
-//! Tasks for Celery workers: made, handed to the broker exactly once, and taken back.
+//! Celery tasks: building them, sending each to the broker exactly once, and revoking them.
 //!
-//! Creating a job notes its tasks in the same script (the outbox); handing them over is a second step that may
-//! be repeated by anybody until it is done. The broker's own mark of each task makes the repetition harmless.
+//! The script that creates a job writes its tasks to an outbox in the same step. Sending them is a second step that any
+//! process may repeat until it succeeds: a marker per task at the broker (`i2m:sent:{task_id}`) prevents duplicates.
 
 mod config;
 mod protocol;
@@ -29,7 +29,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// The way to Celery workers. Cheap to clone.
+/// Client of the Celery broker and its result backend. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Celery(Arc<Inner>);
 
@@ -41,24 +41,28 @@ struct Inner {
     results: Pool,
     args: Value,
     kwargs: Value,
-    /// Results as they come, and signs of life.
+    /// Published results, and heartbeats of workers.
     messages: Subscriber,
 }
 
-/// What workers shall do.
+/// The work of one attempt of a job, from which its tasks are built.
 pub(crate) struct Order<'a> {
     pub(crate) job: JobId,
-    /// Which attempt of the job this is; the first is 1.
+    /// Attempt of the job; the first is 1.
     pub(crate) attempt: u32,
-    /// Each file with what is stored of it.
+    /// Each file with its stored record.
     pub(crate) files: Vec<(FileId, Value)>,
     pub(crate) params: &'a Map<String, Value>,
-    /// W3C Trace Context of the request behind it.
+    /// W3C Trace Context of the request that created or retried the job.
     pub(crate) traceparent: Option<&'a str>,
 }
 
 impl Celery {
-    /// `None` if jobs are not handed to Celery.
+    /// Connects to the broker. Returns `None` if `celery.enabled` is false.
+    ///
+    /// # Errors
+    ///
+    /// If a URL is invalid, or if Redis is a cluster and `celery.broker_url` is empty.
     pub(crate) fn start(
         config: &Config,
         redis_config: &RedisConfig,
@@ -77,7 +81,7 @@ impl Celery {
         };
         let (broker, address, broker_database) = if config.broker_url.is_empty() {
             let (server, address) = redis.broker().context(
-                "celery.broker_url: a Redis Cluster cannot be a broker of Celery, so name another Redis",
+                "celery.broker_url: a Redis Cluster cannot be a Celery broker; set the URL of another Redis",
             )?;
             (server.clone(), address.clone(), Database::Queue as u8)
         } else {
@@ -117,54 +121,57 @@ impl Celery {
         &self.0.messages
     }
 
-    /// The tasks of an order: one, or one a file.
+    /// Builds the tasks of `order`: one per job or one per file, as configured.
     pub(crate) fn parcels(&self, order: &Order<'_>) -> Result<Vec<Parcel>> {
         match self.0.config.per {
             Per::Job => {
-                // The deployed front-end takes the job's id for the task's.
-                let id = if order.attempt == 1 { order.job.as_uuid() } else { task_id(order.job) };
-                Ok(vec![self.parcel(order, id, None)?])
+                // The deployed front-end assumes that the task id is the job id.
+                let id =
+                    if order.attempt == 1 { order.job.as_uuid() } else { new_task_id(order.job) };
+                Ok(vec![self.build_message(order, id, None)?])
             }
             Per::File => {
                 let files = order.files.iter();
-                files.map(|it| self.parcel(order, task_id(order.job), Some(it))).collect()
+                files
+                    .map(|file| self.build_message(order, new_task_id(order.job), Some(file)))
+                    .collect()
             }
         }
     }
 
-    fn parcel(
+    fn build_message(
         &self,
         order: &Order<'_>,
         id: Uuid,
         file: Option<&(FileId, Value)>,
     ) -> Result<Parcel> {
         let config = &self.0.config;
-        let files: Vec<FileId> = order.files.iter().map(|it| it.0).collect();
-        let call = protocol::Call {
+        let files: Vec<FileId> = order.files.iter().map(|(file, _)| *file).collect();
+        let call = protocol::TaskCall {
             task: &config.task,
             queue: &config.queue,
             priority: config.priority,
             id,
-            args: fill(&self.0.args, order, file),
-            kwargs: fill(&self.0.kwargs, order, file),
+            args: fill_template(&self.0.args, order, file),
+            kwargs: fill_template(&self.0.kwargs, order, file),
             job: order.job,
             files: &files,
-            file: file.map(|it| it.0),
+            file: file.map(|(file, _)| *file),
             traceparent: order.traceparent,
         };
         Ok(Parcel {
             task: id,
-            file: file.map(|it| it.0),
+            file: file.map(|(file, _)| *file),
             queue_key: protocol::queue_key(&config.queue, config.priority),
             message: call.to_message()?,
         })
     }
 
-    /// Hands over what a script has noted in the outbox. What fails now is done by [`Celery::send_outbox`].
+    /// Sends tasks that a script has written to the outbox. If this fails, [`Celery::send_outbox`] sends them later.
     pub(crate) async fn send(&self, parcels: &[Parcel]) {
         if let Err(error) = self.try_send(parcels).await {
             self.0.redis.metrics().celery.send_failures.inc();
-            warn!(%error, n_tasks = parcels.len(), "could not hand over tasks yet; trying again soon");
+            warn!(%error, tasks = parcels.len(), "could not send tasks; they stay in the outbox and are retried");
         }
     }
 
@@ -174,35 +181,35 @@ impl Celery {
         }
         store::send(&self.0.broker, parcels).await?;
         self.0.redis.metrics().celery.sent.inc_by(parcels.len() as u64);
-        store::clear_outbox(&self.0.redis, parcels.iter().map(|it| it.task)).await
+        store::clear_outbox(&self.0.redis, parcels.iter().map(|parcel| parcel.task)).await
     }
 
-    /// Hands over what was left in the outbox for longer than `older_than_ms`. Returns how many tasks.
+    /// Sends tasks that have been in the outbox for longer than `older_than_ms`. Returns their number.
     pub(crate) async fn send_outbox(&self, older_than_ms: u64) -> Result<usize> {
-        const AT_ONCE: usize = 100;
-        let left = store::left_in_outbox(&self.0.redis, older_than_ms, AT_ONCE).await?;
-        self.try_send(&left).await?;
-        Ok(left.len())
+        const BATCH_SIZE: usize = 100;
+        let pending = store::pending_outbox(&self.0.redis, older_than_ms, BATCH_SIZE).await?;
+        self.try_send(&pending).await?;
+        Ok(pending.len())
     }
 
-    /// Takes tasks back. Returns whether no worker has any of them.
+    /// Revokes tasks. Returns whether none of them had been taken by a worker.
     pub(crate) async fn withdraw(&self, parcels: &[Parcel]) -> Result<bool> {
         let pidbox = protocol::pidbox_channel(self.0.broker_database);
-        Ok(store::withdraw(&self.0.broker, &pidbox, parcels).await? == parcels.len())
+        Ok(store::revoke(&self.0.broker, &pidbox, parcels).await? == parcels.len())
     }
 
-    /// Which job a task works on, if it is one of ours.
+    /// Looks up the job and file of a task; `None` if the service did not send the task.
     pub(crate) async fn assignment(&self, task: Uuid) -> Result<Option<Assignment>> {
         store::assignment(&self.0.redis, task).await
     }
 
-    /// A task has shown a sign of life.
-    pub(crate) async fn touch(&self, task: Uuid) -> Result<()> {
-        store::touch(&self.0.redis, task).await
+    /// Records that a worker reported about a task.
+    pub(crate) async fn record_heartbeat(&self, task: Uuid) -> Result<()> {
+        store::record_heartbeat(&self.0.redis, task).await
     }
 
-    /// Tasks that have not ended, at most `limit`, those silent the longest first; with `silent_for_ms`, only those
-    /// silent for longer.
+    /// Unfinished tasks whose last heartbeat is older than `silent_for_ms`, the oldest heartbeat first, at most
+    /// `limit`.
     pub(crate) async fn active(&self, silent_for_ms: u64, limit: usize) -> Result<Vec<Uuid>> {
         store::active(&self.0.redis, silent_for_ms, limit).await
     }
@@ -212,70 +219,70 @@ impl Celery {
         store::stored_results(&self.0.results, tasks).await
     }
 
-    /// Whether a task still stands in its queue, or in the outbox.
-    pub(crate) async fn still_waits(&self, task: Uuid) -> Result<bool> {
-        let Some(of) = self.assignment(task).await? else { return Ok(false) };
-        let parcels = store::parcels_of(&self.0.redis, of.job).await?;
-        match parcels.iter().find(|it| it.task == task) {
+    /// Whether a task is still in its queue, so that no worker has taken it.
+    pub(crate) async fn is_queued(&self, task: Uuid) -> Result<bool> {
+        let Some(assignment) = self.assignment(task).await? else { return Ok(false) };
+        let parcels = store::job_tasks(&self.0.redis, assignment.job).await?;
+        match parcels.iter().find(|parcel| parcel.task == task) {
             Some(parcel) => Ok(store::position(&self.0.broker, parcel).await?.is_some()),
             None => Ok(false),
         }
     }
 
-    /// Sends a task again: the broker forgets that it had it.
+    /// Schedules a task to be sent again: clears its marker at the broker and puts it back into the outbox.
     pub(crate) async fn resend(&self, task: Uuid) -> Result<()> {
-        store::unmark(&self.0.broker, task).await?;
-        store::back_to_outbox(&self.0.redis, task).await?;
-        self.touch(task).await
+        store::clear_sent_marker(&self.0.broker, task).await?;
+        store::requeue(&self.0.redis, task).await?;
+        self.record_heartbeat(task).await
     }
 
-    /// Nothing more is expected of a task whose job is gone.
-    pub(crate) async fn forget(&self, task: Uuid) -> Result<()> {
-        store::forget(&self.0.redis, task).await
+    /// Removes a task from the unfinished tasks, for example because its job was deleted.
+    pub(crate) async fn untrack(&self, task: Uuid) -> Result<()> {
+        store::untrack(&self.0.redis, task).await
     }
 
-    /// How many messages are served before a job's first task, if it still waits in the queue.
+    /// Number of messages that are served before the job's first task; `None` if the task is not in the queue.
     pub(crate) async fn queue_position(&self, job: JobId) -> Result<Option<u64>> {
-        let parcels = store::parcels_of(&self.0.redis, job).await?;
+        let parcels = store::job_tasks(&self.0.redis, job).await?;
         match parcels.first() {
             Some(parcel) => store::position(&self.0.broker, parcel).await,
             None => Ok(None),
         }
     }
 
-    /// What operators ask of the queue.
+    /// The depth, age and messages in flight of the queue.
     pub(crate) async fn queue_report(&self) -> Result<QueueReport> {
         queues::report(&self.0.broker, &self.0.config.queue).await
     }
 }
 
-/// A random id that ends as the job's does: so what is kept of a task stands beside what is kept of its job, in a
-/// cluster too.
-fn task_id(job: JobId) -> Uuid {
+/// A random id with the last byte of the job's id. In a cluster this byte selects the partition, so the keys of a task
+/// are in the partition of its job.
+fn new_task_id(job: JobId) -> Uuid {
     let mut bytes = Uuid::new_v4().into_bytes();
     bytes[15] = job.as_uuid().as_bytes()[15];
     Uuid::from_bytes(bytes)
 }
 
-/// Fills the placeholders of a template; see `config::PLACEHOLDERS`.
-fn fill(template: &Value, order: &Order<'_>, file: Option<&(FileId, Value)>) -> Value {
-    let names = || order.files.iter().map(|it| it.1["filename"].clone()).collect();
+/// Replaces the placeholders of a template; see `config::PLACEHOLDERS`.
+fn fill_template(template: &Value, order: &Order<'_>, file: Option<&(FileId, Value)>) -> Value {
+    let records = || order.files.iter().map(|(_, record)| record);
     match template {
-        Value::String(word) => match word.as_str() {
+        Value::String(text) => match text.as_str() {
             "$job_id" => json!(order.job),
-            "$files" => order.files.iter().map(|it| it.1.clone()).collect(),
-            "$filenames" => names(),
-            "$file_ids" => order.files.iter().map(|it| json!(it.0)).collect(),
+            "$files" => records().cloned().collect(),
+            "$filenames" => records().map(|record| record["filename"].clone()).collect(),
+            "$file_ids" => order.files.iter().map(|(file, _)| json!(file)).collect(),
             "$params" => Value::Object(order.params.clone()),
-            "$file" => file.map_or(Value::Null, |it| it.1.clone()),
-            "$file_id" => json!(file.map(|it| it.0)),
-            "$filename" => file.map_or(Value::Null, |it| it.1["filename"].clone()),
+            "$file" => file.map_or(Value::Null, |(_, record)| record.clone()),
+            "$file_id" => json!(file.map(|(file, _)| file)),
+            "$filename" => file.map_or(Value::Null, |(_, record)| record["filename"].clone()),
             _ => template.clone(),
         },
-        Value::Array(items) => items.iter().map(|it| fill(it, order, file)).collect(),
-        Value::Object(map) => map
+        Value::Array(items) => items.iter().map(|item| fill_template(item, order, file)).collect(),
+        Value::Object(fields) => fields
             .iter()
-            .map(|(name, it)| (name.clone(), fill(it, order, file)))
+            .map(|(name, value)| (name.clone(), fill_template(value, order, file)))
             .collect::<Map<_, _>>()
             .into(),
         other => other.clone(),

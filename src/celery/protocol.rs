@@ -1,9 +1,9 @@
-//! Celery's message format, protocol 2 over kombu's Redis transport, and nothing else.
+//! Celery's message format: protocol 2 over kombu's Redis transport.
 //!
-//! Source: Celery, “Message Protocol”; kombu `transport/virtual` and `transport/redis`. A malformed message is
-//! poison: a worker ends on one without content type or with a body of other than three elements, requeues for
-//! ever one without id, and silently loses one without `delivery_tag`, `delivery_info` or properties. So every
-//! message comes from these structs.
+//! Source: Celery, “Message Protocol”; kombu `transport/virtual` and `transport/redis`. Malformed messages harm
+//! workers: a worker exits on a message that has no content type or whose body does not have three elements, requeues a
+//! message without id forever, and silently drops a message without `delivery_tag`, `delivery_info` or properties.
+//! Therefore every message is serialized from these structs.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
@@ -15,8 +15,8 @@ use crate::{
     ids::{FileId, JobId},
 };
 
-/// A task to be run.
-pub(super) struct Call<'a> {
+/// The call of a task by a worker.
+pub(super) struct TaskCall<'a> {
     pub(super) task: &'a str,
     pub(super) queue: &'a str,
     pub(super) priority: u8,
@@ -24,11 +24,11 @@ pub(super) struct Call<'a> {
     pub(super) args: Value,
     pub(super) kwargs: Value,
     pub(super) job: JobId,
-    /// All files of the task.
+    /// All files of the job's attempt.
     pub(super) files: &'a [FileId],
-    /// The one file of a task that has one.
+    /// The file of the task, if tasks are sent per file.
     pub(super) file: Option<FileId>,
-    /// W3C Trace Context, passed on.
+    /// W3C Trace Context, sent as a message header.
     pub(super) traceparent: Option<&'a str>,
 }
 
@@ -62,7 +62,7 @@ struct TaskHeaders<'a> {
     job_id: JobId,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_id: Option<FileId>,
-    /// Which files of the job the task is about, in the order of its arguments.
+    /// Files of the task, in the order of its arguments; only if the task is for a whole job.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_ids: Option<&'a [FileId]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,8 +103,8 @@ impl Properties {
     }
 }
 
-impl Call<'_> {
-    /// The text that goes into the queue's list.
+impl TaskCall<'_> {
+    /// The text to push to the queue's list.
     pub(super) fn to_message(&self) -> Result<String> {
         let embed = json!({"callbacks": null, "errbacks": null, "chain": null, "chord": null});
         let message = Message {
@@ -122,8 +122,8 @@ impl Call<'_> {
                 eta: None,
                 expires: None,
                 timelimit: [None, None],
-                argsrepr: shortened(&self.args),
-                kwargsrepr: shortened(&self.kwargs),
+                argsrepr: truncate(&self.args),
+                kwargsrepr: truncate(&self.kwargs),
                 origin: env!("CARGO_PKG_NAME"),
                 ignore_result: false,
                 job_id: self.job,
@@ -137,7 +137,7 @@ impl Call<'_> {
     }
 }
 
-/// What tells every listening worker to drop a task, and to end the process that runs it.
+/// The message that makes every listening worker drop a task and terminate the process that runs it.
 pub(super) fn revoke(task: Uuid) -> Result<String> {
     let method = json!({
         "method": "revoke",
@@ -160,12 +160,12 @@ pub(super) fn pidbox_channel(database: u8) -> String {
     format!("/{database}.celery.pidbox")
 }
 
-/// The channel on which workers of `database` say that they live.
+/// The channel on which workers of `database` publish heartbeats.
 pub(crate) fn heartbeat_channel(database: u8) -> String {
     format!("/{database}.celeryev/worker.heartbeat")
 }
 
-/// The list of `queue` for a priority: kombu has the steps 0, 3, 6 and 9, and 0 is served first.
+/// The key of the list of `queue` for a priority. kombu has the priority steps 0, 3, 6 and 9; 0 is served first.
 pub(super) fn queue_key(queue: &str, priority: u8) -> String {
     match priority / 3 * 3 {
         0 => queue.to_owned(),
@@ -173,13 +173,13 @@ pub(super) fn queue_key(queue: &str, priority: u8) -> String {
     }
 }
 
-/// All lists of `queue`, in the order in which they are served.
+/// The keys of all lists of `queue`, in the order in which they are served.
 pub(super) fn queue_keys(queue: &str) -> [String; 4] {
-    [0, 3, 6, 9].map(|it| queue_key(queue, it))
+    [0, 3, 6, 9].map(|priority| queue_key(queue, priority))
 }
 
-/// The job of a message of ours.
-pub(super) fn job_of(message: &[u8]) -> Option<JobId> {
+/// The job of a message; `None` if the service did not build the message.
+pub(super) fn parse_job_id(message: &[u8]) -> Option<JobId> {
     let message: Value = serde_json::from_slice(message).ok()?;
     message["headers"]["job_id"].as_str()?.parse().ok()
 }
@@ -193,8 +193,8 @@ fn encode(message: &impl Serialize) -> Result<String> {
         .map_err(|error| Error::Corrupt { what: "Celery message", reason: error.to_string() })
 }
 
-/// For people who look at tasks in Flower and in logs.
-fn shortened(value: &Value) -> String {
+/// The text of arguments that Flower and the worker logs show.
+fn truncate(value: &Value) -> String {
     const MAX_CHARS: usize = 200;
     value.to_string().chars().take(MAX_CHARS).collect()
 }
@@ -211,14 +211,14 @@ mod tests {
     #[case(3, "q\u{6}\u{16}3")]
     #[case(8, "q\u{6}\u{16}6")]
     #[case(9, "q\u{6}\u{16}9")]
-    fn priorities_have_lists_of_their_own(#[case] priority: u8, #[case] key: &str) {
+    fn each_priority_step_has_its_own_list(#[case] priority: u8, #[case] key: &str) {
         assert_eq!(queue_key("q", priority), key);
     }
 
     #[test]
-    fn a_message_has_what_a_worker_needs() {
+    fn a_message_has_the_fields_that_a_worker_needs() {
         let (id, job) = (Uuid::new_v4(), JobId::random());
-        let call = Call {
+        let call = TaskCall {
             task: "app.work",
             queue: "q",
             priority: 0,

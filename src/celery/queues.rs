@@ -1,4 +1,4 @@
-//! What operators ask of the queue: how deep, how old, how much in flight.
+//! State of the queue for operators: depth, age and messages in flight.
 
 use fred::{
     interfaces::{HashesInterface as _, ListInterface as _, SortedSetsInterface as _},
@@ -8,31 +8,32 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    protocol::{self, queue_keys},
-    store::corrupt,
+use super::protocol::{self, queue_keys};
+use crate::{
+    error::{Error, Result},
+    ids::JobId,
+    redis::Pool,
 };
-use crate::{error::Result, ids::JobId, redis::Pool};
 
-/// A queue as it stands.
+/// The state of a queue.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub(crate) struct QueueReport {
     #[schema(example = "batch_processing")]
     pub(crate) queue: String,
-    /// Messages in all its priority lists.
+    /// Messages in all priority lists of the queue.
     depth: u64,
-    /// By priority step.
+    /// Messages by priority step: 0, 3, 6 and 9.
     pub(crate) depth_by_priority: [u64; 4],
-    /// Seconds since the job that waits longest was created or retried.
+    /// Seconds since the longest waiting job was created or retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_age_seconds: Option<u64>,
-    /// Messages of all queues that workers have taken and not acknowledged.
+    /// Messages of all queues that workers have received and not yet acknowledged.
     pub(crate) in_flight: u64,
-    /// Seconds since the oldest of these was delivered.
+    /// Seconds since the oldest message in flight was delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_in_flight_seconds: Option<u64>,
-    /// The jobs of the messages that are served next, one a priority.
+    /// Job of the next message of each priority list.
     #[serde(skip)]
     pub(crate) next_jobs: Vec<JobId>,
 }
@@ -42,9 +43,9 @@ pub(super) async fn report(broker: &Pool, queue: &str) -> Result<QueueReport> {
     let now = broker.now_ms().await? / 1000;
     let (depths, next, in_flight, oldest): (Vec<u64>, Vec<Value>, u64, Value) = broker
         .call_idempotent(|client| async move {
-            let lengths = keys.iter().map(|it| client.llen::<u64, _>(it));
-            // Workers take from the right.
-            let next = keys.iter().map(|it| client.lindex::<Value, _>(it, -1));
+            let lengths = keys.iter().map(|key| client.llen::<u64, _>(key));
+            // Workers pop from the right end.
+            let next = keys.iter().map(|key| client.lindex::<Value, _>(key, -1));
             Ok((
                 try_join_all(lengths).await?,
                 try_join_all(next).await?,
@@ -53,23 +54,29 @@ pub(super) async fn report(broker: &Pool, queue: &str) -> Result<QueueReport> {
             ))
         })
         .await?;
-    let oldest: Vec<(String, f64)> =
-        oldest.convert().map_err(|error| corrupt("unacked_index", &error))?;
+    let oldest: Vec<(String, f64)> = oldest
+        .convert()
+        .map_err(|error| Error::Corrupt { what: "unacked_index", reason: error.to_string() })?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a Unix time is positive and small"
     )]
-    let delivered = oldest.first().map(|it| it.1 as u64);
+    let delivered_at = oldest.first().map(|(_, unix_secs)| *unix_secs as u64);
     let mut depth_by_priority = [0; 4];
-    depth_by_priority.iter_mut().zip(&depths).for_each(|(it, depth)| *it = *depth);
+    for (slot, depth) in depth_by_priority.iter_mut().zip(&depths) {
+        *slot = *depth;
+    }
     Ok(QueueReport {
         queue: queue.to_owned(),
         depth: depths.iter().sum(),
         depth_by_priority,
         oldest_age_seconds: None,
         in_flight,
-        oldest_in_flight_seconds: delivered.map(|it| now.saturating_sub(it)),
-        next_jobs: next.iter().filter_map(|it| protocol::job_of(it.as_bytes()?)).collect(),
+        oldest_in_flight_seconds: delivered_at.map(|at| now.saturating_sub(at)),
+        next_jobs: next
+            .iter()
+            .filter_map(|message| protocol::parse_job_id(message.as_bytes()?))
+            .collect(),
     })
 }

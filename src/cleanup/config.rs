@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::{Time, check_between};
 
-/// How Redis is kept clean.
+/// Removal of old and orphaned keys.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Time between cleanups, of all processes together; `0s` for none but those that are asked for.
+    /// Interval of cleanups, across all processes. With `0s` cleanups run only on request.
     #[serde(with = "Time")]
     pub every: Duration,
-    /// Keys that Redis looks at in one step, during which it answers nobody else: 200 take it about a millisecond.
+    /// Keys per step. Redis serves no other client during a step; 200 keys take about a millisecond.
     pub batch: usize,
-    /// The part of the time that cleanups, and changes of stored data, may work; the rest of it they pause.
+    /// Fraction of the time that cleanups and data migrations work; the rest of the time they pause.
     pub pace: f64,
-    /// Jobs without a change, and keys without a TTL that nobody has used, are removed after this; never before `jobs.ttl`.
+    /// Age after which unchanged jobs and unused keys without a TTL are removed; at least `jobs.ttl`.
     #[serde(with = "Time")]
     pub max_age: Duration,
-    /// What a gone job left is removed when nobody has used it for this long.
+    /// Age after which keys that belonged to a deleted job are removed.
     #[serde(with = "Time")]
     pub orphan_grace: Duration,
 }

@@ -1,8 +1,9 @@
-//! The cleanup: keys that other programs left without an end get one, what is old or belongs to nothing goes.
+//! The cleanup: sets a TTL on keys that other programs left without one, and removes old and orphaned keys.
 //!
-//! One process does it for all, whoever holds a lock, in small steps with pauses between them. Each step is one
-//! atomic script that looks at a key and acts on it, so no writer is raced, and a cleanup that dies has done no harm:
-//! the next one begins anew. Which keys there are is `store::KeyKind`'s to say; others are reported, never touched.
+//! One process at a time runs it, under a lock, in small steps with pauses. Each step is one atomic script that checks
+//! a key and acts on it, so the cleanup does not race with writers, and an interrupted cleanup leaves no inconsistency:
+//! the next one starts from the beginning. `store::KeyKind` lists the known keys; unknown keys are reported and left
+//! alone.
 
 mod config;
 mod pass;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use self::config::Config;
-use self::pass::{Stopped, Sweep};
+use self::pass::{CleanupPass, PassError};
 pub(crate) use self::report::{Report, State};
 use crate::{
     error::{Error, Result},
@@ -27,10 +28,10 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Long enough for a failover and a few slow answers, short enough that a dead process is soon forgotten.
+/// Longer than a failover and a few slow replies; short, so that the lock of a crashed process expires soon.
 const LOCK_TTL: Duration = Duration::from_secs(10);
 
-/// Keeps Redis clean. Cheap to clone.
+/// Runs cleanups, on schedule and on request. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Maintenance(Arc<Inner>);
 
@@ -38,20 +39,21 @@ struct Inner {
     redis: Redis,
     locks: Locks,
     policy: Policy,
-    every: Duration,
+    interval: Duration,
     tasks: Tasks,
 }
 
-/// What a cleanup may do, and how fast.
+/// Ages and speed of a cleanup.
 struct Policy {
     lifetimes: Lifetimes,
     max_age_secs: u64,
     grace_secs: u64,
     batch: usize,
-    pace: f64,
+    /// Fraction of the time that the cleanup works.
+    duty_cycle: f64,
 }
 
-/// How long keys live, by the settings of those who write them.
+/// The TTL settings of the components that write the keys.
 pub(crate) struct Lifetimes {
     pub(crate) jobs: JobRetention,
     pub(crate) cached_status: Duration,
@@ -77,32 +79,32 @@ impl Maintenance {
         tasks: &Tasks,
     ) -> Self {
         let policy = Policy {
-            // Whoever keeps jobs longer wants them kept.
+            // `jobs.ttl` may be longer than `max_age`; the cleanup must not shorten it.
             max_age_secs: config.max_age.as_secs().max(lifetimes.jobs.ttl_secs),
             lifetimes,
             grace_secs: config.orphan_grace.as_secs(),
             batch: config.batch,
-            pace: config.pace,
+            duty_cycle: config.pace,
         };
-        Self(Arc::new(Inner { redis, locks, policy, every: config.every, tasks: tasks.clone() }))
+        Self(Arc::new(Inner { redis, locks, policy, interval: config.every, tasks: tasks.clone() }))
     }
 
-    /// Cleans up from time to time, in whichever process finds first that it is due.
+    /// Spawns the scheduled cleanup. The first process that finds it due runs it.
     pub(crate) fn start(&self) {
-        if !self.0.every.is_zero() {
+        if !self.0.interval.is_zero() {
             let shutdown = self.0.tasks.shutdown();
-            self.0.tasks.spawn("cleanup", self.clone().keep_clean(shutdown));
+            self.0.tasks.spawn("cleanup", self.clone().run_scheduled(shutdown));
         }
     }
 
-    async fn keep_clean(self, shutdown: CancellationToken) {
-        // Not at the start: many processes may be starting, and have better things to do.
-        const LOOK: Duration = Duration::from_mins(5);
-        let look = self.0.every.min(LOOK);
-        while shutdown.run_until_cancelled(sleep(look)).await.is_some() {
+    async fn run_scheduled(self, shutdown: CancellationToken) {
+        const POLL_INTERVAL: Duration = Duration::from_mins(5);
+        let poll_interval = self.0.interval.min(POLL_INTERVAL);
+        // Sleeps first, so that a cleanup does not slow down the start of many processes.
+        while shutdown.run_until_cancelled(sleep(poll_interval)).await.is_some() {
             match self.run_if_due(&shutdown).await {
                 Ok(()) | Err(Error::CleanupRunning) => (),
-                Err(error) => warn!(%error, "could not clean up; trying again later"),
+                Err(error) => warn!(%error, "the scheduled cleanup failed; retrying later"),
             }
         }
     }
@@ -111,37 +113,38 @@ impl Maintenance {
         if let Some(last) = self.last().await? {
             let now = self.now().await?;
             let age = (now - last.started_at).to_std().unwrap_or_default();
-            let counts = !last.dry_run && matches!(last.state, State::Running | State::Finished);
-            if counts && age < self.0.every {
+            let is_cleanup = matches!(last.state, State::Running | State::Finished);
+            if is_cleanup && !last.dry_run && age < self.0.interval {
                 return Ok(());
             }
         }
         self.run(false, shutdown).await.map(|_| ())
     }
 
-    /// Cleans up, and returns when that is over.
+    /// Runs a cleanup to its end.
     ///
     /// # Errors
     ///
-    /// [`Error::CleanupRunning`], or [`Error::RedisUnavailable`] if it could not begin. One that began and failed says
-    /// so in its report.
+    /// [`Error::CleanupRunning`], or [`Error::RedisUnavailable`] if the cleanup could not start. The report of a
+    /// cleanup that failed later contains the error.
     pub(crate) async fn run(&self, dry_run: bool, stop: &CancellationToken) -> Result<Report> {
-        let (begun, _) = oneshot::channel();
-        self.clone().run_alone(dry_run, stop.clone(), begun).await
+        let (started, _) = oneshot::channel();
+        self.clone().run_exclusive(dry_run, stop.clone(), started).await
     }
 
-    /// Begins to clean up, in the background of this process.
+    /// Starts a cleanup in the background and returns its first report.
     ///
     /// # Errors
     ///
-    /// As [`Maintenance::run`].
+    /// Those of [`Maintenance::run`].
     pub(crate) async fn run_in_background(&self, dry_run: bool) -> Result<Report> {
-        let (begun, mut has_begun) = oneshot::channel();
-        let mut run = Box::pin(self.clone().run_alone(dry_run, self.0.tasks.shutdown(), begun));
+        let (started, mut first_report) = oneshot::channel();
+        let shutdown = self.0.tasks.shutdown();
+        let mut run = Box::pin(self.clone().run_exclusive(dry_run, shutdown, started));
         tokio::select! {
             biased;
             ended = &mut run => ended,
-            Ok(report) = &mut has_begun => {
+            Ok(report) = &mut first_report => {
                 self.0.tasks.spawn_unguarded("cleanup on demand", async move { drop(run.await) });
                 Ok(report)
             }
@@ -151,54 +154,54 @@ impl Maintenance {
     /// The last cleanup of any process, or the one that is running.
     pub(crate) async fn last(&self) -> Result<Option<Report>> {
         let last = store::load(&self.0.redis).await?;
-        // Not only its own: every process shows when any last finished one.
-        if let Some(it) = &last {
-            self.note_finish(it);
+        // The metric is the same in every process, so it includes cleanups of other processes.
+        if let Some(report) = &last {
+            self.record_finish(report);
         }
         Ok(last)
     }
 
-    /// Cleans up under the lock, and tells when it has begun.
-    async fn run_alone(
+    /// Runs a cleanup under the lock. Sends the first report to `started`.
+    async fn run_exclusive(
         self,
         dry_run: bool,
         stop: CancellationToken,
-        begun: oneshot::Sender<Report>,
+        started: oneshot::Sender<Report>,
     ) -> Result<Report> {
         let wanted = Wanted { resource: lock(), ttl: LOCK_TTL, wait: Duration::ZERO };
-        // Not inside the work, which ends at any point when the lock is lost.
+        // Outside of `work`, which is dropped at any await when the lock is lost.
         let mut report = None;
-        let kept = &mut report;
+        let slot = &mut report;
         let (this, stop) = (&self, &stop);
         let work = |held: Held| async move {
-            let report = kept.insert(this.begin(held, dry_run).await?);
-            _ = begun.send(report.clone());
-            this.sweep(report, stop).await;
+            let report = slot.insert(this.begin(held, dry_run).await?);
+            _ = started.send(report.clone());
+            this.run_pass(report, stop).await;
             Ok::<_, Error>(())
         };
-        let why = match Box::pin(self.0.locks.exclusively(&wanted, work)).await {
+        let interruption = match Box::pin(self.0.locks.exclusively(&wanted, work)).await {
             Ok(Some(Ok(()))) => None,
-            Ok(None) => Some("its process stopped"),
-            Err(Error::LockLost { .. }) => Some("it lost its lock"),
+            Ok(None) => Some("the process stopped"),
+            Err(Error::LockLost { .. }) => Some("the lock was lost"),
             Ok(Some(Err(error))) | Err(error) => return Err(error),
         };
         let mut report = report.ok_or(Error::CleanupRunning)?;
-        if let Some(why) = why {
-            // Not saved: the report in Redis may be that of whoever has the lock now, and without its lock ours is
-            // read as interrupted.
-            report.end(State::Interrupted, Some(why.to_owned()), Utc::now());
+        if let Some(reason) = interruption {
+            // Not saved: the report in Redis may belong to the new holder of the lock. A running report without the
+            // lock is shown as interrupted anyway.
+            report.end(State::Interrupted, Some(reason.to_owned()), Utc::now());
         }
-        self.note(&report);
+        self.record(&report);
         Ok(report)
     }
 
-    /// The one place that knows how cleanups of this process end.
-    fn note(&self, report: &Report) {
+    /// Logs a cleanup of this process and counts it in the metrics.
+    fn record(&self, report: &Report) {
         let totals = report.totals;
         info!(
             state = ?report.state, error = report.error, dry_run = report.dry_run, scanned = totals.scanned,
             adopted = totals.adopted, removed = totals.removed, pruned = totals.pruned,
-            longest_step_ms = report.longest_step_ms, "cleaned up"
+            longest_step_ms = report.longest_step_ms, "cleanup ended"
         );
         if report.dry_run {
             return;
@@ -212,10 +215,10 @@ impl Maintenance {
         metrics.adopted.inc_by(totals.adopted);
         metrics.removed.inc_by(totals.removed);
         metrics.pruned.inc_by(totals.pruned);
-        self.note_finish(report);
+        self.record_finish(report);
     }
 
-    fn note_finish(&self, report: &Report) {
+    fn record_finish(&self, report: &Report) {
         if let (State::Finished, false, Some(at)) = (report.state, report.dry_run, report.ended_at)
         {
             self.0.redis.metrics().cleanup.last_finished.set(at.timestamp());
@@ -228,28 +231,29 @@ impl Maintenance {
         Ok(report)
     }
 
-    async fn sweep(&self, report: &mut Report, stop: &CancellationToken) {
+    async fn run_pass(&self, report: &mut Report, stop: &CancellationToken) {
         let redis = &self.0.redis;
-        let sweep = Sweep::new(redis, &self.0.policy, report, stop);
-        let (state, error) = match sweep.run().await {
+        let pass = CleanupPass::new(redis, &self.0.policy, report, stop);
+        let (state, error) = match pass.run().await {
             Ok(()) => (State::Finished, None),
-            Err(Stopped::ByShutdown) => {
-                (State::Interrupted, Some("its process stopped".to_owned()))
+            Err(PassError::Shutdown) => {
+                (State::Interrupted, Some("the process stopped".to_owned()))
             }
-            Err(Stopped::Failed(error)) => (State::Failed, Some(error.to_string())),
+            Err(PassError::Failed(error)) => (State::Failed, Some(error.to_string())),
         };
         report.end(state, error, self.now().await.unwrap_or_else(|_| Utc::now()));
         _ = store::save(redis, report).await;
     }
 
+    /// The time of Redis, which is the same for all processes.
     async fn now(&self) -> Result<DateTime<Utc>> {
         let ms = self.0.redis.default_keyspace(Database::Jobs).now_ms().await?;
         let at = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
-        at.ok_or_else(|| Error::Corrupt { what: "time", reason: ms.to_string() })
+        at.ok_or_else(|| Error::Corrupt { what: "time of Redis", reason: ms.to_string() })
     }
 }
 
-/// Whoever holds it cleans up.
+/// The lock that a cleanup holds.
 fn lock() -> Resource {
     Resource::internal("cleanup")
 }

@@ -1,6 +1,6 @@
-//! The steps of a cleanup in Redis: one function, one round trip, each bounded and done whole or not at all.
+//! The steps of a cleanup in Redis: one function, one round trip. Each step is bounded and atomic.
 //!
-//! * `i2m:cleanup`: the last cleanup's report, JSON; expires a month after its last change.
+//! * `i2m:cleanup` string: the report of the last cleanup, JSON; expires a month after its last change
 
 use fred::{
     clients::Client,
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Policy, lock,
-    report::{Report, State},
+    report::{Change, Report, State},
 };
 use crate::{
     error::{Error, Result},
@@ -19,17 +19,19 @@ use crate::{
     store::{CLEANUP_REPORT, Database, KeyKind, Keyspace, Redis, Script, lock_key},
 };
 
-// What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
-static JUDGE: Script =
+// A repeated call does not count the keys that the first call removed, so a report can be too low by one step, but
+// never too high.
+static APPLY_RULES: Script =
     Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).idempotent();
 static PRUNE: Script =
     Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).idempotent();
 static REMOVE_JOB: Script =
     Script::job_write(include_str!("../../migrations-lua/maintenance/remove_job.lua")).idempotent();
 
-/// A part of a database's keys. A key that is no text is `None`.
+/// A page of the keys of a database.
 pub(super) struct Page {
     pub(super) next: String,
+    /// `None` for a key that is not UTF-8.
     pub(super) keys: Vec<Option<String>>,
 }
 
@@ -39,40 +41,50 @@ pub(super) async fn scan(server: Keyspace<'_>, cursor: String, count: usize) -> 
         let command = CustomCommand::new_static("SCAN", None, false);
         client.custom::<Value, _>(command, args.to_vec()).await
     };
-    let answer = server.call_idempotent(scan).await?;
-    let mut parts = answer.into_array().into_iter();
-    let next = parts.next().and_then(|it| it.as_string());
+    let reply = server.call_idempotent(scan).await?;
+    let mut parts = reply.into_array().into_iter();
+    let next = parts.next().and_then(|cursor| cursor.as_string());
     let keys = parts.next().unwrap_or(Value::Null).into_array();
     Ok(Page {
-        next: next.ok_or_else(|| corrupt("SCAN gave no cursor"))?,
-        keys: keys.iter().map(|it| it.as_str().map(|it| it.to_string())).collect(),
+        next: next.ok_or_else(|| corrupt("SCAN returned no cursor"))?,
+        keys: keys.iter().map(|key| key.as_str().map(|key| key.to_string())).collect(),
     })
 }
 
-/// What became of a family's keys.
-pub(super) struct Count {
+/// Number of keys or members of a family with the same change.
+pub(super) struct ChangeCount {
     pub(super) family: String,
-    pub(super) what: String,
-    pub(super) n: u64,
+    pub(super) change: Change,
+    pub(super) count: u64,
 }
 
-/// A job that is old, as it was then.
+impl ChangeCount {
+    fn parse(family: &str, change: &str, count: &str) -> Result<Self> {
+        let unknown = || corrupt(&format!("unknown change {change:?}"));
+        Ok(Self {
+            family: family.to_owned(),
+            change: Change::parse(change).ok_or_else(unknown)?,
+            count: count.parse().unwrap_or(0),
+        })
+    }
+}
+
+/// An old job, with its timestamps at the time of the check.
 pub(super) struct OldJob {
     pub(super) id: JobId,
     updated_at: String,
     created_at: String,
 }
 
-/// Judges keys of one place, by their names and the rules of their families, and acts on them. Jobs that are old are
-/// returned, not removed.
-pub(super) async fn judge(
+/// Applies the rules of the families to keys of one place. Old jobs are returned, not removed.
+pub(super) async fn apply_rules(
     redis: &Redis,
     keyspace: Keyspace<'_>,
     policy: &Policy,
     families: Vec<(&'static KeyKind, Vec<String>)>,
     dry_run: bool,
-) -> Result<(Vec<Count>, Vec<OldJob>)> {
-    let mut args = head(redis, keyspace.database(), dry_run);
+) -> Result<(Vec<ChangeCount>, Vec<OldJob>)> {
+    let mut args = common_args(redis, keyspace.database(), dry_run);
     args.push(Value::from(policy.max_age_secs.to_string()));
     args.push(Value::from(policy.grace_secs.to_string()));
     let mut keys = Vec::new();
@@ -84,76 +96,86 @@ pub(super) async fn judge(
         args.push(Value::from(names.len().to_string()));
         keys.extend(names);
     }
-    let names = keys.iter().map(|it| Key::from(it.as_str())).collect();
-    let answer: Value = JUDGE.run(keyspace, names, args).await?;
-    let mut parts = answer.into_array().into_iter().skip(1);
+    let names = keys.iter().map(|key| Key::from(key.as_str())).collect();
+    let reply: Value = APPLY_RULES.run(keyspace, names, args).await?;
+    let mut parts = reply.into_array().into_iter().skip(1);
     let counts: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
     let old: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
-    let old_jobs = old.chunks_exact(3).filter_map(|it| {
-        let key = keys.get(it[0].parse::<usize>().ok()?.checked_sub(1)?)?;
+    let old_jobs = old.chunks_exact(3).filter_map(|job| {
+        // Lua counts from 1.
+        let key = keys.get(job[0].parse::<usize>().ok()?.checked_sub(1)?)?;
         let id = key.split_once(':')?.1.parse().ok()?;
-        Some(OldJob { id, updated_at: it[1].clone(), created_at: it[2].clone() })
+        Some(OldJob { id, updated_at: job[1].clone(), created_at: job[2].clone() })
     });
-    let counted = counts.chunks_exact(3).map(|it| Count {
-        family: it[0].clone(),
-        what: it[1].clone(),
-        n: it[2].parse().unwrap_or(0),
-    });
-    Ok((counted.collect(), old_jobs.collect()))
+    let counts: Result<_> = counts
+        .chunks_exact(3)
+        .map(|count| ChangeCount::parse(&count[0], &count[1], &count[2]))
+        .collect();
+    Ok((counts?, old_jobs.collect()))
 }
 
-/// Removes an old job whole, unless somebody wrote to it since it was judged.
+/// Removes an old job with all of its keys, unless the job has changed since the check. Returns counts by database
+/// number.
 pub(super) async fn remove_job(
     redis: &Redis,
     policy: &Policy,
     job: &OldJob,
     dry_run: bool,
-) -> Result<Vec<(u8, Count)>> {
+) -> Result<Vec<(u8, ChangeCount)>> {
     let args = vec![
-        mode(dry_run),
+        mode_arg(dry_run),
         Value::from(job.updated_at.as_str()),
         Value::from(job.created_at.as_str()),
     ];
-    let answer: Value = REMOVE_JOB.run_for_job(redis, job.id, policy.lifetimes.jobs, args).await?;
-    let counts: Vec<String> =
-        answer.into_array().into_iter().nth(1).map_or(Ok(Vec::new()), Value::convert)?;
-    let counted = counts.chunks_exact(4).map(|it| {
-        let n = it[3].parse().unwrap_or(0);
-        let database = it[1].parse().unwrap_or(0);
-        (database, Count { family: it[0].clone(), what: it[2].clone(), n })
-    });
-    Ok(counted.collect())
+    let reply: Value = REMOVE_JOB.run_for_job(redis, job.id, policy.lifetimes.jobs, args).await?;
+    let mut parts = reply.into_array().into_iter();
+    let outcome = parts.next().and_then(|word| word.as_string()).unwrap_or_default();
+    match outcome.as_str() {
+        "kept" => Ok(Vec::new()),
+        "removed" => {
+            let counts: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
+            let parse = |count: &[String]| {
+                let database = count[1].parse().unwrap_or(0);
+                Ok((database, ChangeCount::parse(&count[0], &count[2], &count[3])?))
+            };
+            counts.chunks_exact(4).map(parse).collect()
+        }
+        other => Err(corrupt(&format!("unknown outcome {other:?}"))),
+    }
 }
 
-/// What came of a piece of a collection.
+/// The result of pruning a batch of a collection.
 pub(super) struct Pruned {
+    /// Cursor of the next batch; `0` after the last batch.
     pub(super) next: String,
-    pub(super) n_members: u64,
-    pub(super) n_keys: u64,
+    pub(super) member_count: u64,
+    /// 1 if the collection no longer exists because its last member was removed, otherwise 0.
+    pub(super) key_count: u64,
 }
 
-/// Takes out of a piece of the collection of this name what names something that is gone.
-pub(super) async fn prune(
+/// Removes the members of a batch of the collection `key` whose job, task or key no longer exists.
+pub(super) async fn prune_members(
     redis: &Redis,
     keyspace: Keyspace<'_>,
     (family, key): (&KeyKind, &str),
     cursor: &str,
-    (count, dry_run): (usize, bool),
+    (batch, dry_run): (usize, bool),
 ) -> Result<Pruned> {
-    let names = family.members.map_or("", |it| it.as_str());
-    let mut args = head(redis, keyspace.database(), dry_run);
-    args.extend([Value::from(names), Value::from(cursor), Value::from(count.to_string())]);
-    let (_, next, n_members, n_keys): (String, String, u64, u64) =
+    let member_kind = family.members.map_or("", |kind| kind.as_str());
+    let mut args = common_args(redis, keyspace.database(), dry_run);
+    args.extend([Value::from(member_kind), Value::from(cursor), Value::from(batch.to_string())]);
+    let (_, next, member_count, key_count): (String, String, u64, u64) =
         PRUNE.run(keyspace, vec![Key::from(key)], args).await?;
-    Ok(Pruned { next, n_members, n_keys })
+    Ok(Pruned { next, member_count, key_count })
 }
 
-fn head(redis: &Redis, database: Database, dry_run: bool) -> Vec<Value> {
+/// The first arguments of the scripts for keys of one place.
+fn common_args(redis: &Redis, database: Database, dry_run: bool) -> Vec<Value> {
     let number = (database as u8).to_string();
-    vec![Value::from_static_str(redis.layout().as_str()), Value::from(number), mode(dry_run)]
+    vec![Value::from_static_str(redis.layout().as_str()), Value::from(number), mode_arg(dry_run)]
 }
 
-fn mode(dry_run: bool) -> Value {
+fn mode_arg(dry_run: bool) -> Value {
     Value::from_static_str(if dry_run { "dry" } else { "real" })
 }
 
@@ -168,7 +190,7 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
     keyspace.call_idempotent(set).await
 }
 
-/// The last report, of any process. One that says it runs, and does not hold the lock, was interrupted.
+/// The report of the last cleanup of any process. A running report whose id is not in the lock is shown as interrupted.
 pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
     let keyspace = redis.default_keyspace(Database::Jobs);
     let read = |client: Client| async move {
@@ -180,7 +202,7 @@ pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
     let Some(json) = text(0) else { return Ok(None) };
     let mut report: Report =
         serde_json::from_str(json).map_err(|error| corrupt(&error.to_string()))?;
-    let holder = text(1).and_then(|it| it.parse::<Uuid>().ok());
+    let holder = text(1).and_then(|token| token.parse::<Uuid>().ok());
     if report.state == State::Running && holder != Some(report.id) {
         report.state = State::Interrupted;
     }
@@ -188,5 +210,5 @@ pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
 }
 
 fn corrupt(reason: &str) -> Error {
-    Error::Corrupt { what: "cleanup", reason: reason.to_owned() }
+    Error::Corrupt { what: "cleanup reply or report", reason: reason.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! The answer of INFO, and what is to be thought of it.
+//! The reply of INFO: parsing it, and finding problems in it.
 
 use std::collections::HashMap;
 
@@ -9,25 +9,25 @@ use super::Config;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// The answer of INFO, by field.
+/// The fields of an INFO reply.
 pub(super) struct Info<'a>(HashMap<&'a str, &'a str>);
 
-/// A server of the topology, as the one that we talk to knows it. Addresses are left out: anybody may read this.
+/// A server of the topology, as reported by the connected server. Addresses are omitted because the report is public.
 #[derive(Debug, Serialize)]
-pub(super) struct Member {
+struct TopologyMember {
     role: &'static str,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     behind_bytes: Option<u64>,
-    /// Whether it is the one that this service talks to.
+    /// Whether the service is connected to this server.
     is_ours: bool,
 }
 
 impl<'a> Info<'a> {
     pub(super) fn parse(text: &'a str) -> Self {
-        Self(text.lines().filter_map(|it| it.trim_end().split_once(':')).collect())
+        Self(text.lines().filter_map(|line| line.trim_end().split_once(':')).collect())
     }
 
     fn text(&self, name: &str) -> &str {
@@ -46,18 +46,18 @@ impl<'a> Info<'a> {
         self.text("role") == "slave"
     }
 
-    /// Number of keys and of those with a TTL in a database.
+    /// Number of keys in a database, and number of its keys with a TTL.
     pub(super) fn keys(&self, database: u8) -> (u64, u64) {
-        let line = self.text(&format!("db{database}")).to_owned();
-        (part(&line, "keys").unwrap_or(0), part(&line, "expires").unwrap_or(0))
+        let line = self.text(&format!("db{database}"));
+        (line_field(line, "keys").unwrap_or(0), line_field(line, "expires").unwrap_or(0))
     }
 
-    /// What somebody should look at, in words.
+    /// Problems that need an operator, as sentences.
     pub(super) fn problems(&self, config: &Config) -> Vec<String> {
         let mut problems = self.memory_problems(config);
         problems.extend(self.persistence_problems());
         if self.is_replica() {
-            problems.push("this Redis is a replica, which takes no writes".to_owned());
+            problems.push("this Redis is a replica and rejects writes".to_owned());
             if self.text("master_link_status") == "down" {
                 problems.push("this replica has lost its primary".to_owned());
             }
@@ -79,10 +79,10 @@ impl<'a> Info<'a> {
         } else if limit > 0.0 && used >= limit * config.memory_warning {
             problems.push(format!("Redis uses {:.0} % of its maxmemory", used / limit * 100.0));
         }
-        // Every key of ours has a TTL, so the volatile policies evict jobs as the others do.
+        // Every key of the service has a TTL, so the volatile policies evict jobs like the allkeys policies do.
         if limit > 0.0 && policy != "noeviction" {
             problems.push(format!(
-                "maxmemory_policy is {policy}, so Redis drops jobs when memory is short; it has to be noeviction"
+                "maxmemory_policy is {policy}, so Redis drops jobs when memory is short; set it to noeviction"
             ));
         }
         problems
@@ -98,19 +98,19 @@ impl<'a> Info<'a> {
             ("aof_last_write_status", "the append-only file could not be written"),
             ("aof_last_bgrewrite_status", "the append-only file could not be rewritten"),
         ];
-        let failed = failures.iter().filter(|it| self.text(it.0) == "err");
-        problems.extend(failed.map(|it| it.1.to_owned()));
+        let failed = failures.iter().filter(|(field, _)| self.text(field) == "err");
+        problems.extend(failed.map(|(_, problem)| (*problem).to_owned()));
         problems
     }
 
-    fn replicas(&self, config: &Config) -> Vec<Member> {
-        let written = self.count("master_repl_offset");
+    fn replicas(&self, config: &Config) -> Vec<TopologyMember> {
+        let primary_offset = self.count("master_repl_offset");
         let max_lag = config.max_replication_lag.as_secs();
         let lines = (0..).map_while(|i| self.0.get(format!("slave{i}").as_str()));
         let member = |line: &&str| {
-            let lag_seconds = part(line, "lag");
-            let is_late = lag_seconds.is_some_and(|it| it > max_lag);
-            Member {
+            let lag_seconds = line_field(line, "lag");
+            let is_late = lag_seconds.is_some_and(|secs| secs > max_lag);
+            TopologyMember {
                 role: "replica",
                 status: match line.contains("state=online") {
                     true if is_late => "lagging",
@@ -118,28 +118,29 @@ impl<'a> Info<'a> {
                     false => "not in sync",
                 },
                 lag_seconds,
-                behind_bytes: part(line, "offset").map(|it| written.saturating_sub(it)),
+                behind_bytes: line_field(line, "offset")
+                    .map(|offset| primary_offset.saturating_sub(offset)),
                 is_ours: false,
             }
         };
         lines.map(member).collect()
     }
 
-    /// The servers that belong together.
-    fn members(&self, config: &Config) -> Vec<Member> {
+    /// The connected server and its replicas.
+    fn members(&self, config: &Config) -> Vec<TopologyMember> {
         let is_replica = self.is_replica();
         let link_is_down = self.text("master_link_status") == "down";
-        let ours = Member {
+        let connected = TopologyMember {
             role: if is_replica { "replica" } else { "primary" },
             status: if is_replica && link_is_down { "not in sync" } else { "ok" },
             lag_seconds: self.text("master_last_io_seconds_ago").parse().ok(),
             behind_bytes: None,
             is_ours: true,
         };
-        std::iter::once(ours).chain(self.replicas(config)).collect()
+        std::iter::once(connected).chain(self.replicas(config)).collect()
     }
 
-    /// The seed's sections of the report, and what it lacked.
+    /// The sections of the health report: those of the seed, and additional ones.
     pub(super) fn sections(&self, config: &Config) -> Map<String, Value> {
         let is_set = |name: &str| self.text(name) == "1";
         let sections = json!({
@@ -182,8 +183,9 @@ impl<'a> Info<'a> {
 }
 
 /// The number after `name=` in a line such as `keys=1,expires=0`.
-fn part(line: &str, name: &str) -> Option<u64> {
-    line.split(',').find_map(|it| it.split_once('=').filter(|it| it.0 == name))?.1.parse().ok()
+fn line_field(line: &str, name: &str) -> Option<u64> {
+    let mut fields = line.split(',').filter_map(|field| field.split_once('='));
+    fields.find(|(field, _)| *field == name)?.1.parse().ok()
 }
 
 #[cfg(test)]
@@ -195,34 +197,37 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::well("role:master\nmaxmemory:0\nmaxmemory_policy:allkeys-lru\nused_memory:9", "")]
-    #[case::near(
+    #[case::healthy("role:master\nmaxmemory:0\nmaxmemory_policy:allkeys-lru\nused_memory:9", "")]
+    #[case::nearly_full(
         "maxmemory:100\nmaxmemory_policy:noeviction\nused_memory:91",
         "91 % of its maxmemory"
     )]
     #[case::full("maxmemory:100\nmaxmemory_policy:noeviction\nused_memory:101", "out of memory")]
-    #[case::evicts("maxmemory:100\nmaxmemory_policy:volatile-ttl\nused_memory:1", "drops jobs")]
+    #[case::evicting("maxmemory:100\nmaxmemory_policy:volatile-ttl\nused_memory:1", "drops jobs")]
     #[case::snapshot("rdb_last_bgsave_status:err", "snapshot could not be saved")]
-    #[case::log("aof_last_write_status:err", "could not be written")]
+    #[case::append_only_file("aof_last_write_status:err", "could not be written")]
     #[case::loading("loading:1", "loading its data")]
     #[case::replica("role:slave\nmaster_link_status:up", "is a replica")]
-    #[case::lonely("role:slave\nmaster_link_status:down", "lost its primary")]
+    #[case::disconnected_replica("role:slave\nmaster_link_status:down", "lost its primary")]
     #[case::replicas("role:master\nslave0:ip=a,port=1,state=online,offset=5,lag=1", "")]
-    #[case::late(
+    #[case::lagging_replica(
         "role:master\nslave0:ip=a,port=1,state=online,offset=5,lag=11",
         "replica 0 is lagging"
     )]
-    #[case::joining(
+    #[case::joining_replica(
         "role:master\nslave0:ip=a,port=1,state=send_bulk,offset=0,lag=0",
         "not in sync"
     )]
-    fn each_trouble_is_told(#[case] text: &str, #[case] told: &str) {
+    fn each_problem_is_reported(#[case] text: &str, #[case] expected: &str) {
         let config = Config {
             deadline: Duration::from_secs(1),
             memory_warning: 0.9,
             max_replication_lag: Duration::from_secs(10),
         };
         let problems = Info::parse(text).problems(&config).join("; ");
-        assert!(problems.contains(told) && problems.is_empty() == told.is_empty(), "{problems}");
+        assert!(
+            problems.contains(expected) && problems.is_empty() == expected.is_empty(),
+            "{problems}"
+        );
     }
 }

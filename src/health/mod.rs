@@ -1,9 +1,9 @@
-//! Probes for Kubernetes, and the report on Redis for people.
+//! Probes for Kubernetes, and the health report for operators.
 
 mod info;
 pub(crate) mod report;
 pub(crate) mod slow_log;
-pub(crate) mod store;
+mod store;
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ use tokio::{sync::Mutex, time::timeout};
 pub(crate) use self::report::Report;
 use self::{
     info::Info,
-    report::{DatabaseCheck, Findings},
+    report::{DatabaseCheck, ProbeResults},
     slow_log::SlowQuery,
 };
 use crate::{
@@ -33,16 +33,16 @@ use crate::{
     store::{Database, Keyspace, Redis},
 };
 
-/// When Redis is well.
+/// Thresholds of the health report.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The longest that `/health` waits for Redis.
+    /// Time for which `/health` waits for Redis.
     #[serde(with = "Time")]
     pub deadline: Duration,
-    /// It is `degraded` when Redis uses more than this part of its `maxmemory` ...
+    /// The health is `degraded` if Redis uses more than this fraction of its `maxmemory` ...
     pub memory_warning: f64,
-    /// ... or a replica is further behind than this.
+    /// ... or if a replica lags behind by more than this.
     #[serde(with = "Time")]
     pub max_replication_lag: Duration,
 }
@@ -59,7 +59,7 @@ impl Config {
     }
 }
 
-/// What probes ask. Cheap to clone.
+/// The state behind the probes and the health report. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Health(Arc<Inner>);
 
@@ -68,9 +68,9 @@ struct Inner {
     config: Config,
     has_started: AtomicBool,
     is_draining: AtomicBool,
-    since: DateTime<Utc>,
-    /// The last findings; who asks at the same time shares them, so that asking often costs Redis little.
-    last: Mutex<Option<(Instant, Arc<Findings>)>>,
+    started_at: DateTime<Utc>,
+    /// The last results and their time. Concurrent requests share them, so that frequent requests do not load Redis.
+    last: Mutex<Option<(Instant, Arc<ProbeResults>)>>,
 }
 
 impl Health {
@@ -80,12 +80,12 @@ impl Health {
             config,
             has_started: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
-            since: Utc::now(),
+            started_at: Utc::now(),
             last: Mutex::default(),
         }))
     }
 
-    /// From now on the service is not ready: it is about to stop.
+    /// Makes the readiness probe fail, because the service is about to stop.
     pub(crate) fn drain(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
@@ -94,117 +94,119 @@ impl Health {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Whether Redis was reached once; stays true.
+    /// Whether Redis has been reached at least once since the start.
     pub(crate) fn has_started(&self) -> bool {
-        let started = self.0.has_started.load(Ordering::Relaxed) || self.0.redis.is_up();
-        if started {
+        let has_started = self.0.has_started.load(Ordering::Relaxed) || self.0.redis.is_up();
+        if has_started {
             self.0.has_started.store(true, Ordering::Relaxed);
         }
-        started
+        has_started
     }
 
-    /// The connections that have to be up for requests to be served, by name.
+    /// The connections that serving requests needs: their names, and whether they are up.
     pub(crate) fn redis_parts(&self) -> Vec<(&'static str, bool)> {
         self.0.redis.component_health()
     }
 
-    /// The newest entries of the slow logs of all servers, at most `limit`.
+    /// The newest `limit` entries of the slow logs of all servers.
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`], or a Redis error if the service may not read them.
+    /// [`Error::RedisUnavailable`]; [`Error::Redis`] if the Redis user has no permission.
     pub(crate) async fn slow_queries(&self, limit: u64) -> Result<Vec<SlowQuery>> {
         let entries = store::slow_log(&self.0.redis, limit).await?;
         let mut slow_queries: Vec<_> = entries.into_iter().filter_map(SlowQuery::parse).collect();
-        slow_log::newest(&mut slow_queries, limit);
+        slow_log::keep_newest(&mut slow_queries, limit);
         Ok(slow_queries)
     }
 
-    /// How Redis is, as of a moment ago at most.
+    /// The health report, from results that are at most 100 ms old.
     pub(crate) async fn report(&self) -> Report {
-        const FRESH: Duration = Duration::from_millis(100);
+        const MAX_AGE: Duration = Duration::from_millis(100);
         let mut last = self.0.last.lock().await;
-        let findings = match &*last {
-            Some((at, findings)) if at.elapsed() < FRESH => findings.clone(),
+        let results = match &*last {
+            Some((at, results)) if at.elapsed() < MAX_AGE => results.clone(),
             _ => {
-                let findings = Arc::new(self.find_out().await);
-                *last = Some((Instant::now(), findings.clone()));
-                findings
+                let results = Arc::new(self.probe().await);
+                *last = Some((Instant::now(), results.clone()));
+                results
             }
         };
         drop(last);
-        let mut report = Report::new(&findings, &self.0.config, self.is_draining(), self.0.since);
+        let (config, started_at) = (&self.0.config, self.0.started_at);
+        let mut report = Report::new(&results, config, self.is_draining(), started_at);
         if let Some(replicas) = self.0.redis.replica_reports() {
             report.add("replicas", &replicas);
         }
         report
     }
 
-    /// Asks every database, or every server of a cluster, whether it answers and takes writes, and how it is.
-    async fn find_out(&self) -> Findings {
+    /// Probes every database, or every server of a cluster: ping, write and INFO.
+    async fn probe(&self) -> ProbeResults {
         let redis = &self.0.redis;
         let deadline = Instant::now() + self.0.config.deadline;
         let servers = redis.servers(Database::Jobs);
-        let infos = join_all(servers.iter().map(|it| within(deadline, store::info(it.0))));
-        let (pings, infos) = tokio::join!(self.ping(deadline), infos);
-        // A replica refuses writes, and being told so would make the client look for another server.
-        let is_replica =
-            |info: &Result<String>| info.as_ref().is_ok_and(|it| Info::parse(it).is_replica());
-        let takes_none = infos.iter().any(is_replica);
-        let writes = join_all(pings.iter().map(|(checked, ping)| async move {
+        let infos = servers.iter().map(|(keyspace, _)| until(deadline, store::info(*keyspace)));
+        let (pings, infos) = tokio::join!(self.ping_all(deadline), join_all(infos));
+        // A replica is not written to: its READONLY error would make the client look for another server.
+        let has_replica =
+            infos.iter().any(|info| info.as_ref().is_ok_and(|info| Info::parse(info).is_replica()));
+        let writes = join_all(pings.iter().map(|(target, ping)| async move {
             match ping {
-                Ok(_) if !takes_none => within(deadline, store::write(checked.keyspace)).await,
+                Ok(_) if !has_replica => until(deadline, store::write(target.keyspace)).await,
                 Ok(_) => Err(Error::RedisUnavailable("READONLY".to_owned())),
                 Err(_) => Err(Error::RedisUnavailable("not connected".to_owned())),
             }
         }))
         .await;
         let checks = pings.into_iter().zip(writes);
-        let databases = checks.map(|((it, ping), write)| DatabaseCheck {
-            name: it.name,
-            number: it.number,
+        let databases = checks.map(|((target, ping), write)| DatabaseCheck {
+            name: target.name,
+            number: target.number,
             ping,
             write,
         });
-        Findings { databases: databases.collect(), infos }
+        ProbeResults { databases: databases.collect(), infos }
     }
 
-    async fn ping(&self, deadline: Instant) -> Vec<(Checked<'_>, Result<Duration>)> {
-        join_all(checked(&self.0.redis).into_iter().map(|it| async move {
-            let started = Instant::now();
-            let ping = within(deadline, store::ping(it.keyspace)).await.map(|()| started.elapsed());
-            (it, ping)
+    async fn ping_all(&self, deadline: Instant) -> Vec<(ProbeTarget<'_>, Result<Duration>)> {
+        join_all(probe_targets(&self.0.redis).into_iter().map(|target| async move {
+            let started_at = Instant::now();
+            let ping = until(deadline, store::ping(target.keyspace)).await;
+            (target, ping.map(|()| started_at.elapsed()))
         }))
         .await
     }
 }
 
-/// What is asked by itself.
-struct Checked<'a> {
+/// A database of the one server, or a server of a cluster.
+struct ProbeTarget<'a> {
     name: String,
-    /// Of the database on its server.
+    /// Number of the database on its server.
     number: u8,
     keyspace: Keyspace<'a>,
 }
 
-/// Each database, or each server of a cluster: without its address, since anybody may read the report.
-fn checked(redis: &Redis) -> Vec<Checked<'_>> {
+/// All databases, or all servers of a cluster. Their addresses are omitted because the report is public.
+fn probe_targets(redis: &Redis) -> Vec<ProbeTarget<'_>> {
     if redis.layout().is_multi_database() {
-        let database = |it: Database| Checked {
-            name: it.as_str().to_owned(),
-            number: it as u8,
-            keyspace: redis.default_keyspace(it),
+        let target = |database: Database| ProbeTarget {
+            name: database.as_str().to_owned(),
+            number: database as u8,
+            keyspace: redis.default_keyspace(database),
         };
-        return Database::ALL.map(database).into();
+        return Database::ALL.map(target).into();
     }
     let shards = redis.servers(Database::Jobs).into_iter().enumerate();
-    let shard = |(i, (keyspace, _))| Checked { name: format!("shard_{i}"), number: 0, keyspace };
-    shards.map(shard).collect()
+    let target =
+        |(i, (keyspace, _))| ProbeTarget { name: format!("shard_{i}"), number: 0, keyspace };
+    shards.map(target).collect()
 }
 
-async fn within<T>(deadline: Instant, asking: impl Future<Output = Result<T>>) -> Result<T> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    timeout(left, asking)
+/// Runs `call` with a time-out at `deadline`.
+async fn until<T>(deadline: Instant, call: impl Future<Output = Result<T>>) -> Result<T> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    timeout(remaining, call)
         .await
-        .unwrap_or_else(|_| Err(Error::RedisUnavailable("no answer in time".to_owned())))
+        .unwrap_or_else(|_| Err(Error::RedisUnavailable("the health check timed out".to_owned())))
 }

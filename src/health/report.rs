@@ -1,4 +1,4 @@
-//! The seed's health report: what was found, and in one word what that means.
+//! The health report in the seed's format: the status, the problems, and the results of all checks.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use utoipa::ToSchema;
 use super::{Config, info::Info};
 use crate::error::Result;
 
-/// The worst that was found.
+/// The overall health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Healthy,
-    /// Answers, and someone should look: `problems` says at what.
+    /// Serves requests, but needs an operator; `problems` lists the reasons.
     Degraded,
-    /// Cannot serve.
+    /// Cannot serve requests.
     Unhealthy,
 }
 
-/// What Redis answered.
-pub(super) struct Findings {
+/// The replies of Redis to the probes.
+pub(super) struct ProbeResults {
     pub(super) databases: Vec<DatabaseCheck>,
-    /// Of each server.
+    /// The text of INFO of each server.
     pub(super) infos: Vec<Result<String>>,
 }
 
 pub(super) struct DatabaseCheck {
     pub(super) name: String,
     pub(super) number: u8,
-    /// How long an answer took.
+    /// Round-trip time of a ping.
     pub(super) ping: Result<Duration>,
     pub(super) write: Result<()>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Report {
     version: &'static str,
     timestamp: DateTime<Utc>,
     uptime_seconds: i64,
-    /// In words, for people; empty when all is well.
+    /// Problems as sentences, for people; empty if the status is `healthy`.
     #[schema(example = json!([]))]
     problems: Vec<String>,
     #[schema(example = json!({"ping": {"status": "ok", "response_time_ms": 0.2}}))]
@@ -56,48 +56,34 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn new(
-        findings: &Findings,
+        results: &ProbeResults,
         config: &Config,
         is_draining: bool,
-        since: DateTime<Utc>,
+        started_at: DateTime<Utc>,
     ) -> Self {
         let mut problems: Vec<String> = Vec::new();
         if is_draining {
-            problems.push("the service is about to stop".to_owned());
+            problems.push("the service is shutting down".to_owned());
         }
-        // Of a cluster that was never reached no server is known.
-        let is_down =
-            findings.databases.is_empty() || findings.databases.iter().any(|it| it.ping.is_err());
+        // If a cluster was never reached, none of its servers is known.
+        let is_down = results.databases.is_empty()
+            || results.databases.iter().any(|database| database.ping.is_err());
         if is_down {
             problems.push("Redis does not answer".to_owned());
         }
-        let refusal = findings.databases.iter().find_map(DatabaseCheck::refusal);
-        problems.extend(refusal.map(|it| format!("writes are refused: {it}")));
+        let write_error = results.databases.iter().find_map(DatabaseCheck::write_error);
+        problems.extend(write_error.map(|reason| format!("writes are rejected: {reason}")));
         let mut checks = Map::new();
-        checks.insert("ping".to_owned(), findings.ping());
-        let writes = match refusal {
+        checks.insert("ping".to_owned(), results.ping_check());
+        let writes = match write_error {
             _ if is_down => json!({"status": "error", "error": "Redis does not answer"}),
             Some(reason) => json!({"status": "error", "error": reason}),
             None => json!({"status": "ok"}),
         };
         checks.insert("writes".to_owned(), writes);
-        let infos = findings.infos();
-        checks.insert("databases".to_owned(), findings.databases(&infos));
-        match infos.as_slice() {
-            [Some(info)] => {
-                problems.extend(info.problems(config));
-                checks.extend(info.sections(config));
-            }
-            [] | [None] => {
-                problems.push("INFO failed".to_owned());
-                checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
-            }
-            shards => {
-                let (found, told) = of_shards(shards, config);
-                problems.extend(found);
-                checks.insert("shards".to_owned(), told);
-            }
-        }
+        let infos = results.parse_infos();
+        checks.insert("databases".to_owned(), results.database_checks(&infos));
+        add_server_checks(&infos, config, &mut problems, &mut checks);
         let now = Utc::now();
         Self {
             status: match (is_down, problems.is_empty()) {
@@ -108,76 +94,98 @@ impl Report {
             service: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             timestamp: now,
-            uptime_seconds: (now - since).num_seconds(),
+            uptime_seconds: (now - started_at).num_seconds(),
             problems,
             checks,
         }
     }
-}
 
-impl Report {
-    /// Adds what somebody else found.
+    /// Adds the check of another component.
     pub(super) fn add(&mut self, name: &str, check: &impl Serialize) {
         self.checks.insert(name.to_owned(), json!(check));
     }
 }
 
-impl Findings {
-    /// The seed's one ping: the slowest.
-    fn ping(&self) -> Value {
-        let pings: Result<Vec<_>, _> = self.databases.iter().map(|it| it.ping.as_ref()).collect();
-        match pings.ok().and_then(|it| it.into_iter().max().copied()) {
-            Some(took) => json!({"status": "ok", "response_time_ms": millis(took)}),
+impl ProbeResults {
+    /// The seed's format has one ping: the slowest.
+    fn ping_check(&self) -> Value {
+        let pings: Result<Vec<_>, _> =
+            self.databases.iter().map(|database| database.ping.as_ref()).collect();
+        match pings.ok().and_then(|pings| pings.into_iter().max().copied()) {
+            Some(slowest) => json!({"status": "ok", "response_time_ms": millis(slowest)}),
             None => json!({"status": "error", "error": "Redis does not answer"}),
         }
     }
 
-    fn infos(&self) -> Vec<Option<Info<'_>>> {
-        self.infos.iter().map(|it| it.as_deref().ok().map(Info::parse)).collect()
+    fn parse_infos(&self) -> Vec<Option<Info<'_>>> {
+        self.infos.iter().map(|info| info.as_deref().ok().map(Info::parse)).collect()
     }
 
-    /// By database, all of one server, or by server.
-    fn databases(&self, infos: &[Option<Info<'_>>]) -> Value {
-        let check = |(i, it): (usize, &DatabaseCheck)| {
+    /// A check per database of the one server, or per server of a cluster.
+    fn database_checks(&self, infos: &[Option<Info<'_>>]) -> Value {
+        let check = |(i, database): (usize, &DatabaseCheck)| {
             let info = if infos.len() == 1 { infos.first() } else { infos.get(i) };
             let info = info.and_then(Option::as_ref);
-            let number = it.number;
-            let mut found = match &it.ping {
-                Ok(took) => json!({"status": "ok", "response_time_ms": millis(*took)}),
+            let mut check = match &database.ping {
+                Ok(ping) => json!({"status": "ok", "response_time_ms": millis(*ping)}),
                 Err(_) => json!({"status": "error", "error": "it does not answer"}),
             };
-            found["database"] = json!(number);
-            found["writes"] = json!(if it.write.is_ok() { "ok" } else { "error" });
-            if let Some((keys, with_ttl)) = info.map(|it| it.keys(number)) {
-                found["keys"] = json!(keys);
-                found["keys_with_ttl"] = json!(with_ttl);
+            check["database"] = json!(database.number);
+            check["writes"] = json!(if database.write.is_ok() { "ok" } else { "error" });
+            if let Some((keys, with_ttl)) = info.map(|info| info.keys(database.number)) {
+                check["keys"] = json!(keys);
+                check["keys_with_ttl"] = json!(with_ttl);
             }
-            (it.name.clone(), found)
+            (database.name.clone(), check)
         };
         Value::Object(self.databases.iter().enumerate().map(check).collect())
     }
 }
 
-/// What is wrong with servers of a cluster, and the sections of each.
-fn of_shards(infos: &[Option<Info<'_>>], config: &Config) -> (Vec<String>, Value) {
-    let (mut problems, mut told) = (Vec::new(), Map::new());
+/// Adds the problems and sections that come from INFO: at the top level for one server, below `shards` for a cluster.
+fn add_server_checks(
+    infos: &[Option<Info<'_>>],
+    config: &Config,
+    problems: &mut Vec<String>,
+    checks: &mut Map<String, Value>,
+) {
+    match infos {
+        [Some(info)] => {
+            problems.extend(info.problems(config));
+            checks.extend(info.sections(config));
+        }
+        [] | [None] => {
+            problems.push("INFO failed".to_owned());
+            checks.insert("info".into(), json!({"status": "error", "error": "INFO failed"}));
+        }
+        shards => {
+            let (shard_problems, sections) = shard_sections(shards, config);
+            problems.extend(shard_problems);
+            checks.insert("shards".to_owned(), sections);
+        }
+    }
+}
+
+/// The problems of all servers of a cluster, and the sections of each server.
+fn shard_sections(infos: &[Option<Info<'_>>], config: &Config) -> (Vec<String>, Value) {
+    let (mut problems, mut shards) = (Vec::new(), Map::new());
     for (i, info) in infos.iter().enumerate() {
         let sections = if let Some(info) = info {
-            let found = info.problems(config).into_iter();
-            problems.extend(found.map(|it| format!("shard {i}: {it}")));
+            let shard_problems = info.problems(config).into_iter();
+            problems.extend(shard_problems.map(|problem| format!("shard {i}: {problem}")));
             Value::Object(info.sections(config))
         } else {
             problems.push(format!("shard {i}: INFO failed"));
             json!({"status": "error", "error": "INFO failed"})
         };
-        told.insert(format!("shard_{i}"), sections);
+        shards.insert(format!("shard_{i}"), sections);
     }
-    (problems, Value::Object(told))
+    (problems, Value::Object(shards))
 }
 
 impl DatabaseCheck {
-    /// Why it answers and takes no writes, in words of ours.
-    fn refusal(&self) -> Option<&'static str> {
+    /// Why a reachable database rejects writes. The text is fixed, since the reply of Redis may contain addresses.
+    fn write_error(&self) -> Option<&'static str> {
         const KNOWN: [(&str, &str); 5] = [
             ("OOM", "Redis is out of memory"),
             ("READONLY", "this Redis is a replica"),
@@ -189,8 +197,8 @@ impl DatabaseCheck {
             (Ok(_), Err(error)) => error.to_string(),
             _ => return None,
         };
-        let known = KNOWN.iter().find(|it| error.contains(it.0));
-        Some(known.map_or("a write failed", |it| it.1))
+        let known = KNOWN.iter().find(|(prefix, _)| error.contains(prefix));
+        Some(known.map_or("a write failed", |(_, reason)| reason))
     }
 }
 

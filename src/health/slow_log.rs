@@ -1,11 +1,11 @@
-//! Redis' slow log for operators. Values are never shown: they hold results, messages and secrets of callers. Of a
-//! command only its name and its keys are, which is what one looks for.
+//! The slow log of Redis, for operators. Of a command only its name and its keys are shown. Values are never shown,
+//! because they contain results, messages and secrets of clients.
 
 use chrono::{DateTime, Utc};
 use fred::types::Value;
 use serde::Serialize;
 
-/// A command that took long.
+/// An entry of the slow log.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = SlowCommand)]
 pub(crate) struct SlowQuery {
@@ -13,18 +13,18 @@ pub(crate) struct SlowQuery {
     start_time: Option<DateTime<Utc>>,
     duration_microseconds: u64,
     command: String,
-    /// The address that the command came from.
+    /// Address of the client that sent the command.
     client: String,
     client_name: String,
 }
 
-/// Commands that take nothing but keys, patterns, ids and options.
+/// Commands whose arguments are only keys, patterns, ids and options.
 const WITHOUT_VALUES: [&str; 19] = [
     "DEL", "UNLINK", "EXISTS", "MGET", "TOUCH", "SUNION", "SINTER", "WATCH", "XREAD", "XRANGE",
     "XLEN", "SCAN", "KEYS", "SLOWLOG", "INFO", "COMMAND", "LRANGE", "HGETALL", "SMEMBERS",
 ];
-/// Commands that take a key first, and then perhaps values.
-const OF_ONE_KEY: [&str; 49] = [
+/// Commands whose first argument is a key. Later arguments can be values.
+const KEY_FIRST: [&str; 49] = [
     "GET",
     "SET",
     "SETEX",
@@ -76,24 +76,25 @@ const OF_ONE_KEY: [&str; 49] = [
     "XTRIM",
 ];
 
-/// The newest `n`; those of a cluster come from several servers.
-pub(crate) fn newest(queries: &mut Vec<SlowQuery>, n: u64) {
+/// Keeps the newest `limit` entries, in descending order. The entries of a cluster come from several servers.
+pub(super) fn keep_newest(queries: &mut Vec<SlowQuery>, limit: u64) {
     queries.sort_by(|a, b| b.start_time.cmp(&a.start_time).then(b.id.cmp(&a.id)));
-    queries.truncate(usize::try_from(n).unwrap_or(usize::MAX));
+    queries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
 }
 
 impl SlowQuery {
-    /// From an entry of SLOWLOG GET; `None` if it is not one.
-    pub(crate) fn parse(entry: Value) -> Option<Self> {
+    /// Parses an entry of SLOWLOG GET; `None` if the entry is malformed.
+    pub(super) fn parse(entry: Value) -> Option<Self> {
         let mut parts = entry.into_array().into_iter();
         let mut next = || parts.next().unwrap_or(Value::Null);
-        let (id, secs, took) = (next().as_u64()?, next().as_i64()?, next().as_u64()?);
+        let (id, unix_secs, duration_microseconds) =
+            (next().as_u64()?, next().as_i64()?, next().as_u64()?);
         let words: Vec<Vec<u8>> =
-            next().into_array().iter().filter_map(|it| Some(it.as_bytes()?.to_vec())).collect();
+            next().into_array().iter().filter_map(|word| Some(word.as_bytes()?.to_vec())).collect();
         Some(Self {
             id,
-            start_time: DateTime::from_timestamp(secs, 0),
-            duration_microseconds: took,
+            start_time: DateTime::from_timestamp(unix_secs, 0),
+            duration_microseconds,
             command: describe(&words),
             client: next().as_string().unwrap_or_default(),
             client_name: next().as_string().unwrap_or_default(),
@@ -101,18 +102,18 @@ impl SlowQuery {
     }
 }
 
-/// A command as text: its name and keys, and of everything else how long it is.
+/// A command as text: its name and keys, and the length of every other argument.
 fn describe(words: &[Vec<u8>]) -> String {
     use std::fmt::Write as _;
 
     const MAX_WORDS: usize = 12;
     let Some((name, arguments)) = words.split_first() else { return String::new() };
-    let name = shown(name).to_uppercase();
+    let name = printable(name).to_uppercase();
     let mut text = name.clone();
     for (index, word) in arguments.iter().take(MAX_WORDS).enumerate() {
         text.push(' ');
         if may_be_shown(&name, index, arguments) {
-            text.push_str(&shown(word));
+            text.push_str(&printable(word));
         } else {
             _ = write!(text, "<{} bytes>", word.len());
         }
@@ -125,26 +126,27 @@ fn describe(words: &[Vec<u8>]) -> String {
 
 fn may_be_shown(name: &str, index: usize, arguments: &[Vec<u8>]) -> bool {
     match name {
-        // The script's hash, the number of keys, the keys.
+        // Arguments: the hash of the script, the number of keys, the keys, the values.
         "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" => {
-            let n_keys = arguments.get(1).and_then(|it| shown(it).parse().ok()).unwrap_or(0);
-            index < 2_usize.saturating_add(n_keys)
+            let key_count =
+                arguments.get(1).and_then(|count| printable(count).parse().ok()).unwrap_or(0);
+            index < 2_usize.saturating_add(key_count)
         }
         "EVAL" | "EVAL_RO" => index == 1,
-        _ => WITHOUT_VALUES.contains(&name) || (index == 0 && OF_ONE_KEY.contains(&name)),
+        _ => WITHOUT_VALUES.contains(&name) || (index == 0 && KEY_FIRST.contains(&name)),
     }
 }
 
-/// A word, cut and without what would upset a terminal.
-fn shown(word: &[u8]) -> String {
+/// A word without control characters, truncated.
+fn printable(word: &[u8]) -> String {
     const MAX_CHARS: usize = 100;
     let text = String::from_utf8_lossy(word);
-    let printable = text.chars().map(|it| if it.is_control() { '·' } else { it });
-    let mut cut: String = printable.take(MAX_CHARS).collect();
+    let chars = text.chars().map(|char| if char.is_control() { '·' } else { char });
+    let mut truncated: String = chars.take(MAX_CHARS).collect();
     if text.chars().count() > MAX_CHARS {
-        cut.push('…');
+        truncated.push('…');
     }
-    cut
+    truncated
 }
 
 #[cfg(test)]
@@ -165,8 +167,8 @@ mod tests {
     #[case("AUTH user hush", "AUTH <4 bytes> <4 bytes>")]
     #[case("CONFIG SET requirepass hush", "CONFIG <3 bytes> <11 bytes> <4 bytes>")]
     #[case("DEL 1 2 3 4 5 6 7 8 9 a b c d e", "DEL 1 2 3 4 5 6 7 8 9 a b c … 2 more")]
-    fn values_are_not_shown(#[case] command: &str, #[case] told: &str) {
-        let words: Vec<Vec<u8>> = command.split(' ').map(|it| it.as_bytes().to_vec()).collect();
-        assert_eq!(describe(&words), told);
+    fn values_are_not_shown(#[case] command: &str, #[case] expected: &str) {
+        let words: Vec<Vec<u8>> = command.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        assert_eq!(describe(&words), expected);
     }
 }

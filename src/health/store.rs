@@ -1,6 +1,6 @@
-//! What the report asks of Redis: one function, one round trip.
+//! The queries of the health report to Redis: one function, one round trip.
 //!
-//! * `i2m:health` string: written in every database, or on every server of a cluster, to see that it can be
+//! * `i2m:health` string: written to every database, or to every server of a cluster, to check that writes work
 
 use fred::{
     clients::Client,
@@ -22,7 +22,7 @@ pub(super) async fn ping(keyspace: Keyspace<'_>) -> Result<()> {
     keyspace.call_once(ping).await
 }
 
-/// Writes something of no meaning.
+/// Writes the probe key.
 pub(super) async fn write(keyspace: Keyspace<'_>) -> Result<()> {
     const TTL_SECS: i64 = 60;
     let set = |client: Client| async move {
@@ -37,13 +37,13 @@ pub(super) async fn info(keyspace: Keyspace<'_>) -> Result<String> {
     keyspace.call_once(|client| async move { client.info(Some(InfoKind::Default)).await }).await
 }
 
-/// The latest `n` entries of each server's slow log, as Redis sends them.
-pub(crate) async fn slow_log(redis: &Redis, n: u64) -> Result<Vec<Value>> {
+/// The latest `limit` entries of each server's slow log, not parsed.
+pub(super) async fn slow_log(redis: &Redis, limit: u64) -> Result<Vec<Value>> {
     let mut entries = Vec::new();
     for (keyspace, _) in redis.servers(Database::Jobs) {
         let get = |client: Client| async move {
             let slow_log = CustomCommand::new_static("SLOWLOG", None, false);
-            client.custom::<Value, _>(slow_log, vec!["GET".to_owned(), n.to_string()]).await
+            client.custom::<Value, _>(slow_log, vec!["GET".to_owned(), limit.to_string()]).await
         };
         entries.extend(keyspace.call_once(get).await?.into_array());
     }

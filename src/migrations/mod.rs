@@ -1,8 +1,8 @@
-//! Changes of stored data: the files of `migrations-lua/schema`, each run once, in order, by one process of all, in
-//! small pieces beside the traffic.
+//! Migrations of stored data: the scripts in `migrations-lua/schema`. Each runs once, in order, in one process at a
+//! time, in small steps while requests are served.
 //!
-//! The service is not ready before they are applied. Two versions of it may run at once: the older one does not
-//! know what the newer one applied, and minds it not.
+//! The service is not ready until all migrations are applied. Two versions of the service can run at the same time: the
+//! older version ignores migrations that only the newer version knows.
 
 mod store;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::store::{Piece, State};
+use self::store::{State, StepResult};
 use crate::{
     error::{Error, Result},
     ids::{Resource, Sha256Hex},
@@ -28,7 +28,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// A file of `migrations-lua/schema`. Once released it never changes.
+/// A script in `migrations-lua/schema`. A released script never changes.
 struct Migration {
     name: &'static str,
     text: &'static str,
@@ -45,16 +45,16 @@ impl Migration {
     }
 }
 
-/// All of them, in order. A test compares this with the folder.
+/// All migrations, in order. A test compares this list with the folder.
 static MIGRATIONS: [Migration; 1] = [Migration::new(
     "0001_adopt_python_data",
     include_str!("../../migrations-lua/schema/0001_adopt_python_data.lua"),
 )];
 
-/// Long enough for a failover and a few slow answers, short enough that work of a dead process is soon taken up.
+/// Longer than a failover and a few slow replies; short, so that the lock of a crashed process expires soon.
 const LOCK_TTL: Duration = Duration::from_secs(10);
 
-/// The state of the stored data. Cheap to clone.
+/// Applies migrations. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Schema(Arc<Inner>);
 
@@ -62,52 +62,57 @@ struct Inner {
     redis: Redis,
     locks: Locks,
     retention: JobRetention,
-    /// The part of the time that is worked.
-    pace: f64,
+    /// Fraction of the time that migrations work.
+    duty_cycle: f64,
     is_current: AtomicBool,
     failure: OnceLock<String>,
 }
 
 impl Schema {
-    pub(crate) fn new(redis: Redis, locks: Locks, retention: JobRetention, pace: f64) -> Self {
+    pub(crate) fn new(
+        redis: Redis,
+        locks: Locks,
+        retention: JobRetention,
+        duty_cycle: f64,
+    ) -> Self {
         let (is_current, failure) = (AtomicBool::new(false), OnceLock::new());
-        Self(Arc::new(Inner { redis, locks, retention, pace, is_current, failure }))
+        Self(Arc::new(Inner { redis, locks, retention, duty_cycle, is_current, failure }))
     }
 
-    /// Applies what is pending, here or in another process, as soon as Redis is there.
+    /// Spawns the task that applies pending migrations, or waits for the process that does, as soon as Redis is up.
     pub(crate) fn start(&self, tasks: &Tasks) {
-        tasks.spawn("schema", self.clone().run(tasks.shutdown()));
+        tasks.spawn("migrations", self.clone().run(tasks.shutdown()));
     }
 
-    /// Whether the stored data is as this version wants it.
+    /// Whether the service may serve requests: all migrations are applied, or the wait for them timed out.
     pub(crate) fn is_current(&self) -> bool {
         self.0.is_current.load(Ordering::Relaxed)
     }
 
-    /// Why this version must not run on this data.
+    /// The error that stopped the migrations, and with them the service.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.0.failure.get().map(String::as_str)
     }
 
     async fn run(self, shutdown: CancellationToken) {
-        match shutdown.run_until_cancelled(Box::pin(self.until_current())).await {
+        match shutdown.run_until_cancelled(Box::pin(self.migrate_to_latest())).await {
             Some(Err(error)) => {
-                // The end of this task ends the service, which then says why.
+                // The service stops when this critical task ends, and then reports the error.
                 _ = self.0.failure.set(error.to_string());
             }
-            // A task of the service ends with it.
+            // A critical task must not end before the service does.
             Some(Ok(())) => shutdown.cancelled().await,
             None => (),
         }
     }
 
-    async fn until_current(&self) -> Result<()> {
-        const LOOK: Duration = Duration::from_millis(50);
-        // Whether Redis is there is known without asking it, and who waits for the service waits for this.
-        const LOOK_FOR_REDIS: Duration = Duration::from_millis(5);
-        // What takes longer than this is not waited for: this version understands the older data, too.
-        const PATIENCE: Duration = Duration::from_mins(10);
-        let begun_at = Instant::now();
+    async fn migrate_to_latest(&self) -> Result<()> {
+        const POLL_INTERVAL: Duration = Duration::from_millis(50);
+        // The state of the connections is known without a call, and the start of the service waits for this.
+        const REDIS_POLL_INTERVAL: Duration = Duration::from_millis(5);
+        // After this the service becomes ready without the migrations: this version understands the old data too.
+        const TIMEOUT: Duration = Duration::from_mins(10);
+        let started_at = Instant::now();
         loop {
             let applied = if self.0.redis.is_up() { self.apply_pending().await } else { Ok(false) };
             match applied {
@@ -115,107 +120,102 @@ impl Schema {
                 Ok(false) | Err(Error::RedisUnavailable(_)) => (),
                 Err(error) => return Err(error),
             }
-            if begun_at.elapsed() > PATIENCE && self.0.redis.is_up() && !self.is_current() {
-                warn!("changes of stored data are still not applied; serving without them");
+            if started_at.elapsed() > TIMEOUT && self.0.redis.is_up() && !self.is_current() {
+                warn!("migrations are still not applied; serving requests without them");
                 self.0.is_current.store(true, Ordering::Relaxed);
             }
-            sleep(if self.0.redis.is_up() { LOOK } else { LOOK_FOR_REDIS }).await;
+            sleep(if self.0.redis.is_up() { POLL_INTERVAL } else { REDIS_POLL_INTERVAL }).await;
         }
         self.0.is_current.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Applies what is pending. Returns false if another process is about to.
+    /// Applies pending migrations. Returns false if another process holds the lock or the service is shutting down.
     ///
     /// # Errors
     ///
-    /// [`Error::SchemaChanged`] for a file that is not the one that was applied; [`Error::RedisUnavailable`];
-    /// [`Error::Redis`] if a file does not run.
+    /// [`Error::SchemaChanged`] if a script differs from the one that was applied; [`Error::RedisUnavailable`];
+    /// [`Error::Redis`] if a script fails.
     pub(crate) async fn apply_pending(&self) -> Result<bool> {
         let redis = &self.0.redis;
         if self.pending().await?.is_empty() {
-            // Best effort: the record outlives a year, and a full Redis takes no writes.
-            _ = store::renew(redis).await;
+            // Best effort: the TTL is a year, and a full Redis rejects writes.
+            _ = store::refresh_ttl(redis).await;
             return Ok(true);
         }
-        let resource = lock();
-        let wanted = Wanted { resource, ttl: LOCK_TTL, wait: Duration::ZERO };
-        match self.0.locks.exclusively(&wanted, |held| self.apply_alone(held)).await {
-            Ok(Some(done)) => done,
-            // Somebody else is at it, or the service is about to stop.
+        let wanted =
+            Wanted { resource: Resource::internal("schema"), ttl: LOCK_TTL, wait: Duration::ZERO };
+        match self.0.locks.exclusively(&wanted, |held| self.apply_exclusive(held)).await {
+            Ok(Some(applied)) => applied,
             Ok(None) | Err(Error::LockLost { .. } | Error::Busy(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn apply_alone(&self, held: Held) -> Result<bool> {
-        const PIECE: usize = 100;
+    async fn apply_exclusive(&self, held: Held) -> Result<bool> {
+        const STEP_SIZE: usize = 100;
+        let options = (STEP_SIZE, self.0.retention);
         for migration in self.pending().await? {
-            info!(migration = migration.name, "changing stored data");
-            let begun_at = Instant::now();
+            info!(migration = migration.name, "applying a migration");
+            let started_at = Instant::now();
             loop {
-                let piece_at = Instant::now();
-                let piece =
-                    store::apply_piece(&self.0.redis, migration, &held, (PIECE, self.0.retention))
-                        .await?;
-                match piece {
-                    Piece::More => sleep(rest_after(piece_at.elapsed(), self.0.pace)).await,
-                    Piece::Applied => break,
-                    Piece::Changed => return Err(Error::SchemaChanged(migration.name)),
-                    Piece::Lost => return Ok(false),
+                let step_started_at = Instant::now();
+                match store::run_step(&self.0.redis, migration, &held, options).await? {
+                    StepResult::More => {
+                        let delay = throttle_delay(step_started_at.elapsed(), self.0.duty_cycle);
+                        sleep(delay).await;
+                    }
+                    StepResult::Applied => break,
+                    StepResult::Changed => return Err(Error::SchemaChanged(migration.name)),
+                    StepResult::LockLost => return Ok(false),
                 }
             }
-            info!(migration = migration.name, took = ?begun_at.elapsed(), "stored data changed");
+            info!(migration = migration.name, duration = ?started_at.elapsed(), "applied a migration");
         }
         Ok(true)
     }
 
     async fn pending(&self) -> Result<Vec<&'static Migration>> {
-        let record = store::record(&self.0.redis).await?;
+        let records = store::records(&self.0.redis).await?;
         let mut pending = Vec::new();
         for migration in &MIGRATIONS {
-            match record.get(migration.name) {
-                Some(it) if it.checksum != migration.checksum().as_str() => {
+            match records.get(migration.name) {
+                Some(record) if record.checksum != migration.checksum().as_str() => {
                     return Err(Error::SchemaChanged(migration.name));
                 }
-                Some(it) if matches!(it.state, State::Applied(_)) => (),
+                Some(record) if matches!(record.state, State::Applied(_)) => (),
                 _ => pending.push(migration),
             }
         }
         Ok(pending)
     }
 
-    /// A line for each file, and for each that only a newer version knows.
+    /// The state of all migrations, one per line, including migrations that only a newer version knows.
     pub(crate) async fn status(&self) -> Result<String> {
-        let record = store::record(&self.0.redis).await?;
+        let records = store::records(&self.0.redis).await?;
         let mut lines = String::new();
         for migration in &MIGRATIONS {
-            let said = match record.get(migration.name) {
+            let state = match records.get(migration.name) {
                 None => "pending".to_owned(),
-                Some(it) if it.checksum != migration.checksum().as_str() => {
+                Some(record) if record.checksum != migration.checksum().as_str() => {
                     "CHANGED since it was applied".to_owned()
                 }
-                Some(it) => it.state.to_string(),
+                Some(record) => record.state.to_string(),
             };
-            _ = writeln!(lines, "{}  {said}", migration.name);
+            _ = writeln!(lines, "{}  {state}", migration.name);
         }
-        let is_known = |name: &str| MIGRATIONS.iter().any(|it| it.name == name);
-        for (name, it) in record.iter().filter(|it| !is_known(it.0)) {
-            _ = writeln!(lines, "{name}  {}, by a newer version", it.state);
+        let is_known = |name: &str| MIGRATIONS.iter().any(|migration| migration.name == name);
+        for (name, record) in records.iter().filter(|(name, _)| !is_known(name)) {
+            _ = writeln!(lines, "{name}  {}, by a newer version", record.state);
         }
         Ok(lines)
     }
 }
 
-/// How long to pause after work that took `took`, so that only the part `pace` of the time is worked.
-pub(crate) fn rest_after(took: Duration, pace: f64) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(1);
-    took.mul_f64((1.0 - pace) / pace).min(LONGEST)
-}
-
-/// Whoever holds it changes stored data.
-fn lock() -> Resource {
-    Resource::internal("schema")
+/// The pause after work of a duration, so that only the fraction `duty_cycle` of the time is worked; at most a second.
+pub(crate) fn throttle_delay(duration: Duration, duty_cycle: f64) -> Duration {
+    const MAX_DELAY: Duration = Duration::from_secs(1);
+    duration.mul_f64((1.0 - duty_cycle) / duty_cycle).min(MAX_DELAY)
 }
 
 #[cfg(test)]
@@ -223,22 +223,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_compiled_in_and_in_order() {
+    fn every_file_of_the_folder_is_listed_in_order() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations-lua/schema");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         files.sort();
-        let listed: Vec<String> = MIGRATIONS.iter().map(|it| format!("{}.lua", it.name)).collect();
+        let listed: Vec<String> =
+            MIGRATIONS.iter().map(|migration| format!("{}.lua", migration.name)).collect();
         assert_eq!(listed, files);
-        for (place, name) in files.iter().enumerate() {
-            assert!(name.starts_with(&format!("{:04}_", place + 1)), "{name} has a wrong number");
+        for (i, name) in files.iter().enumerate() {
+            assert!(name.starts_with(&format!("{:04}_", i + 1)), "{name} has a wrong number");
         }
     }
 
     #[test]
-    fn a_released_file_stays_as_it_is() {
+    fn a_released_file_never_changes() {
         let checksums = ["606aeff3d93675e2d8e3037926886da9d8c13307d20cea15bf9404141a639518"];
         for (migration, released) in MIGRATIONS.iter().zip(checksums) {
             assert_eq!(migration.checksum().as_str(), released, "{}", migration.name);

@@ -1,7 +1,8 @@
-//! What was done to the stored data, in Redis: one function, one round trip.
+//! The records of migrations in Redis: one function, one round trip.
 //!
-//! * `i2m:schema`: hash of a file's name to `applied checksum when` or `running checksum cursor run-id`. It must outlive all
-//!   data that it is about; its TTL is a year, renewed by every start and every cleanup.
+//! * `i2m:schema` hash: by the name of a migration, `applied checksum unix-seconds` or
+//!   `running checksum cursor run-id`. The hash must outlive all data that the migrations changed: its TTL is a year, and
+//!   every start and every cleanup resets it.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,13 +14,13 @@ use fred::{
 
 use super::{LOCK_TTL, Migration};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     locks::Held,
     store::{Database, JobRetention, Keyspace, MIGRATIONS, MIGRATIONS_TTL_SECS, Redis, lock_key},
 };
 
-/// What is known of a file.
-pub(super) struct Done {
+/// The stored record of a migration.
+pub(super) struct MigrationRecord {
     pub(super) state: State,
     pub(super) checksum: String,
 }
@@ -29,15 +30,15 @@ pub(super) enum State {
     Running { cursor: String },
 }
 
-impl Done {
+impl MigrationRecord {
     fn parse(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ')?;
         let (checksum, last) = rest.split_once(' ')?;
         let state = if word == "applied" {
-            State::Applied(last.parse().ok().and_then(|it| DateTime::from_timestamp(it, 0)))
+            State::Applied(last.parse().ok().and_then(|secs| DateTime::from_timestamp(secs, 0)))
         } else {
-            // Behind it stands which server gave it.
-            let cursor = last.split_once(' ').map_or(last, |it| it.0);
+            // The run id of the server follows the cursor.
+            let cursor = last.split_once(' ').map_or(last, |(cursor, _)| cursor);
             State::Running { cursor: cursor.to_owned() }
         };
         Some(Self { state, checksum: checksum.to_owned() })
@@ -49,21 +50,22 @@ impl fmt::Display for State {
         match self {
             Self::Applied(Some(at)) => write!(f, "applied {}", at.to_rfc3339()),
             Self::Applied(None) => f.write_str("applied"),
-            Self::Running { cursor } => write!(f, "half applied, next is {cursor}"),
+            Self::Running { cursor } => write!(f, "partly applied, next cursor {cursor}"),
         }
     }
 }
 
-pub(super) async fn record(redis: &Redis) -> Result<BTreeMap<String, Done>> {
+pub(super) async fn records(redis: &Redis) -> Result<BTreeMap<String, MigrationRecord>> {
     let stored: BTreeMap<String, String> = keyspace(redis)
         .call_idempotent(
             |client| async move { client.hgetall(keyspace(redis).key(MIGRATIONS)).await },
         )
         .await?;
-    Ok(stored.into_iter().filter_map(|(name, it)| Some((name, Done::parse(&it)?))).collect())
+    let parse = |(name, record): (String, String)| Some((name, MigrationRecord::parse(&record)?));
+    Ok(stored.into_iter().filter_map(parse).collect())
 }
 
-pub(super) async fn renew(redis: &Redis) -> Result<()> {
+pub(super) async fn refresh_ttl(redis: &Redis) -> Result<()> {
     let secs = i64::try_from(MIGRATIONS_TTL_SECS).unwrap_or(i64::MAX);
     let keyspace = keyspace(redis);
     keyspace
@@ -77,23 +79,41 @@ fn keyspace(redis: &Redis) -> Keyspace<'_> {
     redis.default_keyspace(Database::Jobs)
 }
 
-/// What came of a piece.
-pub(super) enum Piece {
+/// The result of a step.
+pub(super) enum StepResult {
+    /// Another step is needed.
     More,
     Applied,
-    /// Another text was applied under this name.
+    /// A script with another checksum was applied under this name.
     Changed,
-    /// Another process holds the lock.
-    Lost,
+    /// This process no longer holds the lock.
+    LockLost,
 }
 
-/// Runs the next piece of `migration` and notes where the one after it begins, in one atomic step.
-pub(super) async fn apply_piece(
+impl StepResult {
+    fn parse(outcome: &str) -> Result<Self> {
+        Ok(match outcome {
+            "more" => Self::More,
+            "applied" => Self::Applied,
+            "changed" => Self::Changed,
+            "lost" => Self::LockLost,
+            other => {
+                return Err(Error::Corrupt {
+                    what: "migration step reply",
+                    reason: format!("unknown outcome {other:?}"),
+                });
+            }
+        })
+    }
+}
+
+/// Runs the next step of `migration` and stores the cursor of the following step, atomically.
+pub(super) async fn run_step(
     redis: &Redis,
     migration: &Migration,
     held: &Held,
     (size, retention): (usize, JobRetention),
-) -> Result<Piece> {
+) -> Result<StepResult> {
     let args = vec![
         Value::from(held.token.to_string()),
         Value::from(LOCK_TTL.as_millis().to_string()),
@@ -105,11 +125,6 @@ pub(super) async fn apply_piece(
         Value::from_static_str(redis.layout().as_str()),
     ];
     let keys = vec![Key::from(lock_key(&held.resource)), Key::from_static_str(MIGRATIONS)];
-    let answer: Vec<String> = migration.script.run(keyspace(redis), keys, args).await?;
-    Ok(match answer.first().map(String::as_str) {
-        Some("more") => Piece::More,
-        Some("applied") => Piece::Applied,
-        Some("changed") => Piece::Changed,
-        _ => Piece::Lost,
-    })
+    let reply: Vec<String> = migration.script.run(keyspace(redis), keys, args).await?;
+    StepResult::parse(reply.first().map_or("", String::as_str))
 }

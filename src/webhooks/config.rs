@@ -10,32 +10,32 @@ use serde::{Deserialize, Serialize};
 use super::signature::Key;
 use crate::settings::{Secret, Time, check_between};
 
-/// How ends of jobs are told to their owners' URLs.
+/// Notifying URLs of job owners when jobs end.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Secrets as Standard Webhooks has them, `whsec_` and base64 of 24 to 64 bytes; all of them sign. Without any, no job
-    /// may have a `webhook_url`.
+    /// Signing secrets in the format of Standard Webhooks: `whsec_` and base64 of 24 to 64 bytes. Each secret adds a
+    /// signature. If empty, webhooks are off and jobs with a `webhook_url` are rejected.
     pub secrets: Vec<Secret>,
-    /// Networks that may be sent to although they are not public, such as `10.0.0.0/8`.
+    /// Networks that webhooks may reach although their addresses are not public, such as `10.0.0.0/8`.
     #[schemars(with = "Vec<String>")]
     pub allowed_networks: Vec<IpNet>,
-    /// Whether `http://` will do.
+    /// Allow `http://` URLs; otherwise only `https://`.
     pub allow_http: bool,
-    /// The longest that an attempt may take.
+    /// Time-out of an attempt.
     #[serde(with = "Time")]
     pub timeout: Duration,
-    /// Attempts under way at once, in this process.
+    /// Maximum number of concurrent attempts per process.
     pub concurrency: usize,
-    /// Time between looks for what is due.
+    /// Interval at which due webhooks are claimed.
     #[serde(with = "Time")]
     pub tick: Duration,
-    /// Attempts before a webhook is given up.
+    /// Maximum number of attempts per webhook.
     pub max_tries: u32,
-    /// Until the second attempt; then three times as long each time ...
+    /// Delay before the second attempt. Each further delay is three times as long ...
     #[serde(with = "Time")]
     pub first_delay: Duration,
-    /// ... and no longer than this.
+    /// ... up to this maximum.
     #[serde(with = "Time")]
     pub max_delay: Duration,
 }
@@ -56,13 +56,13 @@ impl Config {
         Ok(())
     }
 
-    /// For how long nobody else takes what this process has taken.
+    /// Time for which no other process claims a webhook that this process has claimed.
     pub(super) fn lease(&self) -> Duration {
-        const TO_NOTE_IT: Duration = Duration::from_secs(5);
-        self.timeout + TO_NOTE_IT
+        const TIME_TO_RECORD: Duration = Duration::from_secs(5);
+        self.timeout + TIME_TO_RECORD
     }
 
-    /// Until the next attempt after `tries` in vain, up to a tenth more so that not all come at once.
+    /// The delay after `tries` failed attempts. Up to 10 % random jitter spreads the retries.
     pub(super) fn delay_after(&self, tries: u32) -> Duration {
         let factor = 3_u32.saturating_pow(tries.saturating_sub(1));
         let delay = self.first_delay.saturating_mul(factor).min(self.max_delay);

@@ -1,5 +1,5 @@
-//! One attempt: a signed POST over a connection to an address that was checked. Redirects are not followed, proxies
-//! not used, and of the answer only the status is read.
+//! One delivery attempt: a signed POST to an allowed address. Redirects are not followed, proxies are not used, and of
+//! the response only the status is read.
 
 use std::{
     error::Error as StdError,
@@ -26,7 +26,7 @@ use tower::Service;
 use super::{
     Config,
     signature::{self, Key},
-    ssrf::{self, Forbidden},
+    ssrf::{self, ForbiddenAddress},
     store::Claimed,
 };
 use crate::error::{causes, chain};
@@ -38,36 +38,36 @@ pub(super) struct Sender {
     config: Arc<Config>,
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// With this status.
-    Answered(u16),
+pub(super) enum DeliveryOutcome {
+    /// The status code of the response.
+    Responded(u16),
     TimedOut,
-    /// The address is not one that may be sent to.
+    /// The URL's address is not allowed.
     Forbidden,
-    /// No connection, or none that lasted.
-    Failed,
+    /// The connection could not be established, or it failed.
+    ConnectionFailed,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for DeliveryOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered(status) => write!(f, "answered {status}"),
-            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Responded(status) => write!(f, "response status {status}"),
+            Self::TimedOut => f.write_str("timed out"),
             Self::Forbidden => f.write_str("the address is not public"),
-            Self::Failed => f.write_str("no connection"),
+            Self::ConnectionFailed => f.write_str("connection failed"),
         }
     }
 }
 
 impl Sender {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        let keys = config.secrets.iter().map(|it| Key::parse(it.expose()));
+        let keys = config.secrets.iter().map(|secret| Key::parse(secret.expose()));
         let config = Arc::new(config.clone());
         let https = HttpsConnectorBuilder::new()
             .with_native_roots()
-            .context("webhooks need the system's certificates")?
+            .context("webhooks: could not load the system's root certificates")?
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector { config: config.clone() });
@@ -78,9 +78,9 @@ impl Sender {
         })
     }
 
-    pub(super) async fn send(&self, claimed: &Claimed, now_secs: u64) -> Outcome {
-        // The same for every attempt, so that a receiver knows what it has.
-        let id = format!("msg_{}", claimed.of.replace(':', "_"));
+    pub(super) async fn send(&self, claimed: &Claimed, now_secs: u64) -> DeliveryOutcome {
+        // All attempts have the same id, so that the receiver can detect duplicates.
+        let id = format!("msg_{}", claimed.webhook_id.replace(':', "_"));
         let signature = signature::header(&self.keys, &id, now_secs, &claimed.payload);
         let request = Request::post(&claimed.url)
             .header(header::CONTENT_TYPE, "application/json")
@@ -92,28 +92,32 @@ impl Sender {
             .header("webhook-timestamp", now_secs.to_string())
             .header("webhook-signature", signature)
             .body(Full::new(Bytes::from(claimed.payload.clone())));
-        // A URL that is stored was checked, or another program wrote it.
-        let Ok(request) = request else { return Outcome::Failed };
-        if ssrf::check_url(&claimed.url, &self.config).is_err() {
-            return Outcome::Forbidden;
+        // The URL was validated before it was stored, unless another program wrote it.
+        let Ok(request) = request else { return DeliveryOutcome::ConnectionFailed };
+        if ssrf::validate_url(&claimed.url, &self.config).is_err() {
+            return DeliveryOutcome::Forbidden;
         }
         match timeout(self.config.timeout, self.client.request(request)).await {
-            Ok(Ok(response)) => Outcome::Answered(response.status().as_u16()),
-            Ok(Err(error)) if is_forbidden(&error) => Outcome::Forbidden,
+            Ok(Ok(response)) => DeliveryOutcome::Responded(response.status().as_u16()),
+            Ok(Err(error)) if is_forbidden(&error) => DeliveryOutcome::Forbidden,
             Ok(Err(error)) => {
-                tracing::debug!(webhook = claimed.of, error = chain(&error), "a webhook failed");
-                Outcome::Failed
+                tracing::debug!(
+                    webhook = claimed.webhook_id,
+                    error = chain(&error),
+                    "a webhook attempt failed"
+                );
+                DeliveryOutcome::ConnectionFailed
             }
-            Err(_) => Outcome::TimedOut,
+            Err(_) => DeliveryOutcome::TimedOut,
         }
     }
 }
 
 fn is_forbidden(error: &(dyn StdError + 'static)) -> bool {
-    causes(error).any(<dyn StdError>::is::<Forbidden>)
+    causes(error).any(<dyn StdError>::is::<ForbiddenAddress>)
 }
 
-/// Connects to checked addresses only, whether a URL names a host or an address.
+/// Connects to allowed addresses only, for URLs with host names and URLs with IP addresses.
 #[derive(Clone)]
 struct Connector {
     config: Arc<Config>,
@@ -133,9 +137,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let config = self.config.clone();
         Box::pin(async move {
-            let host = uri.host().ok_or_else(|| io::Error::other("a URL without a host"))?;
-            let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-            let port = uri.port_u16().unwrap_or(usual);
+            let host = uri.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
+            let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+            let port = uri.port_u16().unwrap_or(default_port);
             let addresses = ssrf::resolve(host, port, &config).await?;
             let stream = TcpStream::connect(&addresses[..]).await?;
             stream.set_nodelay(true)?;

@@ -1,8 +1,9 @@
-//! Tells a URL of the job's owner that a job has ended: at least once, signed, tried again for hours.
+//! Webhooks: a signed POST to a URL of the job's owner when the job ends, delivered at least once and retried for
+//! hours.
 //!
-//! The script that ends a job queues its webhook (`shared/job.lua`), so none is lost. Every process looks for what is
-//! due and takes it under a lease; if it dies, another takes it when the lease is over. The form is that of
-//! Standard Webhooks. See docs/adr/0007.
+//! The script that ends a job also queues its webhook (`migrations-lua/shared/lifecycle.lua`), so no webhook is lost.
+//! Every process claims due webhooks under a lease; if the process dies, another process claims them after the lease.
+//! The format is that of Standard Webhooks. See docs/adr/0007-webhook-queue.md.
 
 mod config;
 mod delivery;
@@ -11,7 +12,10 @@ mod ssrf;
 mod store;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +28,7 @@ use tracing::{debug, warn};
 
 pub(crate) use self::{config::Config, store::Webhook};
 use self::{
-    delivery::{Outcome, Sender},
+    delivery::{DeliveryOutcome, Sender},
     store::{Claimed, State},
 };
 use crate::{
@@ -35,7 +39,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// The webhooks. Cheap to clone.
+/// Delivers webhooks and reads their state. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Webhooks(Arc<Inner>);
 
@@ -44,17 +48,18 @@ struct Inner {
     config: Config,
     retention: JobRetention,
     tasks: Tasks,
-    /// `None` where no secret is configured, so that none can be signed.
+    /// `None` if no secret is configured.
     sender: Option<Sender>,
-    /// One for each attempt that may be under way.
-    places: Arc<Semaphore>,
-    was_failing: std::sync::atomic::AtomicBool,
+    /// One permit per concurrent attempt.
+    permits: Arc<Semaphore>,
+    /// The last tick failed, so that only the first of several failures is logged.
+    was_failing: AtomicBool,
 }
 
 impl Webhooks {
     /// # Errors
     ///
-    /// If there are secrets, and the system has no certificates to trust.
+    /// If a secret is configured and the system's root certificates cannot be loaded.
     pub(crate) fn start(
         redis: Redis,
         config: Config,
@@ -64,13 +69,13 @@ impl Webhooks {
         let sender = if config.secrets.is_empty() { None } else { Some(Sender::new(&config)?) };
         let is_enabled = sender.is_some();
         let webhooks = Self(Arc::new(Inner {
-            places: Arc::new(Semaphore::new(config.concurrency)),
+            permits: Arc::new(Semaphore::new(config.concurrency)),
             redis,
             config,
             retention,
             tasks: tasks.clone(),
             sender,
-            was_failing: std::sync::atomic::AtomicBool::default(),
+            was_failing: AtomicBool::default(),
         }));
         if is_enabled {
             tasks.spawn("webhooks", webhooks.clone().run(tasks.shutdown()));
@@ -78,23 +83,23 @@ impl Webhooks {
         Ok(webhooks)
     }
 
-    /// Whether a job may ask for `url` to be told.
+    /// Validates the webhook URL of a new job.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says what is wrong.
+    /// [`Error::Invalid`] with the reason.
     pub(crate) fn check(&self, url: &str) -> Result<()> {
         if self.0.sender.is_none() {
             return Err(Error::Invalid(
-                "webhook_url: this service sends no webhooks; webhooks.secrets is not set"
+                "webhook_url: webhooks are disabled; the setting webhooks.secrets is empty"
                     .to_owned(),
             ));
         }
-        ssrf::check_url(url, &self.0.config)
+        ssrf::validate_url(url, &self.0.config)
             .map_err(|reason| Error::Invalid(format!("webhook_url: {reason}; got {}", quoted(url))))
     }
 
-    /// The webhooks of a job, and what became of them.
+    /// The webhooks of a job and their delivery attempts.
     ///
     /// # Errors
     ///
@@ -107,37 +112,37 @@ impl Webhooks {
         let mut ticks = interval(self.0.config.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            let failed = self.send_what_is_due().await.err();
-            let was_failing = self.0.was_failing.swap(failed.is_some(), Ordering::Relaxed);
-            if let Some(error) = failed.filter(|_| !was_failing) {
-                warn!(%error, "could not look for webhooks; trying again");
+            let error = self.deliver_due().await.err();
+            let was_failing = self.0.was_failing.swap(error.is_some(), Ordering::Relaxed);
+            if let Some(error) = error.filter(|_| !was_failing) {
+                warn!(%error, "could not claim due webhooks; retrying");
             }
         }
     }
 
-    /// Takes as many as there are places, again and again while places come free and something is due.
-    async fn send_what_is_due(&self) -> Result<()> {
+    /// Claims and sends due webhooks until none is left or all permits are in use.
+    async fn deliver_due(&self) -> Result<()> {
         loop {
-            let n_free = self.0.places.available_permits();
-            if n_free == 0 {
+            let free = self.0.permits.available_permits();
+            if free == 0 {
                 return Ok(());
             }
-            let batch = store::claim(&self.0.redis, n_free, self.0.config.lease()).await?;
+            let batch = store::claim(&self.0.redis, free, self.0.config.lease()).await?;
             let metrics = &self.0.redis.metrics().webhooks;
-            metrics.queued.set(i64::try_from(batch.n_waiting).unwrap_or(i64::MAX));
-            let n_claimed = batch.claimed.len();
+            metrics.queued.set(i64::try_from(batch.queued).unwrap_or(i64::MAX));
+            let claimed_count = batch.claimed.len();
             for claimed in batch.claimed {
-                let Ok(place) = self.0.places.clone().try_acquire_owned() else { break };
+                let Ok(permit) = self.0.permits.clone().try_acquire_owned() else { break };
                 let (webhooks, now_secs) = (self.clone(), batch.now_secs);
                 self.0.tasks.spawn_unguarded("webhook", async move {
-                    let _place = place;
+                    let _permit = permit;
                     let shutdown = webhooks.0.tasks.shutdown();
-                    // Cut off, it is sent again when its lease is over.
+                    // A webhook whose attempt is interrupted is sent again after its lease.
                     let attempt = Box::pin(webhooks.attempt(claimed, now_secs));
                     _ = shutdown.run_until_cancelled(attempt).await;
                 });
             }
-            if n_claimed < n_free {
+            if claimed_count < free {
                 return Ok(());
             }
         }
@@ -146,42 +151,43 @@ impl Webhooks {
     async fn attempt(&self, claimed: Claimed, now_secs: u64) {
         let Some(sender) = &self.0.sender else { return };
         let metrics = &self.0.redis.metrics().webhooks;
-        let held = GaugeGuard::inc(&metrics.in_flight);
-        let started = Instant::now();
+        let in_flight = GaugeGuard::inc(&metrics.in_flight);
+        let started_at = Instant::now();
         let outcome = sender.send(&claimed, now_secs).await;
-        let took = started.elapsed();
-        metrics.duration.observe(took.as_secs_f64());
-        drop(held);
-        let (state, delay) = self.judge(outcome, claimed.tries + 1);
+        let duration = started_at.elapsed();
+        metrics.duration.observe(duration.as_secs_f64());
+        drop(in_flight);
+        let (state, delay) = self.next_state(outcome, claimed.tries + 1);
         match (outcome, state) {
-            (Outcome::Forbidden, _) => metrics.forbidden.inc(),
+            (DeliveryOutcome::Forbidden, _) => metrics.forbidden.inc(),
             (_, State::Delivered) => metrics.delivered.inc(),
             (_, State::Pending) => metrics.failed.inc(),
             (_, State::GivenUp) => metrics.given_up.inc(),
         };
+        let webhook = &claimed.webhook_id;
         if state == State::GivenUp {
-            warn!(webhook = claimed.of, reason = outcome.to_string(), "gave up on a webhook");
+            warn!(webhook, outcome = outcome.to_string(), "gave up on a webhook");
         } else {
-            debug!(webhook = claimed.of, outcome = outcome.to_string(), "sent a webhook");
+            debug!(webhook, outcome = outcome.to_string(), "finished a webhook attempt");
         }
-        let settled = store::settle(
+        let recorded = store::record_attempt(
             &self.0.redis,
             self.0.retention,
-            &claimed.of,
+            webhook,
             (state, delay),
-            (outcome, took),
+            (outcome, duration),
         );
-        if let Err(error) = settled.await {
-            warn!(%error, webhook = claimed.of, "could not note how a webhook went; it is sent again");
+        if let Err(error) = recorded.await {
+            warn!(%error, webhook, "could not record a webhook attempt; the webhook is sent again");
         }
     }
 
-    /// What an attempt, the `tries`-th, means for its webhook, and when the next is due.
-    fn judge(&self, outcome: Outcome, tries: u32) -> (State, Duration) {
+    /// The state of a webhook after its `tries`-th attempt, and the delay until the next attempt.
+    fn next_state(&self, outcome: DeliveryOutcome, tries: u32) -> (State, Duration) {
         match outcome {
-            Outcome::Answered(200..=299) => (State::Delivered, Duration::ZERO),
-            // Standard Webhooks: the receiver wants no more of them.
-            Outcome::Answered(410) => (State::GivenUp, Duration::ZERO),
+            DeliveryOutcome::Responded(200..=299) => (State::Delivered, Duration::ZERO),
+            // Standard Webhooks: with 410 Gone the receiver unsubscribes.
+            DeliveryOutcome::Responded(410) => (State::GivenUp, Duration::ZERO),
             _ if tries >= self.0.config.max_tries => (State::GivenUp, Duration::ZERO),
             _ => (State::Pending, self.0.config.delay_after(tries)),
         }

@@ -1,23 +1,25 @@
-//! Signatures of Standard Webhooks: HMAC-SHA256 of `id.timestamp.payload`, in base64, with the prefix `v1,`.
+//! Signatures in the format of Standard Webhooks: HMAC-SHA256 of `id.timestamp.payload`, in base64, with the prefix
+//! `v1,`.
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// A secret that signs.
+/// A signing key.
 #[derive(Clone)]
 pub(super) struct Key(Hmac<Sha256>);
 
 impl Key {
     /// # Errors
     ///
-    /// If the text is not `whsec_` and the base64 of 24 to 64 bytes.
+    /// If the secret is not `whsec_` followed by base64 of 24 to 64 bytes.
     pub(super) fn parse(secret: &str) -> Result<Self> {
-        let encoded = secret.strip_prefix("whsec_").context("a secret has to begin with whsec_")?;
-        let bytes = STANDARD.decode(encoded).ok().context("a secret is whsec_ and base64")?;
+        let encoded = secret.strip_prefix("whsec_").context("a secret has to start with whsec_")?;
+        let bytes =
+            STANDARD.decode(encoded).ok().context("a secret has to be base64 after whsec_")?;
         if !(24..=64).contains(&bytes.len()) {
-            bail!("a secret needs 24 to 64 bytes in base64; one has {}", bytes.len());
+            bail!("a secret has {} bytes; it has to have 24 to 64", bytes.len());
         }
         Ok(Self(Hmac::new_from_slice(&bytes)?))
     }
@@ -29,9 +31,10 @@ impl Key {
     }
 }
 
-/// The header `webhook-signature`: one by each key, so that receivers can change theirs at any time.
+/// The value of the header `webhook-signature`: one signature per key, so that receivers can rotate their secret at any
+/// time.
 pub(super) fn header(keys: &[Key], id: &str, timestamp: u64, payload: &str) -> String {
-    let signatures: Vec<String> = keys.iter().map(|it| it.sign(id, timestamp, payload)).collect();
+    let signatures: Vec<String> = keys.iter().map(|key| key.sign(id, timestamp, payload)).collect();
     signatures.join(" ")
 }
 
@@ -42,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specification_s_example_is_signed_the_same() {
-        // From the specification's test vectors.
+    fn the_signature_matches_the_specification() {
+        // A test vector of the specification.
         let key = Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let header = header(
             &[key],
@@ -58,7 +61,7 @@ mod tests {
     #[case("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     #[case("whsec_not base64")]
     #[case("whsec_c2hvcnQ=")]
-    fn a_bad_secret_is_none(#[case] secret: &str) {
+    fn an_invalid_secret_is_rejected(#[case] secret: &str) {
         assert!(Key::parse(secret).is_err());
     }
 }

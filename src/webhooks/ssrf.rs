@@ -1,5 +1,6 @@
-//! Where webhooks may go. Callers choose the URL, so without care they could make this service speak to what only it
-//! can reach: the addresses that a name stands for are checked when the connection is made, and only they are used.
+//! Protection against server-side request forgery. Clients choose the webhook URL and could otherwise reach hosts that
+//! only this service can reach. A host name is resolved once per connection, and the connection uses only those of its
+//! addresses that are allowed, so a second DNS reply cannot bypass the check.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,44 +8,48 @@ use hyper::Uri;
 
 use super::Config;
 
-/// The addresses that a name stands for are none that may be sent to.
+/// None of the addresses of a host is allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("the address is not public")]
-pub(super) struct Forbidden;
+pub(super) struct ForbiddenAddress;
 
-/// Whether a URL is one that webhooks may go to, as far as it says itself.
-pub(super) fn check_url(url: &str, config: &Config) -> Result<(), String> {
+/// Validates the URL of a webhook without resolving its host name.
+///
+/// # Errors
+///
+/// The reason, for the client.
+pub(super) fn validate_url(url: &str, config: &Config) -> Result<(), String> {
     const MAX_BYTES: usize = 2048;
-    let is_text = url.bytes().all(|it| it.is_ascii_graphic()) && url.len() <= MAX_BYTES;
+    let is_text = url.bytes().all(|byte| byte.is_ascii_graphic()) && url.len() <= MAX_BYTES;
     let uri = if is_text { url.parse::<Uri>().ok() } else { None };
-    let parts = uri.as_ref().and_then(|it| Some((it.scheme_str()?, it.authority()?)));
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
     let Some((scheme, authority)) = parts else {
-        return Err(format!("it has to be a URL of at most {MAX_BYTES} bytes"));
+        return Err(format!("must be a URL of at most {MAX_BYTES} bytes"));
     };
     if !(scheme == "https" || (scheme == "http" && config.allow_http)) {
         let allowed = if config.allow_http { "https:// or http://" } else { "https://" };
-        return Err(format!("it has to begin with {allowed}"));
+        return Err(format!("must start with {allowed}"));
     }
     if authority.as_str().contains('@') || url.contains('#') || authority.host().is_empty() {
-        return Err("it needs a host, and may have neither a user nor a fragment".to_owned());
+        return Err("must have a host, and must not have a user or a fragment".to_owned());
     }
-    match literal(authority.host()) {
-        Some(address) if !may_be_reached(address, config) => {
-            Err("its address is not public".to_owned())
+    match ip_literal(authority.host()) {
+        Some(address) if !is_allowed(address, config) => {
+            Err("the address is not public".to_owned())
         }
         _ => Ok(()),
     }
 }
 
-fn literal(host: &str) -> Option<IpAddr> {
+fn ip_literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of `host` that may be sent to.
+/// Resolves `host` and returns its allowed addresses.
 ///
 /// # Errors
 ///
-/// [`Forbidden`] if it has addresses and none of these may be; else what the system says.
+/// [`ForbiddenAddress`] if the host has addresses but none is allowed; an I/O error if it cannot be resolved.
 pub(super) async fn resolve(
     host: &str,
     port: u16,
@@ -52,21 +57,24 @@ pub(super) async fn resolve(
 ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let all: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-    let may: Vec<SocketAddr> =
-        all.iter().copied().filter(|it| may_be_reached(it.ip(), config)).collect();
-    if may.is_empty() && !all.is_empty() { Err(Forbidden.into()) } else { Ok(may) }
+    let allowed: Vec<SocketAddr> =
+        all.iter().copied().filter(|address| is_allowed(address.ip(), config)).collect();
+    if allowed.is_empty() && !all.is_empty() {
+        return Err(ForbiddenAddress.into());
+    }
+    Ok(allowed)
 }
 
-fn may_be_reached(address: IpAddr, config: &Config) -> bool {
+fn is_allowed(address: IpAddr, config: &Config) -> bool {
     let address = address.to_canonical();
-    is_public(address) || config.allowed_networks.iter().any(|it| it.contains(&address))
+    is_public(address) || config.allowed_networks.iter().any(|network| network.contains(&address))
 }
 
-/// Whether an address is of the public Internet, by the special-purpose registries of IANA.
+/// Whether an address belongs to the public Internet, according to IANA's special-purpose address registries.
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(it) => is_public_v4(it),
-        IpAddr::V6(it) => is_public_v6(it),
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
     }
 }
 
@@ -77,14 +85,14 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation()
         || address.is_multicast();
     let [a, b, c, _] = address.octets();
-    // This network; shared by carriers; IETF protocols; 6to4 relays; benchmarks; reserved and broadcast.
-    let more = a == 0
+    // This network; carrier-grade NAT; IETF protocols; 6to4 relays; benchmarks; reserved and broadcast.
+    let also_special = a == 0
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (18..20).contains(&b))
         || a >= 240;
-    !special && !more
+    !special && !also_special
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -95,9 +103,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         Ipv4Addr::new(a, b, c, d)
     };
     match segments {
-        // Translated to IPv4 by a gateway of the network (NAT64).
+        // NAT64: a gateway translates the address to the embedded IPv4 address.
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] => is_public_v4(embedded()),
-        // Documentation; IETF protocols, Teredo among them; 6to4. What is left of 2000::/3 is the Internet.
+        // Documentation; IETF protocols, including Teredo; 6to4. The rest of 2000::/3 is the public Internet.
         [0x2001, 0xdb8 | 0..0x200, ..] | [0x3fff, 0..0x1000, ..] | [0x2002, ..] => false,
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
@@ -138,7 +146,7 @@ mod tests {
     #[case("2001:db8::1", false)]
     #[case("2001::1", false)]
     #[case("2002:7f00:1::", false)]
-    fn what_is_not_public_is_known(#[case] address: IpAddr, #[case] public: bool) {
+    fn addresses_are_classified(#[case] address: IpAddr, #[case] public: bool) {
         assert_eq!(is_public(address.to_canonical()), public);
     }
 }

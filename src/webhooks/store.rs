@@ -1,8 +1,9 @@
 //! Webhooks in Redis: one function, one round trip.
 //!
-//! * `i2m:webhooks` sorted set: `job_id:attempt` by when it is due
-//! * `i2m:webhook:{job_id:attempt}` hash: url, type, payload, state, tries, `created_at`, noted, the last
-//!   call that noted an attempt; `…:log` list of attempts
+//! * `i2m:webhooks` sorted set: `job_id:attempt` by the time of the next delivery attempt
+//! * `i2m:webhook:{job_id:attempt}` hash: url, type, payload, state, tries, `created_at`, and noted: the id of the call
+//!   that recorded the last delivery attempt
+//! * `i2m:webhook:{job_id:attempt}:log` list: delivery attempts as JSON
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,82 +15,85 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::delivery::Outcome;
+use super::delivery::DeliveryOutcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,
     store::{Database, JobRetention, Keyspace, Partition, Redis, Script, WEBHOOK_PREFIX, WEBHOOKS},
 };
 
-// Not repeatable: those that the lost answer named are leased, and it would lease others. The next tick does no less.
+// Not repeatable: a repeated call would lease other webhooks than the call whose reply was lost. The next tick claims
+// them instead.
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
-static SETTLE: Script =
+static RECORD_ATTEMPT: Script =
     Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).idempotent();
 static READ: Script =
     Script::job_write(include_str!("../../migrations-lua/webhooks/read.lua")).idempotent();
 
-/// Attempts and attempts of jobs that the log keeps.
+/// Maximum number of delivery attempts in a log, and of attempts of a job that are listed.
 const MAX_LOG: usize = 50;
-/// Places that are looked at together.
-const AT_ONCE: usize = 32;
+/// Keyspaces that are queried concurrently.
+const MAX_CONCURRENCY: usize = 32;
 
-/// A webhook that this process has taken.
+/// A webhook that this process has claimed.
 #[derive(Debug)]
 pub(super) struct Claimed {
     /// `job_id:attempt`.
-    pub(super) of: String,
+    pub(super) webhook_id: String,
     pub(super) url: String,
     pub(super) payload: String,
-    /// Attempts that went before.
+    /// Number of earlier delivery attempts.
     pub(super) tries: u32,
 }
 
 pub(super) struct Batch {
-    /// Unix seconds by Redis.
+    /// Unix time of Redis in seconds.
     pub(super) now_secs: u64,
-    /// With those that are taken.
-    pub(super) n_waiting: u64,
+    /// Number of queued webhooks, including claimed ones.
+    pub(super) queued: u64,
     pub(super) claimed: Vec<Claimed>,
 }
 
-/// Takes at most `n` webhooks that are due, for the time of `lease`.
-pub(super) async fn claim(redis: &Redis, n: usize, lease: Duration) -> Result<Batch> {
-    let mut all = Batch { now_secs: 0, n_waiting: 0, claimed: Vec::new() };
+/// Claims at most `max` due webhooks for the time of `lease`.
+pub(super) async fn claim(redis: &Redis, max: usize, lease: Duration) -> Result<Batch> {
+    let mut all = Batch { now_secs: 0, queued: 0, claimed: Vec::new() };
     let keyspaces: Vec<Keyspace<'_>> = redis.all_keyspaces(Database::Jobs).collect();
     let mut rest = keyspaces.as_slice();
-    while !rest.is_empty() && all.claimed.len() < n {
-        // Those of one round share what is left, so that they do not take more than there is room for.
-        let left = n - all.claimed.len();
-        let (some, others) = rest.split_at(rest.len().min(AT_ONCE).min(left));
-        rest = others;
-        let claims = some.iter().map(|keyspace| claim_at(*keyspace, left / some.len(), lease));
+    while !rest.is_empty() && all.claimed.len() < max {
+        // The keyspaces of a round share the remaining number, so that together they do not claim more than `max`.
+        let remaining = max - all.claimed.len();
+        let (round, later) = rest.split_at(rest.len().min(MAX_CONCURRENCY).min(remaining));
+        rest = later;
+        let claims =
+            round.iter().map(|keyspace| claim_in(*keyspace, remaining / round.len(), lease));
         for batch in try_join_all(claims).await? {
             all.now_secs = all.now_secs.max(batch.now_secs);
-            all.n_waiting += batch.n_waiting;
+            all.queued += batch.queued;
             all.claimed.extend(batch.claimed);
         }
     }
     Ok(all)
 }
 
-async fn claim_at(keyspace: Keyspace<'_>, n: usize, lease: Duration) -> Result<Batch> {
+async fn claim_in(keyspace: Keyspace<'_>, max: usize, lease: Duration) -> Result<Batch> {
     let keys = vec![Key::from_static_str(WEBHOOKS), Key::from_static_str(WEBHOOK_PREFIX)];
-    let args = vec![Value::from(n.to_string()), Value::from(lease.as_millis().to_string())];
-    let (_, now_secs, n_waiting, flat): (String, u64, u64, Vec<String>) =
+    let args = vec![Value::from(max.to_string()), Value::from(lease.as_millis().to_string())];
+    let (_, now_secs, queued, fields): (String, u64, u64, Vec<String>) =
         CLAIM.run(keyspace, keys, args).await?;
-    let claimed = flat.chunks_exact(4).map(|it| Claimed {
-        of: it[0].clone(),
-        url: it[1].clone(),
-        payload: it[2].clone(),
-        tries: it[3].parse().unwrap_or(0),
+    let claimed = fields.chunks_exact(4).map(|webhook| Claimed {
+        webhook_id: webhook[0].clone(),
+        url: webhook[1].clone(),
+        payload: webhook[2].clone(),
+        tries: webhook[3].parse().unwrap_or(0),
     });
-    Ok(Batch { now_secs, n_waiting, claimed: claimed.collect() })
+    Ok(Batch { now_secs, queued, claimed: claimed.collect() })
 }
 
-/// What has become of a webhook.
+/// The state of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Delivered,
+    /// Waits for its next delivery attempt.
     Pending,
     GivenUp,
 }
@@ -104,40 +108,40 @@ impl State {
     }
 }
 
-/// Notes how an attempt went, what that makes of the webhook, and when the next is due.
-pub(super) async fn settle(
+/// Records a delivery attempt, the new state of the webhook, and the time of the next attempt.
+pub(super) async fn record_attempt(
     redis: &Redis,
     retention: JobRetention,
-    of: &str,
+    webhook_id: &str,
     (state, delay): (State, Duration),
-    (outcome, took): (Outcome, Duration),
+    (outcome, duration): (DeliveryOutcome, Duration),
 ) -> Result<()> {
-    let record = format!("{WEBHOOK_PREFIX}{of}");
+    let record = format!("{WEBHOOK_PREFIX}{webhook_id}");
     let log = format!("{record}:log");
     let keys = vec![Key::from_static_str(WEBHOOKS), Key::from(record), Key::from(log)];
     let mut entry = json!({
         "outcome": outcome.to_string(),
-        "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "duration_ms": u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     });
-    if let Outcome::Answered(status) = outcome {
+    if let DeliveryOutcome::Responded(status) = outcome {
         entry["status"] = json!(status);
     }
     let args = vec![
-        Value::from(of),
+        Value::from(webhook_id),
         Value::from(state.as_str()),
         Value::from(delay.as_millis().to_string()),
         Value::from(entry.to_string()),
         Value::from(retention.ttl_secs.to_string()),
         Value::from(MAX_LOG.to_string()),
-        // By this a repeated call is told from another one.
+        // The id of this call, by which the script detects that the call is repeated.
         Value::from(Uuid::new_v4().to_string()),
     ];
-    let job: JobId = of.split(':').next().unwrap_or_default().parse()?;
+    let job: JobId = webhook_id.split(':').next().unwrap_or_default().parse()?;
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
-    SETTLE.run::<Value>(keyspace, keys, args).await.map(|_| ())
+    RECORD_ATTEMPT.run::<Value>(keyspace, keys, args).await.map(|_| ())
 }
 
-/// A webhook as its owner sees it.
+/// A webhook, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Webhook {
     webhook_id: String,
@@ -152,7 +156,7 @@ pub(crate) struct Webhook {
     log: Vec<LogEntry>,
 }
 
-/// An attempt to deliver.
+/// A delivery attempt.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WebhookAttempt)]
 struct LogEntry {
@@ -163,7 +167,7 @@ struct LogEntry {
     duration_ms: u64,
 }
 
-/// The webhooks of a job.
+/// The webhooks of a job, of its last attempt first.
 ///
 /// # Errors
 ///
@@ -174,28 +178,36 @@ pub(super) async fn read(
     job: JobId,
 ) -> Result<Vec<Webhook>> {
     let args = vec![Value::from(MAX_LOG.to_string())];
-    let answer: Value = READ.run_for_job(redis, job, retention, args).await?;
-    let mut parts = answer.into_array().into_iter();
-    if parts.next().and_then(|it| it.as_string()).as_deref() != Some("webhooks") {
-        return Err(Error::JobNotFound(job));
+    let reply: Value = READ.run_for_job(redis, job, retention, args).await?;
+    let mut parts = reply.into_array().into_iter();
+    let outcome = parts.next().and_then(|word| word.as_string()).unwrap_or_default();
+    match outcome.as_str() {
+        "webhooks" => {
+            let webhooks = parts.next().map(Value::into_array).unwrap_or_default();
+            let parsed: Result<Vec<_>, _> =
+                webhooks.into_iter().map(|webhook| parse_webhook(job, webhook)).collect();
+            parsed.map_err(|error| Error::Corrupt { what: "webhook", reason: error.to_string() })
+        }
+        "missing" => Err(Error::JobNotFound(job)),
+        other => Err(Error::Corrupt {
+            what: "webhooks/read reply",
+            reason: format!("unknown outcome {other:?}"),
+        }),
     }
-    let found = parts.next().map(Value::into_array).unwrap_or_default();
-    let parsed: Result<Vec<_>, _> = found.into_iter().map(|it| parse(job, it)).collect();
-    parsed.map_err(|error| Error::Corrupt { what: "webhook", reason: error.to_string() })
 }
 
-fn parse(job: JobId, webhook: Value) -> Result<Webhook, fred::error::Error> {
+fn parse_webhook(job: JobId, webhook: Value) -> Result<Webhook, fred::error::Error> {
     let mut parts = webhook.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     let attempt: u64 = next().convert()?;
     let flat: Vec<String> = next().convert()?;
     let log: Vec<String> = next().convert()?;
-    let due: Option<f64> = next().convert()?;
+    let due_ms: Option<f64> = next().convert()?;
     let fields: HashMap<&str, &str> =
-        flat.chunks_exact(2).map(|it| (it[0].as_str(), it[1].as_str())).collect();
+        flat.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let field = |name: &str| fields.get(name).copied().unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
-    let next_try_at = due.and_then(|it| DateTime::from_timestamp_millis(it as i64));
+    let next_try_at = due_ms.and_then(|ms| DateTime::from_timestamp_millis(ms as i64));
     Ok(Webhook {
         webhook_id: format!("msg_{job}_{attempt}"),
         attempt,
@@ -204,7 +216,7 @@ fn parse(job: JobId, webhook: Value) -> Result<Webhook, fred::error::Error> {
         state: field("state").to_owned(),
         tries: field("tries").parse().unwrap_or(0),
         next_try_at,
-        log: log.iter().filter_map(|it| LogEntry::parse(it)).collect(),
+        log: log.iter().filter_map(|entry| LogEntry::parse(entry)).collect(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Which workers live: Celery's `worker.heartbeat` events, as this process hears them.
+//! Live Celery workers, from the `worker.heartbeat` events that this process receives.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +9,16 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A worker is forgotten after this long without a heartbeat; Celery sends one every two seconds.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
-/// Names kept, against a flood of made-up ones.
+/// A worker is live for this time after its last heartbeat. Celery sends one every two seconds.
+const LIVE_FOR: Duration = Duration::from_mins(1);
+/// Bounds the memory that forged events with random host names can use.
 const MAX_WORKERS: usize = 10_000;
 
 /// The last heartbeat of each worker.
 #[derive(Default)]
 pub(super) struct Heartbeats(Mutex<BTreeMap<String, Instant>>);
 
-/// A worker that lives.
+/// A live worker.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = QueueWorker)]
 pub(crate) struct Worker {
@@ -28,8 +28,8 @@ pub(crate) struct Worker {
 }
 
 impl Heartbeats {
-    /// Takes in an event message of kombu's.
-    pub(super) fn note(&self, payload: &[u8]) {
+    /// Records a heartbeat event, a kombu message. Malformed events are ignored.
+    pub(super) fn record(&self, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Message {
             headers: Headers,
@@ -39,19 +39,20 @@ impl Heartbeats {
             hostname: String,
         }
         let Ok(message) = serde_json::from_slice::<Message>(payload) else { return };
-        let mut seen = self.0.lock();
-        if seen.len() < MAX_WORKERS {
-            seen.insert(message.headers.hostname, Instant::now());
+        let mut workers = self.0.lock();
+        if workers.len() < MAX_WORKERS {
+            workers.insert(message.headers.hostname, Instant::now());
         }
     }
 
-    pub(super) fn alive(&self) -> Vec<Worker> {
-        let mut seen = self.0.lock();
-        seen.retain(|_, last| last.elapsed() < FORGOTTEN_AFTER);
-        let worker = |(name, last): (&String, &Instant)| Worker {
+    /// The live workers; forgets the others.
+    pub(super) fn live(&self) -> Vec<Worker> {
+        let mut workers = self.0.lock();
+        workers.retain(|_, last| last.elapsed() < LIVE_FOR);
+        let to_worker = |(name, last): (&String, &Instant)| Worker {
             name: name.clone(),
             last_heartbeat_seconds: last.elapsed().as_secs(),
         };
-        seen.iter().map(worker).collect()
+        workers.iter().map(to_worker).collect()
     }
 }

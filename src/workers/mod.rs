@@ -1,8 +1,8 @@
-//! What Celery workers say, made progress of jobs; and what nobody else looks after: tasks that were not handed
-//! over, cancellations that were not heeded, work that fell silent.
+//! The Celery leader: applies the results of workers to jobs, and recovers from failures on the way.
 //!
-//! One process does this for all, whoever holds a lock. It hears results live, and reads the stored ones when it
-//! takes over or may have missed some.
+//! Exactly one process is the leader, elected by a lock. It receives published results, and reads the stored results
+//! when it becomes the leader or may have missed messages. At each tick it sends tasks that were left in the outbox,
+//! ends cancellations that workers did not confirm in time, and handles stalled tasks.
 
 pub(crate) mod heartbeats;
 mod result_consumer;
@@ -39,7 +39,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Looks after Celery. Cheap to clone.
+/// The part of this process in the Celery leadership, and its view of the workers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<Inner>);
 
@@ -49,32 +49,33 @@ struct Inner {
     progress: Progress,
     locks: Locks,
     heartbeats: Heartbeats,
-    /// Whether stored results could not be read when they should have been.
-    is_behind: AtomicBool,
-    /// Stalled tasks that were logged.
+    /// The last attempt to read the stored results failed and has to be repeated.
+    needs_reconciliation: AtomicBool,
+    /// Stalled tasks that have been logged, so that each is logged and counted once.
     known_stalled: Mutex<HashSet<Uuid>>,
 }
 
-/// Result messages that this process has heard as the keeper.
+/// Result messages that this process has received while it was the Celery leader.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ResultMessages {
+    /// Messages of tasks that this service sent.
     observed: u64,
-    /// Of tasks that are not ours.
+    /// Messages of other tasks.
     foreign: u64,
-    /// That no Celery wrote.
+    /// Messages that are not valid Celery result messages.
     malformed: u64,
 }
 
-/// How the queue stands, for metrics.
+/// State of the queue, for metrics.
 pub(crate) struct QueueGauges {
     pub(crate) report: QueueReport,
     pub(crate) n_workers: usize,
 }
 
 impl Workers {
-    /// The workers that were heard in the last minute.
+    /// The workers that sent a heartbeat in the last minute.
     pub(crate) fn alive(&self) -> Vec<Worker> {
-        self.0.heartbeats.alive()
+        self.0.heartbeats.live()
     }
 
     pub(crate) fn start(
@@ -90,119 +91,122 @@ impl Workers {
             progress,
             locks,
             heartbeats: Heartbeats::default(),
-            is_behind: AtomicBool::new(false),
+            needs_reconciliation: AtomicBool::new(false),
             known_stalled: Mutex::default(),
         }));
-        tasks.spawn("celery keeper", workers.clone().run(tasks.shutdown()));
+        tasks.spawn("celery leader", workers.clone().run(tasks.shutdown()));
         workers
     }
 
+    /// Tries at each tick to become the leader, until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        const SOON: Duration = Duration::from_millis(100);
+        const RETRY_DELAY: Duration = Duration::from_millis(100);
         let mut messages = self.0.celery.messages().events();
         let mut ticks = interval(self.0.celery.config().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {
-                self.wait_for_tick(&mut messages, &mut ticks, false).await;
-                let wanted = self.leadership();
-                let heard = &mut messages;
-                let kept =
-                    self.0.locks.exclusively(&wanted, |held| self.keep(held.fencing_token, heard));
-                if let Err(error) = Box::pin(kept).await {
-                    debug!(%error, "cannot look after Celery now");
-                    ticks.reset_after(SOON);
+                self.receive_until_tick(&mut messages, &mut ticks, false).await;
+                let lock = self.leader_lock();
+                let messages = &mut messages;
+                let leadership = self
+                    .0
+                    .locks
+                    .exclusively(&lock, |held| self.run_as_leader(held.fencing_token, messages));
+                if let Err(error) = Box::pin(leadership).await {
+                    debug!(%error, "lost or could not acquire the Celery leadership; retrying");
+                    ticks.reset_after(RETRY_DELAY);
                 }
             }
         };
         _ = shutdown.run_until_cancelled(Box::pin(work)).await;
     }
 
-    fn leadership(&self) -> Wanted {
+    fn leader_lock(&self) -> Wanted {
         const MISSED_TICKS: u32 = 5;
-        const AT_LEAST: Duration = Duration::from_millis(500);
-        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(AT_LEAST);
-        Wanted { resource: Resource::internal("celery-keeper"), ttl, wait: Duration::ZERO }
+        const MIN_TTL: Duration = Duration::from_millis(500);
+        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(MIN_TTL);
+        Wanted { resource: Resource::internal("celery-leader"), ttl, wait: Duration::ZERO }
     }
 
-    /// What only one process of all does, as long as it holds the lock.
-    async fn keep(&self, fencing_token: u64, messages: &mut Receiver<PubSubEvent>) {
-        info!(fencing_token, "this process looks after Celery");
-        self.catch_up().await;
+    /// Does the leader's work until the lock is lost, which drops this future.
+    async fn run_as_leader(&self, fencing_token: u64, messages: &mut Receiver<PubSubEvent>) {
+        info!(fencing_token, "this process is now the Celery leader");
+        self.reconcile_stored_results().await;
         let mut ticks = interval(self.0.celery.config().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.wait_for_tick(messages, &mut ticks, true).await;
-            if let Err(error) = self.do_what_is_due().await {
-                warn!(%error, "could not look after Celery; trying again soon");
+            self.receive_until_tick(messages, &mut ticks, true).await;
+            if let Err(error) = self.run_periodic_duties().await {
+                warn!(%error, "a duty of the Celery leader failed; retrying at the next tick");
             }
         }
     }
 
-    /// Hears messages until the next tick.
-    async fn wait_for_tick(
+    /// Handles messages until the next tick.
+    async fn receive_until_tick(
         &self,
         messages: &mut Receiver<PubSubEvent>,
         ticks: &mut Interval,
-        is_keeper: bool,
+        is_leader: bool,
     ) {
         loop {
             tokio::select! {
-                message = messages.recv() => self.hear(message, messages, is_keeper).await,
+                message = messages.recv() => self.handle_message(message, messages, is_leader).await,
                 _ = ticks.tick() => return,
             }
         }
     }
 
-    async fn hear(
+    async fn handle_message(
         &self,
         message: Result<PubSubEvent, RecvError>,
         messages: &mut Receiver<PubSubEvent>,
-        is_keeper: bool,
+        is_leader: bool,
     ) {
         match message {
             Ok(PubSubEvent::Message { channel, payload }) => {
                 match channel.strip_prefix("celery-task-meta-") {
-                    Some(task) if is_keeper => self.observe(task, &payload).await,
+                    Some(task) if is_leader => self.observe(task, &payload).await,
                     Some(_) => (),
-                    None => self.0.heartbeats.note(&payload),
+                    None => self.0.heartbeats.record(&payload),
                 }
             }
             Ok(PubSubEvent::Lagged) | Err(RecvError::Lagged(_)) => {
-                // Whatever was published meanwhile is stored too, the last of each task.
+                // The last missed message of each task is also a stored result.
                 *messages = messages.resubscribe();
-                if is_keeper {
-                    self.catch_up().await;
+                if is_leader {
+                    self.reconcile_stored_results().await;
                 }
             }
             Err(RecvError::Closed) => (),
         }
     }
 
-    async fn do_what_is_due(&self) -> Result<()> {
-        if self.0.is_behind.load(Ordering::Relaxed) {
-            self.catch_up().await;
+    async fn run_periodic_duties(&self) -> Result<()> {
+        if self.0.needs_reconciliation.load(Ordering::Relaxed) {
+            self.reconcile_stored_results().await;
         }
         let tick_ms = u64::try_from(self.0.celery.config().tick.as_millis()).unwrap_or(u64::MAX);
-        let n_sent = self.0.celery.send_outbox(tick_ms).await?;
-        if n_sent > 0 {
-            info!(n_tasks = n_sent, "handed over tasks that were left in the outbox");
+        let sent = self.0.celery.send_outbox(tick_ms).await?;
+        if sent > 0 {
+            info!(tasks = sent, "sent tasks that were left in the outbox");
         }
-        let n_cancelled = self.0.jobs.finish_cancellations().await?;
-        if n_cancelled > 0 {
-            info!(n_jobs = n_cancelled, "ended cancelled jobs without their workers");
+        let cancelled = self.0.jobs.finish_cancellations().await?;
+        if cancelled > 0 {
+            info!(jobs = cancelled, "cancelled jobs whose workers did not stop in time");
         }
-        self.see_to_stalled().await
+        self.handle_stalled_tasks().await
     }
 
-    /// How the queue stands.
+    /// The state of the queue and the number of live workers.
     ///
     /// # Errors
     ///
-    /// If the broker does not say.
+    /// If the broker does not reply.
     pub(crate) async fn gauges(&self) -> Result<QueueGauges> {
         let report = self.queue_report().await?;
-        Ok(QueueGauges { report, n_workers: self.0.heartbeats.alive().len() })
+        Ok(QueueGauges { report, n_workers: self.0.heartbeats.live().len() })
     }
 
     pub(crate) fn result_messages(&self) -> ResultMessages {
@@ -214,44 +218,47 @@ impl Workers {
         }
     }
 
+    /// The state of the queue, with the age of the oldest job in it.
     pub(crate) async fn queue_report(&self) -> Result<QueueReport> {
         let mut report = self.0.celery.queue_report().await?;
         let mut ages = Vec::new();
         for id in &report.next_jobs {
-            let waiting_since = self.0.jobs.find(*id).await?.and_then(|it| it.updated_at);
-            ages.extend(waiting_since.map(|it| (chrono::Utc::now() - it).num_seconds()));
+            let waiting_since = self.0.jobs.find(*id).await?.and_then(|job| job.updated_at);
+            ages.extend(waiting_since.map(|since| (chrono::Utc::now() - since).num_seconds()));
         }
-        report.oldest_age_seconds = ages.into_iter().max().map(|it| u64::try_from(it).unwrap_or(0));
+        report.oldest_age_seconds =
+            ages.into_iter().max().map(|secs| u64::try_from(secs).unwrap_or(0));
         Ok(report)
     }
 
-    /// Tasks that neither wait for their turn nor show a sign of life.
+    /// Ids of unfinished tasks without a heartbeat for `celery.stalled_after`.
     pub(crate) async fn stalled(&self) -> Result<Vec<String>> {
-        const AT_MOST: usize = 100;
-        let silent_ms =
-            u64::try_from(self.0.celery.config().stalled_after.as_millis()).unwrap_or(u64::MAX);
-        let silent = self.0.celery.active(silent_ms, AT_MOST).await?;
+        let silent = self.silent_tasks().await?;
         Ok(silent.iter().map(Uuid::to_string).collect())
     }
 
-    async fn see_to_stalled(&self) -> Result<()> {
-        const AT_ONCE: usize = 100;
-        let config = self.0.celery.config();
-        let silent_ms = u64::try_from(config.stalled_after.as_millis()).unwrap_or(u64::MAX);
-        for task in self.0.celery.active(silent_ms, AT_ONCE).await? {
-            if self.0.celery.still_waits(task).await? {
-                // It waits for its turn, which is no fault of a worker's.
-                self.0.celery.touch(task).await?;
+    async fn silent_tasks(&self) -> Result<Vec<Uuid>> {
+        const MAX_TASKS: usize = 100;
+        let silent_for = self.0.celery.config().stalled_after.as_millis();
+        let silent_ms = u64::try_from(silent_for).unwrap_or(u64::MAX);
+        self.0.celery.active(silent_ms, MAX_TASKS).await
+    }
+
+    async fn handle_stalled_tasks(&self) -> Result<()> {
+        for task in self.silent_tasks().await? {
+            if self.0.celery.is_queued(task).await? {
+                // No worker has taken the task yet, so it is not stalled.
+                self.0.celery.record_heartbeat(task).await?;
                 continue;
             }
-            let is_news = self.0.known_stalled.lock().insert(task);
-            if is_news {
+            let is_new = self.0.known_stalled.lock().insert(task);
+            if is_new {
                 self.0.jobs.metrics().celery.stalled.inc();
-                warn!(task_id = %task, "a task has shown no sign of life for long");
+                warn!(task_id = %task, "a task is stalled: no heartbeat for celery.stalled_after");
             }
-            match config.on_stalled {
+            match self.0.celery.config().on_stalled {
                 OnStalled::Show => (),
-                OnStalled::Fail => self.fail(task, "its worker has shown no sign of life").await?,
+                OnStalled::Fail => self.fail(task, "the worker sent no heartbeat").await?,
                 OnStalled::Resend => self.0.celery.resend(task).await?,
             }
         }

@@ -160,7 +160,7 @@ async fn work_of_a_killed_worker_is_noticed() {
     // What only waits for its turn has not stalled.
     let waiting = create(&app, &["a.png"]).await;
     let ended = until_status(&app, &job, "failed").await;
-    assert!(ended["error"].as_str().unwrap().contains("no sign of life"));
+    assert!(ended["error"].as_str().unwrap().contains("no heartbeat"));
     assert_eq!(app.get(As::Alice, path_of(&waiting)).await.ok(200)["status"], "pending");
 }
 
@@ -314,7 +314,7 @@ async fn hostile_result_messages_change_nothing() {
     let channel = format!("celery-task-meta-{}", id_of(&job));
     let publish =
         async |channel: &str, message: &str| app.redis.run(0, &["PUBLISH", channel, message]).await;
-    // Until the service is the keeper, it hears nothing.
+    // The service ignores results until it is the leader.
     until("the service listens", async || {
         publish(&channel, &json!({"status": "STARTED"}).to_string()).await;
         app.get(As::Alice, path_of(&job)).await.ok(200)["status"] == "processing"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{ServiceProcess, TestApp, TestRedis, until};
 
-const KEY: &str = "lock:i2m:celery-keeper";
+const KEY: &str = "lock:i2m:celery-leader";
 /// The lock lasts half a second then.
 const SETTINGS: [(&str, &str); 2] = [("celery.enabled", "true"), ("celery.tick", "50ms")];
 

@@ -117,7 +117,7 @@ async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str
 #[tokio::test]
 async fn names_and_tokens_are_checked() {
     let app = TestApp::start().await;
-    for name in ["i2m:celery-keeper", "a%20b", "a%0Ab", &"x".repeat(201)] {
+    for name in ["i2m:celery-leader", "a%20b", "a%0Ab", &"x".repeat(201)] {
         let path = format!("/api/v1/locks/{name}");
         take(&app, &path, 1, 0).await.problem(422, "VALIDATION_ERROR");
     }
