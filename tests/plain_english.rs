@@ -34,7 +34,7 @@ struct Line<'a> {
 
 /// The comments of a program, without their marks.
 fn comments(file: &SourceFile) -> Vec<Line<'_>> {
-    let (marks, trailing): (&[&str], &str) = match file.extension() {
+    let (marks, trailing): (&[&str], &str) = match file.path.rsplit_once('.').unwrap().1 {
         "rs" => (&["//"], " // "),
         "lua" => (&["--"], " -- "),
         "html" => (&["<!--"], " <!-- "),

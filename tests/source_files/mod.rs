@@ -9,12 +9,6 @@ pub(crate) struct SourceFile {
     pub(crate) text: String,
 }
 
-impl SourceFile {
-    pub(crate) fn extension(&self) -> &str {
-        self.path.rsplit_once('.').unwrap().1
-    }
-}
-
 /// All files below `folder` that have one of these extensions, sorted by path. Hidden and generated folders are skipped.
 /// A folder that does not exist has no files.
 pub(crate) fn files_below(folder: &str, extensions: &[&str]) -> Vec<SourceFile> {
