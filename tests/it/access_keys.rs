@@ -7,7 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, As, ServiceProcess, TestApp, TestRedis, config, config_with, until},
+    harness::{
+        ApiResponse, Caller, GatewayProcess, TestApp, TestRedis, config, config_with, wait_until,
+    },
     rate_limit::{LIST, policy},
 };
 
@@ -17,7 +19,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// A new key: its id and itself.
 async fn create(app: &TestApp, new: &Value) -> (String, String) {
-    let made = app.post(As::Admin, KEYS, new).await;
+    let made = app.post(Caller::Admin, KEYS, new).await;
     assert_eq!(made.header("cache-control"), "no-store");
     let location = made.header("location").to_owned();
     let made = made.ok(201);
@@ -27,18 +29,18 @@ async fn create(app: &TestApp, new: &Value) -> (String, String) {
     (text("id"), text("key"))
 }
 
-async fn call(app: &TestApp, key: &str) -> Answer {
-    Answer::of(app.http.get(format!("{}{LIST}", app.base)).bearer_auth(key)).await
+async fn call(app: &TestApp, key: &str) -> ApiResponse {
+    ApiResponse::send(app.http.get(format!("{}{LIST}", app.base)).bearer_auth(key)).await
 }
 
-async fn revoke(app: &TestApp, id: &str) -> Answer {
-    app.send(As::Admin, Method::DELETE, &format!("{KEYS}/{id}"), &Value::Null).await
+async fn revoke(app: &TestApp, id: &str) -> ApiResponse {
+    app.send(Caller::Admin, Method::DELETE, &format!("{KEYS}/{id}"), &Value::Null).await
 }
 
 /// One of several services at `redis`.
 async fn another(redis: &TestRedis) -> TestApp {
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(redis, &[])).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app
 }
 
@@ -49,9 +51,9 @@ async fn a_key_lives_from_its_making_to_its_revocation_on_every_node() {
     let (id, key) = create(&nodes[0], &json!({"name": "upload", "roles": ["client"]})).await;
     assert_eq!(call(&nodes[0], &key).await.status, 200);
     for node in &nodes {
-        until("the key is known", async || call(node, &key).await.status == 200).await;
+        wait_until("the key is known", async || call(node, &key).await.status == 200).await;
     }
-    let roles = nodes[1].get(As::Admin, KEYS).await.ok(200);
+    let roles = nodes[1].get(Caller::Admin, KEYS).await.ok(200);
     let listed = roles["keys"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&listed["id"], &listed["name"]), (&json!(id), &json!("upload")));
     assert_eq!((&listed["roles"], &listed["source"]), (&json!(["client"]), &json!("stored")));
@@ -61,7 +63,7 @@ async fn a_key_lives_from_its_making_to_its_revocation_on_every_node() {
     let revoked = tokio::time::Instant::now();
     call(&nodes[0], &key).await.problem(403, "INVALID_API_KEY");
     for node in &nodes {
-        until("the key is shut out", async || call(node, &key).await.status == 403).await;
+        wait_until("the key is shut out", async || call(node, &key).await.status == 403).await;
     }
     assert!(revoked.elapsed() < SOON, "{:?}", revoked.elapsed());
     revoke(&nodes[2], &id).await.problem(404, "KEY_NOT_FOUND");
@@ -75,7 +77,7 @@ async fn a_revocation_that_nobody_was_told_of_is_seen() {
     app.redis.run(1, &["HDEL", "i2m:{keys}", &id]).await;
     app.redis.run(1, &["SET", "i2m:{keys}:version", "other", "EX", "1000"]).await;
     let changed = tokio::time::Instant::now();
-    until("the key is shut out", async || call(&app, &key).await.status == 403).await;
+    wait_until("the key is shut out", async || call(&app, &key).await.status == 403).await;
     assert!(changed.elapsed() < SOON, "{:?}", changed.elapsed());
 }
 
@@ -85,22 +87,22 @@ async fn only_its_hash_is_kept_and_what_is_kept_does_not_expire() {
     let (id, key) = create(&app, &json!({"name": "upload", "roles": ["client"]})).await;
     call(&app, &key).await.ok(200);
     let used = async || {
-        let list = app.get(As::Admin, KEYS).await.ok(200);
+        let list = app.get(Caller::Admin, KEYS).await.ok(200);
         list["keys"].as_array().unwrap().last().unwrap()["last_used_at"].is_string()
     };
     assert!(used().await);
     let (_, secret) = key.split_at(id.len());
     for name in ["i2m:{keys}", "i2m:{keys}:used"] {
         let all: Vec<String> = app.redis.run(1, &["HGETALL", name]).await.convert().unwrap();
-        assert!(!all.is_empty() && all.iter().all(|it| !it.contains(secret)), "{all:?}");
+        assert!(!all.is_empty() && all.iter().all(|line| !line.contains(secret)), "{all:?}");
     }
-    let shown = app.get(As::Admin, KEYS).await.text;
+    let shown = app.get(Caller::Admin, KEYS).await.text;
     assert!(shown.contains(&id) && !shown.contains(secret));
 
     for name in ["i2m:{keys}", "i2m:{keys}:version", "i2m:{keys}:used"] {
         app.redis.run(1, &["EXPIRE", name, "100"]).await;
     }
-    until("their time is renewed", async || {
+    wait_until("their time is renewed", async || {
         let ttl: i64 = app.redis.run(1, &["TTL", "i2m:{keys}"]).await.convert().unwrap();
         ttl > 300 * 86_400
     })
@@ -114,13 +116,13 @@ async fn a_name_has_two_live_keys_at_most() {
     let new = json!({"name": "upload", "roles": ["client"]});
     let (first, _) = create(&app, &new).await;
     create(&app, &new).await;
-    app.post(As::Admin, KEYS, &new).await.problem(409, "TOO_MANY_KEYS");
+    app.post(Caller::Admin, KEYS, &new).await.problem(409, "TOO_MANY_KEYS");
     assert_eq!(revoke(&app, &first).await.status, 204);
     create(&app, &new).await;
     // One of the settings counts, too.
     let of_settings = json!({"name": "alice", "roles": ["client"]});
     create(&app, &of_settings).await;
-    app.post(As::Admin, KEYS, &of_settings).await.problem(409, "TOO_MANY_KEYS");
+    app.post(Caller::Admin, KEYS, &of_settings).await.problem(409, "TOO_MANY_KEYS");
 }
 
 #[tokio::test]
@@ -138,7 +140,7 @@ async fn a_bad_order_is_refused() {
         json!({"name": "a", "roles": ["client"], "limits": {"key": 0}}),
         json!({"name": "a", "roles": ["client"], "sha256": "x"}),
     ] {
-        app.post(As::Admin, KEYS, &bad).await.problem(422, "VALIDATION_ERROR");
+        app.post(Caller::Admin, KEYS, &bad).await.problem(422, "VALIDATION_ERROR");
     }
     for id in ["*", "i2m_", "i2m_********", "i2m_abcdefghi", "x2m_abcdefgh", "i2m_abcd%00gh"] {
         revoke(&app, id).await.problem(422, "VALIDATION_ERROR");
@@ -154,21 +156,21 @@ async fn a_key_has_limits_of_its_own() {
     let settings = [("rate_limit.deadline", "10s"), ("redis.command_timeout", "10s")];
     let app =
         TestApp::start_on(TestRedis::prepare(&[]), config_with(&redis, &settings, &policies)).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let new = json!({"name": "upload", "roles": ["client"], "limits": {"key": 2}});
     let (id, key) = create(&app, &new).await;
     for status in [200, 200, 429] {
-        let answer = call(&app, &key).await;
-        assert_eq!((answer.status, answer.header("x-ratelimit-limit")), (status, "2"));
+        let response = call(&app, &key).await;
+        assert_eq!((response.status, response.header("x-ratelimit-limit")), (status, "2"));
     }
     let limits = json!({"limits": {"key": 3}});
     let path = format!("{KEYS}/{id}");
-    let changed = app.send(As::Admin, Method::PATCH, &path, &limits).await.ok(200);
+    let changed = app.send(Caller::Admin, Method::PATCH, &path, &limits).await.ok(200);
     assert_eq!(changed, json!({"id": id, "limits": {"key": 3}}));
     // A refusal is remembered with its limit, and is no longer true.
     for status in [200, 429] {
-        let answer = call(&app, &key).await;
-        assert_eq!((answer.status, answer.header("x-ratelimit-limit")), (status, "3"));
+        let response = call(&app, &key).await;
+        assert_eq!((response.status, response.header("x-ratelimit-limit")), (status, "3"));
     }
 }
 
@@ -179,25 +181,25 @@ async fn the_last_known_keys_go_on_without_redis_but_not_for_ever() {
     let ask = async |key: &str| {
         // Asks Redis nothing but for the limits, and those let in while it is away.
         let path = format!("{}/api/v1/jobs/none", app.base);
-        Answer::of(app.http.get(path).bearer_auth(key)).await
+        ApiResponse::send(app.http.get(path).bearer_auth(key)).await
     };
     assert_eq!(ask(&key).await.status, 400);
     assert_eq!(ask("wrong").await.status, 403);
     app.redis.signal("STOP");
     assert_eq!(ask(&key).await.status, 400);
-    until("it was too long ago", async || ask(&key).await.status == 503).await;
+    wait_until("it was too long ago", async || ask(&key).await.status == 503).await;
     ask("wrong").await.problem(503, "REDIS_UNAVAILABLE");
     assert_eq!(ask("alice-key").await.status, 400);
     app.redis.signal("CONT");
-    until("keys are known again", async || ask(&key).await.status == 400).await;
+    wait_until("keys are known again", async || ask(&key).await.status == 400).await;
     app.redis.kill();
 }
 
 /// A program with Alice's key in a file of its own.
 fn environment(redis: &TestRedis) -> Vec<(&'static str, String)> {
     vec![
-        (redis.place()[0].0, redis.place()[0].1.to_owned()),
-        (redis.place()[1].0, redis.place()[1].1.to_owned()),
+        (redis.settings()[0].0, redis.settings()[0].1.to_owned()),
+        (redis.settings()[1].0, redis.settings()[1].1.to_owned()),
         ("I2M__AUTH__MODE", "keys".to_owned()),
         ("I2M__AUTH__KEYS_FILE", redis.dir().join("keys.json").display().to_string()),
         ("I2M__AUTH__TICKET_SECRETS_FILE", redis.dir().join("tickets").display().to_string()),
@@ -207,7 +209,7 @@ fn environment(redis: &TestRedis) -> Vec<(&'static str, String)> {
 fn keys_file(redis: &TestRedis, hashes: &[&str]) {
     let keys: Vec<Value> = hashes
         .iter()
-        .map(|it| json!({"name": "upload", "sha256": it, "roles": ["client"]}))
+        .map(|sha256| json!({"name": "upload", "sha256": sha256, "roles": ["client"]}))
         .collect();
     std::fs::write(redis.dir().join("keys.json"), json!(keys).to_string()).unwrap();
 }
@@ -218,14 +220,15 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
     keys_file(&redis, &[crate::rate_limit::ALICE]);
     std::fs::write(redis.dir().join("tickets"), "0123456789abcdef").unwrap();
     let environment = environment(&redis);
-    let environment: Vec<_> = environment.iter().map(|it| (it.0, it.1.as_str())).collect();
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let environment: Vec<_> =
+        environment.iter().map(|variable| (variable.0, variable.1.as_str())).collect();
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let http = reqwest::Client::new();
     let status = async |key: &str, path: &str| {
         let request = http.get(format!("{}{path}", service.base)).bearer_auth(key);
-        request.send().await.map_or(0, |it| it.status().as_u16())
+        request.send().await.map_or(0, |response| response.status().as_u16())
     };
-    until("it is ready", async || status("alice-key", "/readyz").await == 200).await;
+    wait_until("it is ready", async || status("alice-key", "/readyz").await == 200).await;
     let new = json!({"files": [{"filename": "a.png"}]});
     let post = http.post(format!("{}{LIST}", service.base)).bearer_auth("alice-key").json(&new);
     let job: Value = post.send().await.unwrap().json().await.unwrap();
@@ -238,7 +241,7 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
     service.signal("HUP");
     keys_file(&redis, &[crate::rate_limit::ALICE, crate::rate_limit::BOB]);
     std::fs::write(redis.dir().join("tickets"), "fedcba9876543210,0123456789abcdef").unwrap();
-    until("bob is known", async || {
+    wait_until("bob is known", async || {
         service.signal("HUP");
         status("bob-key", LIST).await == 200
     })
@@ -249,7 +252,7 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
     // The old secret and the old key go, and what they opened stays open.
     std::fs::write(redis.dir().join("tickets"), "fedcba9876543210").unwrap();
     keys_file(&redis, &[crate::rate_limit::BOB]);
-    until("alice is gone", async || {
+    wait_until("alice is gone", async || {
         service.signal("HUP");
         status("alice-key", LIST).await == 403
     })
@@ -268,14 +271,14 @@ async fn the_command_line_finds_an_embedded_redis() {
     let environment = [("I2M__REDIS__EMBEDDED__DIR", "redis"), ("I2M__AUTH__MODE", "keys")];
     let create = || {
         let arguments = ["keys", "create", "root", "--role", "admin"];
-        ServiceProcess::output(dir.path(), &arguments, &environment)
+        GatewayProcess::output(dir.path(), &arguments, &environment)
     };
-    let mut service = ServiceProcess::start(dir.path(), &environment);
+    let mut service = GatewayProcess::start(dir.path(), &environment);
     let made = create();
     assert!(made.status.success(), "{}", String::from_utf8(made.stderr).unwrap());
     let key = String::from_utf8(made.stdout).unwrap();
     let http = reqwest::Client::new();
-    until("the key is known", async || {
+    wait_until("the key is known", async || {
         let list = http.get(format!("{}{KEYS}", service.base)).bearer_auth(key.trim_end());
         list.send().await.unwrap().status() == 200
     })
@@ -289,7 +292,7 @@ async fn the_command_line_makes_the_first_key() {
     let app = TestApp::start().await;
     let run = |arguments: &[&str]| -> Output {
         let arguments = [&["keys"], arguments].concat();
-        ServiceProcess::output(app.redis.dir(), &arguments, &app.redis.place())
+        GatewayProcess::output(app.redis.dir(), &arguments, &app.redis.settings())
     };
     let text = |output: Output| {
         let error = String::from_utf8(output.stderr).unwrap();
@@ -299,7 +302,7 @@ async fn the_command_line_makes_the_first_key() {
     let key =
         text(run(&["create", "root", "--role", "admin", "--role", "client", "--limit", "key=7"]));
     let key = key.trim_end();
-    until("the key is known", async || call(&app, key).await.status == 200).await;
+    wait_until("the key is known", async || call(&app, key).await.status == 200).await;
     assert_eq!(call(&app, key).await.header("x-ratelimit-limit"), "7");
     let listed = text(run(&["list"]));
     assert!(
@@ -307,12 +310,12 @@ async fn the_command_line_makes_the_first_key() {
         "{listed}"
     );
     text(run(&["limit", &key[..12]]));
-    until("the limit is gone", async || {
+    wait_until("the limit is gone", async || {
         call(&app, key).await.header("x-ratelimit-limit") == "6000"
     })
     .await;
     text(run(&["revoke", &key[..12]]));
-    until("the key is shut out", async || call(&app, key).await.status == 403).await;
+    wait_until("the key is shut out", async || call(&app, key).await.status == 403).await;
     for (arguments, said) in [
         (&["revoke", &key[..12]][..], "there is no key"),
         (&["create", "x", "--role", "root"], "possible values: client, worker, admin"),
@@ -328,12 +331,12 @@ async fn the_command_line_makes_the_first_key() {
 async fn a_key_can_ask_what_it_may_do() {
     let app = TestApp::start().await;
     for (who, name, roles) in [
-        (As::Alice, "alice", json!(["client"])),
-        (As::Worker, "worker", json!(["worker"])),
-        (As::Admin, "admin", json!(["admin"])),
+        (Caller::Alice, "alice", json!(["client"])),
+        (Caller::Worker, "worker", json!(["worker"])),
+        (Caller::Admin, "admin", json!(["admin"])),
     ] {
         let told = app.get(who, "/api/v1/key").await.ok(200);
         assert_eq!(told, json!({"name": name, "roles": roles}));
     }
-    app.get(As::Nobody, "/api/v1/key").await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, "/api/v1/key").await.problem(403, "AUTHENTICATION_REQUIRED");
 }

@@ -18,8 +18,8 @@ fn the_dashboard_works_in_a_real_browser() {
 fn tests_of(is_wanted: impl Fn(&str) -> bool) -> Command {
     let mut files: Vec<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER))
         .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
-        .filter(|it| it.ends_with(".test.mjs") && is_wanted(it))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".test.mjs") && is_wanted(name))
         .collect();
     files.sort();
     let mut command = Command::new("node");

@@ -5,7 +5,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    As, PATIENCE, ServiceProcess, TestApp, TestRedis, config, id_of, is_on_cluster, path_of, until,
+    Caller, GatewayProcess, TIMEOUT, TestApp, TestRedis, config, id_of, is_on_cluster, path_of,
+    wait_until,
 };
 
 pub(crate) const PATH: &str = "/api/v1/admin/cleanup";
@@ -16,12 +17,12 @@ const LONG_AGO: &str = "2020-01-01T00:00:00";
 
 /// Runs a cleanup to its end and returns the report.
 pub(crate) async fn clean(app: &TestApp, query: &str) -> Value {
-    let begun = app.post(As::Admin, &format!("{PATH}{query}"), &json!({})).await;
+    let begun = app.post(Caller::Admin, &format!("{PATH}{query}"), &json!({})).await;
     assert_eq!(begun.header("location"), PATH, "{}", begun.text);
     let begun = begun.ok(202);
     let mut report = Value::Null;
-    until("the cleanup is over", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    wait_until("the cleanup is over", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         report["state"] != "running"
     })
     .await;
@@ -108,13 +109,13 @@ async fn an_old_job_goes_whole(#[case] updated_at: &str) {
     let (old, young) = (app.create_job(3).await, app.create_job(1).await);
     app.report(&old, 1, &json!({"progress": 10})).await.ok(200);
     app.complete(&old, 0).await.ok(200);
-    app.get(As::Alice, &format!("{}/status", path_of(&old))).await.ok(200);
+    app.get(Caller::Alice, &format!("{}/status", path_of(&old))).await.ok(200);
     let key = format!("job:{}", id_of(&old));
     app.redis.run(1, &["HSET", &key, "updated_at", updated_at, "created_at", LONG_AGO]).await;
     let mut of_old = Vec::new();
     for database in [1, 2, 4] {
         let keys = app.redis.keys(database).await;
-        of_old.extend(keys.into_iter().filter(|it| it.contains(id_of(&old))));
+        of_old.extend(keys.into_iter().filter(|key| key.contains(id_of(&old))));
     }
 
     for query in ["?dry_run=true", ""] {
@@ -126,15 +127,15 @@ async fn an_old_job_goes_whole(#[case] updated_at: &str) {
         for family in ["user_jobs", "user_jobs_by_time"] {
             assert_eq!(report["families"][family]["1"]["pruned"], n_lists);
         }
-        let status = app.get(As::Alice, path_of(&old)).await.status;
+        let status = app.get(Caller::Alice, path_of(&old)).await.status;
         assert_eq!(status, if query.is_empty() { 404 } else { 200 });
     }
     for database in [1, 2, 4] {
         let keys = app.redis.keys(database).await;
-        assert!(!keys.iter().any(|it| it.contains(id_of(&old))), "{keys:?}");
+        assert!(!keys.iter().any(|key| key.contains(id_of(&old))), "{keys:?}");
     }
-    app.get(As::Alice, path_of(&young)).await.ok(200);
-    let listed = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    app.get(Caller::Alice, path_of(&young)).await.ok(200);
+    let listed = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
     assert_eq!(listed["jobs"].as_array().unwrap().len(), 1);
 }
 
@@ -246,7 +247,7 @@ async fn a_redis_that_counts_uses_is_not_asked_for_idle_times() {
         TestRedis::start_with(&["--maxmemory", "200mb", "--maxmemory-policy", "allkeys-lfu"]);
     let settings = config(&redis, &[("maintenance.orphan_grace", "0s")]);
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(2, &["SET", &format!("progress:{GONE}:file_000"), "1"]).await;
     app.redis.run(2, &["XADD", &format!("stream:progress:{GONE}"), "*", "a", "b"]).await;
     let report = clean(&app, "").await;
@@ -258,21 +259,21 @@ async fn a_redis_that_counts_uses_is_not_asked_for_idle_times() {
 #[tokio::test]
 async fn only_admins_clean_up_and_one_at_a_time() {
     let app = TestApp::start().await;
-    app.get(As::Admin, PATH).await.problem(404, "CLEANUP_NOT_FOUND");
-    for who in [As::Alice, As::Worker] {
+    app.get(Caller::Admin, PATH).await.problem(404, "CLEANUP_NOT_FOUND");
+    for who in [Caller::Alice, Caller::Worker] {
         app.post(who, PATH, &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
         app.get(who, PATH).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     }
-    app.post(As::Admin, &format!("{PATH}?dry_run=perhaps"), &json!({}))
+    app.post(Caller::Admin, &format!("{PATH}?dry_run=perhaps"), &json!({}))
         .await
         .problem(422, "VALIDATION_ERROR");
-    app.request(As::Admin, Method::DELETE, PATH)
+    app.request(Caller::Admin, Method::DELETE, PATH)
         .send()
         .await
-        .map(|it| assert_eq!(it.status(), 405))
+        .map(|response| assert_eq!(response.status(), 405))
         .unwrap();
     app.redis.run(1, &["SET", "lock:i2m:cleanup", "another process", "PX", "60000"]).await;
-    app.post(As::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
+    app.post(Caller::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
     app.redis.run(1, &["DEL", "lock:i2m:cleanup"]).await;
     clean(&app, "").await;
     assert!(!exists(&app.redis, 1, "lock:i2m:cleanup").await);
@@ -285,10 +286,12 @@ async fn a_cleanup_comes_by_itself_in_one_process_of_all() {
     let (one, other) = (config(&redis, &every), config(&redis, &every));
     let app = TestApp::start_on(redis, one).await;
     let beside = TestApp::start_on(TestRedis::prepare(&[]), other).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(4, &["SET", "metric:jobs:count", "1"]).await;
-    until("it is adopted", async || number(&app.redis, 4, &["TTL", "metric:jobs:count"]).await > 0)
-        .await;
+    wait_until("it is adopted", async || {
+        number(&app.redis, 4, &["TTL", "metric:jobs:count"]).await > 0
+    })
+    .await;
     beside.stop().await.unwrap();
     app.stop().await.unwrap();
 }
@@ -299,27 +302,27 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
     let redis = TestRedis::start_with(&["--appendfsync", "no"]);
     let settings = config(&redis, &[("maintenance.pace", "1")]);
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "1", "metric:m"]).await;
     let slow = [
-        app.redis.place()[0],
-        app.redis.place()[1],
+        app.redis.settings()[0],
+        app.redis.settings()[1],
         ("I2M__MAINTENANCE__PACE", "0.2"),
         ("I2M__MAINTENANCE__BATCH", "10"),
     ];
-    let mut child = ServiceProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
-    until("it has begun", async || {
-        let report = app.get(As::Admin, PATH).await;
+    let mut child = GatewayProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
+    wait_until("it has begun", async || {
+        let report = app.get(Caller::Admin, PATH).await;
         report.status == 200 && report.json()["totals"]["adopted"].as_u64() > Some(0)
     })
     .await;
-    assert_eq!(app.get(As::Admin, PATH).await.json()["state"], "running");
-    app.post(As::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
+    assert_eq!(app.get(Caller::Admin, PATH).await.json()["state"], "running");
+    app.post(Caller::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
     child.kill().unwrap();
     child.wait().unwrap();
     // Its time passes.
     app.redis.run(1, &["DEL", "lock:i2m:cleanup"]).await;
-    assert_eq!(app.get(As::Admin, PATH).await.json()["state"], "interrupted");
+    assert_eq!(app.get(Caller::Admin, PATH).await.json()["state"], "interrupted");
 
     let report = clean(&app, "").await;
     assert_eq!(report["families"]["counter"]["4"]["scanned"], 20_000);
@@ -332,10 +335,10 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
 fn the_command_line_cleans_up_and_says_what_it_did() {
     let redis = TestRedis::start();
     let begun_at = std::time::Instant::now();
-    let output = ServiceProcess::output(redis.dir(), &["cleanup", "--dry-run"], &redis.place());
+    let output = GatewayProcess::output(redis.dir(), &["cleanup", "--dry-run"], &redis.settings());
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["state"], &report["dry_run"]), (&json!("finished"), &json!(true)));
-    assert!(begun_at.elapsed() < PATIENCE);
+    assert!(begun_at.elapsed() < TIMEOUT);
 }

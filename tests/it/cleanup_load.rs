@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cleanup::clean,
-    harness::{As, TestApp, TestRedis, config, id_of, path_of},
+    harness::{Caller, TestApp, TestRedis, config, id_of, path_of},
 };
 
 /// Old jobs with four files and no TTL, of a hundred owners.
@@ -36,7 +36,7 @@ const FOREIGN: &str = "for i = 1, ARGV[1] do redis.call('SET', 'celery-task-meta
 async fn all_keys(redis: &TestRedis) -> BTreeSet<(u8, String)> {
     let mut all = BTreeSet::new();
     for database in 0..5 {
-        all.extend(redis.keys(database).await.into_iter().map(|it| (database, it)));
+        all.extend(redis.keys(database).await.into_iter().map(|key| (database, key)));
     }
     all
 }
@@ -49,7 +49,7 @@ async fn work(app: &TestApp, job: &Value, is_over: &AtomicBool) {
         app.report(job, n % 4, &json!({"progress": n % 100})).await.ok(200);
         let percent = format!("progress:{}:file_00{}", id_of(job), n % 4);
         app.redis.run(2, &["SET", &percent, "50"]).await;
-        app.get(As::Alice, path_of(job)).await.ok(200);
+        app.get(Caller::Alice, path_of(job)).await.ok(200);
     }
 }
 
@@ -65,7 +65,7 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
         ],
     );
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(1, &["EVAL", OLD_JOBS, "0", "1000"]).await;
     app.redis.run(2, &["EVAL", ORPHANS, "0", "3000"]).await;
     app.redis.run(4, &["EVAL", COUNTERS, "0", "6000"]).await;
@@ -83,7 +83,7 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
         is_over.store(true, Ordering::Relaxed);
         report
     };
-    let working = futures_util::future::join_all(live.iter().map(|it| work(&app, it, &is_over)));
+    let working = futures_util::future::join_all(live.iter().map(|job| work(&app, job, &is_over)));
     let (report, _) = tokio::join!(cleaning, working);
 
     let after = all_keys(&app.redis).await;
@@ -98,14 +98,20 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
     // The seed's makes at least two calls for each key.
     assert!(report["steps"].as_u64() < Some(20_000 / 5), "{report}");
     for job in &live {
-        let shown = app.get(As::Alice, path_of(job)).await.ok(200);
+        let shown = app.get(Caller::Alice, path_of(job)).await.ok(200);
         assert_eq!(shown["files"].as_array().unwrap().len(), 4);
-        let listed = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
-        assert!(listed["jobs"].as_array().unwrap().iter().any(|it| it["job_id"] == job["job_id"]));
+        let listed = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
+        assert!(
+            listed["jobs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|listed_job| listed_job["job_id"] == job["job_id"])
+        );
     }
     // What the writers left without an end after the cleanup had passed is adopted by the next.
     clean(&app, "").await;
-    for (database, key) in all_keys(&app.redis).await.iter().filter(|it| it.0 == 2) {
+    for (database, key) in all_keys(&app.redis).await.iter().filter(|entry| entry.0 == 2) {
         let ttl: i64 = app.redis.run(*database, &["TTL", key]).await.convert().unwrap();
         assert!(ttl > 0, "{key}");
     }

@@ -8,13 +8,13 @@ use std::{
 
 use rstest::rstest;
 
-use crate::harness::{As, ServiceProcess, TestApp, TestRedis};
+use crate::harness::{Caller, GatewayProcess, TestApp, TestRedis};
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/demo-pictures");
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), arguments, environment);
+    let output = GatewayProcess::output(dir.path(), arguments, environment);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -63,8 +63,8 @@ async fn health_says_whether_it_is_ready() {
     assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
 
     app.redis.kill();
-    crate::harness::until("it is not ready", async || {
-        app.get(As::Nobody, "/readyz").await.status == 503
+    crate::harness::wait_until("it is not ready", async || {
+        app.get(Caller::Anonymous, "/readyz").await.status == 503
     })
     .await;
     let (code, _, err) = ask(base, "0").await;
@@ -86,8 +86,8 @@ fn help_teaches() {
         let says = |part| help.contains(part);
         assert!(says("Examples:") || says("Try it:"), "{path:?}: {help}");
         let commands = help.split("Commands:\n").nth(1).into_iter().flat_map(str::lines);
-        let names = commands.map_while(|it| it.strip_prefix("  ")?.split(' ').next());
-        for name in names.filter(|it| !it.is_empty() && *it != "help") {
+        let names = commands.map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+        for name in names.filter(|name| !name.is_empty() && *name != "help") {
             let path = [&path[..], &[name.to_owned()]].concat();
             let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
             let (code, help, _) = run(&arguments, &[]);
@@ -107,12 +107,12 @@ fn health_asks_a_listener_with_tls() {
     std::fs::write(path("key.pem"), named.signing_key.serialize_pem()).unwrap();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__SERVER__TLS_CERT_FILE", cert.as_str()),
         ("I2M__SERVER__TLS_KEY_FILE", key.as_str()),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let port = service.base.rsplit_once(':').unwrap().1;
     let listen = format!("0.0.0.0:{port}");
 
@@ -152,7 +152,7 @@ fn shells_complete_its_arguments() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = ServiceProcess::command(dir.path(), &[])
+    let mut child = GatewayProcess::command(dir.path(), &[])
         .args(["routes", "--openapi"])
         .stdout(Stdio::piped())
         .spawn()

@@ -3,7 +3,7 @@
 use image2model_gateway::Config;
 use rstest::rstest;
 
-use crate::harness::{ServiceProcess, TestRedis};
+use crate::harness::{GatewayProcess, TestRedis};
 
 #[rstest]
 #[case::not_a_number("I2M__REDIS__POOL_SIZE", "abc", &["redis.pool_size", "abc", "integer"])]
@@ -30,7 +30,7 @@ use crate::harness::{ServiceProcess, TestRedis};
 #[case::bad_filter("I2M__LOG__LEVEL", "a=b=c", &["log.level"])]
 fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case] said: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), &[], &[(name, value)]);
+    let output = GatewayProcess::output(dir.path(), &[], &[(name, value)]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     for part in said {
@@ -49,7 +49,7 @@ fn the_settings_that_are_shipped_are_good(#[case] file: &str) {
         ("I2M__AUTH__TICKET_SECRETS", "0123456789abcdef0123456789abcdef"),
         ("I2M__REDIS__URL", if file.ends_with("production.toml") { "redis://redis" } else { "" }),
     ];
-    let output = ServiceProcess::output(&std::env::temp_dir(), &arguments, &environment);
+    let output = GatewayProcess::output(&std::env::temp_dir(), &arguments, &environment);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -63,7 +63,7 @@ fn later_sources_win_and_secrets_are_masked() {
     )
     .unwrap();
     std::fs::write(dir.path().join("password"), "123456\n").unwrap();
-    let output = ServiceProcess::output(
+    let output = GatewayProcess::output(
         dir.path(),
         &["--config", "my.toml", "check-config"],
         &[
@@ -107,14 +107,14 @@ fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
 #[test]
 fn letting_anybody_in_is_said_at_every_start() {
     let redis = TestRedis::start();
-    let service = ServiceProcess::start(redis.dir(), &redis.place());
+    let service = GatewayProcess::start(redis.dir(), &redis.settings());
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }
 
 #[test]
 fn the_reference_is_the_one_of_this_code() {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), &["config-reference"], &[]);
+    let output = GatewayProcess::output(dir.path(), &["config-reference"], &[]);
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
     let is_current = std::fs::read(page).unwrap() == output.stdout;
     assert!(is_current, "run: image2model-gateway config-reference > docs/CONFIGURATION.md");

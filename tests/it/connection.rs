@@ -17,9 +17,9 @@ async fn serve(redis: TestRedis, settings: &[(&str, &str)]) -> TestApp {
     environment
         .extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let app = TestApp::start_on(redis, Config::load(None, environment).unwrap()).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let job = app.create_job(1).await;
-    app.get(crate::harness::As::Alice, path_of(&job)).await.ok(200);
+    app.get(crate::harness::Caller::Alice, path_of(&job)).await.ok(200);
     app
 }
 
@@ -75,7 +75,7 @@ async fn tls_is_checked_against_the_configured_authority() {
     let other = TestApp::start_on(TestRedis::prepare(&[]), config).await;
     let new = serde_json::json!({"files": [{"filename": "a.png"}]});
     other
-        .post(crate::harness::As::Alice, "/api/v1/jobs", &new)
+        .post(crate::harness::Caller::Alice, "/api/v1/jobs", &new)
         .await
         .problem(503, "REDIS_UNAVAILABLE");
     drop(app);

@@ -8,18 +8,18 @@ use fred::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, TestRedis, config, until};
+use crate::harness::{ApiResponse, Caller, TestApp, TestRedis, config, wait_until};
 
 const WAITED_FOR: &[(&str, &str)] = &[("health.deadline", "700ms")];
 
-async fn report(app: &TestApp) -> Answer {
-    app.get(As::Nobody, "/health").await
+async fn report(app: &TestApp) -> ApiResponse {
+    app.get(Caller::Anonymous, "/health").await
 }
 
 /// Waits until the report says this, and returns it.
 async fn until_told(app: &TestApp, status: &str, problem: &str) -> Value {
     let mut told = Value::Null;
-    until(problem, async || {
+    wait_until(problem, async || {
         told = report(app).await.json();
         told["status"] == status && told["problems"].to_string().contains(problem)
     })
@@ -77,42 +77,42 @@ async fn a_redis_that_is_down_or_hangs_is_unhealthy_within_the_deadline() {
     app.redis.signal("STOP");
     // At first nobody knows yet that it hangs, and then everybody.
     for _ in 0..3 {
-        let answer = report(&app).await;
-        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
-        let told = answer.ok(503);
+        let response = report(&app).await;
+        assert!(response.took < Duration::from_secs(2), "{:?}", response.took);
+        let told = response.ok(503);
         assert_eq!(told["status"], "unhealthy");
         assert_eq!(told["checks"]["ping"]["status"], "error");
         assert_eq!(told["checks"]["databases"]["cache"]["status"], "error");
         // It would be no help to start this process anew.
-        let alive = app.get(As::Nobody, "/livez").await;
+        let alive = app.get(Caller::Anonymous, "/livez").await;
         assert!(alive.took < Duration::from_millis(500), "{:?}", alive.took);
         alive.ok(200);
     }
     let mut verbose = Value::Null;
-    until("it is not ready, and says why", async || {
-        let answer = app.get(As::Nobody, "/readyz?verbose").await;
-        verbose = answer.json();
-        answer.status == 503 && verbose["checks"][1] == json!({"name": "redis:jobs", "ok": false})
+    wait_until("it is not ready, and says why", async || {
+        let response = app.get(Caller::Anonymous, "/readyz?verbose").await;
+        verbose = response.json();
+        response.status == 503 && verbose["checks"][1] == json!({"name": "redis:jobs", "ok": false})
     })
     .await;
     let checks = verbose["checks"].as_array().unwrap();
     let failed: Vec<&Value> =
-        checks.iter().filter(|it| it["ok"] == false).map(|it| &it["name"]).collect();
+        checks.iter().filter(|check| check["ok"] == false).map(|check| &check["name"]).collect();
     assert!(!failed.contains(&&json!("started")), "{failed:?}");
     app.redis.signal("CONT");
-    app.until_ready().await;
+    app.wait_until_ready().await;
     until_told(&app, "healthy", "[]").await;
 
     app.redis.kill();
     until_told(&app, "unhealthy", "Redis does not answer").await;
-    app.get(As::Nobody, "/livez").await.ok(200);
+    app.get(Caller::Anonymous, "/livez").await.ok(200);
 }
 
 #[tokio::test]
 async fn short_memory_and_evictions_are_told() {
     let app = TestApp::start_with(&[("health.memory_warning", "0.5")]).await;
     let info: String = app.redis.run(0, &["INFO", "memory"]).await.convert().unwrap();
-    let used = info.lines().find_map(|it| it.trim().strip_prefix("used_memory:")).unwrap();
+    let used = info.lines().find_map(|line| line.trim().strip_prefix("used_memory:")).unwrap();
     let used: u64 = used.parse().unwrap();
     set(&app.redis, "maxmemory", &(used + 100_000_000).to_string()).await;
     until_told(&app, "healthy", "[]").await;
@@ -152,12 +152,12 @@ async fn a_redis_that_cannot_save_is_told_and_still_read() {
     assert_eq!(told["checks"]["persistence"]["rdb_last_bgsave_status"], "err");
     assert_eq!(told["checks"]["writes"]["error"], "Redis cannot save its data to disk");
     let new = json!({"files": [{"filename": "a.png"}]});
-    app.post(As::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
+    app.post(Caller::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
     // It refuses pings too, for longer than a lost connection would be kept.
     let began = std::time::Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
-        app.get(As::Alice, crate::harness::path_of(&job)).await.ok(200);
-        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+        app.get(Caller::Alice, crate::harness::path_of(&job)).await.ok(200);
+        assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 200);
     }
     std::fs::remove_dir_all(app.redis.dir().join("dump.rdb")).unwrap();
     save().await;
@@ -176,7 +176,7 @@ async fn a_replica_is_degraded_and_is_not_written_to() {
     // Asking often costs no connection.
     for _ in 0..5 {
         report(&app).await.ok(200);
-        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+        assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 200);
     }
     drop(primary);
     until_told(&app, "degraded", "lost its primary").await;
@@ -187,10 +187,10 @@ async fn replicas_that_fall_behind_are_told() {
     let (primary, port) = with_port();
     let settings = config(&primary, &[("health.max_replication_lag", "1s")]);
     let app = TestApp::start_on(primary, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let replica = TestRedis::start();
     replica.run(0, &["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
-    until("the replica is in sync", async || {
+    wait_until("the replica is in sync", async || {
         let told = report(&app).await.ok(200);
         told["status"] == "healthy" && told["checks"]["topology"]["members"][1]["status"] == "ok"
     })
@@ -217,30 +217,31 @@ async fn the_slow_log_is_for_operators_and_keeps_secrets() {
     app.redis.run(1, &["HSET", "job:x", "params", "hush-hush"]).await;
     let job = app.create_job(1).await;
     let path = "/api/v1/admin/slow-queries";
-    let told = app.get(As::Admin, &format!("{path}?num=100")).await.ok(200);
+    let told = app.get(Caller::Admin, &format!("{path}?num=100")).await.ok(200);
     let queries = told["slow_queries"].as_array().unwrap();
     let find = |command: &str| {
-        let found = queries.iter().find(|it| it["command"].as_str().unwrap().starts_with(command));
+        let found =
+            queries.iter().find(|query| query["command"].as_str().unwrap().starts_with(command));
         found.unwrap_or_else(|| panic!("no {command} in {told}"))
     };
     let set = find("SET cache:model:m");
     assert_eq!(set["command"], "SET cache:model:m <9 bytes> <2 bytes> <2 bytes>");
     assert!(set["duration_microseconds"].is_u64() && set["start_time"].is_string());
-    assert!(queries.iter().any(|it| it["command"].as_str().unwrap().starts_with("EVALSHA")));
+    assert!(queries.iter().any(|query| query["command"].as_str().unwrap().starts_with("EVALSHA")));
     let text = told.to_string();
     assert!(text.contains(crate::harness::id_of(&job)));
     for secret in ["hush", "picture-0.png", "quality"] {
         assert!(!text.contains(secret), "{secret}");
     }
-    let two = app.get(As::Admin, &format!("{path}?num=2")).await.ok(200);
+    let two = app.get(Caller::Admin, &format!("{path}?num=2")).await.ok(200);
     assert_eq!(two["slow_queries"].as_array().unwrap().len(), 2);
     for num in ["0", "101", "-1", "x"] {
-        app.get(As::Admin, &format!("{path}?num={num}")).await.problem(422, "VALIDATION_ERROR");
+        app.get(Caller::Admin, &format!("{path}?num={num}")).await.problem(422, "VALIDATION_ERROR");
     }
-    for who in [As::Alice, As::Worker] {
+    for who in [Caller::Alice, Caller::Worker] {
         app.get(who, path).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     }
-    app.get(As::Nobody, path).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, path).await.problem(403, "AUTHENTICATION_REQUIRED");
     app.redis.run(0, &["ACL", "SETUSER", "default", "-slowlog"]).await;
-    app.get(As::Admin, path).await.problem(501, "NOT_PERMITTED_BY_REDIS");
+    app.get(Caller::Admin, path).await.problem(501, "NOT_PERMITTED_BY_REDIS");
 }

@@ -3,31 +3,32 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, id_of, is_on_cluster, path_of};
+use crate::harness::{ApiResponse, Caller, TestApp, id_of, is_on_cluster, path_of};
 
 #[tokio::test]
 async fn a_cancelled_job_ends_on_every_stream() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
     app.complete(&job, 1).await.ok(200);
 
     let cancel = job["links"]["cancel"].as_str().unwrap();
-    app.post(As::Bob, cancel, &json!({})).await.problem(404, "JOB_NOT_FOUND");
-    let cancelled = app.post(As::Alice, cancel, &json!({})).await.ok(200);
+    app.post(Caller::Bob, cancel, &json!({})).await.problem(404, "JOB_NOT_FOUND");
+    let cancelled = app.post(Caller::Alice, cancel, &json!({})).await.ok(200);
     assert_eq!(cancelled["status"], "cancelled");
-    let told: Vec<_> = stream.rest().await.into_iter().map(|it| (it.name, it.data)).collect();
+    let told: Vec<_> =
+        stream.rest().await.into_iter().map(|event| (event.name, event.data)).collect();
     let (name, data) = &told[told.len() - 2];
     assert_eq!((name.as_str(), &data["status"]), ("task_cancelled", &json!("cancelled")));
     let (name, data) = &told[told.len() - 1];
     assert_eq!((name.as_str(), &data["error"]), ("task_failed", &json!("the job was cancelled")));
 
     // Again is no error, and a worker that comes late learns of it.
-    app.post(As::Alice, cancel, &json!({})).await.ok(200);
+    app.post(Caller::Alice, cancel, &json!({})).await.ok(200);
     app.report(&job, 0, &json!({"progress": 50})).await.problem(409, "INVALID_TRANSITION");
-    let shown = app.get(As::Alice, path_of(&job)).await.ok(200);
+    let shown = app.get(Caller::Alice, path_of(&job)).await.ok(200);
     assert_eq!((&shown["completed_files"], &shown["failed_files"]), (&json!(1), &json!(0)));
     assert_eq!(shown["files"][0]["status"], "cancelled");
 }
@@ -38,7 +39,7 @@ async fn a_job_that_is_over_cannot_be_cancelled() {
     let job = app.create_job(1).await;
     app.complete(&job, 0).await.ok(200);
     let cancel = job["links"]["cancel"].as_str().unwrap();
-    app.post(As::Alice, cancel, &json!({})).await.problem(409, "INVALID_TRANSITION");
+    app.post(Caller::Alice, cancel, &json!({})).await.problem(409, "INVALID_TRANSITION");
 }
 
 #[tokio::test]
@@ -46,23 +47,23 @@ async fn a_retry_is_of_the_failed_files_only() {
     let app = TestApp::start().await;
     let job = app.create_job(3).await;
     let retry = format!("{}/retry", path_of(&job));
-    app.post(As::Alice, &retry, &json!({})).await.problem(409, "INVALID_TRANSITION");
+    app.post(Caller::Alice, &retry, &json!({})).await.problem(409, "INVALID_TRANSITION");
     app.complete(&job, 0).await.ok(200);
     app.fail(&job, 1, "no mesh").await.ok(200);
     app.fail(&job, 2, "no mesh").await.ok(200);
     let mut first = app.follow(&job, None).await;
-    let end = first.until("task_completed").await;
+    let end = first.wait_for("task_completed").await;
 
-    let retried = app.post(As::Alice, &retry, &json!({})).await.ok(200);
+    let retried = app.post(Caller::Alice, &retry, &json!({})).await.ok(200);
     assert_eq!(
         (&retried["status"], &retried["attempt"], &retried["progress"]),
         (&json!("pending"), &json!(2), &json!(33))
     );
     assert_eq!((&retried["completed_files"], &retried["failed_files"]), (&json!(1), &json!(0)));
     let states: Vec<&Value> =
-        retried["files"].as_array().unwrap().iter().map(|it| &it["status"]).collect();
+        retried["files"].as_array().unwrap().iter().map(|file| &file["status"]).collect();
     assert_eq!(states, [&json!("completed"), &json!("retrying"), &json!("retrying")]);
-    app.get(As::Alice, &format!("{}/files/file_001/result", path_of(&job)))
+    app.get(Caller::Alice, &format!("{}/files/file_001/result", path_of(&job)))
         .await
         .problem(404, "FILE_NOT_FOUND");
 
@@ -88,14 +89,17 @@ async fn a_deleted_job_leaves_nothing() {
     app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
     app.complete(&job, 1).await.ok(200);
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_progress").await;
+    stream.wait_for("task_progress").await;
 
-    app.send(As::Bob, Method::DELETE, path_of(&job), &json!({}))
+    app.send(Caller::Bob, Method::DELETE, path_of(&job), &json!({}))
         .await
         .problem(404, "JOB_NOT_FOUND");
-    assert_eq!(app.send(As::Alice, Method::DELETE, path_of(&job), &json!({})).await.status, 204);
-    app.get(As::Alice, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
-    app.send(As::Alice, Method::DELETE, path_of(&job), &json!({}))
+    assert_eq!(
+        app.send(Caller::Alice, Method::DELETE, path_of(&job), &json!({})).await.status,
+        204
+    );
+    app.get(Caller::Alice, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.send(Caller::Alice, Method::DELETE, path_of(&job), &json!({}))
         .await
         .problem(404, "JOB_NOT_FOUND");
     for database in 0..5 {
@@ -104,12 +108,12 @@ async fn a_deleted_job_leaves_nothing() {
             .keys(database)
             .await
             .into_iter()
-            .filter(|it| it.contains(id_of(&job)))
+            .filter(|key| key.contains(id_of(&job)))
             .collect();
         assert_eq!(left, Vec::<String>::new());
     }
     assert_eq!(stream.rest().await.last().unwrap().name, "task_failed");
-    let list = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    let list = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
     assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
     assert_eq!(list["jobs"][0]["job_id"], other["job_id"]);
 }
@@ -117,27 +121,27 @@ async fn a_deleted_job_leaves_nothing() {
 #[tokio::test]
 async fn the_same_request_again_is_answered_the_same() {
     let app = TestApp::start().await;
-    let post = |key: &str, name: &str, who: As| {
+    let post = |key: &str, name: &str, who: Caller| {
         let body = json!({"files": [{"filename": name}], "params": {"a": 1}});
-        Answer::of(
+        ApiResponse::send(
             app.request(who, Method::POST, "/api/v1/jobs")
                 .header("idempotency-key", key)
                 .json(&body),
         )
     };
-    let first = post("\"k-1\"", "a.png", As::Alice).await.ok(201);
+    let first = post("\"k-1\"", "a.png", Caller::Alice).await.ok(201);
     app.report(&first, 0, &json!({"progress": 40})).await.ok(200);
-    let again = post("k-1", "a.png", As::Alice).await;
+    let again = post("k-1", "a.png", Caller::Alice).await;
     assert_eq!(again.header("idempotent-replayed"), "true");
     let (mut again, mut first) = (again.ok(201), first);
     (again["links"]["stream"], first["links"]["stream"]) = (json!(""), json!(""));
     assert_eq!(again, first);
 
-    post("k-1", "b.png", As::Alice).await.problem(422, "IDEMPOTENCY_CONFLICT");
-    assert_ne!(post("k-1", "a.png", As::Bob).await.ok(201)["job_id"], first["job_id"]);
-    assert_ne!(post("k-2", "a.png", As::Alice).await.ok(201)["job_id"], first["job_id"]);
+    post("k-1", "b.png", Caller::Alice).await.problem(422, "IDEMPOTENCY_CONFLICT");
+    assert_ne!(post("k-1", "a.png", Caller::Bob).await.ok(201)["job_id"], first["job_id"]);
+    assert_ne!(post("k-2", "a.png", Caller::Alice).await.ok(201)["job_id"], first["job_id"]);
     for bad in ["", "\"\"", &"k".repeat(300)] {
-        post(bad, "a.png", As::Alice).await.problem(422, "VALIDATION_ERROR");
+        post(bad, "a.png", Caller::Alice).await.problem(422, "VALIDATION_ERROR");
     }
 }
 
@@ -146,14 +150,15 @@ async fn the_same_request_at_once_makes_one_job() {
     let app = TestApp::start().await;
     let body = json!({"files": [{"filename": "a.png"}]});
     let posts = (0..30).map(|_| {
-        Answer::of(
-            app.request(As::Alice, Method::POST, "/api/v1/jobs")
+        ApiResponse::send(
+            app.request(Caller::Alice, Method::POST, "/api/v1/jobs")
                 .header("idempotency-key", "k")
                 .json(&body),
         )
     });
-    let answers = futures_util::future::join_all(posts).await;
-    let mut ids: Vec<Value> = answers.into_iter().map(|it| it.ok(201)["job_id"].clone()).collect();
+    let responses = futures_util::future::join_all(posts).await;
+    let mut ids: Vec<Value> =
+        responses.into_iter().map(|response| response.ok(201)["job_id"].clone()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 1);
 }
@@ -166,13 +171,13 @@ async fn the_list_is_paged_newest_first() {
         created.push(id_of(&app.create_job(1).await).to_owned());
     }
     created.reverse();
-    app.post(As::Bob, "/api/v1/jobs", &json!({"files": [{"filename": "b.png"}]})).await.ok(201);
+    app.post(Caller::Bob, "/api/v1/jobs", &json!({"files": [{"filename": "b.png"}]})).await.ok(201);
 
     let mut seen = Vec::new();
     let mut path = "/api/v1/jobs?limit=3".to_owned();
     loop {
-        let page = app.get(As::Alice, &path).await.ok(200);
-        seen.extend(page["jobs"].as_array().unwrap().iter().map(|it| id_of(it).to_owned()));
+        let page = app.get(Caller::Alice, &path).await.ok(200);
+        seen.extend(page["jobs"].as_array().unwrap().iter().map(|job| id_of(job).to_owned()));
         // A job that comes meanwhile is on no later page.
         app.create_job(1).await;
         match page["next_cursor"].as_str() {
@@ -183,9 +188,9 @@ async fn the_list_is_paged_newest_first() {
     seen.sort();
     created.sort();
     assert_eq!(seen, created);
-    app.get(As::Alice, "/api/v1/jobs?limit=0").await.problem(422, "VALIDATION_ERROR");
-    app.get(As::Alice, "/api/v1/jobs?cursor=x").await.problem(422, "VALIDATION_ERROR");
-    app.get(As::Alice, "/api/v1/jobs?status=banana").await.problem(422, "VALIDATION_ERROR");
+    app.get(Caller::Alice, "/api/v1/jobs?limit=0").await.problem(422, "VALIDATION_ERROR");
+    app.get(Caller::Alice, "/api/v1/jobs?cursor=x").await.problem(422, "VALIDATION_ERROR");
+    app.get(Caller::Alice, "/api/v1/jobs?status=banana").await.problem(422, "VALIDATION_ERROR");
 }
 
 #[tokio::test]
@@ -211,8 +216,8 @@ async fn the_list_is_filtered_and_forgets_what_is_gone() {
     app.redis.run(1, &["SADD", &set, &python, "not-a-uuid", "a:files"]).await;
 
     let ids = async |query: &str| -> Vec<String> {
-        let list = app.get(As::Alice, &format!("/api/v1/jobs{query}")).await.ok(200);
-        list["jobs"].as_array().unwrap().iter().map(|it| id_of(it).to_owned()).collect()
+        let list = app.get(Caller::Alice, &format!("/api/v1/jobs{query}")).await.ok(200);
+        list["jobs"].as_array().unwrap().iter().map(|job| id_of(job).to_owned()).collect()
     };
     assert_eq!(ids("").await, [id_of(&open), id_of(&done), &python]);
     assert_eq!(ids("?status=completed").await, [id_of(&done)]);
@@ -236,7 +241,7 @@ async fn work_that_was_done_before_it_could_be_stopped_is_completed() {
         app.redis.run(1, command).await;
     }
     app.complete(&job, 1).await.ok(200);
-    assert_eq!(app.get(As::Alice, path_of(&job)).await.ok(200)["status"], "completed");
-    let retry = app.post(As::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await;
+    assert_eq!(app.get(Caller::Alice, path_of(&job)).await.ok(200)["status"], "completed");
+    let retry = app.post(Caller::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await;
     retry.problem(409, "INVALID_TRANSITION");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{ServiceProcess, TestApp, TestRedis, until};
+use crate::harness::{GatewayProcess, TestApp, TestRedis, wait_until};
 
 const KEY: &str = "lock:i2m:celery-keeper";
 /// The lock lasts half a second then.
@@ -13,8 +13,8 @@ async fn holder(redis: &TestRedis) -> Option<String> {
 }
 
 async fn until_held(redis: &TestRedis, by_another_than: Option<&str>) -> String {
-    until("somebody holds the lock", async || {
-        holder(redis).await.is_some_and(|it| Some(it.as_str()) != by_another_than)
+    wait_until("somebody holds the lock", async || {
+        holder(redis).await.is_some_and(|token| Some(token.as_str()) != by_another_than)
     })
     .await;
     holder(redis).await.unwrap()
@@ -23,8 +23,8 @@ async fn until_held(redis: &TestRedis, by_another_than: Option<&str>) -> String 
 /// How often work under the lock has looked into the outbox.
 async fn looks(redis: &TestRedis) -> String {
     let info: String = redis.run(1, &["INFO", "commandstats"]).await.convert().unwrap();
-    let lines = info.lines().filter(|it| it.starts_with("cmdstat_zrange"));
-    lines.filter_map(|it| it.split(',').next()).collect()
+    let lines = info.lines().filter(|line| line.starts_with("cmdstat_zrange"));
+    lines.filter_map(|field| field.split(',').next()).collect()
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn who_lost_its_lock_stops_what_it_guards() {
     let app = TestApp::start_with(&SETTINGS).await;
     until_held(&app.redis, None).await;
     app.redis.run(1, &["SET", KEY, "a thief", "EX", "60"]).await;
-    until("the work rests", async || {
+    wait_until("the work rests", async || {
         let before = looks(&app.redis).await;
         // Six ticks.
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -56,21 +56,21 @@ async fn who_lost_its_lock_stops_what_it_guards() {
     app.redis.run(1, &["DEL", KEY]).await;
     until_held(&app.redis, None).await;
     let before = looks(&app.redis).await;
-    until("the work goes on", async || before != looks(&app.redis).await).await;
+    wait_until("the work goes on", async || before != looks(&app.redis).await).await;
 }
 
 #[tokio::test]
 async fn the_lock_of_a_process_that_died_goes_to_another() {
     let redis = TestRedis::start();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__TICK", "50ms"),
     ];
-    let mut first = ServiceProcess::start(redis.dir(), &environment);
+    let mut first = GatewayProcess::start(redis.dir(), &environment);
     let token = until_held(&redis, None).await;
-    let _second = ServiceProcess::start(redis.dir(), &environment);
+    let _second = GatewayProcess::start(redis.dir(), &environment);
     first.signal("KILL");
     first.wait();
     until_held(&redis, Some(&token)).await;

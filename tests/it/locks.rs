@@ -15,26 +15,26 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, As, TestApp, TestRedis, config, config_with, until},
+    harness::{ApiResponse, Caller, TestApp, TestRedis, config, config_with, wait_until},
     rate_limit::policy,
 };
 
 const LOCK: &str = "/api/v1/locks/job:4711";
 const KEY: &str = "lock:job:4711";
 
-async fn take(app: &TestApp, path: &str, ttl_secs: i64, wait_secs: i64) -> Answer {
+async fn take(app: &TestApp, path: &str, ttl_secs: i64, wait_secs: i64) -> ApiResponse {
     let body = json!({"ttl_secs": ttl_secs, "wait_secs": wait_secs});
-    app.post(As::Worker, path, &body).await
+    app.post(Caller::Worker, path, &body).await
 }
 
-async fn extend(app: &TestApp, lock: &Value, ttl_secs: i64) -> Answer {
+async fn extend(app: &TestApp, lock: &Value, ttl_secs: i64) -> ApiResponse {
     let body = json!({"token": lock["token"], "ttl_secs": ttl_secs});
-    app.send(As::Worker, Method::PATCH, LOCK, &body).await
+    app.send(Caller::Worker, Method::PATCH, LOCK, &body).await
 }
 
-async fn release(app: &TestApp, path: &str, lock: &Value) -> Answer {
+async fn release(app: &TestApp, path: &str, lock: &Value) -> ApiResponse {
     let path = format!("{path}?token={}", lock["token"].as_str().unwrap());
-    Answer::of(app.request(As::Worker, Method::DELETE, &path)).await
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, &path)).await
 }
 
 fn fence(lock: &Value) -> u64 {
@@ -54,7 +54,7 @@ async fn services(redis: &TestRedis, n: usize, settings: &[(&str, &str)]) -> Vec
     let mut apps = Vec::new();
     for _ in 0..n {
         let app = TestApp::start_on(TestRedis::prepare(&[]), config(redis, settings)).await;
-        app.until_ready().await;
+        app.wait_until_ready().await;
         apps.push(app);
     }
     apps
@@ -109,7 +109,7 @@ async fn a_lock_is_held_by_one_until_it_is_given_back() {
 #[tokio::test]
 async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str) {
     let app = TestApp::start().await;
-    let problem = app.post(As::Worker, LOCK, &body).await.problem(422, "VALIDATION_ERROR");
+    let problem = app.post(Caller::Worker, LOCK, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     assert_eq!(app.redis.keys(1).await, Vec::<String>::new());
 }
@@ -132,11 +132,11 @@ async fn names_and_tokens_are_checked() {
     extend(&app, &lock, -1).await.problem(422, "VALIDATION_ERROR");
     extend(&app, &json!({"token": "banana"}), 1).await.problem(422, "VALIDATION_ERROR");
     release(&app, LOCK, &json!({"token": ""})).await.problem(422, "VALIDATION_ERROR");
-    Answer::of(app.request(As::Worker, Method::DELETE, LOCK))
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, LOCK))
         .await
         .problem(422, "VALIDATION_ERROR");
     assert!(pttl(&app.redis).await > 29_000);
-    app.post(As::Alice, LOCK, &json!({"ttl_secs": 1}))
+    app.post(Caller::Alice, LOCK, &json!({"ttl_secs": 1}))
         .await
         .problem(403, "INSUFFICIENT_PERMISSIONS");
 }
@@ -149,12 +149,12 @@ async fn counting(settings: &[(&str, &str)]) -> TestApp {
     let patient = [("rate_limit.deadline", "10s"), ("locks.check_interval", "60s")];
     let config = config_with(&redis, &[&patient[..], settings].concat(), &policy);
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app
 }
 
 async fn until_seen(app: &TestApp, n: i64) {
-    until("the request has arrived", async || {
+    wait_until("the request has arrived", async || {
         let seen = app.redis.run(3, &["GET", "rl:seen:report:127.0.0.1"]).await;
         seen.as_i64().unwrap_or_default() >= n
     })
@@ -236,9 +236,9 @@ async fn three_services_let_one_in_at_a_time() {
             for _ in 0..ROUNDS {
                 // A slow machine may need more than one wait.
                 let lock = loop {
-                    let answer = take(app, LOCK, 60, 8).await;
-                    if answer.status != 409 {
-                        break answer.ok(201);
+                    let response = take(app, LOCK, 60, 8).await;
+                    if response.status != 409 {
+                        break response.ok(201);
                     }
                 };
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
@@ -289,7 +289,7 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     let redis = TestRedis::start_with(extra);
     let settings = [("locks.check_interval", check_interval)];
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &settings)).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let token = Uuid::new_v4().to_string();
     redis.run(1, &["SET", KEY, &token, "NX", "EX", "60"]).await;
     take(&app, LOCK, 30, 0).await.problem(409, "LOCK_UNAVAILABLE");
@@ -299,7 +299,7 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     assert!(pttl(&redis).await > 80_000);
 
     let delete = async {
-        until("somebody waits", async || {
+        wait_until("somebody waits", async || {
             let channels = redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await;
             !channels.into_array().is_empty()
         })
@@ -310,7 +310,7 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     let (lock, deleted) = tokio::join!(take(&app, LOCK, 30, 8), delete);
     assert!(deleted.elapsed() < Duration::from_secs(3), "{:?}", deleted.elapsed());
     assert_eq!(holder(&redis).await.as_deref(), lock.ok(201)["token"].as_str());
-    until("nobody listens any more", async || {
+    wait_until("nobody listens any more", async || {
         redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await.into_array().is_empty()
     })
     .await;
@@ -325,14 +325,14 @@ async fn without_redis_it_says_so() {
     assert!(hung.took < Duration::from_secs(3), "{:?}", hung.took);
     hung.problem(503, "REDIS_UNAVAILABLE");
     app.redis.signal("CONT");
-    until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
     app.redis.kill();
-    for answer in [take(&app, LOCK, 30, 0).await, extend(&app, &lock, 30).await] {
-        answer.problem(503, "REDIS_UNAVAILABLE");
+    for response in [take(&app, LOCK, 30, 0).await, extend(&app, &lock, 30).await] {
+        response.problem(503, "REDIS_UNAVAILABLE");
     }
     release(&app, LOCK, &lock).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
 }
 
 #[tokio::test]

@@ -7,14 +7,16 @@ use serde_json::json;
 
 use crate::{
     cleanup::{PATH, clean},
-    harness::{Answer, As, TestApp, TestRedis, config, is_on_cluster, path_of, until},
+    harness::{
+        ApiResponse, Caller, TestApp, TestRedis, config, is_on_cluster, path_of, wait_until,
+    },
 };
 
 /// The page as Prometheus reads it.
 async fn page(app: &TestApp) -> String {
-    let answer = app.get(As::Nobody, "/metrics").await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    answer.text
+    let response = app.get(Caller::Anonymous, "/metrics").await;
+    assert_eq!(response.status, 200, "{}", response.text);
+    response.text
 }
 
 /// The values of a metric's samples that have all of `labels`, spelled `name="value"`.
@@ -28,26 +30,26 @@ fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<It
 
 /// The sum of samples that are whole numbers.
 fn sum(page: &str, metric: &str, labels: &[&str]) -> u64 {
-    samples(page, metric, labels).map(|it| it.parse::<u64>().unwrap()).sum()
+    samples(page, metric, labels).map(|value| value.parse::<u64>().unwrap()).sum()
 }
 
 /// The metrics' names as the page declares them.
 fn declared(page: &str) -> BTreeSet<&str> {
-    page.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+    page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
 }
 
 #[tokio::test]
 async fn what_is_documented_is_there_and_nothing_else() {
     let app = TestApp::start_with(&[("celery.enabled", "true")]).await;
-    app.get(As::Nobody, "/nothing").await;
+    app.get(Caller::Anonymous, "/nothing").await;
     for body in [json!({"increment": 1}), json!({"value": 1})] {
-        assert_eq!(app.post(As::Worker, "/api/v1/metrics/m", &body).await.status, 202);
+        assert_eq!(app.post(Caller::Worker, "/api/v1/metrics/m", &body).await.status, 202);
     }
-    app.get(As::Admin, "/api/v1/metrics/m").await.ok(200);
+    app.get(Caller::Admin, "/api/v1/metrics/m").await.ok(200);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
     let text = std::fs::read_to_string(path).unwrap();
     let documented: BTreeSet<&str> =
-        text.lines().filter_map(|it| it.strip_prefix("| `")?.split('`').next()).collect();
+        text.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
     let page = page(&app).await;
     assert_eq!(declared(&page), documented);
     for name in documented {
@@ -58,17 +60,18 @@ async fn what_is_documented_is_there_and_nothing_else() {
 #[tokio::test]
 async fn both_text_formats_are_spoken() {
     let app = TestApp::start().await;
-    let plain = app.get(As::Nobody, "/metrics").await;
+    let plain = app.get(Caller::Anonymous, "/metrics").await;
     assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     assert!(plain.text.contains("# TYPE i2m_jobs_created_total counter\n"));
     assert!(!plain.text.contains("# EOF"));
-    let request = app.request(As::Nobody, Method::GET, "/metrics");
+    let request = app.request(Caller::Anonymous, Method::GET, "/metrics");
     let open =
-        Answer::of(request.header("accept", "application/openmetrics-text;version=1.0.0")).await;
+        ApiResponse::send(request.header("accept", "application/openmetrics-text;version=1.0.0"))
+            .await;
     assert!(open.header("content-type").starts_with("application/openmetrics-text"));
     assert!(open.text.contains("# TYPE i2m_jobs_created counter\n"));
     assert!(open.text.ends_with("# EOF\n"));
-    assert_eq!(app.get(As::Nobody, "/api/v1/health/metrics").await.status, 200);
+    assert_eq!(app.get(Caller::Anonymous, "/api/v1/health/metrics").await.status, 200);
 }
 
 #[tokio::test]
@@ -76,12 +79,12 @@ async fn requests_are_measured_by_route_and_never_by_id() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     for _ in 0..3 {
-        app.get(As::Alice, path_of(&job)).await.ok(200);
+        app.get(Caller::Alice, path_of(&job)).await.ok(200);
     }
-    app.get(As::Bob, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
-    app.get(As::Nobody, "/some/where").await.problem(404, "NOT_FOUND");
+    app.get(Caller::Bob, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.get(Caller::Anonymous, "/some/where").await.problem(404, "NOT_FOUND");
     let odd = Method::from_bytes(b"BREW").unwrap();
-    app.send(As::Nobody, odd, "/coffee", &json!({})).await.problem(404, "NOT_FOUND");
+    app.send(Caller::Anonymous, odd, "/coffee", &json!({})).await.problem(404, "NOT_FOUND");
 
     let page = page(&app).await;
     let count = "i2m_http_request_duration_seconds_count";
@@ -102,12 +105,14 @@ async fn requests_are_measured_by_route_and_never_by_id() {
 async fn those_not_let_in_are_counted_by_why() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
-    app.get(As::Nobody, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
     let wrong = app.http.get(format!("{}{}", app.base, path_of(&job))).bearer_auth("wrong");
-    Answer::of(wrong).await.problem(403, "INVALID_API_KEY");
+    ApiResponse::send(wrong).await.problem(403, "INVALID_API_KEY");
     let stream = format!("{}/progress/stream?ticket=wrong", path_of(&job));
-    app.get(As::Nobody, &stream).await.problem(403, "INVALID_API_KEY");
-    app.post(As::Worker, "/api/v1/jobs", &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    app.get(Caller::Anonymous, &stream).await.problem(403, "INVALID_API_KEY");
+    app.post(Caller::Worker, "/api/v1/jobs", &json!({}))
+        .await
+        .problem(403, "INSUFFICIENT_PERMISSIONS");
     let page = page(&app).await;
     for (reason, times) in [("no_key", 1), ("wrong_key_or_ticket", 2), ("wrong_role", 1)] {
         let label = format!("reason=\"{reason}\"");
@@ -130,9 +135,9 @@ async fn jobs_are_measured_where_they_begin_and_end() {
     app.fail(&failed, 0, "no mesh").await.ok(200);
     app.complete(&half, 0).await.ok(200);
     app.fail(&half, 1, "no mesh").await.ok(200);
-    app.post(As::Alice, gone["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
+    app.post(Caller::Alice, gone["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
     let retry = format!("{}/retry", path_of(&failed));
-    app.post(As::Alice, &retry, &json!({})).await.ok(200);
+    app.post(Caller::Alice, &retry, &json!({})).await.ok(200);
     app.complete(&failed, 0).await.ok(200);
 
     let page = page(&app).await;
@@ -157,17 +162,17 @@ async fn locks_and_the_cache_are_counted() {
     let app = TestApp::start().await;
     // The service has taken locks of its own.
     let before = page(&app).await;
-    let lock = app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
-    app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
+    let lock = app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
+    app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
         .await
         .problem(409, "LOCK_UNAVAILABLE");
     let release = format!("/api/v1/locks/a?token={}", lock["token"].as_str().unwrap());
     for _ in 0..2 {
-        app.send(As::Worker, Method::DELETE, &release, &json!({})).await;
+        app.send(Caller::Worker, Method::DELETE, &release, &json!({})).await;
     }
     let job = app.create_job(1).await;
     for _ in 0..3 {
-        app.get(As::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
+        app.get(Caller::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
     }
     let page = page(&app).await;
     let more =
@@ -200,8 +205,8 @@ async fn cleanups_are_counted_and_every_process_knows_the_last() {
 
     let settings = config(&app.redis, &[]);
     let other = TestApp::start_on(TestRedis::prepare(&[]), settings).await;
-    other.until_ready().await;
-    other.get(As::Admin, PATH).await.ok(200);
+    other.wait_until_ready().await;
+    other.get(Caller::Admin, PATH).await.ok(200);
     assert_eq!(sum(&page(&other).await, LAST, &[]), at);
     other.stop().await.unwrap();
 }
@@ -213,12 +218,13 @@ async fn open_streams_are_counted() {
     let mut streams = Vec::new();
     for _ in 0..3 {
         let mut stream = app.follow(&job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
     assert_eq!(sum(&page(&app).await, "i2m_sse_streams_open", &[]), 3);
     drop(streams);
-    until("they are gone", async || sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0).await;
+    wait_until("they are gone", async || sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -227,21 +233,21 @@ async fn streams_say_what_they_delivered_and_why_they_ended() {
         TestApp::start_with(&[("sse.ring_length", "2"), ("sse.sweep_interval", "20ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    let first = stream.until("task_queued").await;
+    let first = stream.wait_for("task_queued").await;
     for percent in 1..=5 {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
     }
-    while stream.until("file_update").await.data["file_progress"] != 5 {}
+    while stream.wait_for("file_update").await.data["file_progress"] != 5 {}
     drop(app.follow(&job, Some(&stream.last_id)).await);
     let mut again = app.follow(&job, Some(&first.id)).await;
     app.complete(&job, 0).await.ok(200);
-    again.until("task_completed").await;
-    stream.until("task_completed").await;
+    again.wait_for("task_completed").await;
+    stream.wait_for("task_completed").await;
     let closes = async |reason: &str| {
         sum(&page(&app).await, "i2m_sse_closes_total", &[&format!("reason=\"{reason}\"")])
     };
-    until("both have ended", async || closes("job_over").await == 2).await;
-    until("one has left", async || closes("client_gone").await == 1).await;
+    wait_until("both have ended", async || closes("job_over").await == 2).await;
+    wait_until("one has left", async || closes("client_gone").await == 1).await;
     let page = page(&app).await;
     let resumed =
         |source: &str| sum(&page, "i2m_sse_resumes_total", &[&format!("source=\"{source}\"")]);
@@ -258,11 +264,11 @@ async fn the_limiter_says_what_it_decides() {
     let redis = crate::harness::TestRedis::start();
     let config = crate::harness::config_with(&redis, &[("rate_limit.deadline", "5s")], policy);
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     for _ in 0..5 {
-        app.get(As::Alice, "/api/v1/jobs").await;
+        app.get(Caller::Alice, "/api/v1/jobs").await;
     }
-    app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200);
     let page = page(&app).await;
     for (verdict, times) in [("admitted", 2), ("refused", 3), ("unlimited", 1)] {
         let label = format!("verdict=\"{verdict}\"");
@@ -284,15 +290,15 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     let pool = if is_on_cluster() { "database=\"cluster\"" } else { jobs };
     let wanted = sum(&before, "i2m_redis_connections", &[pool]);
     assert!(wanted > 0);
-    until("all are up", async || {
+    wait_until("all are up", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
 
     app.redis.kill();
-    until("none is up", async || sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0)
+    wait_until("none is up", async || sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0)
         .await;
-    app.get(As::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
+    app.get(Caller::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
     let during = page(&app).await;
     assert!(sum(&during, calls, &["outcome=\"not_connected\""]) > refused_before);
     assert!(sum(&during, "i2m_redis_connections_lost_total", &[pool]) >= wanted);
@@ -300,11 +306,11 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);
 
     app.redis.start_again();
-    until("all are up again", async || {
+    wait_until("all are up again", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
-    until("no call is left behind", async || {
+    wait_until("no call is left behind", async || {
         sum(&page(&app).await, "i2m_redis_calls_in_flight", &[]) == 0
     })
     .await;

@@ -4,23 +4,23 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, TestRedis, until};
+use crate::harness::{ApiResponse, Caller, TestApp, TestRedis, wait_until};
 
 pub(crate) const MODEL: &str = "/api/v1/models/chair-1";
 pub(crate) const KEY: &str = "cache:model:chair-1";
 
-pub(crate) async fn put(app: &TestApp, path: &str, body: &Value) -> Answer {
-    app.send(As::Worker, Method::PUT, path, body).await
+pub(crate) async fn put(app: &TestApp, path: &str, body: &Value) -> ApiResponse {
+    app.send(Caller::Worker, Method::PUT, path, body).await
 }
 
-pub(crate) async fn remove(app: &TestApp, path: &str) -> Answer {
-    Answer::of(app.request(As::Worker, Method::DELETE, path)).await
+pub(crate) async fn remove(app: &TestApp, path: &str) -> ApiResponse {
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, path)).await
 }
 
 /// Status and `X-Cache`.
 pub(crate) async fn look(app: &TestApp) -> (u16, String) {
-    let answer = app.get(As::Alice, MODEL).await;
-    (answer.status, answer.header("x-cache").to_owned())
+    let response = app.get(Caller::Alice, MODEL).await;
+    (response.status, response.header("x-cache").to_owned())
 }
 
 pub(crate) fn is(status: u16, x_cache: &str) -> (u16, String) {
@@ -48,19 +48,19 @@ async fn a_model_is_stored_read_and_removed() {
     let value = app.redis.run(4, &["GET", KEY]).await.as_string().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&value).unwrap(), data);
 
-    let shown = app.get(As::Alice, MODEL).await;
+    let shown = app.get(Caller::Alice, MODEL).await;
     assert_eq!(shown.header("x-cache"), "hit");
     assert_eq!(shown.header("cache-control"), "private, max-age=30");
     assert_eq!(shown.header("content-type"), "application/json");
     let etag = shown.header("etag").to_owned();
     assert_eq!(shown.ok(200), data);
     for (known, status) in [(etag.as_str(), 304), ("\"x\"", 200), ("*", 304)] {
-        let request = app.request(As::Alice, Method::GET, MODEL).header("if-none-match", known);
-        let answer = Answer::of(request).await;
-        assert_eq!((answer.status, answer.header("etag")), (status, etag.as_str()), "{known}");
+        let request = app.request(Caller::Alice, Method::GET, MODEL).header("if-none-match", known);
+        let response = ApiResponse::send(request).await;
+        assert_eq!((response.status, response.header("etag")), (status, etag.as_str()), "{known}");
     }
     put(&app, MODEL, &json!({"data": null})).await.ok(200);
-    let other = app.get(As::Alice, MODEL).await;
+    let other = app.get(Caller::Alice, MODEL).await;
     assert_ne!(other.header("etag"), etag);
     assert_eq!(other.text, "null");
 
@@ -86,9 +86,9 @@ async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str
     let problem = put(&app, MODEL, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     put(&app, "/api/v1/models/a%2Ab", &json!({"data": 1})).await.problem(422, "VALIDATION_ERROR");
-    let by_client = app.send(As::Alice, Method::PUT, MODEL, &json!({"data": 1})).await;
+    let by_client = app.send(Caller::Alice, Method::PUT, MODEL, &json!({"data": 1})).await;
     by_client.problem(403, "INSUFFICIENT_PERMISSIONS");
-    app.get(As::Nobody, MODEL).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, MODEL).await.problem(403, "AUTHENTICATION_REQUIRED");
     assert_eq!(app.redis.keys(4).await, Vec::<String>::new());
 }
 
@@ -96,11 +96,11 @@ async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str
 async fn after_its_time_a_model_is_stale_and_then_gone() {
     let app = TestApp::start_with(&[("cache.jitter_percent", "0")]).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 1})).await.ok(200);
-    until("it is stale", async || look(&app).await == is(200, "stale")).await;
-    until("it is gone", async || look(&app).await == is(404, "miss")).await;
+    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("it is gone", async || look(&app).await == is(404, "miss")).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 60})).await.ok(200);
-    until("it is stale", async || look(&app).await == is(200, "stale")).await;
-    assert_eq!(app.get(As::Alice, MODEL).await.header("cache-control"), "private, no-cache");
+    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
+    assert_eq!(app.get(Caller::Alice, MODEL).await.header("cache-control"), "private, no-cache");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn what_is_no_json_is_a_miss() {
     assert_eq!(look(&app).await, is(200, "hit"));
     // The seed's setex, over what is ours.
     app.redis.run(4, &["SETEX", KEY, "50", r#"{"by": "python"}"#]).await;
-    assert_eq!(app.get(As::Alice, MODEL).await.ok(200), json!({"by": "python"}));
+    assert_eq!(app.get(Caller::Alice, MODEL).await.ok(200), json!({"by": "python"}));
 }
 
 #[tokio::test]
@@ -147,9 +147,9 @@ async fn without_redis_it_says_so() {
     let mut app = TestApp::start().await;
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     app.redis.kill();
-    app.get(As::Alice, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
+    app.get(Caller::Alice, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
     put(&app, MODEL, &json!({"data": 8})).await.problem(503, "REDIS_UNAVAILABLE");
     remove(&app, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    until("it is there again", async || look(&app).await == is(200, "hit")).await;
+    wait_until("it is there again", async || look(&app).await == is(200, "hit")).await;
 }

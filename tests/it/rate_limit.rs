@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Answer, As, ServiceProcess, TestApp, TestRedis, config_with, id_of, path_of, until,
+    ApiResponse, Caller, GatewayProcess, TestApp, TestRedis, config_with, id_of, path_of,
+    wait_until,
 };
 
 pub(crate) const ALICE: &str = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
@@ -36,7 +37,7 @@ pub(crate) async fn limited(settings: &[(&str, &str)], policies: &str) -> TestAp
     let redis = TestRedis::start();
     let config = patient(&redis, settings, policies);
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app
 }
 
@@ -51,26 +52,26 @@ fn patient(redis: &TestRedis, settings: &[(&str, &str)], policies: &str) -> Conf
 }
 
 /// The real program, one of several at `redis`.
-fn process_on(redis: &TestRedis, policies: &str) -> ServiceProcess {
+fn process_on(redis: &TestRedis, policies: &str) -> GatewayProcess {
     _ = patient(redis, &[], policies);
     let file = redis.dir().join("test.toml").display().to_string();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__AUTH__MODE", "keys"),
         ("I2M__LOG__LEVEL", "info"),
         ("I2M__RATE_LIMIT__DEADLINE", "10s"),
         ("I2M__REDIS__COMMAND_TIMEOUT", "10s"),
         ("I2M__REDIS__PROBE_TIMEOUT", "10s"),
     ];
-    ServiceProcess::start_with(redis.dir(), &["--config", &file], &environment)
+    GatewayProcess::start_with(redis.dir(), &["--config", &file], &environment)
 }
 
 /// One of several services at `redis`.
 async fn start_on(redis: &TestRedis, policies: &str) -> TestApp {
     let config = patient(redis, &[], policies);
     let app = TestApp::start_on(TestRedis::prepare(&[]), config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app
 }
 
@@ -81,7 +82,7 @@ pub(crate) async fn number(redis: &TestRedis, command: &[&str]) -> i64 {
 /// How often Redis looked at a counter: nothing else asks for milliseconds.
 async fn counters_read(redis: &TestRedis) -> String {
     let info: String = redis.run(3, &["INFO", "commandstats"]).await.convert().unwrap();
-    let line = info.lines().find(|it| it.starts_with("cmdstat_pttl:")).unwrap_or_default();
+    let line = info.lines().find(|line| line.starts_with("cmdstat_pttl:")).unwrap_or_default();
     line.split(',').next().unwrap().to_owned()
 }
 
@@ -96,16 +97,19 @@ async fn a_hundred_clients_of_three_services_are_admitted_exactly() {
         let (services, http) = (&services, &reqwest::Client::new());
         for service in services {
             let ready = || http.get(format!("{}/readyz", service.base)).send();
-            until("it is ready", async || ready().await.is_ok_and(|it| it.status() == 200)).await;
+            wait_until("it is ready", async || {
+                ready().await.is_ok_and(|response| response.status() == 200)
+            })
+            .await;
         }
         let clients = (0..100).map(|i| async move {
             let mut admitted = 0;
             for j in 0..3 {
                 let url = format!("{}{LIST}", services[(i + j) % 3].base);
-                let answer = Answer::of(http.get(url).bearer_auth("alice-key")).await;
-                assert!([200, 429].contains(&answer.status), "{}", answer.text);
-                assert_eq!(answer.header("x-ratelimit-degraded"), "");
-                admitted += usize::from(answer.status == 200);
+                let response = ApiResponse::send(http.get(url).bearer_auth("alice-key")).await;
+                assert!([200, 429].contains(&response.status), "{}", response.text);
+                assert_eq!(response.header("x-ratelimit-degraded"), "");
+                admitted += usize::from(response.status == 200);
             }
             admitted
         });
@@ -139,9 +143,9 @@ async fn no_interval_sees_more_than_the_limit() {
         let started = Instant::now();
         let ask = async |app: &TestApp| {
             let from = started.elapsed().as_secs_f64();
-            let answer = app.get(As::Alice, LIST).await;
-            assert_eq!(answer.header("x-ratelimit-degraded"), "");
-            (answer.status == 200).then(|| (from, started.elapsed().as_secs_f64()))
+            let response = app.get(Caller::Alice, LIST).await;
+            assert_eq!(response.header("x-ratelimit-degraded"), "");
+            (response.status == 200).then(|| (from, started.elapsed().as_secs_f64()))
         };
         let mut admitted = Vec::new();
         for _ in 0..rounds {
@@ -156,8 +160,11 @@ async fn no_interval_sees_more_than_the_limit() {
         }
         assert!(admitted.len() > 30, "{algorithm} admits again: {}", admitted.len());
         for (from, _) in &admitted {
-            for (_, to) in admitted.iter().filter(|it| it.1 - from < WINDOW) {
-                let within = admitted.iter().filter(|it| it.0 >= *from && it.1 <= *to).count();
+            for (_, to) in admitted.iter().filter(|interval| interval.1 - from < WINDOW) {
+                let within = admitted
+                    .iter()
+                    .filter(|interval| interval.0 >= *from && interval.1 <= *to)
+                    .count();
                 let most = at_once + (to - from).max(0.0) * comes_back + f64::EPSILON;
                 let within = f64::from(u32::try_from(within).unwrap());
                 assert!(within <= most, "{algorithm}: {within} from {from} to {to}");
@@ -177,14 +184,14 @@ async fn a_request_is_counted_by_all_policies_or_by_none() {
     let app = limited(&[], &policies).await;
     // The table of refusals would spare Redis all but the first.
     for status in [200, 200, 429, 429] {
-        assert_eq!(app.get(As::Alice, LIST).await.status, status);
+        assert_eq!(app.get(Caller::Alice, LIST).await.status, status);
     }
     for key in [&format!("rl:key:{ALICE}"), "rl:ip:127.0.0.1", &format!("rl:slow:read:{ALICE}")] {
         assert_eq!(number(&app.redis, &["GET", key]).await, 2, "{key}");
     }
     // Other routes and other keys are not meant.
-    app.post(As::Alice, LIST, &json!({"files": [{"filename": "a.png"}]})).await.ok(201);
-    app.get(As::Bob, LIST).await.ok(200);
+    app.post(Caller::Alice, LIST, &json!({"files": [{"filename": "a.png"}]})).await.ok(201);
+    app.get(Caller::Bob, LIST).await.ok(200);
     assert_eq!(number(&app.redis, &["GET", "rl:ip:127.0.0.1"]).await, 4);
 }
 
@@ -205,23 +212,23 @@ async fn the_count_is_shared_with_the_seeds_limiter_and_heals() {
         app.redis.run(3, &["EVAL", script, "1", &key, "6", "3600"]).await.convert().unwrap()
     };
     assert_eq!(python().await[..2], [1, 1]);
-    app.get(As::Alice, LIST).await.ok(200);
+    app.get(Caller::Alice, LIST).await.ok(200);
     assert_eq!(python().await[..2], [1, 3]);
     assert_eq!(number(&app.redis, &["TTL", &key]).await, -1);
-    let answer = app.get(As::Alice, LIST).await;
-    assert_eq!((answer.status, answer.header("x-ratelimit-remaining")), (200, "2"));
+    let response = app.get(Caller::Alice, LIST).await;
+    assert_eq!((response.status, response.header("x-ratelimit-remaining")), (200, "2"));
     assert!((3590..=3600).contains(&number(&app.redis, &["TTL", &key]).await));
 
     // A full counter without TTL refuses for a window, and not for ever.
     app.redis.run(3, &["SET", &key, "6"]).await;
-    assert_eq!(app.get(As::Alice, LIST).await.status, 429);
+    assert_eq!(app.get(Caller::Alice, LIST).await.status, 429);
     assert!((3590..=3600).contains(&number(&app.redis, &["TTL", &key]).await));
     // What is no number is no count.
     let key = format!("rl:key:{BOB}");
     for broken in [&["SET", &key, "banana"][..], &["RPUSH", &key, "1"]] {
         app.redis.run(3, &["DEL", &key]).await;
         app.redis.run(3, broken).await;
-        app.get(As::Bob, LIST).await.ok(200);
+        app.get(Caller::Bob, LIST).await.ok(200);
         assert_eq!(number(&app.redis, &["GET", &key]).await, 1);
     }
 }
@@ -232,21 +239,21 @@ async fn every_answer_says_where_the_caller_stands() {
         by_key("3", "1h") + &policy("ip", &[("scope", "ip"), ("limit", "2000"), ("window", "90s")]);
     let app = limited(&[], &policies).await;
     let now = unix_now(&app.redis).await;
-    let answer = app.get(As::Alice, LIST).await;
-    assert_eq!(answer.header("x-ratelimit-limit"), "3");
-    assert_eq!(answer.header("x-ratelimit-remaining"), "2");
-    let reset: i64 = answer.header("x-ratelimit-reset").parse().unwrap();
+    let response = app.get(Caller::Alice, LIST).await;
+    assert_eq!(response.header("x-ratelimit-limit"), "3");
+    assert_eq!(response.header("x-ratelimit-remaining"), "2");
+    let reset: i64 = response.header("x-ratelimit-reset").parse().unwrap();
     assert!((now + 3600..now + 3660).contains(&reset), "{reset} at {now}");
-    assert_eq!(answer.header("ratelimit"), "\"key\";r=2;t=3600");
-    assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=3;w=3600, \"ip\";q=2000;w=90");
-    assert_eq!(answer.header("x-ratelimit-degraded"), "");
+    assert_eq!(response.header("ratelimit"), "\"key\";r=2;t=3600");
+    assert_eq!(response.header("ratelimit-policy"), "\"key\";q=3;w=3600, \"ip\";q=2000;w=90");
+    assert_eq!(response.header("x-ratelimit-degraded"), "");
 
     // A handler's refusal counts, too.
-    let missing = app.get(As::Alice, "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed").await;
+    let missing = app.get(Caller::Alice, "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed").await;
     assert_eq!((missing.status, missing.header("x-ratelimit-remaining")), (404, "1"));
-    app.get(As::Alice, LIST).await.ok(200);
+    app.get(Caller::Alice, LIST).await.ok(200);
     for _ in 0..2 {
-        let refused = app.get(As::Alice, LIST).await;
+        let refused = app.get(Caller::Alice, LIST).await;
         assert_eq!(refused.header("x-ratelimit-limit"), "3");
         assert_eq!(refused.header("x-ratelimit-remaining"), "0");
         assert_eq!(refused.header("x-ratelimit-reset").parse::<i64>().unwrap(), reset);
@@ -257,9 +264,9 @@ async fn every_answer_says_where_the_caller_stands() {
         assert_eq!(problem["details"], json!({"policy": "key", "retry_after_secs": wait}));
     }
     // Whom nobody knows is counted by address alone, and makes no key.
-    let nobody = app.get(As::Nobody, LIST).await;
+    let nobody = app.get(Caller::Anonymous, LIST).await;
     assert_eq!((nobody.status, nobody.header("x-ratelimit-limit")), (403, "2000"));
-    app.get(As::Worker, "/nothing").await.problem(404, "NOT_FOUND");
+    app.get(Caller::Worker, "/nothing").await.problem(404, "NOT_FOUND");
     assert_eq!(app.redis.keys(3).await, ["rl:ip:127.0.0.1", &format!("rl:key:{ALICE}")]);
 }
 
@@ -274,10 +281,10 @@ async fn looking_at_the_limits_does_not_count() {
     let policies = by_key("5", "1h")
         + &policy("create", &[&create[..], &[("window", "1m"), ("algorithm", "gcra")]].concat());
     let app = limited(&[], &policies).await;
-    let look = async || app.get(As::Alice, "/api/v1/rate-limits").await.ok(200);
+    let look = async || app.get(Caller::Alice, "/api/v1/rate-limits").await.ok(200);
     assert_eq!(look().await["policies"][0]["remaining"], 5);
     assert_eq!(app.redis.keys(3).await, Vec::<String>::new());
-    app.get(As::Alice, LIST).await.ok(200);
+    app.get(Caller::Alice, LIST).await.ok(200);
     for _ in 0..9 {
         let seen = look().await;
         assert_eq!(
@@ -288,22 +295,22 @@ async fn looking_at_the_limits_does_not_count() {
         assert_eq!((&create["policy"], &create["route"]), (&json!("create"), &json!("create_job")));
         assert_eq!((&create["remaining"], &create["algorithm"]), (&json!(50), &json!("gcra")));
     }
-    app.get(As::Nobody, "/api/v1/rate-limits").await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, "/api/v1/rate-limits").await.problem(403, "AUTHENTICATION_REQUIRED");
 }
 
 #[tokio::test]
 async fn who_is_known_to_be_over_costs_redis_nothing() {
     let app = limited(&[], &by_key("1", "1h")).await;
     for status in [200, 429] {
-        assert_eq!(app.get(As::Alice, LIST).await.status, status);
+        assert_eq!(app.get(Caller::Alice, LIST).await.status, status);
     }
     let before = counters_read(&app.redis).await;
     for _ in 0..50 {
-        assert_eq!(app.get(As::Alice, LIST).await.status, 429);
+        assert_eq!(app.get(Caller::Alice, LIST).await.status, 429);
     }
     assert_eq!(counters_read(&app.redis).await, before);
     for status in [200, 429] {
-        assert_eq!(app.get(As::Bob, LIST).await.status, status);
+        assert_eq!(app.get(Caller::Bob, LIST).await.status, status);
     }
     assert_ne!(counters_read(&app.redis).await, before);
 }
@@ -317,7 +324,7 @@ async fn a_jobs_files_can_be_what_it_costs() {
     app.create_job(20).await;
     let post = async |n_files: usize| {
         let files = vec![json!({"filename": "a.png"}); n_files];
-        app.post(As::Alice, LIST, &json!({"files": files})).await
+        app.post(Caller::Alice, LIST, &json!({"files": files})).await
     };
     let refused = post(15).await;
     assert_eq!(refused.header("ratelimit").split(";t=").next(), Some("\"files\";r=10"));
@@ -326,10 +333,10 @@ async fn a_jobs_files_can_be_what_it_costs() {
     post(10).await.ok(201);
     assert_eq!(number(&app.redis, &["GET", &format!("rl:key:{ALICE}")]).await, 2);
     post(1).await.problem(429, "RATE_LIMIT_EXCEEDED");
-    let list = app.get(As::Alice, LIST).await.ok(200);
+    let list = app.get(Caller::Alice, LIST).await.ok(200);
     assert_eq!(list["jobs"].as_array().unwrap().len(), 2);
     // Who is not known makes nobody read bodies.
-    let nobody = app.post(As::Nobody, LIST, &json!({"files": "x".repeat(2 << 20)})).await;
+    let nobody = app.post(Caller::Anonymous, LIST, &json!({"files": "x".repeat(2 << 20)})).await;
     assert_eq!(nobody.status, 403);
 }
 
@@ -340,7 +347,7 @@ async fn a_stream_that_is_refused_is_told_to_come_back() {
     let app = limited(&[], &policies).await;
     let job = app.create_job(1).await;
     let mut first = app.follow(&job, None).await;
-    first.until("task_queued").await;
+    first.wait_for("task_queued").await;
     let mut refused = app.follow(&job, None).await;
     assert_eq!(refused.response.status(), 200);
     assert_eq!(refused.response.headers()["content-type"], "text/event-stream");
@@ -352,9 +359,11 @@ async fn a_stream_that_is_refused_is_told_to_come_back() {
 #[tokio::test]
 async fn what_is_refused_by_the_router_still_is() {
     let app = limited(&[], &by_key("100", "1h")).await;
-    app.send(As::Alice, Method::PUT, LIST, &Value::Null).await.problem(405, "METHOD_NOT_ALLOWED");
+    app.send(Caller::Alice, Method::PUT, LIST, &Value::Null)
+        .await
+        .problem(405, "METHOD_NOT_ALLOWED");
     let job = app.create_job(1).await;
     let shown: HashMap<String, Value> =
-        serde_json::from_value(app.get(As::Alice, path_of(&job)).await.ok(200)).unwrap();
+        serde_json::from_value(app.get(Caller::Alice, path_of(&job)).await.ok(200)).unwrap();
     assert_eq!(shown["job_id"], id_of(&job));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    harness::{Answer, As, TestApp, TestRedis, config_with, until},
+    harness::{ApiResponse, Caller, TestApp, TestRedis, config_with, wait_until},
     rate_limit::policy,
 };
 
@@ -23,15 +23,16 @@ async fn start(mode: &str) -> TestApp {
     let settings = [("rate_limit.nodes", "2"), ("redis.command_timeout", "15s")];
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     // Bob's, so that one that was not counted there takes nothing of Alice's share here.
-    until("requests are counted", async || is_counted(&app.get(As::Bob, NO_JOB).await)).await;
+    wait_until("requests are counted", async || is_counted(&app.get(Caller::Bob, NO_JOB).await))
+        .await;
     app
 }
 
 /// On a busy machine even a good Redis may miss the deadline.
-fn is_counted(answer: &Answer) -> bool {
-    answer.header("x-ratelimit-degraded").is_empty()
+fn is_counted(response: &ApiResponse) -> bool {
+    response.header("x-ratelimit-degraded").is_empty()
 }
 
 /// What a failing Redis does.
@@ -56,17 +57,17 @@ async fn afflict(app: &mut TestApp, fault: Fault) {
 }
 
 /// Twenty answers, none of which took long.
-async fn ask(app: &TestApp, fault: Fault) -> Vec<Answer> {
-    let mut answers = Vec::new();
+async fn ask(app: &TestApp, fault: Fault) -> Vec<ApiResponse> {
+    let mut responses = Vec::new();
     for _ in 0..20 {
-        let answer = app.get(As::Alice, NO_JOB).await;
-        assert!(answer.took < ALWAYS, "{fault:?}: {:?}", answer.took);
-        answers.push(answer);
+        let response = app.get(Caller::Alice, NO_JOB).await;
+        assert!(response.took < ALWAYS, "{fault:?}: {:?}", response.took);
+        responses.push(response);
     }
-    let mut took: Vec<_> = answers.iter().map(|it| it.took).collect();
+    let mut took: Vec<_> = responses.iter().map(|response| response.took).collect();
     took.sort();
     assert!(took[10] < USUALLY, "{fault:?}: {took:?}");
-    answers
+    responses
 }
 
 #[tokio::test]
@@ -74,10 +75,10 @@ async fn an_open_policy_lets_everybody_in() {
     for fault in FAULTS {
         let mut app = start("open").await;
         afflict(&mut app, fault).await;
-        for answer in ask(&app, fault).await {
-            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
-            assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=10;w=3600");
-            answer.problem(400, "INVALID_JOB_ID");
+        for response in ask(&app, fault).await {
+            assert_eq!(response.header("x-ratelimit-degraded"), "true");
+            assert_eq!(response.header("ratelimit-policy"), "\"key\";q=10;w=3600");
+            response.problem(400, "INVALID_JOB_ID");
         }
     }
 }
@@ -87,12 +88,12 @@ async fn a_closed_policy_lets_nobody_in() {
     for fault in FAULTS {
         let mut app = start("closed").await;
         afflict(&mut app, fault).await;
-        for answer in ask(&app, fault).await {
-            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
-            assert_eq!(answer.header("retry-after"), "1");
-            answer.problem(503, "REDIS_UNAVAILABLE");
+        for response in ask(&app, fault).await {
+            assert_eq!(response.header("x-ratelimit-degraded"), "true");
+            assert_eq!(response.header("retry-after"), "1");
+            response.problem(503, "REDIS_UNAVAILABLE");
         }
-        let stream = app.get(As::Alice, STREAM).await;
+        let stream = app.get(Caller::Alice, STREAM).await;
         assert!(stream.took < ALWAYS);
         assert_eq!((stream.status, stream.header("x-ratelimit-degraded")), (200, "true"));
         assert!(stream.text.starts_with("retry:"), "{}", stream.text);
@@ -104,13 +105,13 @@ async fn a_local_policy_takes_its_share() {
     for fault in FAULTS {
         let mut app = start("local").await;
         afflict(&mut app, fault).await;
-        let answers = ask(&app, fault).await;
-        let statuses: Vec<u16> = answers.iter().map(|it| it.status).collect();
+        let responses = ask(&app, fault).await;
+        let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
         // Half of the limit, there being two nodes; none of it is taken back.
         assert_eq!(statuses, [vec![400; 5], vec![429; 15]].concat(), "{fault:?}");
-        assert!(answers.iter().all(|it| it.header("x-ratelimit-degraded") == "true"));
-        assert_eq!(answers[0].header("x-ratelimit-remaining"), "4");
-        assert_eq!(answers[0].header("x-ratelimit-limit"), "5");
+        assert!(responses.iter().all(|response| response.header("x-ratelimit-degraded") == "true"));
+        assert_eq!(responses[0].header("x-ratelimit-remaining"), "4");
+        assert_eq!(responses[0].header("x-ratelimit-limit"), "5");
     }
 }
 
@@ -128,11 +129,11 @@ async fn too_many_that_wait_are_not_kept_waiting() {
     ];
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(3, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
-    let asking = (0..20).map(|_| app.get(As::Alice, NO_JOB));
-    let answers = futures_util::future::join_all(asking).await;
-    let at_once = answers.iter().filter(|it| it.took < DEADLINE).count();
+    let asking = (0..20).map(|_| app.get(Caller::Alice, NO_JOB));
+    let responses = futures_util::future::join_all(asking).await;
+    let at_once = responses.iter().filter(|response| response.took < DEADLINE).count();
     assert_eq!(at_once, 17);
 }
 
@@ -140,8 +141,10 @@ async fn too_many_that_wait_are_not_kept_waiting() {
 async fn counting_goes_on_when_redis_is_back() {
     let mut app = start("open").await;
     app.redis.kill();
-    assert_eq!(app.get(As::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");
+    assert_eq!(app.get(Caller::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");
     app.redis.start_again();
-    until("requests are counted again", async || is_counted(&app.get(As::Alice, NO_JOB).await))
-        .await;
+    wait_until("requests are counted again", async || {
+        is_counted(&app.get(Caller::Alice, NO_JOB).await)
+    })
+    .await;
 }

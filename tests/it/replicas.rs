@@ -5,12 +5,14 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, As, SentinelSetup, TestApp, Topology, id_of, path_of, until};
+use crate::harness::{
+    ApiResponse, Caller, SentinelSetup, TestApp, Topology, id_of, path_of, wait_until,
+};
 
 #[tokio::test]
 async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
     let mut setup =
-        SentinelSetup::start_with(Topology { n_replicas: 1, ..Topology::default() }).await;
+        SentinelSetup::start_with(Topology { replica_count: 1, ..Topology::default() }).await;
     let settings = [
         ("redis.durability", "wait"),
         ("redis.wait_timeout", "500ms"),
@@ -18,24 +20,24 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
     ];
     let app = setup.serve(&settings).await;
     // A replica is in touch some time before it takes what is new.
-    setup.until_replicated().await;
+    setup.wait_until_replicated().await;
     app.create_job(1).await;
 
     let replica = 1 - setup.primary().await;
     setup.servers[replica].kill();
     let new = json!({"files": [{"filename": "a.png"}]});
-    let create = || app.request(As::Alice, Method::POST, "/api/v1/jobs").json(&new);
-    let answer = Answer::of(create().header("idempotency-key", "once")).await;
-    assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
-    let problem = answer.problem(503, "REDIS_UNAVAILABLE");
+    let create = || app.request(Caller::Alice, Method::POST, "/api/v1/jobs").json(&new);
+    let response = ApiResponse::send(create().header("idempotency-key", "once")).await;
+    assert!(response.took < Duration::from_secs(2), "{:?}", response.took);
+    let problem = response.problem(503, "REDIS_UNAVAILABLE");
     assert!(problem["detail"].as_str().unwrap().contains("Idempotency-Key"), "{problem}");
 
     setup.servers[replica].start_again();
     let mut job = json!(null);
-    until("the replica has it", async || {
-        let answer = Answer::of(create().header("idempotency-key", "once")).await;
-        job = answer.json();
-        answer.status == 201
+    wait_until("the replica has it", async || {
+        let response = ApiResponse::send(create().header("idempotency-key", "once")).await;
+        job = response.json();
+        response.status == 201
     })
     .await;
     let port = setup.servers[replica].port;
@@ -43,7 +45,7 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
         setup.cli(port, &["-n", "1", "exists", &format!("job:{}", id_of(&job))]).await,
         "1\n"
     );
-    let page = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    let page = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
     assert_eq!(page["jobs"].as_array().unwrap().len(), 2);
 }
 
@@ -51,9 +53,10 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
 async fn scripts_on_replicas(setup: &SentinelSetup) -> usize {
     let primary = setup.primary().await;
     let mut n_calls = 0;
-    for server in setup.servers.iter().enumerate().filter(|it| it.0 != primary) {
+    for server in setup.servers.iter().enumerate().filter(|server| server.0 != primary) {
         let stats = setup.cli(server.1.port, &["info", "commandstats"]).await;
-        let line = stats.lines().find(|it| it.starts_with("cmdstat_evalsha:")).unwrap_or_default();
+        let line =
+            stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
         let calls = line.split(['=', ',']).nth(1).unwrap_or("0");
         n_calls += calls.parse::<usize>().unwrap();
     }
@@ -61,10 +64,10 @@ async fn scripts_on_replicas(setup: &SentinelSetup) -> usize {
 }
 
 async fn until_replicas_are_used(app: &TestApp, n_used: usize) {
-    until("replicas are used", async || {
-        let health = app.get(As::Nobody, "/health").await.json();
+    wait_until("replicas are used", async || {
+        let health = app.get(Caller::Anonymous, "/health").await.json();
         let replicas = health["checks"]["replicas"].as_array().unwrap();
-        replicas.iter().filter(|it| it["used"] == true).count() == n_used
+        replicas.iter().filter(|replica| replica["used"] == true).count() == n_used
     })
     .await;
 }
@@ -77,16 +80,16 @@ async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
     for _ in 0..30 {
         // Its owner sees a new job at once, wherever he looks.
         let job = app.create_job(1).await;
-        let status = app.get(As::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
+        let status = app.get(Caller::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
         assert_eq!(status["status"], "pending");
-        let page = app.get(As::Alice, "/api/v1/jobs?limit=1").await.ok(200);
+        let page = app.get(Caller::Alice, "/api/v1/jobs?limit=1").await.ok(200);
         assert_eq!(page["jobs"][0]["job_id"], job["job_id"]);
     }
-    let page = app.get(As::Alice, "/api/v1/jobs?limit=10").await.ok(200);
+    let page = app.get(Caller::Alice, "/api/v1/jobs?limit=10").await.ok(200);
     let next = format!("/api/v1/jobs?limit=10&cursor={}", page["next_cursor"].as_str().unwrap());
     let before = scripts_on_replicas(&setup).await;
     for _ in 0..10 {
-        let page = app.get(As::Alice, &next).await.ok(200);
+        let page = app.get(Caller::Alice, &next).await.ok(200);
         assert_eq!(page["jobs"].as_array().unwrap().len(), 10);
     }
     assert!(scripts_on_replicas(&setup).await >= before + 10);
@@ -96,7 +99,7 @@ async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
     setup.servers[(primary + 1) % 3].signal("STOP");
     setup.servers[(primary + 2) % 3].kill();
     for _ in 0..10 {
-        let page = app.get(As::Alice, &next).await;
+        let page = app.get(Caller::Alice, &next).await;
         assert!(page.took < Duration::from_secs(1), "{:?}", page.took);
         assert_eq!(page.ok(200)["jobs"].as_array().unwrap().len(), 10);
     }
@@ -105,13 +108,14 @@ async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
 
 #[tokio::test]
 async fn a_replica_that_falls_behind_is_not_asked() {
-    let setup = SentinelSetup::start_with(Topology { n_replicas: 1, ..Topology::default() }).await;
+    let setup =
+        SentinelSetup::start_with(Topology { replica_count: 1, ..Topology::default() }).await;
     let app = setup.serve(&[]).await;
     let job = app.create_job(1).await;
     let status = format!("{}/status", path_of(&job));
     until_replicas_are_used(&app, 1).await;
-    until("a replica has the status", async || {
-        app.get(As::Alice, &status).await.ok(200);
+    wait_until("a replica has the status", async || {
+        app.get(Caller::Alice, &status).await.ok(200);
         scripts_on_replicas(&setup).await > 0
     })
     .await;
@@ -120,5 +124,5 @@ async fn a_replica_that_falls_behind_is_not_asked() {
     setup.cli(replica, &["replicaof", "127.0.0.1", "1"]).await;
     app.complete(&job, 0).await.ok(200);
     until_replicas_are_used(&app, 0).await;
-    assert_eq!(app.get(As::Alice, &status).await.ok(200)["status"], "completed");
+    assert_eq!(app.get(Caller::Alice, &status).await.ok(200)["status"], "completed");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{As, TestApp, id_of, path_of, until};
+use crate::harness::{Caller, TestApp, id_of, path_of, wait_until};
 
 /// Defect 6: its client repeats what a stall has kept from being answered.
 #[tokio::test]
@@ -18,16 +18,16 @@ async fn a_call_that_met_a_stall_is_applied_once_at_most() {
     // The report is sent while Redis does not answer.
     let early = tokio::time::timeout(Duration::from_millis(400), &mut report).await;
     app.redis.signal("CONT");
-    let answer = match early {
-        Ok(answer) => answer,
+    let response = match early {
+        Ok(response) => response,
         Err(_) => report.await,
     };
-    assert!([200, 503].contains(&answer.status), "{}", answer.text);
-    app.until_ready().await;
+    assert!([200, 503].contains(&response.status), "{}", response.text);
+    app.wait_until_ready().await;
     let n: i64 = app.redis.run(2, &["XLEN", &stream]).await.convert().unwrap();
     // The first entry says that the job is queued.
-    let once = if answer.status == 200 { 2..=2 } else { 1..=2 };
-    assert!(once.contains(&n), "{n} entries after {}", answer.status);
+    let once = if response.status == 200 { 2..=2 } else { 1..=2 };
+    assert!(once.contains(&n), "{n} entries after {}", response.status);
 }
 
 /// Defect 12: its `get_job` makes strings of numbers and shows the owner's hash.
@@ -35,7 +35,7 @@ async fn a_call_that_met_a_stall_is_applied_once_at_most() {
 async fn a_job_is_shown_with_numbers_and_without_its_owners_hash() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
-    let shown = app.get(As::Alice, path_of(&job)).await.ok(200);
+    let shown = app.get(Caller::Alice, path_of(&job)).await.ok(200);
     for field in ["total_files", "completed_files", "failed_files"] {
         assert!(shown[field].is_u64(), "{field}: {shown}");
     }
@@ -52,11 +52,11 @@ async fn any_percent_that_stands_in_redis_can_be_read() {
         let key = format!("progress:{}:file_00{file}", id_of(&job));
         app.redis.run(2, &["SET", &key, percent]).await;
     }
-    let shown = app.get(As::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
+    let shown = app.get(Caller::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
     for (_, file) in shown["files"].as_object().unwrap() {
-        assert!(file["progress"].as_u64().is_some_and(|it| it <= 100), "{shown}");
+        assert!(file["progress"].as_u64().is_some_and(|percent| percent <= 100), "{shown}");
     }
-    assert!(shown["overall_progress"].as_u64().is_some_and(|it| it <= 100), "{shown}");
+    assert!(shown["overall_progress"].as_u64().is_some_and(|percent| percent <= 100), "{shown}");
 }
 
 /// Defect 28: its `get_batch_progress` scans the keys of all jobs.
@@ -65,7 +65,7 @@ async fn reading_a_jobs_progress_scans_nothing() {
     let app = TestApp::start().await;
     let job = app.create_job(3).await;
     app.redis.run(0, &["CONFIG", "RESETSTAT"]).await;
-    app.get(As::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
+    app.get(Caller::Alice, &format!("{}/progress", path_of(&job))).await.ok(200);
     let stats: String = app.redis.run(0, &["INFO", "commandstats"]).await.convert().unwrap();
     assert!(stats.contains("cmdstat_mget"), "{stats}");
     assert!(!stats.contains("cmdstat_scan") && !stats.contains("cmdstat_keys"), "{stats}");
@@ -79,12 +79,12 @@ async fn watchers_that_left_leave_no_connections() {
     let n_clients = async || {
         let list: String = app.redis.run(0, &["CLIENT", "LIST"]).await.convert().unwrap();
         // Without the one that asks.
-        list.lines().filter(|it| !it.contains("cmd=client")).count()
+        list.lines().filter(|line| !line.contains("cmd=client")).count()
     };
-    app.follow(&job, None).await.until("task_queued").await;
+    app.follow(&job, None).await.wait_for("task_queued").await;
     let before = n_clients().await;
     for _ in 0..20 {
-        app.follow(&job, None).await.until("task_queued").await;
+        app.follow(&job, None).await.wait_for("task_queued").await;
     }
-    until("no more connections than before", async || n_clients().await <= before).await;
+    wait_until("no more connections than before", async || n_clients().await <= before).await;
 }

@@ -36,7 +36,7 @@ impl Balancer {
         let services = self.services.lock().unwrap();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let in_turn = (0..services.len()).map(|i| &services[(turn + i) % services.len()]);
-        let ready = in_turn.clone().find(|it| it.1);
+        let ready = in_turn.clone().find(|service| service.1);
         ready.or_else(|| in_turn.clone().next()).unwrap().0.clone()
     }
 
@@ -46,8 +46,8 @@ impl Balancer {
         loop {
             let services = self.services.lock().unwrap().clone();
             for (place, (base, _)) in services.iter().enumerate() {
-                let answer = http.get(format!("{base}/readyz")).send().await;
-                let is_ready = answer.is_ok_and(|it| it.status().is_success());
+                let response = http.get(format!("{base}/readyz")).send().await;
+                let is_ready = response.is_ok_and(|response| response.status().is_success());
                 let mut services = self.services.lock().unwrap();
                 if services[place].0 == *base {
                     services[place].1 = is_ready;

@@ -2,21 +2,21 @@
 //! `docs/CHAOS.md`. Not part of `make test`, which has the same faults one by one and shorter in `sentinel.rs`.
 
 mod balancer;
+mod deployment;
+mod event_log;
 mod fault;
-mod ledger;
 mod report;
 mod traffic;
-mod world;
 
 use std::time::Instant;
 
 use rstest::rstest;
 
 use self::{
+    deployment::{Deployment, Durability},
     fault::Fault,
     report::Row,
     traffic::Traffic,
-    world::{Durability, World},
 };
 
 /// Requests before the fault, and after it is over.
@@ -25,15 +25,15 @@ const AFTER: usize = 1000;
 
 /// One fault under traffic. Returns what it cost.
 async fn suffer(fault: Fault, durability: Durability) -> Row {
-    let mut world = World::start(fault, durability).await;
-    let traffic = Traffic::begin(world.balancer.clone(), world.ledger.clone()).await;
-    world.ledger.until_more_requests(BEFORE).await;
+    let mut deployment = Deployment::start(fault, durability).await;
+    let traffic = Traffic::start(deployment.balancer.clone(), deployment.log.clone()).await;
+    deployment.log.wait_for_requests(BEFORE).await;
     let began = Instant::now();
-    let sentinels_took = fault.strike(&mut world).await;
-    world.ledger.until_more_requests(AFTER).await;
-    traffic.end().await;
-    fault.undo(&mut world).await;
-    Row::of(fault, durability, &world, began, sentinels_took).await
+    let sentinels_took = fault.strike(&mut deployment).await;
+    deployment.log.wait_for_requests(AFTER).await;
+    traffic.stop().await;
+    fault.undo(&mut deployment).await;
+    Row::of(fault, durability, &deployment, began, sentinels_took).await
 }
 
 #[rstest]

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
+    deployment::{Deployment, Durability},
     fault::Fault,
     traffic::{CALL_LIMIT, Traffic},
-    world::{Durability, World},
 };
 
 /// What a fault cost.
@@ -35,19 +35,19 @@ impl Row {
     pub(super) async fn of(
         fault: Fault,
         durability: Durability,
-        world: &World,
+        deployment: &Deployment,
         began: Instant,
         sentinels_took: Option<Duration>,
     ) -> Self {
-        let created = world.ledger.open().created.clone();
+        let created = deployment.log.records().created.clone();
         let http = reqwest::Client::new();
-        let n_lost_jobs = Traffic::lost(&http, &world.balancer, &created).await;
-        let pages = world.ledger.open();
+        let n_lost_jobs = Traffic::lost(&http, &deployment.balancer, &created).await;
+        let records = deployment.log.records();
         let mut failures: Vec<(String, usize)> = Vec::new();
-        for (_, text) in &pages.failures {
+        for (_, text) in &records.failures {
             let text: String = text.chars().take(160).collect();
-            match failures.iter_mut().find(|it| it.0 == text) {
-                Some(it) => it.1 += 1,
+            match failures.iter_mut().find(|failure| failure.0 == text) {
+                Some(failure) => failure.1 += 1,
                 None => failures.push((text, 1)),
             }
         }
@@ -55,16 +55,16 @@ impl Row {
             fault,
             durability,
             sentinels_took,
-            gap: pages.gap(began),
-            n_requests: pages.n_requests,
-            n_failed: pages.failures.len(),
+            gap: records.gap(began),
+            n_requests: records.n_requests,
+            n_failed: records.failures.len(),
             failures,
             n_created: created.len(),
             n_lost_jobs,
-            lost_events: pages.lost_events(),
-            n_doubled_events: pages.n_doubled_events(),
-            n_over_timeout: pages.n_over_timeout,
-            slowest: pages.slowest,
+            lost_events: records.lost_events(),
+            n_doubled_events: records.n_doubled_events(),
+            n_over_timeout: records.n_over_timeout,
+            slowest: records.slowest,
         }
     }
 
@@ -84,13 +84,13 @@ impl Row {
         hold(self.n_doubled_events == 0, of(self.n_doubled_events, "events doubled"));
         let free = [Fault::Failover, Fault::RollingRestart];
         hold(!free.contains(&self.fault) || self.n_failed == 0, of(self.n_failed, "failed"));
-        let moved = self.sentinels_took.map(|it| it + Duration::from_secs(1));
-        hold(moved.is_none_or(|it| self.gap <= it), format!("no write for {:?}", self.gap));
+        let moved = self.sentinels_took.map(|duration| duration + Duration::from_secs(1));
+        hold(moved.is_none_or(|limit| self.gap <= limit), format!("no write for {:?}", self.gap));
         broken
     }
 
     fn line(&self) -> String {
-        let secs = |it: Duration| format!("{:.1}", it.as_secs_f64());
+        let secs = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
         let durability = format!("{:?}", self.durability).to_lowercase();
         format!(
             "| {} | {durability} | {} | {} | {} of {} | {} of {} | {} | {} | {} | {} |",

@@ -96,7 +96,7 @@ fn push_line(text: &mut String, line: &str) {
 #[derive(Debug, Default)]
 pub(super) struct Command {
     pub(super) command: String,
-    pub(super) answer: String,
+    pub(super) output: String,
 }
 
 /// The commands of a `console` block; one goes on in the next line after a backslash.
@@ -104,15 +104,15 @@ pub(super) fn commands(block: &Block) -> Vec<Command> {
     let mut found: Vec<Command> = Vec::new();
     for line in block.text.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
-            found.push(Command { command: command.to_owned(), answer: String::new() });
+            found.push(Command { command: command.to_owned(), output: String::new() });
             continue;
         }
         let last = found.last_mut().unwrap_or_else(|| panic!("{} begins without a $", block.place));
-        if last.answer.is_empty() && last.command.ends_with('\\') {
+        if last.output.is_empty() && last.command.ends_with('\\') {
             last.command.push('\n');
             last.command.push_str(line);
         } else {
-            push_line(&mut last.answer, line);
+            push_line(&mut last.output, line);
         }
     }
     found

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     cleanup::{PATH, clean},
-    harness::{Answer, As, SentinelSetup, TestApp, until},
+    harness::{ApiResponse, Caller, SentinelSetup, TestApp, wait_until},
     webhooks::{QUICK, Receiver, create, webhooks_of},
 };
 
@@ -35,12 +35,12 @@ impl Fault {
     /// The replicas have what there is so far: what a primary takes with it is not asked here.
     async fn strike(self, setup: &mut SentinelSetup) {
         let first = setup.primary().await;
-        setup.until_replicated().await;
+        setup.wait_until_replicated().await;
         match self {
             Self::Killed => setup.servers[first].kill(),
             Self::Replaced => setup.fail_over().await,
         }
-        until("there is another primary", async || setup.primary().await != first).await;
+        wait_until("there is another primary", async || setup.primary().await != first).await;
     }
 }
 
@@ -58,17 +58,17 @@ fn number(value: &Value) -> u64 {
 }
 
 async fn acquire(app: &TestApp) -> Value {
-    app.post(As::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201)
+    app.post(Caller::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201)
 }
 
-async fn release(app: &TestApp, lock: &Value) -> Answer {
+async fn release(app: &TestApp, lock: &Value) -> ApiResponse {
     let path = format!("{LOCK}?token={}", lock["token"].as_str().unwrap());
-    app.send(As::Worker, Method::DELETE, &path, &Value::Null).await
+    app.send(Caller::Worker, Method::DELETE, &path, &Value::Null).await
 }
 
-async fn extend(app: &TestApp, lock: &Value) -> Answer {
+async fn extend(app: &TestApp, lock: &Value) -> ApiResponse {
     let extension = json!({"token": lock["token"], "ttl_secs": 60});
-    app.send(As::Worker, Method::PATCH, LOCK, &extension).await
+    app.send(Caller::Worker, Method::PATCH, LOCK, &extension).await
 }
 
 #[rstest]
@@ -81,10 +81,10 @@ async fn a_held_lock_and_who_waits_for_it_outlast_a_failover(#[case] fault: Faul
     let held = acquire(&app).await;
     let mut waiting = JoinSet::new();
     for _ in 0..2 {
-        let wish = app.request(As::Worker, Method::POST, LOCK);
-        waiting.spawn(Answer::of(wish.json(&json!({"ttl_secs": 60, "wait_secs": 8}))));
+        let wish = app.request(Caller::Worker, Method::POST, LOCK);
+        waiting.spawn(ApiResponse::send(wish.json(&json!({"ttl_secs": 60, "wait_secs": 8}))));
     }
-    until("somebody waits", async || {
+    wait_until("somebody waits", async || {
         ask(&setup, &["pubsub", "numsub", "lock:door:released"]).await.ends_with('1')
     })
     .await;
@@ -106,7 +106,7 @@ async fn who_loses_a_lock_with_the_primary_is_told_and_the_fence_grows() {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
     let held = acquire(&app).await;
-    setup.until_replicated().await;
+    setup.wait_until_replicated().await;
     // As if no replica had heard of it before the primary died.
     let first = setup.primary().await;
     for (index, server) in setup.servers.iter().enumerate() {
@@ -132,17 +132,17 @@ async fn a_cleanup_outlasts_a_failover(#[case] fault: Fault) {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[("maintenance.pace", "0.2"), ("maintenance.batch", "50")]).await;
     fill(&setup, JOBS).await;
-    let begun = app.post(As::Admin, PATH, &json!({})).await.ok(202);
+    let begun = app.post(Caller::Admin, PATH, &json!({})).await.ok(202);
     let mut report = Value::Null;
-    until("some jobs are gone, and not all", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    wait_until("some jobs are gone, and not all", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         number(&report["totals"]["removed"]) > 0
     })
     .await;
     assert_eq!(report["state"], "running", "{report}");
     fault.strike(&mut setup).await;
-    until("it is over", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    wait_until("it is over", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         report["state"] != "running"
     })
     .await;
@@ -162,19 +162,19 @@ async fn changes_of_stored_data_outlast_a_failover(#[case] fault: Fault) {
     const FIRST: [&str; 5] = ["-n", "1", "hget", "i2m:schema", "0001_adopt_python_data"];
     let mut setup = SentinelSetup::start().await;
     fill(&setup, JOBS).await;
-    let app = setup.begin_to_serve(&[("maintenance.pace", "0.1")]).await;
-    until("a part is done", async || {
+    let app = setup.start_serving(&[("maintenance.pace", "0.1")]).await;
+    wait_until("a part is done", async || {
         let state = ask(&setup, &FIRST).await;
         state.starts_with("running") && !state.contains(" 1:0 ")
     })
     .await;
-    assert_eq!(app.get(As::Nobody, "/readyz").await.status, 503);
+    assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 503);
     fault.strike(&mut setup).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     assert!(ask(&setup, &FIRST).await.starts_with("applied"));
     let by_time = format!("user_jobs:{OWNER}:by_time");
     assert_eq!(ask(&setup, &["-n", "1", "zcard", &by_time]).await, JOBS.to_string());
-    let page = app.get(As::Alice, "/api/v1/jobs?limit=50").await.ok(200);
+    let page = app.get(Caller::Alice, "/api/v1/jobs?limit=50").await.ok(200);
     assert_eq!(page["jobs"].as_array().unwrap().len(), 50);
 }
 
@@ -201,16 +201,17 @@ async fn webhooks_outlast_a_failover(#[case] fault: Fault) {
         app.complete(job, 0).await.ok(200);
     }
     for job in &jobs {
-        until("it is told", async || webhooks_of(&app, job).await[0]["state"] == "delivered").await;
+        wait_until("it is told", async || webhooks_of(&app, job).await[0]["state"] == "delivered")
+            .await;
     }
-    let mut heard: BTreeMap<String, u64> = BTreeMap::new();
-    for it in receiver.heard() {
-        *heard.entry(it.headers["webhook-id"].clone()).or_default() += 1;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for delivery in receiver.deliveries() {
+        *counts.entry(delivery.headers["webhook-id"].clone()).or_default() += 1;
     }
     for job in &jobs {
         let webhook = &webhooks_of(&app, job).await[0];
-        let n_heard = heard[webhook["webhook_id"].as_str().unwrap()];
-        assert_eq!(number(&webhook["tries"]), n_heard, "{webhook}");
-        assert_eq!(webhook["log"].as_array().unwrap().len() as u64, n_heard, "{webhook}");
+        let count = counts[webhook["webhook_id"].as_str().unwrap()];
+        assert_eq!(number(&webhook["tries"]), count, "{webhook}");
+        assert_eq!(webhook["log"].as_array().unwrap().len() as u64, count, "{webhook}");
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, block_in_place};
 
-use super::{balancer::Balancer, fault::Fault, ledger::Ledger};
-use crate::harness::{SentinelSetup, ServiceProcess, Topology, until};
+use super::{balancer::Balancer, event_log::EventLog, fault::Fault};
+use crate::harness::{GatewayProcess, SentinelSetup, Topology, wait_until};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Durability {
@@ -16,17 +16,17 @@ pub(super) enum Durability {
     Wait,
 }
 
-pub(super) struct World {
+pub(super) struct Deployment {
     pub(super) setup: SentinelSetup,
-    pub(super) services: Vec<ServiceProcess>,
+    pub(super) services: Vec<GatewayProcess>,
     pub(super) balancer: Arc<Balancer>,
-    pub(super) ledger: Ledger,
+    pub(super) log: EventLog,
     environment: Vec<(&'static str, String)>,
     dir: TempDir,
     _looking: JoinSet<()>,
 }
 
-impl World {
+impl Deployment {
     pub(super) async fn start(fault: Fault, durability: Durability) -> Self {
         let topology = Topology {
             is_proxied: fault.is_of_the_network(),
@@ -59,29 +59,29 @@ impl World {
         let mut looking = JoinSet::new();
         let looks = balancer.clone();
         looking.spawn(async move { looks.look().await });
-        let mut world = Self {
+        let mut deployment = Self {
             setup,
             services: Vec::new(),
             balancer,
-            ledger: Ledger::default(),
+            log: EventLog::default(),
             environment,
             dir,
             _looking: looking,
         };
         for place in 0..2 {
-            world.start_service(place).await;
+            deployment.start_service(place).await;
         }
-        world
+        deployment
     }
 
     /// Starts a service in place of the one that was there, and waits until it is ready.
     pub(super) async fn start_service(&mut self, place: usize) {
         let environment: Vec<(&str, &str)> =
-            self.environment.iter().map(|it| (it.0, it.1.as_str())).collect();
-        let fresh = block_in_place(|| ServiceProcess::start(self.dir.path(), &environment));
+            self.environment.iter().map(|variable| (variable.0, variable.1.as_str())).collect();
+        let fresh = block_in_place(|| GatewayProcess::start(self.dir.path(), &environment));
         let ready = format!("{}/readyz", fresh.base);
-        until("the service is ready", async || {
-            reqwest::get(&ready).await.is_ok_and(|it| it.status().is_success())
+        wait_until("the service is ready", async || {
+            reqwest::get(&ready).await.is_ok_and(|response| response.status().is_success())
         })
         .await;
         self.balancer.set(place, &fresh.base);
@@ -98,10 +98,10 @@ impl World {
         std::fs::write(self.dir.path().join("clock"), text).unwrap();
         for service in &self.services {
             let url = format!("{}/health", service.base);
-            until("the service takes it for later", async || {
+            wait_until("the service takes it for later", async || {
                 let health: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
                 let said: DateTime<Utc> = health["timestamp"].as_str().unwrap().parse().unwrap();
-                (said - Utc::now()).to_std().is_ok_and(|it| it > ahead / 2)
+                (said - Utc::now()).to_std().is_ok_and(|offset| offset > ahead / 2)
             })
             .await;
         }

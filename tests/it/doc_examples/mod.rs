@@ -13,7 +13,7 @@ use std::{
 };
 
 use self::page::Block;
-use crate::harness::ServiceProcess;
+use crate::harness::GatewayProcess;
 
 /// Blocks that do not run here: the document, the first line, and why.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
@@ -91,7 +91,7 @@ const NO_EXAMPLES: [&str; 3] = ["", "text", "json"];
 const ADDRESS: &str = "127.0.0.1:8080";
 
 /// The longest that all examples of a document may take.
-const PATIENCE: Duration = Duration::from_secs(100);
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,32 +102,33 @@ fn documents() -> Vec<String> {
     let pages = |folder: &str| {
         let entries = fs::read_dir(root().join(folder)).unwrap();
         entries
-            .map(move |it| it.unwrap().path())
-            .filter(|it| it.extension().is_some_and(|it| it == "md"))
+            .map(move |entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
     };
     let mut all: Vec<PathBuf> = pages("").chain(pages("docs")).collect();
     let clients = fs::read_dir(root().join("clients")).unwrap();
-    all.extend(clients.map(|it| it.unwrap().path().join("README.md")));
+    all.extend(clients.map(|client| client.unwrap().path().join("README.md")));
     all.sort();
-    all.iter().map(|it| it.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
+    all.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 fn blocks(document: &str) -> Vec<Block> {
     let text = fs::read_to_string(root().join(document)).unwrap();
     let mut blocks = page::blocks(document, &text);
-    blocks.retain(|it| !NO_EXAMPLES.contains(&it.language.as_str()));
+    blocks.retain(|block| !NO_EXAMPLES.contains(&block.language.as_str()));
     blocks
 }
 
 fn runs_elsewhere(document: &str, block: &Block) -> bool {
-    ELSEWHERE.iter().any(|it| (it.0, it.1) == (document, block.first_line()))
+    ELSEWHERE.iter().any(|example| (example.0, example.1) == (document, block.first_line()))
 }
 
 #[test]
 fn what_does_not_run_here_is_still_there() {
     for (document, first_line, why) in ELSEWHERE {
         assert!(!why.is_empty());
-        let n_found = blocks(document).iter().filter(|it| it.first_line() == *first_line).count();
+        let n_found =
+            blocks(document).iter().filter(|block| block.first_line() == *first_line).count();
         assert_eq!(n_found, 1, "{document} has {n_found} blocks that begin with {first_line:?}");
     }
 }
@@ -140,9 +141,9 @@ fn every_example_works() {
     let failures: Vec<String> = std::thread::scope(|scope| {
         let running: Vec<_> = documents()
             .into_iter()
-            .map(|it| scope.spawn(move || Session::run(&it, package)))
+            .map(|document| scope.spawn(move || Session::run(&document, package)))
             .collect();
-        running.into_iter().filter_map(|it| it.join().unwrap().err()).collect()
+        running.into_iter().filter_map(|handle| handle.join().unwrap().err()).collect()
     });
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
@@ -165,7 +166,7 @@ fn compile_typescript_client(modules: &Path) {
 /// `I2M__CELERY__ENABLED=true make run` starts.
 struct Session {
     dir: tempfile::TempDir,
-    service: ServiceProcess,
+    service: GatewayProcess,
     /// What the shell does.
     script: String,
     /// What commands are shown to answer: the place, the file that has what they said, what is shown.
@@ -175,7 +176,7 @@ struct Session {
 impl Session {
     fn run(document: &str, modules: &Path) -> Result<(), String> {
         let mut blocks = blocks(document);
-        blocks.retain(|it| !runs_elsewhere(document, it));
+        blocks.retain(|block| !runs_elsewhere(document, block));
         if blocks.is_empty() {
             return Ok(());
         }
@@ -195,14 +196,14 @@ impl Session {
             symlink(root().join(name), dir.path().join(name)).unwrap();
         }
         symlink(modules, dir.path().join("node_modules")).unwrap();
-        let of_its_own = blocks.iter().find(|it| it.first_line() == "# gateway.toml");
+        let of_its_own = blocks.iter().find(|block| block.first_line() == "# gateway.toml");
         let config = if let Some(block) = of_its_own {
             fs::write(dir.path().join("gateway.toml"), &block.text).unwrap();
             "gateway.toml"
         } else {
             "config/development.toml"
         };
-        let service = ServiceProcess::start_with(
+        let service = GatewayProcess::start_with(
             dir.path(),
             &["--config", config],
             &[("I2M__CELERY__ENABLED", "true")],
@@ -233,7 +234,7 @@ impl Session {
         match block.language.as_str() {
             "sh" => _ = writeln!(self.script, "{CURL_THAT_FAILS}\n{code}"),
             "console" => self.add_console(block),
-            "python" => match code.strip_prefix("# ").and_then(|it| it.split_once(".py\n")) {
+            "python" => match code.strip_prefix("# ").and_then(|code| code.split_once(".py\n")) {
                 // The commands that follow use it.
                 Some((name, _)) => {
                     fs::write(self.dir.path().join(format!("{name}.py")), &code).unwrap();
@@ -267,7 +268,7 @@ impl Session {
             self.shown.push((
                 format!("{}: $ {}", block.place, command.command),
                 file,
-                command.answer,
+                command.output,
             ));
         }
     }
@@ -283,11 +284,11 @@ impl Session {
         let log = self.dir.path().join("log");
         let output = File::create(&log).unwrap();
         let path = std::env::var_os("PATH").unwrap();
-        let program = ServiceProcess::program();
+        let program = GatewayProcess::program();
         let folders = [program.parent().unwrap(), &root().join(".cache/venv/bin")];
-        let [ours, venv] = folders.map(|it| it.display().to_string());
+        let [ours, venv] = folders.map(|folder| folder.display().to_string());
         let packages = ["clients/python-worker/src", "clients/python-client/src"]
-            .map(|it| root().join(it).display().to_string());
+            .map(|folder| root().join(folder).display().to_string());
         let mut shell = Command::new("bash")
             .args(["-eo", "pipefail", "-c", &self.script])
             .current_dir(self.dir.path())
@@ -300,7 +301,7 @@ impl Session {
             .stderr(output)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let status = loop {
             match shell.try_wait().unwrap() {
                 Some(status) => break Some(status),
@@ -312,7 +313,7 @@ impl Session {
         let group = format!("-{}", shell.id());
         _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         _ = shell.wait();
-        if status.is_none_or(|it| !it.success()) {
+        if status.is_none_or(|status| !status.success()) {
             let said = fs::read_to_string(log).unwrap();
             return Err(format!("{status:?} after the last of these places:\n{said}"));
         }

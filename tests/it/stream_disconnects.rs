@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{As, Event, EventSource, PATIENCE, TestApp, id_of};
+use crate::harness::{Caller, Event, EventSource, TIMEOUT, TestApp, id_of};
 
 /// A browser on a bare socket, which may be cut anywhere.
 struct Browser {
@@ -26,7 +26,7 @@ impl Browser {
     }
 
     fn request(&self) -> String {
-        let id = self.last_id.as_ref().map(|it| format!("Last-Event-ID: {it}\r\n"));
+        let id = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n"));
         format!(
             "GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
             self.path,
@@ -41,7 +41,7 @@ impl Browser {
         let mut text = vec![0; n_bytes];
         let mut n_read = 0;
         while n_read < n_bytes {
-            let read = tokio::time::timeout(PATIENCE, socket.read(&mut text[n_read..])).await;
+            let read = tokio::time::timeout(TIMEOUT, socket.read(&mut text[n_read..])).await;
             match read.expect("bytes or the end in time").unwrap() {
                 0 => break,
                 n => n_read += n,
@@ -55,9 +55,9 @@ impl Browser {
     /// Takes in what a browser would dispatch: events that are there up to their empty line.
     fn take(&mut self, response: &str) {
         let Some((_, body)) = response.split_once("\r\n\r\n") else { return };
-        let whole = body.rfind("\n\n").map_or("", |it| &body[..it]);
+        let whole = body.rfind("\n\n").map_or("", |end| &body[..end]);
         for block in whole.split("\n\n") {
-            if let Some(id) = block.lines().find_map(|it| it.strip_prefix("id: ")) {
+            if let Some(id) = block.lines().find_map(|line| line.strip_prefix("id: ")) {
                 if self.last_id.as_deref() != Some(id) {
                     self.seen.push(id.to_owned());
                 }
@@ -76,7 +76,7 @@ async fn ids_in_redis(app: &TestApp, job: &Value) -> Vec<String> {
     let key = format!("stream:progress:{}", id_of(job));
     let entries: Vec<(String, Vec<String>)> =
         app.redis.run(2, &["XRANGE", &key, "-", "+"]).await.convert().unwrap();
-    entries.into_iter().map(|it| it.0).collect()
+    entries.into_iter().map(|entry| entry.0).collect()
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_cut_anywhere_loses_and_repeats_nothing() {
     };
     let watch = async {
         // In the head, between head and snapshot, in the snapshot, after it, in the middle of frames.
-        for n_bytes in (0..60).map(|it| it * 37) {
+        for n_bytes in (0..60).map(|step| step * 37) {
             browser.read_and_be_cut(n_bytes).await;
         }
     };
@@ -104,7 +104,7 @@ async fn a_cut_anywhere_loses_and_repeats_nothing() {
     // After the end there is only the answer that there is nothing more.
     assert!(browser.read_and_be_cut(1 << 20).await);
     let all = ids_in_redis(&app, &job).await;
-    let begin = all.iter().position(|it| *it == browser.seen[0]).unwrap();
+    let begin = all.iter().position(|id| *id == browser.seen[0]).unwrap();
     assert_eq!(browser.seen, all[begin..]);
 }
 
@@ -119,7 +119,7 @@ async fn a_slow_browser_is_caught_up_and_holds_nobody_up() {
     let mut socket = socket.connect(slow.address).await.unwrap();
     socket.write_all(slow.request().as_bytes()).await.unwrap();
     let mut fast = app.follow(&job, None).await;
-    fast.until("task_queued").await;
+    fast.wait_for("task_queued").await;
 
     // More than the sockets between them hold.
     let script = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'file_id', 'file_000', \
@@ -130,13 +130,13 @@ async fn a_slow_browser_is_caught_up_and_holds_nobody_up() {
     let n_events = N_EVENTS.to_string();
     app.redis.run(2, &["EVAL", script, "1", &key, &n_events, &channel]).await;
     for _ in 0..N_EVENTS {
-        fast.until("file_update").await;
+        fast.wait_for("file_update").await;
     }
     app.complete(&job, 0).await.ok(200);
-    fast.until("task_completed").await;
+    fast.wait_for("task_completed").await;
 
     let mut text = Vec::new();
-    tokio::time::timeout(PATIENCE, socket.read_to_end(&mut text)).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, socket.read_to_end(&mut text)).await.unwrap().unwrap();
     slow.take(&String::from_utf8(text).unwrap());
     assert_eq!(slow.seen, ids_in_redis(&app, &job).await);
 }
@@ -152,10 +152,10 @@ async fn a_request_before_a_stream_on_one_connection_is_answered_whole() {
     let requests = format!("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n{}", browser.request());
     socket.write_all(requests.as_bytes()).await.unwrap();
     let mut text = String::new();
-    tokio::time::timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
-    let answers: Vec<&str> = text.split("HTTP/1.1 200 OK").collect();
-    assert_eq!(answers.len(), 3, "{text}");
-    assert!(answers[2].contains("event: task_completed"), "{text}");
+    tokio::time::timeout(TIMEOUT, socket.read_to_string(&mut text)).await.unwrap().unwrap();
+    let responses: Vec<&str> = text.split("HTTP/1.1 200 OK").collect();
+    assert_eq!(responses.len(), 3, "{text}");
+    assert!(responses[2].contains("event: task_completed"), "{text}");
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_connection_that_says_http2_byte_by_byte_is_understood() {
     // An empty SETTINGS frame (RFC 9113, section 3.4), which is answered by the server's own.
     socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
     let mut frame = [0; 9];
-    tokio::time::timeout(PATIENCE, socket.read_exact(&mut frame)).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, socket.read_exact(&mut frame)).await.unwrap().unwrap();
     assert_eq!(frame[3], 4, "a SETTINGS frame: {frame:?}");
 }
 
@@ -178,20 +178,20 @@ async fn streams_over_http2_say_the_same() {
     let app = TestApp::start_with(&[("sse.ring_length", "4")]).await;
     let job = app.create_job(2).await;
     let http2 =
-        reqwest::Client::builder().http2_prior_knowledge().timeout(PATIENCE).build().unwrap();
+        reqwest::Client::builder().http2_prior_knowledge().timeout(TIMEOUT).build().unwrap();
     let url = format!("{}{}", app.base, job["links"]["stream"].as_str().unwrap());
     let open = async |after: Option<&str>| {
         let mut request = http2.get(&url);
         if let Some(id) = after {
             request = request.header("last-event-id", id);
         }
-        EventSource::of(request.send().await.unwrap(), after)
+        EventSource::new(request.send().await.unwrap(), after)
     };
     let mut over_http2 = open(None).await;
     assert_eq!(over_http2.response.version(), reqwest::Version::HTTP_2);
-    let first = over_http2.until("task_queued").await;
+    let first = over_http2.wait_for("task_queued").await;
     let mut over_http1 = app.follow(&job, None).await;
-    over_http1.until("task_queued").await;
+    over_http1.wait_for("task_queued").await;
     for percent in 1..=20 {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
     }
@@ -202,7 +202,7 @@ async fn streams_over_http2_say_the_same() {
     // And from memory that is long gone.
     let again = open(Some(&first.id)).await.rest().await;
     let ids = |events: &[Event]| {
-        let mut ids: Vec<String> = events.iter().map(|it| it.id.clone()).collect();
+        let mut ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
         ids.dedup();
         ids
     };
@@ -216,10 +216,10 @@ async fn operators_see_who_is_watched() {
     let mut streams = Vec::new();
     for job in [&popular, &popular, &other] {
         let mut stream = app.follow(job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
-    let report = app.get(As::Admin, "/api/v1/admin/streams").await.ok(200);
+    let report = app.get(Caller::Admin, "/api/v1/admin/streams").await.ok(200);
     assert_eq!(report["open"], 3);
     assert_eq!(
         report["jobs"],
@@ -228,5 +228,5 @@ async fn operators_see_who_is_watched() {
             { "job_id": id_of(&other), "subscribers": 1 },
         ])
     );
-    app.get(As::Alice, "/api/v1/admin/streams").await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    app.get(Caller::Alice, "/api/v1/admin/streams").await.problem(403, "INSUFFICIENT_PERMISSIONS");
 }
