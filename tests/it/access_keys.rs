@@ -1,4 +1,4 @@
-//! API keys that operators make, limit and revoke, and what every process knows of them, when.
+//! API keys that admins create, limit and revoke, and how soon each process applies a change.
 
 use std::{process::Output, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
 };
 
 const KEYS: &str = "/api/v1/admin/keys";
-/// A key that was revoked works no longer than this, at any process.
-const SOON: Duration = Duration::from_secs(1);
+/// The longest time until every process rejects a revoked key.
+const MAX_REVOCATION_DELAY: Duration = Duration::from_secs(1);
 
-/// A new key: its id and itself.
+/// Creates a key and returns its id and the key.
 async fn create(app: &TestApp, new: &Value) -> (String, String) {
     let made = app.post(Caller::Admin, KEYS, new).await;
     assert_eq!(made.header("cache-control"), "no-store");
@@ -37,7 +37,7 @@ async fn revoke(app: &TestApp, id: &str) -> ApiResponse {
     app.send(Caller::Admin, Method::DELETE, &format!("{KEYS}/{id}"), &Value::Null).await
 }
 
-/// One of several services at `redis`.
+/// Starts one of several services that use `redis`.
 async fn another(redis: &TestRedis) -> TestApp {
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(redis, &[])).await;
     app.wait_until_ready().await;
@@ -45,7 +45,7 @@ async fn another(redis: &TestRedis) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_key_lives_from_its_making_to_its_revocation_on_every_node() {
+async fn a_key_works_on_every_node_from_creation_to_revocation() {
     let redis = TestRedis::start();
     let nodes = join_all((0..3).map(|_| another(&redis))).await;
     let (id, key) = create(&nodes[0], &json!({"name": "upload", "roles": ["client"]})).await;
@@ -63,26 +63,26 @@ async fn a_key_lives_from_its_making_to_its_revocation_on_every_node() {
     let revoked = tokio::time::Instant::now();
     call(&nodes[0], &key).await.problem(403, "INVALID_API_KEY");
     for node in &nodes {
-        wait_until("the key is shut out", async || call(node, &key).await.status == 403).await;
+        wait_until("the key is rejected", async || call(node, &key).await.status == 403).await;
     }
-    assert!(revoked.elapsed() < SOON, "{:?}", revoked.elapsed());
+    assert!(revoked.elapsed() < MAX_REVOCATION_DELAY, "{:?}", revoked.elapsed());
     revoke(&nodes[2], &id).await.problem(404, "KEY_NOT_FOUND");
 }
 
-/// What is published can be lost; the version is looked at all the same.
+/// A published notification can be lost; the service also polls the version.
 #[tokio::test]
-async fn a_revocation_that_nobody_was_told_of_is_seen() {
+async fn a_revocation_takes_effect_without_its_notification() {
     let app = TestApp::start().await;
     let (id, key) = create(&app, &json!({"name": "upload", "roles": ["client"]})).await;
     app.redis.run(1, &["HDEL", "i2m:{keys}", &id]).await;
     app.redis.run(1, &["SET", "i2m:{keys}:version", "other", "EX", "1000"]).await;
     let changed = tokio::time::Instant::now();
-    wait_until("the key is shut out", async || call(&app, &key).await.status == 403).await;
-    assert!(changed.elapsed() < SOON, "{:?}", changed.elapsed());
+    wait_until("the key is rejected", async || call(&app, &key).await.status == 403).await;
+    assert!(changed.elapsed() < MAX_REVOCATION_DELAY, "{:?}", changed.elapsed());
 }
 
 #[tokio::test]
-async fn only_its_hash_is_kept_and_what_is_kept_does_not_expire() {
+async fn only_the_hash_of_a_key_is_stored_and_it_never_expires() {
     let app = TestApp::start().await;
     let (id, key) = create(&app, &json!({"name": "upload", "roles": ["client"]})).await;
     call(&app, &key).await.ok(200);
@@ -102,7 +102,7 @@ async fn only_its_hash_is_kept_and_what_is_kept_does_not_expire() {
     for name in ["i2m:{keys}", "i2m:{keys}:version", "i2m:{keys}:used"] {
         app.redis.run(1, &["EXPIRE", name, "100"]).await;
     }
-    wait_until("their time is renewed", async || {
+    wait_until("the TTL is renewed", async || {
         let ttl: i64 = app.redis.run(1, &["TTL", "i2m:{keys}"]).await.convert().unwrap();
         ttl > 300 * 86_400
     })
@@ -111,7 +111,7 @@ async fn only_its_hash_is_kept_and_what_is_kept_does_not_expire() {
 }
 
 #[tokio::test]
-async fn a_name_has_two_live_keys_at_most() {
+async fn a_name_has_at_most_two_active_keys() {
     let app = TestApp::start().await;
     let new = json!({"name": "upload", "roles": ["client"]});
     let (first, _) = create(&app, &new).await;
@@ -119,14 +119,14 @@ async fn a_name_has_two_live_keys_at_most() {
     app.post(Caller::Admin, KEYS, &new).await.problem(409, "TOO_MANY_KEYS");
     assert_eq!(revoke(&app, &first).await.status, 204);
     create(&app, &new).await;
-    // One of the settings counts, too.
+    // A key in the settings counts, too.
     let of_settings = json!({"name": "alice", "roles": ["client"]});
     create(&app, &of_settings).await;
     app.post(Caller::Admin, KEYS, &of_settings).await.problem(409, "TOO_MANY_KEYS");
 }
 
 #[tokio::test]
-async fn a_bad_order_is_refused() {
+async fn an_invalid_new_key_is_rejected() {
     let app = TestApp::start().await;
     for bad in [
         json!({"name": "", "roles": ["client"]}),
@@ -150,7 +150,7 @@ async fn a_bad_order_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_has_limits_of_its_own() {
+async fn a_key_has_its_own_limits() {
     let policies = policy("key", &[("scope", "key"), ("limit", "100"), ("window", "1h")]);
     let redis = TestRedis::start();
     let settings = [("rate_limit.deadline", "10s"), ("redis.command_timeout", "10s")];
@@ -167,7 +167,7 @@ async fn a_key_has_limits_of_its_own() {
     let path = format!("{KEYS}/{id}");
     let changed = app.send(Caller::Admin, Method::PATCH, &path, &limits).await.ok(200);
     assert_eq!(changed, json!({"id": id, "limits": {"key": 3}}));
-    // A refusal is remembered with its limit, and is no longer true.
+    // The cached denial with the old limit must not apply any more.
     for status in [200, 429] {
         let response = call(&app, &key).await;
         assert_eq!((response.status, response.header("x-ratelimit-limit")), (status, "3"));
@@ -175,11 +175,11 @@ async fn a_key_has_limits_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_last_known_keys_go_on_without_redis_but_not_for_ever() {
+async fn known_keys_work_without_redis_for_a_limited_time() {
     let mut app = TestApp::start_with(&[("auth.stored_keys_grace", "2s")]).await;
     let (_, key) = create(&app, &json!({"name": "upload", "roles": ["client"]})).await;
     let ask = async |key: &str| {
-        // Asks Redis nothing but for the limits, and those let in while it is away.
+        // This request uses Redis only for the rate limit, which admits requests while Redis is down.
         let path = format!("{}/api/v1/jobs/none", app.base);
         ApiResponse::send(app.http.get(path).bearer_auth(key)).await
     };
@@ -187,7 +187,7 @@ async fn the_last_known_keys_go_on_without_redis_but_not_for_ever() {
     assert_eq!(ask("wrong").await.status, 403);
     app.redis.signal("STOP");
     assert_eq!(ask(&key).await.status, 400);
-    wait_until("it was too long ago", async || ask(&key).await.status == 503).await;
+    wait_until("the known keys are too old", async || ask(&key).await.status == 503).await;
     ask("wrong").await.problem(503, "REDIS_UNAVAILABLE");
     assert_eq!(ask("alice-key").await.status, 400);
     app.redis.signal("CONT");
@@ -195,7 +195,7 @@ async fn the_last_known_keys_go_on_without_redis_but_not_for_ever() {
     app.redis.kill();
 }
 
-/// A program with Alice's key in a file of its own.
+/// The environment of a program that reads Alice's key from a file.
 fn environment(redis: &TestRedis) -> Vec<(&'static str, String)> {
     vec![
         (redis.settings()[0].0, redis.settings()[0].1.to_owned()),
@@ -215,7 +215,7 @@ fn keys_file(redis: &TestRedis, hashes: &[&str]) {
 }
 
 #[tokio::test]
-async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
+async fn sighup_reloads_keys_and_ticket_secrets_and_keeps_connections() {
     let redis = TestRedis::start();
     keys_file(&redis, &[crate::rate_limit::ALICE]);
     std::fs::write(redis.dir().join("tickets"), "0123456789abcdef").unwrap();
@@ -228,7 +228,7 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
         let request = http.get(format!("{}{path}", service.base)).bearer_auth(key);
         request.send().await.map_or(0, |response| response.status().as_u16())
     };
-    wait_until("it is ready", async || status("alice-key", "/readyz").await == 200).await;
+    wait_until("the service is ready", async || status("alice-key", "/readyz").await == 200).await;
     let new = json!({"files": [{"filename": "a.png"}]});
     let post = http.post(format!("{}{LIST}", service.base)).bearer_auth("alice-key").json(&new);
     let job: Value = post.send().await.unwrap().json().await.unwrap();
@@ -249,10 +249,10 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
     assert_eq!(status("alice-key", LIST).await, 200);
     assert_eq!(status("", link).await, 200);
 
-    // The old secret and the old key go, and what they opened stays open.
+    // The old secret and the old key become invalid; streams that they opened stay open.
     std::fs::write(redis.dir().join("tickets"), "fedcba9876543210").unwrap();
     keys_file(&redis, &[crate::rate_limit::BOB]);
-    wait_until("alice is gone", async || {
+    wait_until("alice is rejected", async || {
         service.signal("HUP");
         status("alice-key", LIST).await == 403
     })
@@ -264,7 +264,7 @@ async fn sighup_loads_keys_and_ticket_secrets_and_cuts_no_connection() {
     assert!(closes.await.is_err(), "the stream was cut");
 }
 
-/// The private Redis of a service is its own, and the command finds it.
+/// The command connects to the embedded Redis of a running service.
 #[tokio::test]
 async fn the_command_line_finds_an_embedded_redis() {
     let dir = tempfile::tempdir().unwrap();
@@ -288,7 +288,7 @@ async fn the_command_line_finds_an_embedded_redis() {
 }
 
 #[tokio::test]
-async fn the_command_line_makes_the_first_key() {
+async fn the_command_line_creates_the_first_key() {
     let app = TestApp::start().await;
     let run = |arguments: &[&str]| -> Output {
         let arguments = [&["keys"], arguments].concat();
@@ -310,12 +310,12 @@ async fn the_command_line_makes_the_first_key() {
         "{listed}"
     );
     text(run(&["limit", &key[..12]]));
-    wait_until("the limit is gone", async || {
+    wait_until("the limit is removed", async || {
         call(&app, key).await.header("x-ratelimit-limit") == "6000"
     })
     .await;
     text(run(&["revoke", &key[..12]]));
-    wait_until("the key is shut out", async || call(&app, key).await.status == 403).await;
+    wait_until("the key is rejected", async || call(&app, key).await.status == 403).await;
     for (arguments, said) in [
         (&["revoke", &key[..12]][..], "there is no key"),
         (&["create", "x", "--role", "root"], "possible values: client, worker, admin"),
@@ -328,7 +328,7 @@ async fn the_command_line_makes_the_first_key() {
 }
 
 #[tokio::test]
-async fn a_key_can_ask_what_it_may_do() {
+async fn a_key_can_read_its_own_permissions() {
     let app = TestApp::start().await;
     for (who, name, roles) in [
         (Caller::Alice, "alice", json!(["client"])),

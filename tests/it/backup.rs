@@ -1,4 +1,4 @@
-//! The scripts that save Redis and bring it back.
+//! The scripts that back up and restore Redis.
 
 use std::{path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Caller, TestApp, TestRedis, config, path_of};
 
-/// Runs a script of `scripts/` and returns whether it was content.
+/// Runs a script of `scripts/` and returns whether it succeeded.
 async fn script(name: &str, arguments: &[&str]) -> bool {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
     tokio::process::Command::from(Command::new(path))
@@ -18,9 +18,9 @@ async fn script(name: &str, arguments: &[&str]) -> bool {
 }
 
 #[tokio::test]
-async fn a_restored_redis_goes_on_where_the_backup_was_made() {
+async fn a_restored_redis_continues_from_the_backup() {
     let app = TestApp::start().await;
-    // A backup is a replica's first copy, which Redis else begins some seconds later, for others to join in.
+    // The backup is a full sync to a replica. By default Redis delays it, so that further replicas can share it.
     app.redis.run(0, &["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;

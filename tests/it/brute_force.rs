@@ -1,4 +1,4 @@
-//! What somebody tries who has no key, a small key, or somebody else's ticket.
+//! Attacks by clients without a key, with a key of a lower role, or with the ticket of another client.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -39,7 +39,7 @@ fn elsewhere() -> Client {
 #[case::limits_are_on("true")]
 #[case::limits_are_off("false")]
 #[tokio::test]
-async fn whoever_tries_keys_is_stopped(#[case] enabled: &str) {
+async fn an_address_that_guesses_keys_is_blocked(#[case] enabled: &str) {
     let app = guarded(&[("rate_limit.enabled", enabled)]).await;
     assert_eq!(with_key(&app, &app.http, "alice-key").await.status, 200);
     for i in 0..5 {
@@ -52,20 +52,20 @@ async fn whoever_tries_keys_is_stopped(#[case] enabled: &str) {
         let problem = refused.problem(429, "RATE_LIMIT_EXCEEDED");
         assert_eq!(problem["details"]["policy"], "failed_keys");
     }
-    // The right one must not be told from a wrong one; but who was let in before goes on.
+    // A valid key must not be distinguishable from an invalid one, but a key that was used here before still works.
     with_key(&app, &app.http, "bob-key").await.problem(429, "RATE_LIMIT_EXCEEDED");
     assert_eq!(with_key(&app, &app.http, "alice-key").await.status, 200);
-    // Without a key nothing is tried; and elsewhere is somebody else.
+    // A request without a key is not an attempt, and another address is not blocked.
     app.get(Caller::Anonymous, LIST).await.problem(403, "AUTHENTICATION_REQUIRED");
     assert_eq!(with_key(&app, &elsewhere(), "bob-key").await.status, 200);
-    // What a caller says of itself makes it nobody else.
+    // Forwarding headers of an untrusted client do not change its address.
     let spoofed = app.http.get(format!("{}{LIST}", app.base)).bearer_auth("guess");
     let spoofed = spoofed.header("x-forwarded-for", "9.9.9.9").header("x-real-ip", "9.9.9.9");
     ApiResponse::send(spoofed).await.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
 #[tokio::test]
-async fn attempts_are_counted_by_all_processes_together_and_by_each_without_redis() {
+async fn failed_attempts_are_counted_across_processes_and_locally_without_redis() {
     let mut app = guarded(&[]).await;
     let settings = [("rate_limit.failed_keys_limit", "5"), ("rate_limit.failed_keys_window", "1h")];
     let other = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, &settings)).await;
@@ -73,11 +73,11 @@ async fn attempts_are_counted_by_all_processes_together_and_by_each_without_redi
     for i in 0..5 {
         assert_eq!(with_key(&app, &app.http, &format!("guess-{i}")).await.status, 403);
     }
-    wait_until("the other process has heard of it", async || {
+    wait_until("the other process applies the block", async || {
         with_key(&other, &other.http, "guess").await.status == 429
     })
     .await;
-    // A process that Redis tells nothing counts by itself.
+    // Without Redis each process counts locally.
     app.redis.kill();
     let statuses = async |http: &Client| {
         let mut statuses = Vec::new();
@@ -90,7 +90,7 @@ async fn attempts_are_counted_by_all_processes_together_and_by_each_without_redi
 }
 
 #[tokio::test]
-async fn forged_tickets_are_attempts_too() {
+async fn forged_tickets_count_as_failed_attempts() {
     let app = guarded(&[]).await;
     let job = app.create_job(1).await;
     let path = format!("{}/progress/stream?timeout=1&ticket=", path_of(&job));
@@ -98,7 +98,7 @@ async fn forged_tickets_are_attempts_too() {
     for _ in 0..5 {
         app.get(Caller::Anonymous, &forged).await.problem(403, "INVALID_API_KEY");
     }
-    // A browser is told to come back, since any status but 200 ends its EventSource.
+    // The stream responds with 200 and a retry time, because any other status ends the browser's EventSource.
     let good = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
     for path in [&forged, &good] {
         let refused = app.get(Caller::Anonymous, path).await;
@@ -108,7 +108,7 @@ async fn forged_tickets_are_attempts_too() {
 }
 
 #[tokio::test]
-async fn browsers_that_come_back_late_lock_nobody_out() {
+async fn browsers_with_expired_tickets_block_no_address() {
     let app = guarded(&[("auth.ticket_secrets", SECRET)]).await;
     let (job, other) = (app.create_job(1).await, app.create_job(1).await);
     let expired = |job: &Value| forge(SECRET, id_of(job), chrono::Utc::now().timestamp() - 1);
@@ -118,11 +118,11 @@ async fn browsers_that_come_back_late_lock_nobody_out() {
         let said = refused.problem(403, "INVALID_API_KEY");
         assert_eq!(said["detail"], "Invalid or expired stream ticket");
     }
-    // Who was never let in from here before is, and so is who has a ticket.
+    // A key that is new at this address is accepted, and so is a valid ticket.
     app.get(Caller::Bob, "/api/v1/key").await.ok(200);
     let good = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
     assert!(app.get(Caller::Anonymous, &good).await.text.contains("task_queued"));
-    // Behind an expired ticket no other is guessed for nothing.
+    // An expired ticket does not hide an attempt with a forged one.
     let forged = forge("another-secret-of-16", id_of(&other), 1 << 40);
     let both = format!(
         "/api/v1/progress/stream?jobs={},{}&ticket={},{forged}",
@@ -137,7 +137,7 @@ async fn browsers_that_come_back_late_lock_nobody_out() {
     app.get(Caller::Worker, "/api/v1/key").await.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
-/// A ticket as the service signs it, with a secret and an expiry of the attacker's choice.
+/// A ticket in the service's format, signed with any secret and with any expiry.
 fn forge(secret: &str, job: &str, expiry: i64) -> String {
     let expiry = format!("{expiry:x}");
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -146,7 +146,7 @@ fn forge(secret: &str, job: &str, expiry: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_its_job_until_it_expires() {
+async fn a_ticket_is_valid_for_its_job_until_it_expires() {
     let app = TestApp::start_with(&[
         ("auth.ticket_secrets", SECRET),
         ("rate_limit.failed_keys_limit", "1000"),
@@ -159,7 +159,7 @@ async fn a_ticket_is_good_for_its_job_until_it_expires() {
         app.get(Caller::Anonymous, &path).await.status
     };
     let good = forge(SECRET, id_of(&job), now + 100);
-    // This shows that the others are refused for what is wrong with them.
+    // Control: the following tickets are rejected because of their changes.
     assert_eq!(open(&job, &good).await, 200);
     assert_eq!(open(&other, &good).await, 403);
     assert_eq!(open(&job, &forge(SECRET, id_of(&job), now - 1)).await, 403);
@@ -180,12 +180,12 @@ async fn a_ticket_is_good_for_its_job_until_it_expires() {
         format!("{good},{good}"),
         "x".repeat(20_000),
     ] {
-        // Upper case may be the same text.
+        // The text may have no lower case letters.
         if forged != good {
             assert_eq!(open(&job, &forged).await, 403, "{forged}");
         }
     }
-    // Of several jobs every one needs its own, in order.
+    // A stream of several jobs needs the ticket of each, in the same order.
     let several = async |jobs: [&Value; 2], tickets: [&str; 2]| {
         let jobs = jobs.map(id_of).join(",");
         let path =
@@ -196,7 +196,7 @@ async fn a_ticket_is_good_for_its_job_until_it_expires() {
     assert_eq!(several([&job, &other], [&good, &others]).await, 200);
     assert_eq!(several([&job, &other], [&others, &good]).await, 403);
     assert_eq!(several([&job, &other], [&good, &good]).await, 403);
-    // And it is no key.
+    // A ticket is not an API key.
     with_key(&app, &app.http, &good).await.problem(403, "INVALID_API_KEY");
 }
 
@@ -225,7 +225,7 @@ async fn admin_paths_are_for_admins() {
 }
 
 #[tokio::test]
-async fn what_callers_write_never_becomes_part_of_a_redis_key() {
+async fn caller_input_never_becomes_part_of_a_redis_key() {
     let app = guarded(&[("rate_limit.failed_keys_limit", "1000")]).await;
     let post = |key: &str| {
         let request = app.request(Caller::Alice, Method::POST, LIST).header("idempotency-key", key);
@@ -270,7 +270,7 @@ async fn keys_tickets_and_queries_are_never_logged() {
         let request = http.get(format!("{}{path}", service.base)).bearer_auth(key);
         ApiResponse::send(request.header("x-api-key", key)).await
     };
-    wait_until("it is ready", async || get("/readyz", "").await.status == 200).await;
+    wait_until("the service is ready", async || get("/readyz", "").await.status == 200).await;
     let new = json!({"files": [{"filename": "a.png"}]});
     let post = http.post(format!("{}{LIST}", service.base)).bearer_auth("alice-key").json(&new);
     let job = ApiResponse::send(post).await.ok(201);

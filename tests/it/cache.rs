@@ -29,7 +29,7 @@ async fn values(app: &TestApp) -> Vec<String> {
     keys
 }
 
-/// What the seed's `cache_with_tags` does.
+/// Adds a key to a tag as the seed's `cache_with_tags` does.
 async fn python_tags(app: &TestApp, key: &str, ttl: &str, tag: &str) {
     for command in [
         &["SETEX", key, ttl, "1"][..],
@@ -41,16 +41,16 @@ async fn python_tags(app: &TestApp, key: &str, ttl: &str, tag: &str) {
 }
 
 #[tokio::test]
-async fn a_tag_takes_its_members_and_counts_them() {
+async fn invalidating_a_tag_removes_and_counts_its_members() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["job:1", "glb"]).await;
     put(&app, "b", 600, &["job:1"]).await;
     put(&app, "c", 600, &["glb"]).await;
     put(&app, "d", 600, &[]).await;
-    // One that is gone already does not count.
+    // A member that is already deleted does not count.
     put(&app, "e", 600, &["job:1"]).await;
     app.redis.run(4, &["DEL", "cache:model:e"]).await;
-    // Nor one that was stored again without the tag, which stays.
+    // A value that was stored again without the tag does not count either, and stays.
     put(&app, "f", 600, &["job:1"]).await;
     put(&app, "f", 600, &["glb"]).await;
     assert_eq!(invalidate(&app, json!({"tag": "job:1"})).await, 2);
@@ -62,24 +62,24 @@ async fn a_tag_takes_its_members_and_counts_them() {
 }
 
 #[tokio::test]
-async fn a_tag_does_not_miss_who_lives_longer() {
+async fn a_tag_lives_as_long_as_its_longest_member() {
     let app = TestApp::start().await;
     put(&app, "long", 600, &["t"]).await;
     put(&app, "short", 1, &["t"]).await;
-    // The seed's own gives the whole set the TTL of the last.
+    // The seed sets the TTL of the whole set to that of the last member.
     python_tags(&app, "cache:python", "1", "t").await;
-    wait_until("the set has expired", async || {
-        !app.redis.keys(4).await.contains(&"tag:t".to_owned())
+    wait_until("the set expires", async || !app.redis.keys(4).await.contains(&"tag:t".to_owned()))
+        .await;
+    wait_until("the short-lived values expire", async || {
+        values(&app).await == ["cache:model:long"]
     })
     .await;
-    wait_until("the short ones have, too", async || values(&app).await == ["cache:model:long"])
-        .await;
     assert_eq!(invalidate(&app, json!({"tag": "t"})).await, 1);
     assert_eq!(app.redis.keys(4).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn members_of_the_seed_are_taken_too_and_nothing_that_is_no_value() {
+async fn tag_members_of_the_seed_are_removed_and_other_keys_are_not() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["t"]).await;
     python_tags(&app, "cache:model:b", "500", "t").await;
@@ -93,7 +93,7 @@ async fn members_of_the_seed_are_taken_too_and_nothing_that_is_no_value() {
 }
 
 #[tokio::test]
-async fn a_tag_taken_while_its_members_are_stored_leaves_all_or_none_of_each() {
+async fn invalidation_is_atomic_for_members_that_are_being_stored() {
     let app = TestApp::start_with(&[("rate_limit.enabled", "false")]).await;
     let stores = (0..200).map(|i| {
         let app = &app;
@@ -110,7 +110,7 @@ async fn a_tag_taken_while_its_members_are_stored_leaves_all_or_none_of_each() {
 }
 
 #[tokio::test]
-async fn a_pattern_takes_what_matches_below_cache_and_nothing_else() {
+async fn a_pattern_removes_only_matching_keys_below_cache() {
     let app = TestApp::start().await;
     let fill =
         "for i = 1, tonumber(ARGV[1]) do redis.call('SET', KEYS[1] .. i, '1', 'EX', 600) end";
@@ -130,7 +130,7 @@ async fn a_pattern_takes_what_matches_below_cache_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_says_nothing_removes_nothing() {
+async fn an_invalid_invalidation_removes_nothing() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["t"]).await;
     for what in [
@@ -154,7 +154,7 @@ async fn what_says_nothing_removes_nothing() {
 }
 
 #[tokio::test]
-async fn every_change_of_a_job_drops_its_cached_status() {
+async fn every_change_of_a_job_invalidates_its_cached_status() {
     let app = TestApp::start_with(&[("jobs.status_cache_ttl", "1h")]).await;
     let job = app.create_job(2).await;
     let path = path_of(&job).to_owned();

@@ -1,4 +1,4 @@
-//! Jobs in the hands of real Celery workers.
+//! Jobs that real Celery workers run.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ async fn queue_length(app: &TestApp, queue: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_takes_a_job_and_the_browser_sees_it_done() {
+async fn a_worker_runs_a_job_and_the_browser_sees_it_complete() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let job = create(&app, &["a.png", "fail.png", "c.png"]).await;
     assert_eq!(app.get(Caller::Alice, path_of(&job)).await.ok(200)["queue_position"], 0);
@@ -55,14 +55,14 @@ async fn a_worker_takes_a_job_and_the_browser_sees_it_done() {
         (&queues["queues"][0]["depth"], &queues["queues"][0]["in_flight"]),
         (&json!(0), &json!(0))
     );
-    wait_until("the worker's heartbeat is heard", async || {
+    wait_until("the worker's heartbeat arrives", async || {
         app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200)["workers_alive"] == 1
     })
     .await;
 }
 
 #[tokio::test]
-async fn tasks_that_fail_in_any_way_end_their_jobs() {
+async fn failed_tasks_of_every_kind_end_their_jobs() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let _worker = CeleryWorker::start(&app.redis, "w", 2).await;
     let job = create(&app, &["raise.png"]).await;
@@ -83,7 +83,7 @@ async fn a_task_killed_by_its_time_limit_ends_its_job() {
 }
 
 #[tokio::test]
-async fn workers_that_know_nothing_of_us_are_understood() {
+async fn results_of_workers_without_our_package_are_understood() {
     let app = TestApp::start_with(&[ENABLED, ("celery.task", "app.workers.tasks.plain")]).await;
     let job = create(&app, &["a.png", "b.png"]).await;
     let mut stream = app.follow(&job, None).await;
@@ -105,7 +105,7 @@ async fn a_failure_without_an_exception_is_understood() {
 }
 
 #[tokio::test]
-async fn queued_work_is_cancelled_in_the_queue() {
+async fn a_queued_task_is_cancelled_in_the_queue() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let (job, other) = (create(&app, &["a.png"]).await, create(&app, &["b.png"]).await);
     assert_eq!(queue_length(&app, QUEUE).await, 2);
@@ -119,7 +119,7 @@ async fn queued_work_is_cancelled_in_the_queue() {
 }
 
 #[tokio::test]
-async fn running_work_is_cancelled_at_its_worker() {
+async fn a_running_task_is_cancelled_at_its_worker() {
     let app = TestApp::start_with(&[ENABLED, ("celery.cancel_grace", "1h")]).await;
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["hang.png"]).await;
@@ -130,13 +130,13 @@ async fn running_work_is_cancelled_at_its_worker() {
     assert_eq!(cancelling["status"], "cancelling");
     stream.wait_for("task_cancelled").await;
     assert_eq!(stream.wait_for("task_failed").await.data["status"], "cancelled");
-    // The worker is free again.
+    // The worker can run the next task.
     let next = create(&app, &["a.png"]).await;
     until_status(&app, &next, "completed").await;
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_heed_a_cancellation_is_not_waited_for() {
+async fn a_cancellation_does_not_wait_for_an_unresponsive_worker() {
     let app =
         TestApp::start_with(&[ENABLED, ("celery.cancel_grace", "100ms"), ("celery.tick", "50ms")])
             .await;
@@ -149,7 +149,7 @@ async fn a_worker_that_does_not_heed_a_cancellation_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn work_of_a_killed_worker_is_noticed() {
+async fn tasks_of_a_killed_worker_are_detected() {
     let settings = [
         ENABLED,
         ("celery.stalled_after", "300ms"),
@@ -159,9 +159,10 @@ async fn work_of_a_killed_worker_is_noticed() {
     let app = TestApp::start_with(&settings).await;
     let mut worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["hang.png"]).await;
-    wait_until("the worker has it", async || queue_length(&app, QUEUE).await == 0).await;
+    wait_until("the worker has taken the task", async || queue_length(&app, QUEUE).await == 0)
+        .await;
     worker.kill();
-    // What only waits for its turn has not stalled.
+    // A task that is still queued has not stalled.
     let waiting = create(&app, &["a.png"]).await;
     let ended = until_status(&app, &job, "failed").await;
     assert!(ended["error"].as_str().unwrap().contains("no sign of life"));
@@ -169,7 +170,7 @@ async fn work_of_a_killed_worker_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_retry_sends_the_failed_files_only() {
+async fn a_retry_sends_only_the_failed_files() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["a.png", "fail.png"]).await;
@@ -238,8 +239,8 @@ async fn many_jobs_and_workers_end_each_job_once() {
 }
 
 #[tokio::test]
-async fn a_job_and_its_task_do_not_come_apart() {
-    // A broker of its own, which is away.
+async fn a_created_job_always_gets_its_task() {
+    // A separate broker, which is down.
     let mut broker = TestRedis::prepare(&[]);
     let redis = TestRedis::start();
     let broker_url = broker.celery_url();
@@ -266,19 +267,19 @@ async fn a_job_and_its_task_do_not_come_apart() {
         !ids.is_empty()
     })
     .await;
-    // Killed between creating a job and handing it over; another one finishes.
+    // The service is killed between creating a job and sending its task; another process sends it.
     service.signal("KILL");
     service.wait();
     broker.start_again();
     let service = GatewayProcess::start(redis.dir(), &environment);
     let length = async || broker.run(0, &["LLEN", QUEUE]).await.convert::<usize>().unwrap();
-    wait_until("the job was handed over", async || length().await == 1).await;
+    wait_until("the task is sent", async || length().await == 1).await;
     wait_until("another job is accepted", async || {
         ids.extend(post(&service).await);
         ids.len() == 2
     })
     .await;
-    wait_until("it was handed over too", async || length().await == 2).await;
+    wait_until("its task is sent, too", async || length().await == 2).await;
     wait_until("the outbox is empty", async || {
         redis.run(1, &["EXISTS", "i2m:outbox"]).await.convert::<i64>().unwrap() == 0
     })
@@ -293,17 +294,17 @@ async fn a_job_and_its_task_do_not_come_apart() {
 }
 
 #[tokio::test]
-async fn a_result_that_nobody_heard_is_read_from_where_it_is_stored() {
+async fn a_missed_result_is_read_from_the_result_backend() {
     let redis = TestRedis::start();
     let settings = config(&redis, &[ENABLED]);
     let app = TestApp::start_on(redis, settings.clone()).await;
     app.wait_until_ready().await;
     let job = create(&app, &["a.png"]).await;
-    // The service is away while the worker works.
+    // The service is down while the worker runs the task.
     let redis = app.stop_keeping_redis().await;
     let _worker = CeleryWorker::start(&redis, "w", 1).await;
     let key = format!("celery-task-meta-{}", id_of(&job));
-    wait_until("the worker is done", async || {
+    wait_until("the worker stores its result", async || {
         redis
             .run(0, &["GET", &key])
             .await
@@ -323,8 +324,8 @@ async fn hostile_result_messages_change_nothing() {
     let channel = format!("celery-task-meta-{}", id_of(&job));
     let publish =
         async |channel: &str, message: &str| app.redis.run(0, &["PUBLISH", channel, message]).await;
-    // Until the service is the keeper, it hears nothing.
-    wait_until("the service listens", async || {
+    // Only the leader receives results.
+    wait_until("the service is the leader", async || {
         publish(&channel, &json!({"status": "STARTED"}).to_string()).await;
         app.get(Caller::Alice, path_of(&job)).await.ok(200)["status"] == "processing"
     })
@@ -345,10 +346,10 @@ async fn hostile_result_messages_change_nothing() {
     publish(&foreign, &json!({"status": "FAILURE"}).to_string()).await;
     let files = json!({"file_000": {"progress": "40"}, "file_099": {"progress": 40}, "x": {}, "file_001": {"progress": 4e9}});
     publish(&channel, &json!({"status": "PROGRESS", "result": {"files": files}}).to_string()).await;
-    // A worker's result of a file that is none fails that file, and the rest goes on.
+    // A result with an invalid file fails that file; the other files are not affected.
     let files = json!({"file_000": {"status": "completed", "result": {"url": "javascript:1"}}});
     publish(&channel, &json!({"status": "PROGRESS", "result": {"files": files}}).to_string()).await;
-    wait_until("the bad result was taken for a failure", async || {
+    wait_until("the invalid result fails the file", async || {
         app.get(Caller::Alice, path_of(&job)).await.ok(200)["failed_files"] == 1
     })
     .await;

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries and their replicas: what the suite on one node (`make test-cluster`) cannot show.
+//! A Redis Cluster of three primaries with replicas: behaviour that tests on one node (`make test-cluster`) do not cover.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::harness::{
     id_of, path_of, wait_until,
 };
 
-/// Enough that every shard has some of them.
+/// Enough jobs that every shard has some.
 const MANY: usize = 40;
 
 #[tokio::test]
-async fn jobs_are_spread_and_each_is_whole() {
+async fn jobs_are_spread_over_shards_and_each_is_complete() {
     let setup = ClusterSetup::start(3).await;
     let app = setup.serve(&[]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(2))).await;
@@ -54,7 +54,7 @@ async fn jobs_are_spread_and_each_is_whole() {
 }
 
 #[tokio::test]
-async fn one_key_makes_one_job_however_often_it_comes_at_once() {
+async fn concurrent_requests_with_one_idempotency_key_create_one_job() {
     let setup = ClusterSetup::start(3).await;
     let (one, other) = (setup.serve(&[]).await, setup.serve(&[]).await);
     let body = json!({"files": [{"filename": "a.png"}]});
@@ -69,7 +69,7 @@ async fn one_key_makes_one_job_however_often_it_comes_at_once() {
     assert_eq!(ids.len(), 1, "{ids:?}");
     let another = json!({"files": [{"filename": "b.png"}]});
     create(&one, &another).await.problem(422, "IDEMPOTENCY_CONFLICT");
-    // Of a job that is gone, the key is free again.
+    // After the deletion of the job its idempotency key can be used again.
     let path = format!("/api/v1/jobs/{}", ids.iter().next().unwrap());
     ApiResponse::send(one.request(Caller::Alice, reqwest::Method::DELETE, &path)).await;
     let anew = create(&other, &another).await.ok(201);
@@ -90,8 +90,8 @@ enum Fault {
 #[case::hung(Fault::Hung)]
 #[case::replaced_by_an_operator(Fault::Replaced)]
 #[tokio::test]
-async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
-    // Who takes over has to have a replica, too, for jobs to be acknowledged.
+async fn requests_survive_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
+    // The new primary needs a replica, too, or jobs are not acknowledged.
     let mut setup = ClusterSetup::start_with(3, 2, ConnectVia::default()).await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
@@ -102,13 +102,13 @@ async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault
         streams.push(stream);
     }
     let traffic = Traffic::start(&app);
-    // The second shard; subscriptions are at the first.
+    // The fault hits the second shard; subscriptions are at the first.
     match fault {
         Fault::Killed => setup.nodes[1].kill(),
         Fault::Hung => setup.nodes[1].signal("STOP"),
         Fault::Replaced => _ = setup.ask(4, &["cluster", "failover"]).await,
     }
-    wait_until("a replica has its slots", async || {
+    wait_until("a replica takes over the slots", async || {
         setup.is_primary(0, 4).await || setup.is_primary(0, 7).await
     })
     .await;
@@ -131,7 +131,7 @@ async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault
 }
 
 #[tokio::test]
-async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
+async fn subscriptions_survive_the_loss_of_their_node() {
     let mut setup = ClusterSetup::start(3).await;
     let app = setup.serve(&[]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
@@ -146,7 +146,7 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
         if said.contains("job:") && said.contains("events") {
             setup.nodes[node].kill();
             let witness = (node + 1) % 3;
-            wait_until("its replica has its slots", async || {
+            wait_until("its replica takes over the slots", async || {
                 setup.is_primary(witness, node + 3).await
             })
             .await;
@@ -154,7 +154,8 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
         }
     }
     for (job, stream) in jobs.iter().zip(&mut streams) {
-        wait_until("it is served", async || app.complete(job, 0).await.status == 200).await;
+        wait_until("the request is served", async || app.complete(job, 0).await.status == 200)
+            .await;
         stream.wait_for("task_completed").await;
     }
 }
@@ -167,7 +168,11 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
     "own"
 )]
 #[tokio::test]
-async fn guarded_nodes_are_reached(#[case] lines: &str, #[case] user: &str, #[case] word: &str) {
+async fn nodes_with_passwords_are_reached(
+    #[case] lines: &str,
+    #[case] user: &str,
+    #[case] word: &str,
+) {
     let cli = ["-a", "sesame"].map(str::to_owned).to_vec();
     let way = ConnectVia { lines: lines.to_owned(), tls: false, cli };
     let setup = ClusterSetup::start_with(3, 0, way).await;
@@ -176,7 +181,7 @@ async fn guarded_nodes_are_reached(#[case] lines: &str, #[case] user: &str, #[ca
 }
 
 #[tokio::test]
-async fn nodes_are_reached_by_tls() {
+async fn nodes_are_reached_over_tls() {
     let certificate = Certificate::new();
     let cert = certificate.path();
     let lines = certificate.redis_lines() + "tls-cluster yes\n";
@@ -261,7 +266,7 @@ async fn operators_see_every_shard() {
     }
     let report = app.post(Caller::Admin, "/api/v1/admin/cleanup?dry_run=true", &json!({})).await;
     report.ok(202);
-    wait_until("it has looked at all jobs", async || {
+    wait_until("the cleanup has scanned all jobs", async || {
         let report = app.get(Caller::Admin, "/api/v1/admin/cleanup").await.json();
         report["state"] == "finished" && report["families"]["job"]["1"]["scanned"] == MANY
     })

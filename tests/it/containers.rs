@@ -1,4 +1,4 @@
-//! What the image runs, run here: its entry point and its health check, with the settings of docker-compose.yml.
+//! Runs the image's entry point and health check without a container, with the settings of docker-compose.yml.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ fn arguments(instruction: &str) -> Vec<String> {
     let line = text.lines().map(str::trim).find(|line| line.starts_with(instruction)).unwrap();
     let words: Vec<String> = serde_json::from_str(&line[instruction.len()..]).unwrap();
     assert_eq!(words[0], "/usr/local/bin/image2model-gateway");
-    // Where `COPY` puts it.
+    // The source of the Dockerfile's `COPY`.
     let here = format!("{ROOT}/config");
     words[1..].iter().map(|word| word.replace("/etc/image2model-gateway", &here)).collect()
 }
@@ -45,13 +45,13 @@ async fn the_image_is_healthy_while_it_serves() {
     let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
     let mut service = GatewayProcess::start_with(dir.path(), &entry, &environment);
 
-    // In the container it is the port of the image, here a free one.
+    // The container uses the port of the image; the test uses a free one.
     let listen = service.base.replace("http://", "");
     let environment = [&environment[..], &[("I2M__SERVER__LISTEN", &listen)]].concat();
     let check = arguments("CMD ");
     let check: Vec<&str> = check.iter().map(String::as_str).collect();
     let is_healthy = || GatewayProcess::output(dir.path(), &check, &environment).status.success();
-    wait_until("it is healthy", async || is_healthy()).await;
+    wait_until("the service is healthy", async || is_healthy()).await;
     let ready = reqwest::get(format!("{}/readyz", service.base)).await.unwrap();
     assert_eq!(ready.status(), 200);
     service.signal("TERM");

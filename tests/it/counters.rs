@@ -1,4 +1,4 @@
-//! The seed's counters and gauges: shared by processes and programs, written in batches, counted once.
+//! The seed's counters and gauges: shared by processes and programs, written in batches, each change applied once.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn processes_and_python_count_together() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, &[])).await;
     second.wait_until_ready().await;
-    // As Python does it.
+    // The seed increments counters this way.
     app.redis.run(4, &["INCRBY", COUNT, "1000"]).await;
     let adds = (0..100).map(async |i| {
         add(&app, 1).await;
@@ -32,7 +32,7 @@ async fn processes_and_python_count_together() {
     });
     futures_util::future::join_all(adds).await;
     let sum = 1000 + 100 + (0..100).map(|i| i % 3 + 1).sum::<u32>();
-    // Who reads sees what it wrote itself, and soon what others wrote.
+    // A process reads its own changes at once, and the changes of others soon.
     second.get(Caller::Admin, NAME).await.ok(200);
     let shown = app.get(Caller::Admin, NAME).await.ok(200);
     assert_eq!(shown, json!({"name": "models.rendered", "count": f64::from(sum)}));
@@ -58,7 +58,7 @@ async fn a_gauge_has_the_value_written_last() {
     assert_eq!(stored(&app.redis, "metric:gpu:value").await.as_deref(), Some("0.25"));
     let page = app.get(Caller::Anonymous, "/metrics").await.text;
     assert!(page.contains("i2m_shared_gauge{name=\"gpu\"} 0.25\n"));
-    // What expires is no longer listed.
+    // Expired metrics are no longer listed.
     app.redis.run(4, &["DEL", "metric:gpu:value"]).await;
     assert!(!app.get(Caller::Anonymous, "/metrics").await.text.contains("name=\"gpu\""));
     app.get(Caller::Admin, "/api/v1/metrics/gpu").await.problem(404, "METRIC_NOT_FOUND");
@@ -81,7 +81,7 @@ async fn a_name_is_checked(#[case] name: &str) {
 }
 
 #[tokio::test]
-async fn bad_changes_and_strangers_are_refused() {
+async fn invalid_changes_and_unauthorized_callers_are_rejected() {
     let app =
         TestApp::start_with(&[("metrics.max_names", "2"), ("metrics.flush_interval", "1m")]).await;
     let bodies = [
@@ -103,7 +103,7 @@ async fn bad_changes_and_strangers_are_refused() {
             .problem(403, "INSUFFICIENT_PERMISSIONS");
     }
     app.get(Caller::Worker, NAME).await.problem(403, "INSUFFICIENT_PERMISSIONS");
-    // As many names as may wait; more of these are taken.
+    // The maximum number of pending names; further changes of the same names are accepted.
     for name in ["a", "b", "a"] {
         let path = format!("/api/v1/metrics/{name}");
         assert_eq!(app.post(Caller::Worker, &path, &json!({"increment": 1})).await.status, 202);
@@ -126,19 +126,19 @@ async fn an_outage_loses_nothing() {
     add(&app, 4).await;
     app.redis.start_again();
     app.wait_until_ready().await;
-    wait_until("all is counted", async || {
+    wait_until("all changes are applied", async || {
         stored(&app.redis, COUNT).await.as_deref() == Some("105")
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_was_lost_counts_once() {
+async fn a_batch_whose_response_was_lost_counts_once() {
     let settings = [("metrics.flush_interval", "20ms"), ("redis.command_timeout", "150ms")];
     let app = TestApp::start_with(&settings).await;
     add(&app, 1).await;
     app.get(Caller::Admin, NAME).await.ok(200);
-    // Writes wait in Redis for longer than anybody waits for them, and are done afterwards.
+    // Redis delays writes beyond the service's timeout and executes them afterwards.
     app.redis.run(4, &["CLIENT", "PAUSE", "1000", "WRITE"]).await;
     add(&app, 10).await;
     wait_until("a batch failed", async || {
@@ -147,19 +147,19 @@ async fn a_batch_whose_answer_was_lost_counts_once() {
     })
     .await;
     add(&app, 100).await;
-    wait_until("all is counted", async || {
+    wait_until("all changes are applied", async || {
         app.get(Caller::Admin, NAME).await.json()["count"] == json!(111.0)
     })
     .await;
-    // The copies that waited have been done too by now: one more round trip is behind them.
+    // Redis has now executed the delayed copies, too: this request was queued behind them.
     app.get(Caller::Admin, NAME).await.ok(200);
     assert_eq!(stored(&app.redis, COUNT).await.as_deref(), Some("111"));
 }
 
 #[tokio::test]
-async fn a_stop_writes_what_waits() {
+async fn a_stop_flushes_pending_changes() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "1m")]).await;
-    // The first tick is at once; from here on nothing is written by time.
+    // The first flush has happened at startup; no further flush is due.
     add(&app, 7).await;
     app.get(Caller::Admin, NAME).await.ok(200);
     add(&app, 5).await;
@@ -168,7 +168,7 @@ async fn a_stop_writes_what_waits() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_does_not_hold_up_the_others() {
+async fn a_key_of_another_type_does_not_block_the_others() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
     app.redis.run(4, &["LPUSH", "metric:bad:count", "message", "subscribe"]).await;
     app.redis.run(4, &["SET", "metric:worse:count", "message"]).await;
@@ -176,11 +176,11 @@ async fn a_key_of_another_type_does_not_hold_up_the_others() {
         let path = format!("/api/v1/metrics/{name}");
         assert_eq!(app.post(Caller::Worker, &path, &json!({"increment": 3})).await.status, 202);
     }
-    wait_until("the good one is counted", async || {
+    wait_until("the valid metric is updated", async || {
         stored(&app.redis, COUNT).await.as_deref() == Some("3")
     })
     .await;
-    wait_until("the others are told of", async || {
+    wait_until("the failure is logged", async || {
         let page = app.get(Caller::Anonymous, "/metrics").await.text;
         page.contains("i2m_shared_metrics_dropped_total 2\n")
     })

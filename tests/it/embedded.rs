@@ -1,4 +1,4 @@
-//! One process is a whole system: the private Redis comes and goes with the service.
+//! The embedded Redis, which the service starts and stops.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use serde_json::json;
 
 use crate::harness::{GatewayProcess, wait_until};
 
-/// The private Redis of a folder answers.
-fn redis_runs(dir: &Path) -> bool {
+/// Whether the embedded Redis of a folder responds.
+fn is_redis_up(dir: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(dir.join("data/redis/redis.sock")).is_ok()
 }
 
 async fn wait_until_ready(service: &GatewayProcess, http: &reqwest::Client) {
     let url = format!("{}/readyz", service.base);
-    wait_until("ready", async || {
+    wait_until("the service is ready", async || {
         http.get(&url).send().await.is_ok_and(|response| response.status() == 200)
     })
     .await;
 }
 
 #[tokio::test]
-async fn jobs_outlive_a_killed_service_and_its_redis_does_not() {
+async fn jobs_survive_a_killed_service_whose_redis_stops() {
     let dir = tempfile::Builder::new().prefix("i2m-embedded-").tempdir().unwrap();
     let http = reqwest::Client::new();
     let mut service = GatewayProcess::start(dir.path(), &[]);
@@ -36,11 +36,11 @@ async fn jobs_outlive_a_killed_service_and_its_redis_does_not() {
         .json()
         .await
         .unwrap();
-    assert!(redis_runs(dir.path()));
+    assert!(is_redis_up(dir.path()));
 
     service.signal("KILL");
     service.wait();
-    wait_until("the private Redis is gone", async || !redis_runs(dir.path())).await;
+    wait_until("the embedded Redis has stopped", async || !is_redis_up(dir.path())).await;
 
     let mut service = GatewayProcess::start(dir.path(), &[]);
     wait_until_ready(&service, &http).await;
@@ -48,11 +48,11 @@ async fn jobs_outlive_a_killed_service_and_its_redis_does_not() {
     assert_eq!(http.get(link).bearer_auth("k").send().await.unwrap().status(), 200);
     service.signal("TERM");
     assert!(service.wait().success());
-    wait_until("the private Redis is gone", async || !redis_runs(dir.path())).await;
+    wait_until("the embedded Redis has stopped", async || !is_redis_up(dir.path())).await;
 }
 
 #[test]
-fn a_missing_redis_server_is_said_with_how_to_get_it() {
+fn a_missing_redis_server_is_reported_with_install_instructions() {
     let dir = tempfile::tempdir().unwrap();
     let output = GatewayProcess::output(
         dir.path(),

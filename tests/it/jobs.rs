@@ -1,4 +1,4 @@
-//! A job's way, over HTTP.
+//! The lifecycle of a job over HTTP.
 
 use reqwest::Method;
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn a_new_job_is_shown_as_it_was_created() {
 
     let mut shown = app.get(Caller::Alice, &location).await.ok(200);
     let mut created = created;
-    // Each answer has a ticket of its own.
+    // Each response has a new ticket.
     (shown["links"]["stream"], created["links"]["stream"]) = (json!(""), json!(""));
     assert_eq!(shown, created);
 }
@@ -67,7 +67,7 @@ async fn a_late_report_does_not_take_progress_back() {
 }
 
 #[tokio::test]
-async fn a_new_attempt_begins_anew_and_an_older_one_is_ignored() {
+async fn a_new_attempt_starts_over_and_reports_of_older_ones_are_ignored() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.report(&job, 0, &json!({"progress": 80, "attempt": 1})).await.ok(200);
@@ -79,7 +79,7 @@ async fn a_new_attempt_begins_anew_and_an_older_one_is_ignored() {
 }
 
 #[tokio::test]
-async fn many_files_are_reported_at_once_or_not_at_all() {
+async fn a_batch_report_is_atomic() {
     let app = TestApp::start().await;
     let job = app.create_job(3).await;
     let path = format!("{}/progress", path_of(&job));
@@ -121,12 +121,12 @@ async fn a_result_counts_once_however_often_it_is_sent() {
     assert_eq!((&shown["completed_files"], &shown["status"]), (&json!(1), &json!("processing")));
 
     app.complete(&job, 1).await.ok(200);
-    // The answer to the last result may get lost too.
+    // The response to the last result may be lost, too, so a repeated result succeeds.
     assert_eq!(app.complete(&job, 1).await.ok(200)["status"], "completed");
 }
 
 #[tokio::test]
-async fn a_job_that_is_over_takes_no_reports() {
+async fn a_finished_job_accepts_no_reports() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.fail(&job, 0, "broken picture").await.ok(200);
@@ -140,7 +140,7 @@ async fn a_job_that_is_over_takes_no_reports() {
 }
 
 #[tokio::test]
-async fn a_worker_may_end_a_job_as_a_whole() {
+async fn a_worker_can_end_a_whole_job() {
     let app = TestApp::start().await;
     let job = app.create_job(3).await;
     app.complete(&job, 0).await.ok(200);
@@ -154,7 +154,7 @@ async fn a_worker_may_end_a_job_as_a_whole() {
 }
 
 #[tokio::test]
-async fn somebody_elses_job_does_not_exist() {
+async fn the_job_of_another_caller_does_not_exist() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let path = path_of(&job);
@@ -174,7 +174,7 @@ async fn somebody_elses_job_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_role_is_needed() {
+async fn every_call_requires_its_role() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let report = format!("{}/files/file_000/progress", path_of(&job));
@@ -189,7 +189,7 @@ async fn a_role_is_needed() {
 }
 
 #[tokio::test]
-async fn a_poller_is_answered_from_the_cache_until_something_changes() {
+async fn polling_is_served_from_the_cache_until_the_job_changes() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     let path = format!("{}/status", path_of(&job));

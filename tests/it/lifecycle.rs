@@ -1,4 +1,4 @@
-//! Cancel, retry, delete; idempotent creation; the owner's list.
+//! Cancellation, retry, deletion, idempotent creation, and the owner's list.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ async fn a_cancelled_job_ends_on_every_stream() {
     let (name, data) = &told[told.len() - 1];
     assert_eq!((name.as_str(), &data["error"]), ("task_failed", &json!("the job was cancelled")));
 
-    // Again is no error, and a worker that comes late learns of it.
+    // A second cancellation succeeds, and a late report of the worker is rejected.
     app.post(Caller::Alice, cancel, &json!({})).await.ok(200);
     app.report(&job, 0, &json!({"progress": 50})).await.problem(409, "INVALID_TRANSITION");
     let shown = app.get(Caller::Alice, path_of(&job)).await.ok(200);
@@ -34,7 +34,7 @@ async fn a_cancelled_job_ends_on_every_stream() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_over_cannot_be_cancelled() {
+async fn a_finished_job_cannot_be_cancelled() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.complete(&job, 0).await.ok(200);
@@ -43,7 +43,7 @@ async fn a_job_that_is_over_cannot_be_cancelled() {
 }
 
 #[tokio::test]
-async fn a_retry_is_of_the_failed_files_only() {
+async fn a_retry_covers_only_the_failed_files() {
     let app = TestApp::start().await;
     let job = app.create_job(3).await;
     let retry = format!("{}/retry", path_of(&job));
@@ -67,7 +67,7 @@ async fn a_retry_is_of_the_failed_files_only() {
         .await
         .problem(404, "FILE_NOT_FOUND");
 
-    // Whoever saw the first end sees the second run; a late word of the first attempt changes nothing.
+    // A client that received the first end receives the second attempt; late reports of the first attempt are ignored.
     let mut second = app.follow(&job, Some(&end.id)).await;
     let late = app.report(&job, 1, &json!({"progress": 99, "attempt": 1})).await.ok(200);
     assert_eq!(late["recorded"], 0);
@@ -119,7 +119,7 @@ async fn a_deleted_job_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_answered_the_same() {
+async fn a_repeated_request_gets_the_same_response() {
     let app = TestApp::start().await;
     let post = |key: &str, name: &str, who: Caller| {
         let body = json!({"files": [{"filename": name}], "params": {"a": 1}});
@@ -146,7 +146,7 @@ async fn the_same_request_again_is_answered_the_same() {
 }
 
 #[tokio::test]
-async fn the_same_request_at_once_makes_one_job() {
+async fn concurrent_identical_requests_create_one_job() {
     let app = TestApp::start().await;
     let body = json!({"files": [{"filename": "a.png"}]});
     let posts = (0..30).map(|_| {
@@ -178,7 +178,7 @@ async fn the_list_is_paged_newest_first() {
     loop {
         let page = app.get(Caller::Alice, &path).await.ok(200);
         seen.extend(page["jobs"].as_array().unwrap().iter().map(|job| id_of(job).to_owned()));
-        // A job that comes meanwhile is on no later page.
+        // A job created meanwhile does not appear on later pages.
         app.create_job(1).await;
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/api/v1/jobs?limit=3&cursor={cursor}"),
@@ -194,13 +194,13 @@ async fn the_list_is_paged_newest_first() {
 }
 
 #[tokio::test]
-async fn the_list_is_filtered_and_forgets_what_is_gone() {
+async fn the_list_is_filtered_and_omits_deleted_jobs() {
     let app = TestApp::start().await;
     let (gone, done, open) =
         (app.create_job(1).await, app.create_job(1).await, app.create_job(1).await);
     app.complete(&done, 0).await.ok(200);
     app.redis.run(1, &["DEL", &format!("job:{}", id_of(&gone))]).await;
-    // As Python's JobStore adds one: to the set only.
+    // The seed's JobStore adds a job only to the set.
     let python = uuid::Uuid::new_v4().to_string();
     let key = format!("job:{python}");
     let fields =
@@ -224,16 +224,16 @@ async fn the_list_is_filtered_and_forgets_what_is_gone() {
     assert_eq!(ids("?created_after=2021-01-01T00:00:00Z").await, [id_of(&open), id_of(&done)]);
     let is_member: i64 =
         app.redis.run(1, &["SISMEMBER", &set, id_of(&gone)]).await.convert().unwrap();
-    // In a cluster it is dropped when it has not been there for a minute: it might be about to be made.
+    // In a cluster it is removed after a minute, because the job may be about to be created.
     assert_eq!(is_member, i64::from(is_on_cluster()));
 }
 
 #[tokio::test]
-async fn work_that_was_done_before_it_could_be_stopped_is_completed() {
+async fn work_that_finishes_during_a_cancellation_is_completed() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     app.complete(&job, 0).await.ok(200);
-    // As a cancellation leaves a job whose worker has not heard of it yet.
+    // The state after a cancellation that the worker has not received yet.
     for command in [
         ["SET", &format!("job:{}:status", id_of(&job)), "cancelling"].as_slice(),
         &["HSET", &format!("job:{}", id_of(&job)), "status", "cancelling"],

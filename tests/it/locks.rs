@@ -1,4 +1,4 @@
-//! Locks over HTTP: who holds, who waits, and what the seed's protocol makes of it.
+//! Locks over HTTP: holders, waiters, and compatibility with the seed's protocol.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ async fn pttl(redis: &TestRedis) -> i64 {
     redis.run(1, &["PTTL", KEY]).await.convert().unwrap()
 }
 
-/// Several services on one Redis.
+/// Starts several services on one Redis.
 async fn services(redis: &TestRedis, n: usize, settings: &[(&str, &str)]) -> Vec<TestApp> {
     let mut apps = Vec::new();
     for _ in 0..n {
@@ -61,7 +61,7 @@ async fn services(redis: &TestRedis, n: usize, settings: &[(&str, &str)]) -> Vec
 }
 
 #[tokio::test]
-async fn a_lock_is_held_by_one_until_it_is_given_back() {
+async fn a_lock_has_one_holder_until_it_is_released() {
     let app = TestApp::start().await;
     let lock = take(&app, LOCK, 30, 0).await.ok(201);
     assert_eq!(lock["resource"], "job:4711");
@@ -76,7 +76,7 @@ async fn a_lock_is_held_by_one_until_it_is_given_back() {
     assert!((29_000..=30_000).contains(&refused["details"]["expires_in_ms"].as_i64().unwrap()));
     let other = take(&app, "/api/v1/locks/file:4711", 30, 0).await.ok(201);
 
-    // The remaining time is set, be it longer or shorter.
+    // Extending sets the remaining time, even to a shorter one.
     for ttl_secs in [60, 5] {
         let extended = extend(&app, &lock, ttl_secs).await.ok(200);
         assert_eq!((&extended["token"], fence(&extended)), (&lock["token"], fence(&lock)));
@@ -107,7 +107,7 @@ async fn a_lock_is_held_by_one_until_it_is_given_back() {
 #[case::backwards(json!({"ttl_secs": 1, "wait_secs": -1}), "wait_secs: -1")]
 #[case::unknown(json!({"ttl_secs": 1, "timeout": 1}), "timeout")]
 #[tokio::test]
-async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str) {
+async fn invalid_requests_are_rejected(#[case] body: Value, #[case] words: &str) {
     let app = TestApp::start().await;
     let problem = app.post(Caller::Worker, LOCK, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
@@ -115,13 +115,13 @@ async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str
 }
 
 #[tokio::test]
-async fn names_and_tokens_are_checked() {
+async fn names_and_tokens_are_validated() {
     let app = TestApp::start().await;
     for name in ["i2m:celery-keeper", "a%20b", "a%0Ab", &"x".repeat(201)] {
         let path = format!("/api/v1/locks/{name}");
         take(&app, &path, 1, 0).await.problem(422, "VALIDATION_ERROR");
     }
-    // The words that fred takes for pub/sub, and what is special elsewhere.
+    // Words that fred mistakes for pub/sub, and characters that are special elsewhere.
     for name in ["message", "subscribe", "*", "a%2Fb", "job:%C3%A4"] {
         let path = format!("/api/v1/locks/{name}");
         let lock = take(&app, &path, 1, 0).await.ok(201);
@@ -141,7 +141,7 @@ async fn names_and_tokens_are_checked() {
         .problem(403, "INSUFFICIENT_PERMISSIONS");
 }
 
-/// A service that counts what workers ask, so that a test knows that a request has arrived.
+/// A service that counts workers' requests, so that a test knows when a request has arrived.
 async fn counting(settings: &[(&str, &str)]) -> TestApp {
     let fields = [("scope", "ip_route"), ("routes", r#"["report"]"#), ("limit", "1000")];
     let policy = policy("seen", &[&fields[..], &[("window", "1h")]].concat());
@@ -162,7 +162,7 @@ async fn until_seen(app: &TestApp, n: i64) {
 }
 
 #[tokio::test]
-async fn waiters_are_woken_in_their_order() {
+async fn waiters_get_the_lock_in_order() {
     let app = counting(&[]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let served = Mutex::new(Vec::new());
@@ -183,12 +183,12 @@ async fn waiters_are_woken_in_their_order() {
     };
     let (_, started) = tokio::join!(join_all(waiters), give_back);
     assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4]);
-    // Nothing but a word from elsewhere ends a wait before its time here.
+    // Only a notification ends a wait before its timeout here.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn who_hangs_up_gives_way() {
+async fn a_waiter_that_disconnects_leaves_the_queue() {
     let app = counting(&[]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let impatient = take(&app, LOCK, 60, 8);
@@ -209,14 +209,14 @@ async fn who_hangs_up_gives_way() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_in_time_and_with_the_lock() {
+async fn a_wait_ends_at_its_timeout_or_with_the_lock() {
     let app = TestApp::start_with(&[("locks.check_interval", "60s")]).await;
     take(&app, LOCK, 60, 0).await.ok(201);
     let refused = take(&app, LOCK, 60, 1).await;
     assert!((900..3000).contains(&refused.took.as_millis()), "{:?}", refused.took);
     let problem = refused.problem(409, "LOCK_UNAVAILABLE");
     assert!(problem["details"]["expires_in_ms"].as_i64().unwrap() > 50_000);
-    // A lock that nobody gives back is had when it expires.
+    // A lock that is not released is granted when it expires.
     app.redis.run(1, &["PEXPIRE", KEY, "300"]).await;
     let lock = take(&app, LOCK, 60, 8).await;
     assert!(lock.took < Duration::from_secs(4), "{:?}", lock.took);
@@ -224,7 +224,7 @@ async fn a_wait_ends_in_time_and_with_the_lock() {
 }
 
 #[tokio::test]
-async fn three_services_let_one_in_at_a_time() {
+async fn three_services_grant_a_lock_to_one_holder_at_a_time() {
     const N_WORKERS: usize = 18;
     const ROUNDS: usize = 3;
     let redis = TestRedis::start();
@@ -234,7 +234,7 @@ async fn three_services_let_one_in_at_a_time() {
         let (app, inside, fences) = (&apps[i % 3], &inside, &fences);
         async move {
             for _ in 0..ROUNDS {
-                // A slow machine may need more than one wait.
+                // On a slow machine one wait may not be enough.
                 let lock = loop {
                     let response = take(app, LOCK, 60, 8).await;
                     if response.status != 409 {
@@ -256,7 +256,7 @@ async fn three_services_let_one_in_at_a_time() {
 }
 
 #[tokio::test]
-async fn the_fence_grows_whatever_becomes_of_its_record() {
+async fn the_fencing_token_grows_even_if_its_record_is_lost() {
     let app = TestApp::start().await;
     let mut last = 0;
     let record = "i2m:lock:job:4711";
@@ -271,7 +271,7 @@ async fn the_fence_grows_whatever_becomes_of_its_record() {
         last = fence(&lock);
         app.redis.run(1, spoil).await;
     }
-    // The clock was set back by an hour, as far as the record knows.
+    // A record from a clock that was an hour ahead.
     let ahead = last + 3_600_000_000;
     app.redis.run(1, &["HSET", record, "fence", &ahead.to_string()]).await;
     let lock = take(&app, LOCK, 30, 1).await.ok(201);
@@ -279,10 +279,10 @@ async fn the_fence_grows_whatever_becomes_of_its_record() {
 }
 
 #[rstest]
-#[case::told_by_redis(&["--notify-keyspace-events", "Kgx"], "60s")]
+#[case::notified_by_redis(&["--notify-keyspace-events", "Kgx"], "60s")]
 #[case::looked_at(&[], "20ms")]
 #[tokio::test]
-async fn a_lock_of_another_program_excludes_and_is_waited_for(
+async fn a_lock_of_another_program_is_respected_and_waited_for(
     #[case] extra: &[&str],
     #[case] check_interval: &str,
 ) {
@@ -293,13 +293,13 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     let token = Uuid::new_v4().to_string();
     redis.run(1, &["SET", KEY, &token, "NX", "EX", "60"]).await;
     take(&app, LOCK, 30, 0).await.problem(409, "LOCK_UNAVAILABLE");
-    // Whoever has its token may extend it here, too.
+    // The token allows extending the lock here, too.
     let extended = extend(&app, &json!({"token": token}), 90).await.ok(200);
     assert_eq!(extended.get("fencing_token"), None);
     assert!(pttl(&redis).await > 80_000);
 
     let delete = async {
-        wait_until("somebody waits", async || {
+        wait_until("the waiter is subscribed", async || {
             let channels = redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await;
             !channels.into_array().is_empty()
         })
@@ -310,14 +310,14 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     let (lock, deleted) = tokio::join!(take(&app, LOCK, 30, 8), delete);
     assert!(deleted.elapsed() < Duration::from_secs(3), "{:?}", deleted.elapsed());
     assert_eq!(holder(&redis).await.as_deref(), lock.ok(201)["token"].as_str());
-    wait_until("nobody listens any more", async || {
+    wait_until("the waiter is unsubscribed", async || {
         redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await.into_array().is_empty()
     })
     .await;
 }
 
 #[tokio::test]
-async fn without_redis_it_says_so() {
+async fn requests_fail_without_redis() {
     let mut app = TestApp::start_with(&[("redis.command_timeout", "500ms")]).await;
     let lock = take(&app, LOCK, 30, 0).await.ok(201);
     app.redis.signal("STOP");
@@ -325,18 +325,24 @@ async fn without_redis_it_says_so() {
     assert!(hung.took < Duration::from_secs(3), "{:?}", hung.took);
     hung.problem(503, "REDIS_UNAVAILABLE");
     app.redis.signal("CONT");
-    wait_until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("the lock can be extended again", async || {
+        extend(&app, &lock, 30).await.status == 200
+    })
+    .await;
     app.redis.kill();
     for response in [take(&app, LOCK, 30, 0).await, extend(&app, &lock, 30).await] {
         response.problem(503, "REDIS_UNAVAILABLE");
     }
     release(&app, LOCK, &lock).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    wait_until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("the lock can be extended again", async || {
+        extend(&app, &lock, 30).await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn no_more_wait_than_may() {
+async fn the_number_of_waiters_is_limited() {
     let app = counting(&[("locks.max_waiting", "1")]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let crowd = async {

@@ -1,4 +1,4 @@
-//! `/metrics`: what it says, that it says all that is documented, and that it does not need Redis.
+//! `/metrics`: its values, its match with the documentation, and its independence of Redis.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -19,7 +19,7 @@ async fn page(app: &TestApp) -> String {
     response.text
 }
 
-/// The values of a metric's samples that have all of `labels`, spelled `name="value"`.
+/// The values of a metric's samples that have all `labels`, in the form `name="value"`.
 fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<Item = &'a str> {
     page.lines().filter_map(move |line| {
         let rest = line.strip_prefix(metric)?;
@@ -28,18 +28,18 @@ fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<It
     })
 }
 
-/// The sum of samples that are whole numbers.
+/// The sum of integer samples.
 fn sum(page: &str, metric: &str, labels: &[&str]) -> u64 {
     samples(page, metric, labels).map(|value| value.parse::<u64>().unwrap()).sum()
 }
 
-/// The metrics' names as the page declares them.
+/// The names of the metrics that the page declares.
 fn declared(page: &str) -> BTreeSet<&str> {
     page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
 }
 
 #[tokio::test]
-async fn what_is_documented_is_there_and_nothing_else() {
+async fn exactly_the_documented_metrics_exist() {
     let app = TestApp::start_with(&[("celery.enabled", "true")]).await;
     app.get(Caller::Anonymous, "/nothing").await;
     for body in [json!({"increment": 1}), json!({"value": 1})] {
@@ -58,7 +58,7 @@ async fn what_is_documented_is_there_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn both_text_formats_are_spoken() {
+async fn both_text_formats_are_served() {
     let app = TestApp::start().await;
     let plain = app.get(Caller::Anonymous, "/metrics").await;
     assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -94,7 +94,7 @@ async fn requests_are_measured_by_route_and_never_by_id() {
     assert_eq!(sum(&page, count, &["route=\"none\""]), 2);
     assert_eq!(sum(&page, count, &["route=\"none\"", "method=\"other\""]), 1);
     assert_eq!(sum(&page, "i2m_http_problems_total", &["code=\"JOB_NOT_FOUND\""]), 1);
-    // The one that asks.
+    // The request for the page itself.
     assert_eq!(sum(&page, "i2m_http_requests_in_flight", &[]), 1);
     for secret in [crate::harness::id_of(&job), "coffee", "BREW", "some/where"] {
         assert!(!page.contains(secret), "{secret}");
@@ -102,7 +102,7 @@ async fn requests_are_measured_by_route_and_never_by_id() {
 }
 
 #[tokio::test]
-async fn those_not_let_in_are_counted_by_why() {
+async fn rejected_requests_are_counted_by_reason() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.get(Caller::Anonymous, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
@@ -147,8 +147,8 @@ async fn jobs_are_measured_where_they_begin_and_end() {
         let label = format!("status=\"{status}\"");
         assert_eq!(sum(&page, "i2m_jobs_ended_total", &[&label]), times, "{status}");
     }
-    // The second attempt waited since the retry, which is no wait for its first begin; a job that was cancelled
-    // before its begin did not run.
+    // The wait of the second attempt after a retry is not a job's wait for its first start. A job that was cancelled
+    // before its start did not run.
     assert_eq!(sum(&page, "i2m_job_wait_seconds_count", &[]), 3);
     assert_eq!(sum(&page, "i2m_job_run_seconds_count", &[]), 4);
     for metric in ["i2m_job_wait_seconds_sum", "i2m_job_run_seconds_sum"] {
@@ -160,7 +160,7 @@ async fn jobs_are_measured_where_they_begin_and_end() {
 #[tokio::test]
 async fn locks_and_the_cache_are_counted() {
     let app = TestApp::start().await;
-    // The service has taken locks of its own.
+    // The service has acquired its own locks before.
     let before = page(&app).await;
     let lock = app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
     app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
@@ -223,12 +223,14 @@ async fn open_streams_are_counted() {
     }
     assert_eq!(sum(&page(&app).await, "i2m_sse_streams_open", &[]), 3);
     drop(streams);
-    wait_until("they are gone", async || sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0)
-        .await;
+    wait_until("the streams are closed", async || {
+        sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn streams_say_what_they_delivered_and_why_they_ended() {
+async fn streams_count_delivered_events_and_close_reasons() {
     let app =
         TestApp::start_with(&[("sse.ring_length", "2"), ("sse.sweep_interval", "20ms")]).await;
     let job = app.create_job(1).await;
@@ -247,18 +249,18 @@ async fn streams_say_what_they_delivered_and_why_they_ended() {
         sum(&page(&app).await, "i2m_sse_closes_total", &[&format!("reason=\"{reason}\"")])
     };
     wait_until("both have ended", async || closes("job_over").await == 2).await;
-    wait_until("one has left", async || closes("client_gone").await == 1).await;
+    wait_until("one client has disconnected", async || closes("client_gone").await == 1).await;
     let page = page(&app).await;
     let resumed =
         |source: &str| sum(&page, "i2m_sse_resumes_total", &[&format!("source=\"{source}\"")]);
     assert_eq!((resumed("ring"), resumed("xrange"), resumed("resync")), (1, 1, 0));
-    // The first saw the beginning, five reports, the result and the end; the second all of that but the first.
+    // The first received the start, five reports, the result and the end; the second all of these except the first.
     assert!(sum(&page, "i2m_sse_events_delivered_total", &[]) >= 8 + 7);
     assert!(sum(&page, "i2m_sse_wake_to_write_seconds_count", &[]) > 0);
 }
 
 #[tokio::test]
-async fn the_limiter_says_what_it_decides() {
+async fn rate_limit_decisions_are_counted() {
     let policy =
         "[[rate_limit.policies]]\nname = \"key\"\nscope = \"key\"\nlimit = 2\nwindow = \"1h\"\n";
     let redis = crate::harness::TestRedis::start();
@@ -278,26 +280,28 @@ async fn the_limiter_says_what_it_decides() {
 }
 
 #[tokio::test]
-async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
+async fn the_metrics_page_works_without_redis_and_reports_the_outage() {
     let mut app = TestApp::start().await;
     app.create_job(1).await;
     let before = page(&app).await;
     let (calls, jobs) = ("i2m_redis_call_duration_seconds_count", "database=\"jobs\"");
     assert!(sum(&before, calls, &[jobs, "outcome=\"answered\""]) >= 1);
-    // What is asked at the very start may have been too early.
+    // Calls at startup may have preceded the connections.
     let refused_before = sum(&before, calls, &["outcome=\"not_connected\""]);
-    // The connections to a server of a cluster are for all databases.
+    // In a cluster all databases share the connections to a node.
     let pool = if is_on_cluster() { "database=\"cluster\"" } else { jobs };
     let wanted = sum(&before, "i2m_redis_connections", &[pool]);
     assert!(wanted > 0);
-    wait_until("all are up", async || {
+    wait_until("all connections are up", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
 
     app.redis.kill();
-    wait_until("none is up", async || sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0)
-        .await;
+    wait_until("no connection is up", async || {
+        sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0
+    })
+    .await;
     app.get(Caller::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
     let during = page(&app).await;
     assert!(sum(&during, calls, &["outcome=\"not_connected\""]) > refused_before);
@@ -306,11 +310,11 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);
 
     app.redis.start_again();
-    wait_until("all are up again", async || {
+    wait_until("all connections are up again", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
-    wait_until("no call is left behind", async || {
+    wait_until("no call is in flight", async || {
         sum(&page(&app).await, "i2m_redis_calls_in_flight", &[]) == 0
     })
     .await;

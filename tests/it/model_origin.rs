@@ -1,4 +1,4 @@
-//! Models that are missing, and the origin that is asked for them: by one caller of all, in all processes.
+//! Missing models, which only one request of all processes fetches from the origin at a time.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::{
     harness::{
         ApiResponse, Caller, FakeOrigin, GatewayProcess, TestApp, TestRedis, config, wait_until,
+        write_certificate,
     },
     models::{KEY, MODEL, is, look, put, remove},
-    slow_clients::certificate,
 };
 
 async fn with_origin(origin: &FakeOrigin, settings: &[(&str, &str)]) -> TestApp {
@@ -18,7 +18,7 @@ async fn with_origin(origin: &FakeOrigin, settings: &[(&str, &str)]) -> TestApp 
     TestApp::start_with(&[&ours[..], settings].concat()).await
 }
 
-/// All values of a metric on a page for Prometheus.
+/// The sum of a metric's values on a page for Prometheus.
 fn sum(page: &str, name: &str) -> f64 {
     let values = page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
     values.filter_map(|sample| sample.1.parse::<f64>().ok()).sum()
@@ -41,7 +41,7 @@ async fn a_thousand_misses_at_three_processes_compute_once() {
     let http = reqwest::Client::new();
     for service in &services {
         let url = format!("{}/readyz", service.base);
-        wait_until("ready", async || {
+        wait_until("the service is ready", async || {
             http.get(&url).send().await.is_ok_and(|response| response.status() == 200)
         })
         .await;
@@ -55,13 +55,13 @@ async fn a_thousand_misses_at_three_processes_compute_once() {
         }
     });
     let let_go = async {
-        // All who look while it is held find nothing; so far, one process has asked.
-        wait_until("all have looked, and wait", async || {
+        // While the origin holds its response all requests miss; so far one process has called the origin.
+        wait_until("all requests have missed and wait", async || {
             let mut waiting = 0.0;
             for service in &services {
                 let page = http.get(format!("{}/metrics", service.base)).send().await.unwrap();
                 let page = page.text().await.unwrap();
-                // This request is one of them.
+                // The request for the page counts itself.
                 waiting += sum(&page, "i2m_http_requests_in_flight") - 1.0;
                 waiting -= sum(&page, "i2m_redis_calls_in_flight");
             }
@@ -85,14 +85,14 @@ async fn a_thousand_misses_at_three_processes_compute_once() {
 }
 
 #[tokio::test]
-async fn that_there_is_none_is_remembered() {
+async fn a_missing_model_is_cached_as_missing() {
     let origin = FakeOrigin::start().await;
     origin.respond_with(404);
     let app = with_origin(&origin, &[("models.negative_ttl", "1s")]).await;
     assert_eq!(look(&app).await, is(404, "miss"));
     assert_eq!(look(&app).await, is(404, "negative"));
     assert_eq!(origin.request_count(), 1);
-    // What a worker stores, or another program, is there at once.
+    // A model that a worker or another program stores is served at once.
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     assert_eq!(look(&app).await, is(200, "hit"));
     remove(&app, MODEL).await.ok_status(204);
@@ -101,43 +101,43 @@ async fn that_there_is_none_is_remembered() {
     assert_eq!(look(&app).await, is(200, "hit"));
     app.redis.run(4, &["DEL", KEY]).await;
     assert_eq!(look(&app).await, is(404, "negative"));
-    wait_until("it is asked again", async || look(&app).await == is(404, "miss")).await;
+    wait_until("the origin is called again", async || look(&app).await == is(404, "miss")).await;
 }
 
 #[tokio::test]
-async fn a_stale_model_is_served_while_one_fetches_it_anew() {
+async fn a_stale_model_is_served_while_one_caller_refreshes_it() {
     let origin = FakeOrigin::start().await;
     let settings = [("models.ttl", "1s"), ("models.stale_for", "1m"), ("cache.early_refresh", "0")];
     let app = with_origin(&origin, &settings).await;
     assert_eq!(look(&app).await, is(200, "miss"));
     origin.hold();
-    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
     let responses = join_all((0..50).map(|_| app.get(Caller::Alice, MODEL))).await;
     for response in &responses {
         assert_eq!((response.header("x-cache"), &response.json()["version"]), ("stale", &json!(1)));
     }
-    wait_until("it is asked for", async || origin.request_count() == 2).await;
+    wait_until("the origin is called", async || origin.request_count() == 2).await;
     origin.resume();
-    wait_until("it is fresh", async || look(&app).await == is(200, "hit")).await;
+    wait_until("the model is fresh", async || look(&app).await == is(200, "hit")).await;
     assert_eq!(app.get(Caller::Alice, MODEL).await.json()["version"], 2);
     assert_eq!(origin.request_count(), 2);
 }
 
 #[tokio::test]
-async fn a_model_is_fetched_anew_before_it_is_stale() {
+async fn a_model_is_refreshed_before_it_is_stale() {
     let origin = FakeOrigin::start().await;
-    // So early that it is due at one look of three.
+    // With this factor about one of three reads refreshes the model.
     let app = with_origin(&origin, &[("models.ttl", "10s"), ("cache.early_refresh", "100")]).await;
     origin.hold();
     let first = async {
-        wait_until("it is asked for", async || origin.request_count() == 1).await;
-        // A model that costs nothing is never early.
+        wait_until("the origin is called", async || origin.request_count() == 1).await;
+        // A model without a computation time is never refreshed early.
         tokio::time::sleep(Duration::from_millis(100)).await;
         origin.resume();
     };
     let (response, ()) = tokio::join!(app.get(Caller::Alice, MODEL), first);
     assert_eq!(response.header("x-cache"), "miss");
-    wait_until("it is fetched anew", async || {
+    wait_until("the model is refreshed", async || {
         let (status, x_cache) = look(&app).await;
         assert_eq!((status, x_cache.as_str()), (200, "hit"));
         origin.request_count() > 1
@@ -146,7 +146,7 @@ async fn a_model_is_fetched_anew_before_it_is_stale() {
 }
 
 #[tokio::test]
-async fn an_origin_that_fails_is_said_to_and_spared() {
+async fn a_failing_origin_is_reported_and_called_less_often() {
     let origin = FakeOrigin::start().await;
     origin.respond_with(500);
     let settings =
@@ -162,12 +162,12 @@ async fn an_origin_that_fails_is_said_to_and_spared() {
     assert!(slow.took < Duration::from_secs(3), "{:?}", slow.took);
     slow.problem(502, "ORIGIN_FAILED");
     origin.resume();
-    // The next one may try at once.
+    // The next request may call the origin at once.
     origin.respond_with(200);
     assert_eq!(look(&app).await, is(200, "miss"));
-    // What was there is served on, and the origin is asked once in a while.
+    // The stale model is still served, and the origin is called from time to time.
     origin.respond_with(503);
-    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
     let (asked, started) = (origin.request_count(), Instant::now());
     for _ in 0..100 {
         assert_eq!(look(&app).await, is(200, "stale"));
@@ -181,11 +181,11 @@ async fn an_origin_that_fails_is_said_to_and_spared() {
     );
 }
 
-/// The origin is another service here, which has the model.
+/// The origin is another gateway, which has the model.
 #[tokio::test]
-async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
+async fn an_origin_with_tls_needs_a_trusted_certificate() {
     let (far, near) = (TestRedis::start(), TestRedis::start());
-    certificate(far.dir());
+    write_certificate(far.dir());
     let [cert, key] =
         ["cert.pem", "key.pem"].map(|name| far.dir().join(name).display().to_string());
     let tls = [("I2M__SERVER__TLS_CERT_FILE", &*cert), ("I2M__SERVER__TLS_KEY_FILE", &*key)];
@@ -193,7 +193,7 @@ async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
     far.run(4, &["SETEX", KEY, "50", "[7]"]).await;
     let port = origin.base.rsplit_once(':').unwrap().1;
     let url = format!("https://localhost:{port}/api/v1/models");
-    certificate(near.dir());
+    write_certificate(near.dir());
     let stranger = near.dir().join("cert.pem").display().to_string();
     let http = reqwest::Client::new();
     for (authority, status) in [(&stranger, 502), (&cert, 200)] {
@@ -206,7 +206,7 @@ async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
             GatewayProcess::start(near.dir(), &[&near.settings()[..], &settings].concat());
         let look = || http.get(format!("{}{MODEL}", service.base)).bearer_auth("k");
         let mut response = ApiResponse::send(look()).await;
-        wait_until("both services have their Redis", async || {
+        wait_until("both services are connected to Redis", async || {
             response = ApiResponse::send(look()).await;
             response.status == status
         })
@@ -215,7 +215,7 @@ async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
             assert_eq!(response.ok(200), json!([7]));
         } else {
             response.problem(502, "ORIGIN_FAILED");
-            wait_until("the log says why", async || {
+            wait_until("the log contains the reason", async || {
                 service.log.lock().unwrap().contains("invalid peer certificate")
             })
             .await;
@@ -224,12 +224,12 @@ async fn an_origin_is_asked_over_tls_if_somebody_vouches_for_it() {
 }
 
 #[tokio::test]
-async fn what_was_invalidated_while_it_was_computed_is_not_stored() {
+async fn a_value_invalidated_during_its_computation_is_not_stored() {
     let origin = FakeOrigin::start().await;
     let app = with_origin(&origin, &[("cache.compute_timeout", "20s")]).await;
     origin.hold();
     let change = async {
-        wait_until("it is asked for", async || origin.request_count() == 1).await;
+        wait_until("the origin is called", async || origin.request_count() == 1).await;
         put(&app, MODEL, &json!({"data": "newer"})).await.ok(200);
         assert_eq!(app.get(Caller::Alice, MODEL).await.ok(200), "newer");
         origin.resume();
@@ -238,15 +238,15 @@ async fn what_was_invalidated_while_it_was_computed_is_not_stored() {
     assert_eq!(older.ok(200)["version"], 1);
     assert_eq!(app.get(Caller::Alice, MODEL).await.ok(200), "newer");
 
-    // Who asks after a removal gets what was fetched after it.
+    // A request after a removal gets a value that was fetched after the removal.
     remove(&app, MODEL).await.ok_status(204);
     origin.hold();
     let change = async {
-        wait_until("it is asked for", async || origin.request_count() == 2).await;
+        wait_until("the origin is called", async || origin.request_count() == 2).await;
         remove(&app, MODEL).await.problem(404, "MODEL_NOT_FOUND");
         let again = app.get(Caller::Alice, MODEL);
         let go_on = async {
-            wait_until("it is asked for again", async || origin.request_count() == 3).await;
+            wait_until("the origin is called again", async || origin.request_count() == 3).await;
             origin.resume();
         };
         tokio::join!(again, go_on).0
@@ -257,7 +257,7 @@ async fn what_was_invalidated_while_it_was_computed_is_not_stored() {
 }
 
 #[tokio::test]
-async fn nobody_gets_what_was_computed_before_they_removed_it_elsewhere() {
+async fn no_caller_gets_a_value_computed_before_its_removal_elsewhere() {
     let origin = FakeOrigin::start().await;
     let one = with_origin(&origin, &[("cache.compute_timeout", "20s")]).await;
     let settings = [("models.origin", origin.url.as_str()), ("cache.compute_timeout", "20s")];
@@ -265,14 +265,16 @@ async fn nobody_gets_what_was_computed_before_they_removed_it_elsewhere() {
     other.wait_until_ready().await;
     origin.hold();
     let change = async {
-        wait_until("one asks", async || origin.request_count() == 1).await;
+        wait_until("the first process calls the origin", async || origin.request_count() == 1)
+            .await;
         remove(&other, MODEL).await.problem(404, "MODEL_NOT_FOUND");
         let ask_both = async {
-            wait_until("the other asks", async || origin.request_count() == 2).await;
-            // Not the flight that began before the removal, though it is of this process.
+            wait_until("the second process calls the origin", async || origin.request_count() == 2)
+                .await;
+            // This request must not join the flight of its own process, which started before the removal.
             let again = one.get(Caller::Alice, MODEL);
             let go_on = async {
-                wait_until("one waits for the other", async || {
+                wait_until("the first process waits for the second", async || {
                     let channels = one.redis.run(1, &["PUBSUB", "CHANNELS", "cache:*"]).await;
                     !channels.into_array().is_empty()
                 })
@@ -293,7 +295,7 @@ async fn nobody_gets_what_was_computed_before_they_removed_it_elsewhere() {
 }
 
 #[tokio::test]
-async fn when_who_computes_dies_another_takes_over() {
+async fn another_process_takes_over_when_the_computing_one_dies() {
     let (redis, origin) = (TestRedis::start(), FakeOrigin::start().await);
     let environment = [
         redis.settings()[0],
@@ -307,17 +309,17 @@ async fn when_who_computes_dies_another_takes_over() {
     app.wait_until_ready().await;
     let http = reqwest::Client::new();
     let ready = format!("{}/readyz", first.base);
-    wait_until("ready", async || {
+    wait_until("the service is ready", async || {
         http.get(&ready).send().await.is_ok_and(|response| response.status() == 200)
     })
     .await;
     origin.hold();
     let doomed = http.get(format!("{}{MODEL}", first.base)).bearer_auth("k").send();
     let kill = async {
-        wait_until("it is asked for", async || origin.request_count() == 1).await;
+        wait_until("the origin is called", async || origin.request_count() == 1).await;
         let waiting = app.get(Caller::Alice, MODEL);
         let kill = async {
-            wait_until("another waits", async || {
+            wait_until("another process waits", async || {
                 let channels = redis.run(1, &["PUBSUB", "CHANNELS", "cache:*"]).await;
                 !channels.into_array().is_empty()
             })

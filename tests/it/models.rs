@@ -17,7 +17,7 @@ pub(crate) async fn remove(app: &TestApp, path: &str) -> ApiResponse {
     ApiResponse::send(app.request(Caller::Worker, Method::DELETE, path)).await
 }
 
-/// Status and `X-Cache`.
+/// Reads the model and returns the status and `X-Cache`.
 pub(crate) async fn look(app: &TestApp) -> (u16, String) {
     let response = app.get(Caller::Alice, MODEL).await;
     (response.status, response.header("x-cache").to_owned())
@@ -43,7 +43,7 @@ async fn a_model_is_stored_read_and_removed() {
         (&json!("chair-1"), &json!(["job:1", "glb"]))
     );
     assert_eq!(stored["fresh_until"], stored["expires_at"]);
-    // Up to a tenth shorter, never longer.
+    // Jitter shortens the TTL by up to a tenth.
     assert!((89_000..=100_000).contains(&pttl(&app.redis).await));
     let value = app.redis.run(4, &["GET", KEY]).await.as_string().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&value).unwrap(), data);
@@ -81,7 +81,7 @@ async fn a_model_is_stored_read_and_removed() {
 #[case::large(json!({"data": "x".repeat(300_000)}), "are more than 262144")]
 #[case::unknown(json!({"data": 1, "ttl": 1}), "ttl")]
 #[tokio::test]
-async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str) {
+async fn invalid_requests_are_rejected(#[case] body: Value, #[case] words: &str) {
     let app = TestApp::start().await;
     let problem = put(&app, MODEL, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
@@ -93,25 +93,25 @@ async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str
 }
 
 #[tokio::test]
-async fn after_its_time_a_model_is_stale_and_then_gone() {
+async fn an_expired_model_is_stale_and_then_gone() {
     let app = TestApp::start_with(&[("cache.jitter_percent", "0")]).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 1})).await.ok(200);
-    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
-    wait_until("it is gone", async || look(&app).await == is(404, "miss")).await;
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("the model is gone", async || look(&app).await == is(404, "miss")).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 60})).await.ok(200);
-    wait_until("it is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
     assert_eq!(app.get(Caller::Alice, MODEL).await.header("cache-control"), "private, no-cache");
 }
 
 #[tokio::test]
-async fn a_hit_keeps_a_model_fresh_if_that_is_wanted() {
+async fn a_hit_extends_the_lifetime_of_a_model_if_configured() {
     let app = TestApp::start_with(&[("cache.jitter_percent", "0")]).await;
     for (refresh_on_hit, least) in [(true, 20_000), (false, 0)] {
         let body =
             json!({"data": 1, "ttl_secs": 21, "refresh_on_hit": refresh_on_hit, "tags": ["t"]});
         put(&app, MODEL, &body).await.ok(200);
         let record = "i2m:cache:cache:model:chair-1";
-        // As if it had been stored eight seconds before.
+        // Makes the model eight seconds older.
         let age = "for _, field in ipairs({'fresh', 'ends'}) do redis.call('HINCRBY', KEYS[1], field, -8000) end
             redis.call('PEXPIREAT', KEYS[2], redis.call('HGET', KEYS[1], 'ends'))";
         app.redis.run(4, &["EVAL", age, "2", record, KEY]).await;
@@ -125,7 +125,7 @@ async fn a_hit_keeps_a_model_fresh_if_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_a_miss() {
+async fn a_value_that_is_not_json_is_a_miss() {
     let app = TestApp::start().await;
     for broken in
         [&["SET", KEY, "{oops"][..], &["SET", KEY, "NaN"], &["SET", KEY, ""], &["RPUSH", KEY, "1"]]
@@ -137,13 +137,13 @@ async fn what_is_no_json_is_a_miss() {
     app.redis.run(4, &["RPUSH", KEY, "1"]).await;
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     assert_eq!(look(&app).await, is(200, "hit"));
-    // The seed's setex, over what is ours.
+    // The seed's SETEX replaces the gateway's hash.
     app.redis.run(4, &["SETEX", KEY, "50", r#"{"by": "python"}"#]).await;
     assert_eq!(app.get(Caller::Alice, MODEL).await.ok(200), json!({"by": "python"}));
 }
 
 #[tokio::test]
-async fn without_redis_it_says_so() {
+async fn requests_fail_without_redis() {
     let mut app = TestApp::start().await;
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     app.redis.kill();
@@ -151,5 +151,5 @@ async fn without_redis_it_says_so() {
     put(&app, MODEL, &json!({"data": 8})).await.problem(503, "REDIS_UNAVAILABLE");
     remove(&app, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    wait_until("it is there again", async || look(&app).await == is(200, "hit")).await;
+    wait_until("the model is served again", async || look(&app).await == is(200, "hit")).await;
 }

@@ -1,4 +1,4 @@
-//! The API document: it is complete, and what it says of keys and roles is true.
+//! The API document: it is complete, and its statements about keys and roles are correct.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::harness::{ApiResponse, Caller, GatewayProcess, TestApp};
 const ROLES: [(&str, Caller); 3] =
     [("client", Caller::Alice), ("worker", Caller::Worker), ("admin", Caller::Admin)];
 
-/// An operation of the document, with examples for what stands in its path.
+/// An operation of the document, with examples for its path parameters.
 struct Operation {
     method: Method,
     path: String,
@@ -39,7 +39,7 @@ impl Operation {
         all.filter(move |parameter| parameter["in"] == place)
     }
 
-    /// Its path with the examples of its parameters.
+    /// The path with the examples of its parameters.
     fn example_path(&self) -> String {
         self.parameters("path").fold(self.path.clone(), |path, parameter| {
             let name = parameter["name"].as_str().unwrap();
@@ -48,14 +48,14 @@ impl Operation {
         })
     }
 
-    /// The roles of which a caller needs one; `None` where no key is asked for.
+    /// The roles of which a caller needs one; `None` if no key is needed.
     fn roles(&self) -> Option<BTreeSet<&str>> {
         let security = self.value["security"].as_array().unwrap();
         let bearer = security.iter().find_map(|requirement| requirement.get("bearer"))?;
         Some(bearer.as_array().unwrap().iter().map(|scope| scope.as_str().unwrap()).collect())
     }
 
-    /// What it says to a caller who sends what the document shows.
+    /// Sends the request that the document shows as an example.
     async fn ask(&self, app: &TestApp, who: Caller) -> ApiResponse {
         let query: Vec<String> = self
             .parameters("query")
@@ -78,7 +78,7 @@ async fn document(app: &TestApp) -> Value {
     response.ok(200)
 }
 
-/// That no route can be missing is a rule of `tests/tidy.rs`: only `routes!` makes routes.
+/// No route can be missing: `tests/architecture.rs` allows only `routes!` to add routes.
 #[tokio::test]
 async fn every_operation_is_described_in_full() {
     let app = TestApp::start().await;
@@ -143,7 +143,7 @@ fn has_examples(content: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn who_may_call_what_is_as_documented() {
+async fn permissions_are_as_documented() {
     let app = TestApp::start().await;
     let mut wrong = Vec::new();
     for operation in Operation::all(&document(&app).await) {
@@ -168,7 +168,7 @@ async fn who_may_call_what_is_as_documented() {
 }
 
 #[tokio::test]
-async fn an_answer_has_a_documented_status_and_an_error_a_documented_code() {
+async fn every_response_has_a_documented_status_and_error_code() {
     let app = TestApp::start().await;
     let document = document(&app).await;
     let codes = &document["components"]["schemas"]["Problem"]["properties"]["error_code"]["enum"];
@@ -200,7 +200,7 @@ async fn an_answer_has_a_documented_status_and_an_error_a_documented_code() {
 }
 
 #[tokio::test]
-async fn the_command_line_knows_the_same_document() {
+async fn the_command_line_prints_the_same_document() {
     let app = TestApp::start().await;
     let served = document(&app).await;
     let output = GatewayProcess::output(app.redis.dir(), &["routes", "--openapi"], &[]);

@@ -1,4 +1,4 @@
-//! Redis is away, hung, or has forgotten.
+//! Outages of Redis: it is down, hangs, or has lost its data.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::harness::{
     Caller, GatewayProcess, TestApp, TestRedis, config, id_of, path_of, wait_until,
 };
 
-/// What a request may take when Redis is away: the command timeout, and something for a busy machine.
+/// The longest duration of a request without Redis: the command timeout plus a margin for a busy machine.
 const BOUND: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn an_outage_is_refused_at_once_and_mends_itself() {
+async fn requests_fail_fast_during_an_outage_and_recover_after_it() {
     let mut app = TestApp::start().await;
     let (job, other) = (app.create_job(1).await, app.create_job(1).await);
     let mut stream = app.follow(&job, None).await;
@@ -31,7 +31,7 @@ async fn an_outage_is_refused_at_once_and_mends_itself() {
     assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 503);
     let report = app.get(Caller::Anonymous, "/health").await.ok(503);
     assert_eq!(report["status"], "unhealthy");
-    // Who comes now is told how a watched job stands from memory, and to come back for another.
+    // A new client gets the state of a watched job from memory, and for another job only a retry time.
     assert_eq!(app.follow(&job, None).await.next().await.unwrap().data["progress"], 10);
     let mut late = app.follow(&other, None).await;
     assert_eq!((late.response.status().as_u16(), late.next().await), (200, None));
@@ -49,12 +49,12 @@ async fn an_outage_is_refused_at_once_and_mends_itself() {
 }
 
 #[tokio::test]
-async fn a_hung_redis_is_noticed_and_comes_back() {
+async fn a_hung_redis_is_detected_and_recovers() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.redis.signal("STOP");
-    // Requests go on coming all the time, which must not keep the hang from being noticed.
-    wait_until("requests are refused without waiting", async || {
+    // Further requests must not delay the detection of the hang.
+    wait_until("requests are rejected without waiting", async || {
         let response = app.get(Caller::Alice, path_of(&job)).await;
         assert!(response.took < BOUND, "{:?}", response.took);
         response.status == 503 && response.took < Duration::from_millis(100)
@@ -74,7 +74,7 @@ async fn events_of_other_writers_during_an_outage_of_the_reader_are_not_lost() {
     stream.wait_for("task_queued").await;
     app.redis.kill();
     app.redis.start_again();
-    // The service has not come back yet, and hears no signal of these.
+    // The service is not connected again yet and receives no notification of these events.
     let key = format!("stream:progress:{}", id_of(&job));
     for percent in ["10", "20", "30"] {
         let add = [
@@ -96,7 +96,7 @@ async fn events_of_other_writers_during_an_outage_of_the_reader_are_not_lost() {
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_everything_is_resynchronised() {
+async fn streams_are_resynchronised_after_redis_lost_its_data() {
     let mut app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
@@ -108,7 +108,7 @@ async fn a_redis_that_lost_everything_is_resynchronised() {
 }
 
 #[tokio::test]
-async fn scripts_that_redis_forgot_are_loaded_again() {
+async fn scripts_missing_from_redis_are_loaded_again() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.redis.run(0, &["SCRIPT", "FLUSH"]).await;
@@ -132,7 +132,7 @@ async fn a_service_starts_before_its_redis() {
 }
 
 #[tokio::test]
-async fn a_full_redis_is_said_to_be_full() {
+async fn a_full_redis_is_reported_as_full() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.redis.run(0, &["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -145,7 +145,7 @@ async fn a_full_redis_is_said_to_be_full() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_wrong_type_fails_one_request_and_leaves_no_half_job() {
+async fn a_key_of_a_wrong_type_fails_one_request_and_leaves_no_partial_job() {
     let app = TestApp::start().await;
     let owner = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
     app.redis.run(1, &["SET", &format!("user_jobs:{owner}"), "not a set"]).await;
@@ -156,12 +156,12 @@ async fn a_key_of_a_wrong_type_fails_one_request_and_leaves_no_half_job() {
 }
 
 #[tokio::test]
-async fn a_redis_that_evicts_is_refused_where_the_settings_say_so() {
+async fn an_evicting_redis_is_refused_if_configured() {
     let redis = TestRedis::start();
     redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let mut environment = redis.settings().to_vec();
     let warned = GatewayProcess::start(redis.dir(), &environment);
-    wait_until("it serves all the same", async || {
+    wait_until("the service is ready nevertheless", async || {
         reqwest::get(format!("{}/readyz", warned.base)).await.unwrap().status() == 200
     })
     .await;
@@ -170,7 +170,7 @@ async fn a_redis_that_evicts_is_refused_where_the_settings_say_so() {
     assert!(!refused.wait().success());
     environment.push(("I2M__REDIS__EVICTION_POLICIES", "noeviction,allkeys-lru"));
     let allowed = GatewayProcess::start(redis.dir(), &environment);
-    wait_until("it serves", async || {
+    wait_until("the service is ready", async || {
         reqwest::get(format!("{}/readyz", allowed.base)).await.unwrap().status() == 200
     })
     .await;

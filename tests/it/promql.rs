@@ -1,5 +1,5 @@
-//! What alerts and dashboards ask for exists: each metric, label and value is in docs/METRICS.md, which is what
-//! `/metrics` says. That they are right `PromQL` is checked by scripts/check-prometheus.
+//! Alerts and the dashboard use only metrics, labels and values of docs/METRICS.md, which another test compares with
+//! `/metrics`. scripts/check-prometheus checks the `PromQL` syntax.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use std::{
 
 use serde_json::Value;
 
-/// What Prometheus adds, to all metrics and to histograms.
+/// Labels that Prometheus adds to all metrics and to histograms.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The documented metrics, each with its labels and, where they are listed, their values.
+/// The documented metrics with their labels and, if listed, the labels' values.
 fn documented() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let page = read("docs/METRICS.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
@@ -43,7 +43,7 @@ fn documented() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     metrics
 }
 
-/// A piece of a query, taken apart as far as is needed here.
+/// A token of a query, as far as this test needs tokens.
 #[derive(Debug, PartialEq)]
 enum Token<'a> {
     Word(&'a str),
@@ -73,12 +73,12 @@ fn tokens(query: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// What a query asks for that is not there.
+/// The metrics, labels and values of a query that are not documented.
 fn unknown_in(query: &str) -> Vec<String> {
     let metrics = documented();
     let tokens = tokens(query);
     let mut wrong = Vec::new();
-    // The labels of what is asked for last, and of all of it.
+    // The labels of the last metric, and of all metrics of the query.
     let mut labels = BTreeMap::new();
     let mut all_labels: BTreeSet<String> = ADDED.map(str::to_owned).into();
     for (place, token) in tokens.iter().enumerate() {
@@ -114,7 +114,7 @@ fn unknown_in(query: &str) -> Vec<String> {
     wrong
 }
 
-/// What is asked for between braces and is not there.
+/// The labels and values between braces that are not documented.
 fn unknown_matchers(
     tokens: &[Token<'_>],
     labels: &BTreeMap<String, BTreeSet<String>>,
@@ -136,7 +136,7 @@ fn unknown_matchers(
     wrong
 }
 
-/// The expressions of the alerts: what follows `expr:`, or is further in below it.
+/// The expressions of the alerts: the text after `expr:` or the lines indented below it.
 fn alerts() -> Vec<String> {
     let text = read("deploy/prometheus/rules.yml");
     let mut found: Vec<String> = Vec::new();
@@ -171,7 +171,7 @@ fn panels() -> Vec<String> {
 }
 
 #[test]
-fn what_alerts_and_the_dashboard_ask_for_exists() {
+fn alerts_and_the_dashboard_query_only_documented_metrics() {
     let (alerts, panels) = (alerts(), panels());
     assert_eq!(alerts.len(), read("deploy/prometheus/rules.yml").matches("- alert: ").count());
     assert!(panels.len() > 70, "{}", panels.len());
@@ -183,7 +183,7 @@ fn what_alerts_and_the_dashboard_ask_for_exists() {
 }
 
 #[test]
-fn what_does_not_exist_is_found() {
+fn unknown_names_are_found() {
     for (query, n_wrong) in [
         (r#"sum by (instance) (rate(i2m_sse_resumes_total{source="resync"}[5m]))"#, 0),
         ("i2m_nothing", 1),
@@ -197,7 +197,7 @@ fn what_does_not_exist_is_found() {
     }
 }
 
-/// So that a new metric gets its place.
+/// Reminds the author of a new metric to add it to the dashboard.
 #[test]
 fn the_dashboard_shows_every_metric() {
     let queries = panels().join(" ");

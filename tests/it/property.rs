@@ -1,5 +1,5 @@
-//! Whatever several clients do to jobs at once, the counters say what the files say, every job ends at most once
-//! a run, and nothing is left behind.
+//! Random concurrent requests of several clients: counters match the files, every job ends at most once
+//! per attempt, and no key is left behind.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ const N_STEPS: usize = 60;
 
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "a failing run says how to repeat it")]
-async fn random_interleavings_keep_the_books_straight() {
+async fn random_interleavings_keep_counters_and_files_consistent() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Who is counted as whom: keys with limits of their own, workers, proxies, networks.
+//! The subject that a request is counted for: keys with their own limits, workers, proxies and networks.
 
 use reqwest::Method;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn some_are_counted_otherwise_or_not_at_all() {
+async fn callers_can_have_other_limits_or_be_exempt() {
     let allow = format!(
         "\n[rate_limit]\nallow = [{BOB:?}]\noverrides = [{{ sha256 = {ALICE:?}, policy = \"key\", limit = 3 }}]\n"
     );
@@ -32,7 +32,7 @@ async fn some_are_counted_otherwise_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn shadow_mode_counts_and_refuses_nobody() {
+async fn shadow_mode_counts_and_rejects_no_request() {
     let app = limited(&[("rate_limit.shadow", "true")], &by_key("2", "1h")).await;
     for _ in 0..5 {
         let response = app.get(Caller::Alice, LIST).await;
@@ -47,7 +47,7 @@ async fn shadow_mode_counts_and_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn only_trusted_proxies_say_who_calls() {
+async fn only_trusted_proxies_set_the_client_address() {
     let policies = policy("ip", &[("scope", "ip"), ("limit", "2"), ("window", "1h")]);
     let get = async |app: &TestApp, said: &[&str]| {
         let mut request = app.request(Caller::Alice, Method::GET, LIST);
@@ -76,7 +76,7 @@ async fn only_trusted_proxies_say_who_calls() {
         assert_eq!(get(&proxied, said).await, 200);
         assert_eq!(number(&proxied.redis, &["GET", key]).await, 1, "{key}");
     }
-    // Whatever a caller writes to the left, it stays the same caller.
+    // Further addresses at the start of the header do not change the caller's address.
     let spoofed = [
         get(&proxied, &["1.2.3.4, 203.0.113.7"]).await,
         get(&proxied, &["4.3.2.1, 203.0.113.7"]).await,
@@ -85,7 +85,7 @@ async fn only_trusted_proxies_say_who_calls() {
 }
 
 #[tokio::test]
-async fn operators_see_who_calls_most_and_no_key() {
+async fn admins_see_the_busiest_callers_but_no_keys() {
     let fields =
         [("scope", "key"), ("routes", "[\"create_job\"]"), ("cost", "file"), ("limit", "30")];
     let files = policy("files", &[&fields[..], &[("window", "1h")]].concat());
@@ -97,7 +97,7 @@ async fn operators_see_who_calls_most_and_no_key() {
     app.get(Caller::Alice, LIST).await.ok(200);
 
     let path = "/api/v1/admin/rate-limits";
-    // Counted as any other request of hers.
+    // This request of Alice is counted like any other.
     app.get(Caller::Alice, path).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     let report = app.get(Caller::Admin, path).await.ok(200);
     let [by_key, files] = &report["policies"].as_array().unwrap()[..] else { panic!("{report}") };

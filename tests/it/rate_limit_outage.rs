@@ -1,4 +1,4 @@
-//! Requests while Redis cannot count them: let in, refused or counted here, and never kept waiting.
+//! Requests that Redis cannot count: admitted, rejected or counted locally, without a long wait.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::{
     rate_limit::policy,
 };
 
-/// What most answers take at the longest: the limiter's deadline, and room for a busy machine.
+/// The longest duration of most requests: the limiter's deadline plus a margin for a busy machine.
 const USUALLY: Duration = Duration::from_millis(500);
-/// What every answer takes at the longest: far below `redis.command_timeout`, so that was not waited for.
+/// The longest duration of every request: far below `redis.command_timeout`, which must not be awaited.
 const ALWAYS: Duration = Duration::from_secs(5);
 
-/// Answered by its handler without Redis, so what it takes is what the limiter takes.
+/// The handler of this path does not use Redis, so only the limiter takes time.
 const NO_JOB: &str = "/api/v1/jobs/none";
 
 const STREAM: &str = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream";
@@ -24,29 +24,29 @@ async fn start(mode: &str) -> TestApp {
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
     app.wait_until_ready().await;
-    // Bob's, so that one that was not counted there takes nothing of Alice's share here.
+    // Bob's request, so that a local count does not use Alice's share.
     wait_until("requests are counted", async || is_counted(&app.get(Caller::Bob, NO_JOB).await))
         .await;
     app
 }
 
-/// On a busy machine even a good Redis may miss the deadline.
+/// On a busy machine even a healthy Redis may miss the deadline.
 fn is_counted(response: &ApiResponse) -> bool {
     response.header("x-ratelimit-degraded").is_empty()
 }
 
-/// What a failing Redis does.
+/// A failure of Redis.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Killed,
     Hung,
-    /// Takes commands, and runs no script.
+    /// Accepts commands, but runs no script.
     Slow,
 }
 
 const FAULTS: [Fault; 3] = [Fault::Killed, Fault::Hung, Fault::Slow];
 
-async fn afflict(app: &mut TestApp, fault: Fault) {
+async fn inject(app: &mut TestApp, fault: Fault) {
     match fault {
         Fault::Killed => app.redis.kill(),
         Fault::Hung => app.redis.signal("STOP"),
@@ -56,7 +56,7 @@ async fn afflict(app: &mut TestApp, fault: Fault) {
     }
 }
 
-/// Twenty answers, none of which took long.
+/// Sends twenty requests and asserts their durations.
 async fn ask(app: &TestApp, fault: Fault) -> Vec<ApiResponse> {
     let mut responses = Vec::new();
     for _ in 0..20 {
@@ -71,10 +71,10 @@ async fn ask(app: &TestApp, fault: Fault) -> Vec<ApiResponse> {
 }
 
 #[tokio::test]
-async fn an_open_policy_lets_everybody_in() {
+async fn an_open_policy_admits_every_request() {
     for fault in FAULTS {
         let mut app = start("open").await;
-        afflict(&mut app, fault).await;
+        inject(&mut app, fault).await;
         for response in ask(&app, fault).await {
             assert_eq!(response.header("x-ratelimit-degraded"), "true");
             assert_eq!(response.header("ratelimit-policy"), "\"key\";q=10;w=3600");
@@ -84,10 +84,10 @@ async fn an_open_policy_lets_everybody_in() {
 }
 
 #[tokio::test]
-async fn a_closed_policy_lets_nobody_in() {
+async fn a_closed_policy_rejects_every_request() {
     for fault in FAULTS {
         let mut app = start("closed").await;
-        afflict(&mut app, fault).await;
+        inject(&mut app, fault).await;
         for response in ask(&app, fault).await {
             assert_eq!(response.header("x-ratelimit-degraded"), "true");
             assert_eq!(response.header("retry-after"), "1");
@@ -101,13 +101,13 @@ async fn a_closed_policy_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_local_policy_takes_its_share() {
+async fn a_local_policy_admits_its_share() {
     for fault in FAULTS {
         let mut app = start("local").await;
-        afflict(&mut app, fault).await;
+        inject(&mut app, fault).await;
         let responses = ask(&app, fault).await;
         let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
-        // Half of the limit, there being two nodes; none of it is taken back.
+        // Half of the limit, because there are two nodes; requests rejected by the handler count, too.
         assert_eq!(statuses, [vec![400; 5], vec![429; 15]].concat(), "{fault:?}");
         assert!(responses.iter().all(|response| response.header("x-ratelimit-degraded") == "true"));
         assert_eq!(responses[0].header("x-ratelimit-remaining"), "4");
@@ -116,11 +116,11 @@ async fn a_local_policy_takes_its_share() {
 }
 
 #[tokio::test]
-async fn too_many_that_wait_are_not_kept_waiting() {
+async fn too_many_waiting_requests_are_decided_at_once() {
     const DEADLINE: Duration = Duration::from_secs(4);
     let fields = [("scope", "key"), ("limit", "10"), ("window", "1h")];
     let redis = TestRedis::start();
-    // Nothing but the limiter's own deadline ends the waiting.
+    // Only the limiter's deadline ends the wait.
     let settings = [
         ("rate_limit.max_waiting", "3"),
         ("rate_limit.deadline", "4s"),
@@ -138,7 +138,7 @@ async fn too_many_that_wait_are_not_kept_waiting() {
 }
 
 #[tokio::test]
-async fn counting_goes_on_when_redis_is_back() {
+async fn counting_resumes_when_redis_is_back() {
     let mut app = start("open").await;
     app.redis.kill();
     assert_eq!(app.get(Caller::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");

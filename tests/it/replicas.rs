@@ -1,4 +1,4 @@
-//! Replicas have what was acknowledged, and answer for what may be old.
+//! Replicas have all acknowledged writes and serve reads that may be stale.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
+async fn a_job_is_acknowledged_after_replication_and_created_once() {
     let mut setup =
         SentinelSetup::start_with(Topology { replica_count: 1, ..Topology::default() }).await;
     let settings = [
@@ -19,7 +19,7 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
         ("redis.failover_wait", "500ms"),
     ];
     let app = setup.serve(&settings).await;
-    // A replica is in touch some time before it takes what is new.
+    // A replica is connected some time before it receives new writes.
     setup.wait_until_replicated().await;
     app.create_job(1).await;
 
@@ -34,7 +34,7 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
 
     setup.servers[replica].start_again();
     let mut job = json!(null);
-    wait_until("the replica has it", async || {
+    wait_until("the replica has the job", async || {
         let response = ApiResponse::send(create().header("idempotency-key", "once")).await;
         job = response.json();
         response.status == 201
@@ -49,7 +49,7 @@ async fn a_job_is_acknowledged_when_replicas_have_it_and_made_once() {
     assert_eq!(page["jobs"].as_array().unwrap().len(), 2);
 }
 
-/// How many scripts the servers but the primary were asked to run.
+/// The number of scripts that the replicas ran.
 async fn scripts_on_replicas(setup: &SentinelSetup) -> usize {
     let primary = setup.primary().await;
     let mut n_calls = 0;
@@ -63,7 +63,7 @@ async fn scripts_on_replicas(setup: &SentinelSetup) -> usize {
     n_calls
 }
 
-async fn until_replicas_are_used(app: &TestApp, n_used: usize) {
+async fn wait_until_replicas_are_used(app: &TestApp, n_used: usize) {
     wait_until("replicas are used", async || {
         let health = app.get(Caller::Anonymous, "/health").await.json();
         let replicas = health["checks"]["replicas"].as_array().unwrap();
@@ -73,12 +73,12 @@ async fn until_replicas_are_used(app: &TestApp, n_used: usize) {
 }
 
 #[tokio::test]
-async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
+async fn replicas_serve_only_reads_that_may_be_stale() {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
-    until_replicas_are_used(&app, 2).await;
+    wait_until_replicas_are_used(&app, 2).await;
     for _ in 0..30 {
-        // Its owner sees a new job at once, wherever he looks.
+        // The owner of a new job sees it at once on every path.
         let job = app.create_job(1).await;
         let status = app.get(Caller::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
         assert_eq!(status["status"], "pending");
@@ -94,7 +94,7 @@ async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
     }
     assert!(scripts_on_replicas(&setup).await >= before + 10);
 
-    // One hangs and one is gone: the primary answers.
+    // One replica hangs and one is down: the primary serves the reads.
     let primary = setup.primary().await;
     setup.servers[(primary + 1) % 3].signal("STOP");
     setup.servers[(primary + 2) % 3].kill();
@@ -103,26 +103,26 @@ async fn replicas_answer_for_what_may_be_old_and_never_for_what_is_new() {
         assert!(page.took < Duration::from_secs(1), "{:?}", page.took);
         assert_eq!(page.ok(200)["jobs"].as_array().unwrap().len(), 10);
     }
-    until_replicas_are_used(&app, 0).await;
+    wait_until_replicas_are_used(&app, 0).await;
 }
 
 #[tokio::test]
-async fn a_replica_that_falls_behind_is_not_asked() {
+async fn a_replica_that_falls_behind_is_not_read() {
     let setup =
         SentinelSetup::start_with(Topology { replica_count: 1, ..Topology::default() }).await;
     let app = setup.serve(&[]).await;
     let job = app.create_job(1).await;
     let status = format!("{}/status", path_of(&job));
-    until_replicas_are_used(&app, 1).await;
+    wait_until_replicas_are_used(&app, 1).await;
     wait_until("a replica has the status", async || {
         app.get(Caller::Alice, &status).await.ok(200);
         scripts_on_replicas(&setup).await > 0
     })
     .await;
-    // From now on it hears of nothing, and answers all the same.
+    // From now on the replica receives no writes, but still responds.
     let replica = setup.servers[1 - setup.primary().await].port;
     setup.cli(replica, &["replicaof", "127.0.0.1", "1"]).await;
     app.complete(&job, 0).await.ok(200);
-    until_replicas_are_used(&app, 0).await;
+    wait_until_replicas_are_used(&app, 0).await;
     assert_eq!(app.get(Caller::Alice, &status).await.ok(200)["status"], "completed");
 }

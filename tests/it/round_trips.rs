@@ -1,4 +1,4 @@
-//! What each call costs Redis: as docs/REDIS.md says, and the same however many other jobs there are.
+//! The commands that each call costs Redis, as docs/REDIS.md lists them, independent of the number of jobs.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
     rate_limit::LIST,
 };
 
-/// Nothing is done by the way, as far as settings go.
+/// Settings that disable background work.
 const QUIET: [(&str, &str); 9] = [
     ("redis.pool_size", "1"),
     ("rate_limit.enabled", "false"),
@@ -30,10 +30,10 @@ const QUIET: [(&str, &str); 9] = [
 
 type Costs = BTreeMap<&'static str, CommandCost>;
 
-/// A service whose Redis is watched.
+/// A service whose Redis commands are counted.
 struct Watched {
     app: TestApp,
-    meter: CommandCounter,
+    counter: CommandCounter,
     costs: Costs,
 }
 
@@ -42,17 +42,17 @@ impl Watched {
         let redis = TestRedis::start();
         let settings = [&QUIET[..], settings].concat();
         let config = config_with(&redis, &settings, toml);
-        let mut meter = CommandCounter::start(&redis).await;
+        let mut counter = CommandCounter::start(&redis).await;
         let app = TestApp::start_on(redis, config).await;
         app.wait_until_ready().await;
-        // The look at its maxmemory-policy, which comes some time after a start.
-        meter.wait_until_sent("\"INFO\" \"memory\"").await;
-        Self { app, meter, costs: Costs::new() }
+        // The check of the maxmemory-policy, which runs some time after a start.
+        counter.wait_until_sent("\"INFO\" \"memory\"").await;
+        Self { app, counter, costs: Costs::new() }
     }
 
-    /// The answer to a request, whose cost is noted.
-    async fn answer(&mut self, call: &'static str, request: RequestBuilder) -> ApiResponse {
-        let (cost, response) = self.meter.measure(ApiResponse::send(request)).await;
+    /// Sends a request, records its cost and returns the response.
+    async fn measure(&mut self, call: &'static str, request: RequestBuilder) -> ApiResponse {
+        let (cost, response) = self.counter.measure(ApiResponse::send(request)).await;
         let twice = self.costs.insert(call, cost);
         assert_eq!(twice, None, "{call}");
         response
@@ -60,7 +60,7 @@ impl Watched {
 
     async fn get(&mut self, call: &'static str, who: Caller, path: &str) -> ApiResponse {
         let request = self.app.request(who, Method::GET, path);
-        self.answer(call, request).await
+        self.measure(call, request).await
     }
 
     async fn send(
@@ -70,7 +70,7 @@ impl Watched {
         body: &Value,
     ) -> ApiResponse {
         let request = self.app.request(who, method, path).json(body);
-        self.answer(call, request).await
+        self.measure(call, request).await
     }
 
     async fn post(
@@ -83,7 +83,7 @@ impl Watched {
         self.send(call, (who, Method::POST, path), body).await
     }
 
-    /// What each call costs.
+    /// Measures each call.
     async fn all(&mut self) -> Costs {
         self.jobs().await;
         self.progress().await;
@@ -95,7 +95,7 @@ impl Watched {
     }
 
     async fn jobs(&mut self) {
-        // A page of a list is full in any case.
+        // The page of the list is full in both measurements.
         self.app.create_job(1).await;
         let new = json!({"files": vec![json!({"filename": "a.png"}); 5]});
         let job = self.post("POST job", Caller::Alice, LIST, &new).await.ok(201);
@@ -107,12 +107,12 @@ impl Watched {
         assert_eq!(cached.header("x-cache"), "hit");
         let again = self.app.request(Caller::Alice, Method::GET, &status);
         let again = again.header("if-none-match", cached.header("etag"));
-        self.answer("GET status, 304", again).await.ok_status(304);
+        self.measure("GET status, 304", again).await.ok_status(304);
         let page = self.get("a page of a list", Caller::Alice, &format!("{LIST}?limit=2")).await;
         assert_eq!(page.ok(200)["jobs"].as_array().map(Vec::len), Some(2));
         self.post("cancel", Caller::Alice, &format!("{path}/cancel"), &json!({})).await.ok(200);
         let gone = self.app.request(Caller::Alice, Method::DELETE, path);
-        self.answer("DELETE job", gone).await.ok_status(204);
+        self.measure("DELETE job", gone).await.ok_status(204);
     }
 
     async fn progress(&mut self) {
@@ -138,7 +138,7 @@ impl Watched {
 
     async fn streams(&mut self) {
         let job = self.app.create_job(1).await;
-        let Self { app, meter, costs } = self;
+        let Self { app, counter, costs } = self;
         let report = async |percent: u8| {
             app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
         };
@@ -147,26 +147,26 @@ impl Watched {
             stream.next().await.unwrap();
             stream
         };
-        // The first one of a job says more.
+        // The first report of a job writes more events.
         report(10).await;
-        let (reported, ()) = meter.measure(report(20)).await;
-        let (cost, mut first) = meter.measure(open()).await;
+        let (reported, ()) = counter.measure(report(20)).await;
+        let (cost, mut first) = counter.measure(open()).await;
         costs.insert("the first watcher of a job", cost);
-        let (cost, mut second) = meter.measure(open()).await;
+        let (cost, mut second) = counter.measure(open()).await;
         costs.insert("a new watcher of a watched job", cost);
         let both = async {
             report(30).await;
             while first.wait_for("task_progress").await.data["progress"] != 30 {}
             while second.wait_for("task_progress").await.data["progress"] != 30 {}
         };
-        let (told, ()) = meter.measure(both).await;
+        let (told, ()) = counter.measure(both).await;
         let heard = CommandCost {
             round_trips: told.round_trips - reported.round_trips,
             commands: told.commands - reported.commands,
         };
         costs.insert("an event, per process that has watchers", heard);
         drop((first, second));
-        wait_until("nobody watches", async || {
+        wait_until("no stream is open", async || {
             app.get(Caller::Admin, "/api/v1/admin/streams").await.ok(200)["open"] == 0
         })
         .await;
@@ -181,7 +181,7 @@ impl Watched {
         self.send("PATCH lock", (worker, Method::PATCH, PATH), &more).await.ok(200);
         let path = format!("{PATH}?token={token}");
         let release = self.app.request(worker, Method::DELETE, &path);
-        self.answer("DELETE lock", release).await.ok_status(204);
+        self.measure("DELETE lock", release).await.ok_status(204);
     }
 
     async fn models(&mut self) {
@@ -195,7 +195,7 @@ impl Watched {
         self.get("GET model, missing", Caller::Alice, MODEL).await.problem(404, "MODEL_NOT_FOUND");
         self.app.send(Caller::Worker, Method::PUT, MODEL, &model).await.ok(200);
         let remove = self.app.request(Caller::Worker, Method::DELETE, MODEL);
-        self.answer("DELETE model", remove).await.ok_status(204);
+        self.measure("DELETE model", remove).await.ok_status(204);
     }
 
     async fn others(&mut self) {
@@ -205,9 +205,9 @@ impl Watched {
             .ok_status(202);
         self.get("GET /livez, GET /readyz", Caller::Anonymous, "/readyz").await.ok(200);
         self.get("GET /metrics", Caller::Anonymous, "/metrics").await.ok_status(200);
-        wait_until("no earlier report is shared", async || {
+        wait_until("no earlier health report is reused", async || {
             let ask = self.app.get(Caller::Anonymous, "/health");
-            let (cost, _) = self.meter.measure(ask).await;
+            let (cost, _) = self.counter.measure(ask).await;
             self.costs.insert("GET /health", cost);
             cost.round_trips > 0
         })
@@ -215,7 +215,7 @@ impl Watched {
         self.get("a path that does not exist", Caller::Alice, "/nothing").await.ok_status(404);
     }
 }
-/// Thousands of keys of jobs, of the same owner and of another one.
+/// Adds thousands of keys of jobs of the same owner and of another one.
 async fn add_jobs(app: &TestApp) {
     const N: usize = 100;
     let new = json!({"files": vec![json!({"filename": "b.png"}); 25]});
@@ -254,29 +254,34 @@ async fn refused() -> Costs {
         ("rate_limit.failed_keys_window", "1h"),
     ];
     let mut watched = Watched::start(&settings, FEW).await;
-    wait_until("it is refused", async || watched.app.get(Caller::Alice, LIST).await.status == 429)
-        .await;
+    wait_until("the request is rejected", async || {
+        watched.app.get(Caller::Alice, LIST).await.status == 429
+    })
+    .await;
     watched.get("refused by limits", Caller::Alice, LIST).await.ok_status(429);
     let path = format!("{}{LIST}", watched.app.base);
     let wrong = || watched.app.http.get(&path).bearer_auth("wrong");
     let (first, again) = (wrong(), wrong());
-    // It has loaded the script.
+    // This loads the script.
     ApiResponse::send(wrong()).await.problem(403, "INVALID_API_KEY");
-    watched.answer("a wrong key or ticket", first).await.problem(403, "INVALID_API_KEY");
+    watched.measure("a wrong key or ticket", first).await.problem(403, "INVALID_API_KEY");
     let another = || watched.app.http.get(&path).bearer_auth("wrong");
-    wait_until("it is refused", async || ApiResponse::send(another()).await.status == 429).await;
-    watched.answer("refused for wrong keys", again).await.ok_status(429);
+    wait_until("the request is rejected", async || {
+        ApiResponse::send(another()).await.status == 429
+    })
+    .await;
+    watched.measure("refused for wrong keys", again).await.ok_status(429);
     watched.costs
 }
 
 async fn handed_to_celery() -> Costs {
-    let Watched { app, mut meter, mut costs } =
+    let Watched { app, mut counter, mut costs } =
         Watched::start(&[("celery.enabled", "true")], "").await;
     let new = json!({"files": vec![json!({"filename": "a.png"}); 5]});
     let mut last = CommandCost::default();
-    wait_until("the keeper has done what it does at a start", async || {
+    wait_until("the leader has finished its startup work", async || {
         let before = last;
-        let (cost, response) = meter.measure(app.post(Caller::Alice, LIST, &new)).await;
+        let (cost, response) = counter.measure(app.post(Caller::Alice, LIST, &new)).await;
         response.ok(201);
         last = cost;
         last == before
@@ -289,7 +294,7 @@ async fn handed_to_celery() -> Costs {
 async fn fetched() -> Costs {
     let origin = FakeOrigin::start().await;
     let mut watched = Watched::start(&[("models.origin", &origin.url)], "").await;
-    // It has loaded the scripts.
+    // This loads the scripts.
     watched.app.get(Caller::Alice, MODEL).await.ok(200);
     let other = MODEL.replace("chair-1", "chair-2");
     let fetched = watched.get("GET model, from its origin", Caller::Alice, &other).await;
@@ -297,7 +302,7 @@ async fn fetched() -> Costs {
     watched.costs
 }
 
-/// Rows of which a number would say little: it depends on how much there is to do.
+/// Rows that are not measured, because their numbers depend on the amount of work.
 const NOT_MEASURED: [&str; 5] = [
     "a lock that is waited for",
     "invalidate a pattern",
@@ -322,9 +327,9 @@ fn documented() -> BTreeMap<String, [String; 2]> {
 }
 
 #[tokio::test]
-async fn each_call_costs_what_the_table_says_however_many_jobs_there_are() {
+async fn each_call_costs_the_documented_commands_for_any_number_of_jobs() {
     let mut watched = Watched::start(&[], "").await;
-    // Redis is given each script once.
+    // Loads each script.
     watched.all().await;
     let mut costs = watched.all().await;
     add_jobs(&watched.app).await;

@@ -1,4 +1,4 @@
-//! Changes of stored data: run once, in order, by one process, and never a changed one.
+//! Data migrations: run once, in order, by one process, and never after a change of the file.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ async fn ttl(redis: &TestRedis, database: u8, key: &str) -> i64 {
     redis.run(database, &["TTL", key]).await.convert().unwrap()
 }
 
-/// `n` jobs as the seed's `JobStore` makes them, whose time to live its other classes then took away.
+/// Creates `n` jobs as the seed's `JobStore` does, without the TTLs that its other classes remove.
 async fn fill(redis: &TestRedis, n: usize) {
     const FILL: &str = "for i = 1, ARGV[1] do \
         local id = string.format('00000000-0000-4000-8000-%012d', i) \
@@ -32,7 +32,7 @@ async fn fill(redis: &TestRedis, n: usize) {
 }
 
 #[tokio::test]
-async fn data_of_the_python_service_is_adopted_at_the_start() {
+async fn data_of_the_python_service_is_adopted_at_startup() {
     let redis = TestRedis::start();
     fill(&redis, 300).await;
     redis
@@ -69,7 +69,7 @@ async fn data_of_the_python_service_is_adopted_at_the_start() {
 }
 
 #[tokio::test]
-async fn it_runs_once_however_many_start_at_once() {
+async fn a_migration_runs_once_when_processes_start_together() {
     let redis = TestRedis::start();
     fill(&redis, 500).await;
     let configs: Vec<_> = (0..3).map(|_| config(&redis, &[("maintenance.pace", "1")])).collect();
@@ -81,13 +81,13 @@ async fn it_runs_once_however_many_start_at_once() {
         app.wait_until_ready().await;
     }
     let stats = text(&redis, 1, &["INFO", "commandstats"]).await;
-    // Of the scripts that each start runs nothing else sets where there is nothing.
+    // Of the scripts that run at startup only a migration uses HSETNX.
     let sets = stats.lines().find(|line| line.starts_with("cmdstat_hsetnx:")).unwrap();
     assert!(sets.contains("calls=500,"), "{sets}");
     for app in apps {
         app.stop().await.unwrap();
     }
-    // And not again at the next start.
+    // The next start does not run it again.
     let again = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
     again.wait_until_ready().await;
     let stats = text(&redis, 1, &["INFO", "commandstats"]).await;
@@ -96,12 +96,12 @@ async fn it_runs_once_however_many_start_at_once() {
 }
 
 #[tokio::test]
-async fn a_killed_runner_is_replaced_and_its_work_continued() {
+async fn a_killed_migration_is_continued_by_another_process() {
     let redis = TestRedis::start();
     fill(&redis, 2000).await;
     let slow = [redis.settings()[0], redis.settings()[1], ("I2M__MAINTENANCE__PACE", "0.01")];
     let mut runner = GatewayProcess::command(redis.dir(), &slow).arg("migrate").spawn().unwrap();
-    wait_until("a part is done", async || {
+    wait_until("the migration has made progress", async || {
         let state = text(&redis, 1, &["HGET", "i2m:schema", FIRST]).await;
         state.starts_with("running") && !state.contains(" 1:0 ")
     })
@@ -109,7 +109,7 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
     let app =
         TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[("maintenance.pace", "1")]))
             .await;
-    wait_until("Redis is reached", async || {
+    wait_until("the service is connected to Redis", async || {
         app.get(Caller::Anonymous, "/startupz").await.status == 200
     })
     .await;
@@ -122,7 +122,7 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
     let done_before: i64 =
         redis.run(1, &["ZCARD", &format!("user_jobs:{OWNER}:by_time")]).await.convert().unwrap();
     assert!(left_at.starts_with("running") && done_before > 0, "{left_at} {done_before}");
-    // Its time passes.
+    // Simulates the expiry of the lock.
     redis.run(1, &["DEL", "lock:i2m:schema"]).await;
     app.wait_until_ready().await;
     let n: i64 =
@@ -132,7 +132,7 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
 }
 
 #[tokio::test]
-async fn a_changed_file_stops_the_start_and_says_so() {
+async fn a_changed_migration_stops_the_start() {
     let redis = TestRedis::start();
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
     app.wait_until_ready().await;
@@ -145,7 +145,7 @@ async fn a_changed_file_stops_the_start_and_says_so() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(error.contains(FIRST) && error.contains("is not the file that was applied"), "{error}");
-    // One that was begun and then changed is not gone on with.
+    // An unfinished migration whose file has changed is not continued.
     redis.run(1, &["HSET", "i2m:schema", FIRST, &other.replace("applied", "running")]).await;
     let output = GatewayProcess::output(redis.dir(), &["migrate"], &environment);
     assert!(!output.status.success());
@@ -184,12 +184,12 @@ fn the_status_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_running_service_with_a_redis_of_its_own_can_be_looked_at() {
+async fn the_status_of_an_embedded_redis_can_be_read() {
     let dir = tempfile::Builder::new().prefix("i2m-embedded-").tempdir().unwrap();
     let service = GatewayProcess::start(dir.path(), &[]);
     let http = reqwest::Client::new();
     let url = format!("{}/readyz", service.base);
-    wait_until("ready", async || {
+    wait_until("the service is ready", async || {
         http.get(&url).send().await.is_ok_and(|response| response.status() == 200)
     })
     .await;

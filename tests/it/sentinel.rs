@@ -1,4 +1,4 @@
-//! Sentinels name the server: primaries die, hang, and are replaced, and callers do not notice.
+//! Redis with sentinels: primaries die, hang and are replaced without failed requests.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ enum Fault {
 #[case::hung(Fault::Hung)]
 #[case::replaced_by_an_operator(Fault::Replaced)]
 #[tokio::test]
-async fn requests_that_may_be_repeated_outlast_a_failover(#[case] fault: Fault) {
+async fn repeatable_requests_survive_a_failover(#[case] fault: Fault) {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
     let job = app.create_job(1).await;
@@ -36,7 +36,7 @@ async fn requests_that_may_be_repeated_outlast_a_failover(#[case] fault: Fault) 
         Fault::Hung => setup.servers[first].signal("STOP"),
         Fault::Replaced => setup.fail_over().await,
     }
-    wait_until("there is another primary", async || setup.primary().await != first).await;
+    wait_until("another server is the primary", async || setup.primary().await != first).await;
     app.report(&job, 0, &json!({"progress": 50})).await.ok(200);
     assert_eq!(stream.wait_for("file_update").await.data["file_progress"], 50);
     app.complete(&job, 0).await.ok(200);
@@ -47,7 +47,7 @@ async fn requests_that_may_be_repeated_outlast_a_failover(#[case] fault: Fault) 
     for id in &result.created {
         app.get(Caller::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
     }
-    // In the databases of before.
+    // The new primary has the same databases.
     let now = setup.servers[setup.primary().await].port;
     assert_eq!(
         setup.cli(now, &["-n", "1", "exists", &format!("job:{}", id_of(&job))]).await,
@@ -68,7 +68,7 @@ async fn a_result_repeated_by_a_failover_counts_once() {
     }
     let first = setup.primary().await;
     setup.wait_until_replicated().await;
-    // Sent to a server that hangs and is then replaced: each of these is repeated.
+    // The requests go to a server that hangs and is then replaced, so each is repeated.
     setup.servers[first].signal("STOP");
     let results = jobs.iter().map(|job| app.complete(job, 0));
     for response in futures_util::future::join_all(results).await {
@@ -82,7 +82,7 @@ async fn a_result_repeated_by_a_failover_counts_once() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_reported_and_not_repeated() {
+async fn an_indeterminate_call_is_reported_and_not_repeated() {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
     let job = app.create_job(1).await;
@@ -90,12 +90,12 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
     setup.wait_until_replicated().await;
     let first = setup.primary().await;
     setup.servers[first].signal("STOP");
-    // A retry begins an attempt; a second one would begin another.
+    // A retry starts an attempt; a repeated retry would start another.
     let path = format!("{}/retry", path_of(&job));
     let response = ApiResponse::send(app.request(Caller::Alice, Method::POST, &path)).await;
     assert!([200, 503].contains(&response.status), "{}", response.text);
     setup.servers[first].kill();
-    wait_until("the primary is another", async || setup.primary().await != first).await;
+    wait_until("another server is the primary", async || setup.primary().await != first).await;
     wait_until("the job is served", async || {
         app.get(Caller::Alice, path_of(&job)).await.status == 200
     })
@@ -104,9 +104,9 @@ async fn what_may_have_been_done_is_reported_and_not_repeated() {
     assert!(job["attempt"].as_u64().unwrap() <= 2, "{job}");
 }
 
-/// As Redis does to all who wait for replicas when it becomes one.
+/// Redis ends all WAITs with an error when it becomes a replica.
 #[tokio::test]
-async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
+async fn an_interrupted_wait_for_replicas_is_repeated() {
     let setup = SentinelSetup::start_with(Topology {
         replica_count: 1,
         sentinel_count: 1,
@@ -115,7 +115,7 @@ async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
     })
     .await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
-    // From here on Redis has the script.
+    // This loads the script.
     app.create_job(1).await;
     setup.servers[1].signal("STOP");
     let mut creating = JoinSet::new();
@@ -124,7 +124,7 @@ async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
         app.request(Caller::Alice, Method::POST, "/api/v1/jobs").json(&new),
     ));
     let port = setup.servers[0].port;
-    wait_until("it waits for the replica, and no longer", async || {
+    wait_until("the WAIT is blocked and gets unblocked", async || {
         let clients = setup.cli(port, &["client", "list"]).await;
         let waiting = clients.lines().find(|line| line.contains("cmd=wait"));
         let id = waiting.and_then(|line| line.strip_prefix("id=")?.split(' ').next());
@@ -155,7 +155,7 @@ async fn a_sentinel_that_hangs_delays_nothing() {
 }
 
 #[tokio::test]
-async fn an_outage_longer_than_a_failover_is_refused_at_once() {
+async fn requests_fail_fast_during_an_outage_longer_than_a_failover() {
     let mut setup = SentinelSetup::start_with(Topology {
         replica_count: 0,
         sentinel_count: 1,
@@ -165,7 +165,7 @@ async fn an_outage_longer_than_a_failover_is_refused_at_once() {
     let app = setup.serve(&[("redis.failover_wait", "300ms")]).await;
     let job = app.create_job(1).await;
     setup.servers[0].kill();
-    wait_until("calls are refused at once", async || {
+    wait_until("calls are rejected at once", async || {
         let response = app.get(Caller::Alice, path_of(&job)).await;
         response.status == 503 && response.took < Duration::from_millis(20)
     })
@@ -189,7 +189,7 @@ async fn an_outage_longer_than_a_failover_is_refused_at_once() {
     "requirepass open\nuser asker on >own &* -@all +sentinel +ping +hello +subscribe +info +client\n"
 )]
 #[tokio::test]
-async fn guarded_servers_and_sentinels_are_reached(
+async fn servers_and_sentinels_with_passwords_are_reached(
     #[case] user: &str,
     #[case] server_lines: &str,
     #[case] sentinel_user: &str,
@@ -220,7 +220,7 @@ async fn guarded_servers_and_sentinels_are_reached(
 }
 
 #[tokio::test]
-async fn servers_and_sentinels_are_reached_by_tls() {
+async fn servers_and_sentinels_are_reached_over_tls() {
     let certificate = Certificate::new();
     let cert = certificate.path();
     let lines = certificate.redis_lines();

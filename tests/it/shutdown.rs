@@ -1,11 +1,11 @@
-//! Stopping: not ready first, streams told to come back, requests finished, all of it bounded.
+//! Shutdown: the service is not ready first, streams get a retry time, and requests finish within a limit.
 
 use crate::harness::{
     Caller, EventSource, GatewayProcess, TIMEOUT, TestApp, TestRedis, wait_until,
 };
 
 #[tokio::test]
-async fn an_open_stream_is_told_to_come_back_and_does_not_hold_up_the_stop() {
+async fn an_open_stream_gets_a_retry_time_and_does_not_delay_the_stop() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
@@ -17,13 +17,13 @@ async fn an_open_stream_is_told_to_come_back_and_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn it_is_not_ready_while_it_still_serves() {
+async fn the_service_is_not_ready_while_it_still_serves() {
     let mut app = TestApp::start_with(&[("server.shutdown_delay", "500ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     stream.wait_for("task_queued").await;
     app.begin_stop();
-    wait_until("it is not ready", async || {
+    wait_until("the service is not ready", async || {
         app.get(Caller::Anonymous, "/readyz").await.status == 503
     })
     .await;
@@ -32,7 +32,7 @@ async fn it_is_not_ready_while_it_still_serves() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_the_program_cleanly_and_nothing_is_lost_over_a_restart() {
+async fn sigterm_stops_cleanly_and_a_restart_loses_nothing() {
     let redis = TestRedis::start();
     let environment = [
         redis.settings()[0],
@@ -43,7 +43,7 @@ async fn sigterm_ends_the_program_cleanly_and_nothing_is_lost_over_a_restart() {
     let mut first = GatewayProcess::start(redis.dir(), &environment);
     let http = reqwest::Client::builder().timeout(TIMEOUT).build().unwrap();
     let ready = async |base: &str| {
-        wait_until("ready", async || {
+        wait_until("the service is ready", async || {
             http.get(format!("{base}/readyz"))
                 .send()
                 .await
@@ -78,7 +78,7 @@ async fn sigterm_ends_the_program_cleanly_and_nothing_is_lost_over_a_restart() {
     );
     let body = serde_json::json!({"progress": 70});
     assert_eq!(http.post(report).bearer_auth("k").json(&body).send().await.unwrap().status(), 200);
-    // The ticket outlives the process that signed it.
+    // The ticket is valid after a restart of the process that signed it.
     let mut again = open(&http, &second.base, link, Some(&stream.last_id)).await;
     assert_eq!(again.wait_for("file_update").await.data["file_progress"], 70);
 }

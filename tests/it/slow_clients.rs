@@ -1,4 +1,4 @@
-//! Clients that are slow, many, large or crooked: refused or closed, and nobody else has to wait.
+//! Slow clients, many clients, large and malformed requests: they are rejected or closed, and no other client waits.
 
 use std::{
     io::ErrorKind,
@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::{Client, Method};
 use rstest::rstest;
 use tokio::{
@@ -24,6 +23,7 @@ use tokio_rustls::{
 use crate::{
     harness::{
         ApiResponse, Caller, GatewayProcess, TIMEOUT, TestApp, TestRedis, path_of, wait_until,
+        write_certificate,
     },
     rate_limit::LIST,
 };
@@ -32,10 +32,10 @@ fn address(base: &str) -> &str {
     base.split_once("://").unwrap().1
 }
 
-/// Sends bytes as they are, and returns all that comes back until the service closes.
+/// Sends raw bytes and returns all received bytes until the service closes the connection.
 async fn raw(app: &TestApp, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
-    // A service that has heard enough may close before all is sent.
+    // The service may close the connection before all bytes are sent.
     _ = socket.write_all(bytes).await;
     let mut response = Vec::new();
     let reading = socket.read_to_end(&mut response);
@@ -47,7 +47,7 @@ const FAST: [(&str, &str); 2] =
     [("server.header_timeout", "300ms"), ("server.body_timeout", "300ms")];
 
 #[tokio::test]
-async fn every_answer_tells_browsers_what_not_to_do() {
+async fn every_response_has_security_headers() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let link = job["links"]["stream"].as_str().unwrap();
@@ -81,7 +81,7 @@ async fn every_answer_tells_browsers_what_not_to_do() {
 #[case::half_a_preface(b"PRI * HTTP/2.0\r\n")]
 #[case::half_a_head(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: ")]
 #[tokio::test]
-async fn who_says_nothing_is_not_waited_for(#[case] said: &[u8]) {
+async fn a_silent_client_is_disconnected(#[case] said: &[u8]) {
     let app = TestApp::start_with(&FAST).await;
     let started = Instant::now();
     let response = raw(&app, said).await;
@@ -90,13 +90,13 @@ async fn who_says_nothing_is_not_waited_for(#[case] said: &[u8]) {
 }
 
 #[tokio::test]
-async fn slowloris_takes_nobodys_place() {
+async fn a_slowloris_attack_blocks_no_other_client() {
     let app = TestApp::start_with(&FAST).await;
     let drip = async || {
         let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
         socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
         let started = Instant::now();
-        // Byte by byte, for as long as the service bears it.
+        // Sends header after header until the service closes the connection.
         while socket.write_all(b"x-a: b\r\n").await.is_ok() {
             let mut byte = [0];
             let read = tokio::time::timeout(Duration::from_millis(20), socket.read(&mut byte));
@@ -117,7 +117,7 @@ async fn slowloris_takes_nobodys_place() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_given_up() {
+async fn a_slow_request_body_times_out() {
     let app = TestApp::start_with(&FAST).await;
     let head = "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer alice-key\r\n\
         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"files\":";
@@ -128,10 +128,10 @@ async fn a_body_that_drips_is_given_up() {
     );
 }
 
-/// From one address: what is over its share is told so at once, what is within it may be idle until its time is over,
-/// and other addresses notice nothing.
+/// Connections of one address over its limit are rejected at once. Those within the limit may be idle until their
+/// timeout. Other addresses are not affected.
 #[tokio::test]
-async fn ten_thousand_idle_connections_are_nothing_to_others() {
+async fn ten_thousand_idle_connections_do_not_affect_other_clients() {
     const WANTED: usize = 10_000;
     const SHARE: usize = 3000;
     let spare = 500;
@@ -158,8 +158,8 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
         });
         sockets.extend(futures_util::future::join_all(more).await);
     }
-    wait_until("all that are over the share are refused", async || {
-        // Nothing has come to those that are held.
+    wait_until("all connections over the limit are rejected", async || {
+        // Accepted connections have received no bytes.
         sockets.retain(|socket| {
             let mut response = [0; 12];
             let read = socket.try_read(&mut response);
@@ -176,10 +176,10 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
         "{:?}",
         response.took
     );
-    // Places come back.
+    // Closed connections release their permits.
     drop(sockets);
     let here = Client::new();
-    wait_until("there is a place again", async || {
+    wait_until("a connection is accepted again", async || {
         here.get(format!("{}/livez", service.base))
             .send()
             .await
@@ -189,10 +189,10 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
 }
 
 #[tokio::test]
-async fn a_full_house_answers_at_once() {
+async fn a_full_service_responds_at_once() {
     let app = TestApp::start_with(&[("server.max_connections", "3")]).await;
     let mut open = Vec::new();
-    wait_until("all places are taken", async || {
+    wait_until("all connections are in use", async || {
         let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
         let mut response = [0; 12];
         let read =
@@ -203,9 +203,9 @@ async fn a_full_house_answers_at_once() {
     .await;
     assert!(open.len() <= 4, "{}", open.len());
     drop(open);
-    // How often others were refused, until there is a place to ask from.
+    // The number of rejected connections, which can be read once a connection is free.
     let mut page = String::new();
-    wait_until("there is a place again", async || {
+    wait_until("a connection is accepted again", async || {
         let asked = app.request(Caller::Anonymous, Method::GET, "/metrics").send().await;
         let Ok(response) = asked.and_then(reqwest::Response::error_for_status) else {
             return false;
@@ -220,7 +220,7 @@ async fn a_full_house_answers_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn too_large_requests_are_rejected() {
     let app = TestApp::start().await;
     let get = |rest: &str| format!("GET /livez{rest}\r\n\r\n");
     let long = "x".repeat(100_000);
@@ -234,7 +234,7 @@ async fn what_is_too_large_is_refused() {
         ("method", format!("{long} /livez HTTP/1.1\r\nhost: x\r\n\r\n")),
     ] {
         let response = raw(&app, request.as_bytes()).await;
-        // Closed without an answer, or with a refusal: never served.
+        // The connection is closed with or without an error response; the request is never served.
         let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
         assert!(
             refused.iter().any(|status| response.get(..12).unwrap_or_default() == *status),
@@ -262,7 +262,7 @@ async fn what_is_too_large_is_refused() {
     "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n"
 )]
 #[tokio::test]
-async fn a_crooked_head_is_refused(#[case] request: &str) {
+async fn a_malformed_head_is_rejected(#[case] request: &str) {
     let app = TestApp::start().await;
     let response = raw(&app, request.as_bytes()).await;
     assert!(response.starts_with("HTTP/1.1 400"), "{response}");
@@ -270,7 +270,7 @@ async fn a_crooked_head_is_refused(#[case] request: &str) {
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_does_not_become_a_header() {
+async fn caller_input_does_not_become_a_header() {
     let app = TestApp::start().await;
     for path in
         ["/a%0d%0aset-cookie:%20b=c", "/api/v1/jobs/%0d%0aset-cookie:b", "/?a=%0d%0aset-cookie:b"]
@@ -306,16 +306,7 @@ async fn a_path_has_one_spelling(#[case] path: &str) {
     assert!(!response.contains("[package]") && !response.contains("root:"), "{response}");
 }
 
-/// A certificate for `localhost` that vouches for itself, in `cert.pem` and `key.pem`.
-pub(crate) fn certificate(dir: &std::path::Path) -> String {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
-    cert.pem()
-}
-
-/// A request over TLS by whoever trusts nothing but the certificate `pem`.
+/// Sends a request over TLS as a client that trusts only the certificate `pem`.
 async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
@@ -335,9 +326,9 @@ async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
+async fn tls_works_and_certificates_reload_without_a_restart() {
     let redis = TestRedis::start();
-    let first = certificate(redis.dir());
+    let first = write_certificate(redis.dir());
     let cert = redis.dir().join("cert.pem").display().to_string();
     let key = redis.dir().join("key.pem").display().to_string();
     let environment = [
@@ -353,26 +344,28 @@ async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
     let response = ask(&first).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(response.contains("strict-transport-security: max-age="), "{response}");
-    let second = certificate(redis.dir());
+    let second = write_certificate(redis.dir());
     assert!(ask(&second).await.is_none());
-    wait_until("the new certificate is shown", async || {
+    wait_until("the new certificate is used", async || {
         service.signal("HUP");
         ask(&second).await.is_some()
     })
     .await;
     assert!(ask(&first).await.is_none());
-    // A key that is none changes nothing; and who speaks no TLS is not waited for.
+    // An invalid key keeps the old certificate, and a client that does not use TLS delays no other.
     std::fs::write(redis.dir().join("key.pem"), "no key").unwrap();
     service.signal("HUP");
-    wait_until("it is refused", async || service.log.lock().unwrap().contains("what was goes on"))
-        .await;
+    wait_until("the invalid key is rejected", async || {
+        service.log.lock().unwrap().contains("what was goes on")
+    })
+    .await;
     assert!(ask(&second).await.is_some());
     let mut silent = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).await.unwrap();
     assert_eq!(silent.read(&mut [0; 10]).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn streams_are_shared_out_by_address_and_by_caller() {
+async fn streams_are_limited_by_address_and_by_caller() {
     let app = TestApp::start_with(&[
         ("sse.max_streams_per_ip", "3"),
         ("sse.max_streams_per_caller", "2"),
@@ -394,7 +387,7 @@ async fn streams_are_shared_out_by_address_and_by_caller() {
         }
     }
     drop(held);
-    wait_until("places come back", async || {
+    wait_until("streams are accepted again", async || {
         let link = format!("{}&timeout=1", one["links"]["stream"].as_str().unwrap());
         app.get(Caller::Anonymous, &link).await.text.contains("task_queued")
     })

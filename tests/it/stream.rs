@@ -1,4 +1,4 @@
-//! Following a job as a browser does.
+//! The event stream of a job, as a browser reads it.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn names(events: &[Event]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_browser_sees_the_whole_way() {
+async fn a_browser_receives_all_events_of_a_job() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
@@ -74,7 +74,7 @@ async fn a_browser_sees_the_whole_way() {
 }
 
 #[tokio::test]
-async fn results_can_be_read_before_the_end_is_told() {
+async fn results_are_readable_before_the_end_event() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
@@ -86,7 +86,7 @@ async fn results_can_be_read_before_the_end_is_told() {
 }
 
 #[tokio::test]
-async fn a_reconnection_misses_and_repeats_nothing() {
+async fn a_reconnect_misses_and_repeats_no_event() {
     let app = TestApp::start_with(&[("sse.ring_length", "3")]).await;
     let job = app.create_job(1).await;
     let mut all = app.follow(&job, None).await;
@@ -97,22 +97,22 @@ async fn a_reconnection_misses_and_repeats_nothing() {
     let all: Vec<Event> = all.rest().await;
     let ids: Vec<&str> = unique_ids(&all);
 
-    // Cut after every id there was: what comes then is exactly what came after it.
-    for (n_seen, id) in ids.iter().enumerate() {
+    // A reconnect after each id receives exactly the events after that id.
+    for (seen_count, id) in ids.iter().enumerate() {
         let mut again = app.follow(&job, Some(id)).await;
-        if n_seen + 1 == ids.len() {
+        if seen_count + 1 == ids.len() {
             assert_eq!(again.response.status(), 204);
             continue;
         }
         let rest = again.rest().await;
-        assert_eq!(unique_ids(&rest), ids[n_seen + 1..], "after {id}");
+        assert_eq!(unique_ids(&rest), ids[seen_count + 1..], "after {id}");
         assert_eq!(rest.last().unwrap().name, "task_completed");
         let updates: Vec<&Event> =
             rest.iter().filter(|event| event.name == "file_update").collect();
         let firsts: Vec<&Event> = all
             .iter()
             .filter(|event| {
-                event.name == "file_update" && ids[n_seen + 1..].contains(&event.id.as_str())
+                event.name == "file_update" && ids[seen_count + 1..].contains(&event.id.as_str())
             })
             .collect();
         assert_eq!(updates, firsts);
@@ -149,7 +149,7 @@ async fn progress_never_falls_for_any_watcher() {
 }
 
 #[tokio::test]
-async fn a_finished_job_tells_its_end_again() {
+async fn a_finished_job_sends_its_end_event_again() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.fail(&job, 0, "no mesh").await.ok(200);
@@ -160,7 +160,7 @@ async fn a_finished_job_tells_its_end_again() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_once_however_many_watch() {
+async fn a_stream_is_read_once_for_any_number_of_watchers() {
     let app = TestApp::start_with(&[("sse.sweep_interval", "60s")]).await;
     let job = app.create_job(1).await;
     let mut streams = Vec::new();
@@ -169,26 +169,26 @@ async fn a_stream_is_read_once_however_many_watch() {
         stream.wait_for("task_queued").await;
         streams.push(stream);
     }
-    let before = n_calls(&app, "xread").await;
+    let before = call_count(&app, "xread").await;
     for percent in [10, 20, 30] {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
         for stream in &mut streams {
             assert_eq!(stream.wait_for("task_progress").await.data["progress"], percent);
         }
     }
-    let n_reads = n_calls(&app, "xread").await - before;
-    // A report may wake the reader by more than one signal, but never once per watcher.
-    assert!((3..=12).contains(&n_reads), "{n_reads} reads for 3 events and 30 watchers");
+    let read_count = call_count(&app, "xread").await - before;
+    // A report may wake the reader more than once, but not once per watcher.
+    assert!((3..=12).contains(&read_count), "{read_count} reads for 3 events and 30 watchers");
 }
 
-async fn n_calls(app: &TestApp, command: &str) -> u64 {
+async fn call_count(app: &TestApp, command: &str) -> u64 {
     let stats: String = app.redis.run(2, &["INFO", "commandstats"]).await.convert().unwrap();
     let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
     line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
 }
 
 #[tokio::test]
-async fn a_writer_that_only_adds_to_the_stream_is_heard() {
+async fn events_of_a_writer_that_does_not_publish_are_delivered() {
     let app = TestApp::start_with(&[("sse.sweep_interval", "20ms")]).await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
@@ -212,7 +212,7 @@ async fn a_writer_that_only_adds_to_the_stream_is_heard() {
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_resynchronised() {
+async fn a_stream_with_trimmed_events_is_resynchronised() {
     let app = TestApp::start_with(&[("sse.ring_length", "2")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
@@ -240,7 +240,7 @@ async fn events_that_were_trimmed_before_they_were_read_are_resynchronised() {
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     stream.wait_for("task_queued").await;
-    // One transaction, so that the reader wakes after all of it.
+    // One transaction, so that the reader wakes only after the trimming.
     let key = format!("stream:progress:{}", id_of(&job));
     let script = "for i = 1, 350 do redis.call('XADD', KEYS[1], 'MAXLEN', '~', '100', '*', 'file_id', 'file_000', \
         'progress', i % 100, 'timestamp', 'x') end redis.call('PUBLISH', ARGV[1], '')";
@@ -249,7 +249,7 @@ async fn events_that_were_trimmed_before_they_were_read_are_resynchronised() {
 }
 
 #[tokio::test]
-async fn an_id_from_a_future_that_did_not_happen_is_resynchronised() {
+async fn an_event_id_beyond_the_stream_is_resynchronised() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, Some("9999999999999-0")).await;
@@ -257,7 +257,7 @@ async fn an_id_from_a_future_that_did_not_happen_is_resynchronised() {
 }
 
 #[tokio::test]
-async fn a_browser_may_be_faster_than_the_job() {
+async fn a_stream_can_be_opened_before_its_job_exists() {
     let app =
         TestApp::start_with(&[("sse.access", "job_id"), ("sse.sweep_interval", "20ms")]).await;
     let id = uuid::Uuid::new_v4();
@@ -312,7 +312,7 @@ async fn an_idle_stream_is_kept_open() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_its_job_only() {
+async fn a_ticket_is_valid_only_for_its_job() {
     let app = TestApp::start().await;
     let (job, other) = (app.create_job(1).await, app.create_job(1).await);
     let stream = job["links"]["stream"].as_str().unwrap();
@@ -329,7 +329,7 @@ async fn a_ticket_is_good_for_its_job_only() {
 }
 
 #[tokio::test]
-async fn too_many_streams_are_told_to_come_back() {
+async fn streams_over_the_limit_get_a_retry_time() {
     let app = TestApp::start_with(&[("sse.max_streams", "1")]).await;
     let job = app.create_job(1).await;
     let mut first = app.follow(&job, None).await;
@@ -339,14 +339,14 @@ async fn too_many_streams_are_told_to_come_back() {
     assert_eq!(second.next().await, None);
     assert!(second.retry_ms.is_some());
     drop(first);
-    wait_until("the place is free again", async || {
+    wait_until("a stream is accepted again", async || {
         app.follow(&job, None).await.next().await.is_some()
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_end_of_a_deleted_job_is_told() {
+async fn deleting_a_job_ends_its_streams() {
     let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;

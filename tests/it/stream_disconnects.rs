@@ -1,4 +1,4 @@
-//! Connections that are cut at every interesting moment, and browsers that read slowly: nothing is lost or repeated.
+//! Connections that break at any byte, and slow browsers: no event is lost or repeated.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use tokio::{
 
 use crate::harness::{Caller, Event, EventSource, TIMEOUT, TestApp, id_of};
 
-/// A browser on a bare socket, which may be cut anywhere.
+/// A browser on a raw socket, which a test can close after any byte.
 struct Browser {
     address: SocketAddr,
     path: String,
     last_id: Option<String>,
-    /// Ids of the events that it was given whole, in order.
+    /// Ids of the completely received events, in order.
     seen: Vec<String>,
 }
 
@@ -34,13 +34,13 @@ impl Browser {
         )
     }
 
-    /// Connects, reads at most `n_bytes`, and is cut. Says whether the server had closed before.
-    async fn read_and_be_cut(&mut self, n_bytes: usize) -> bool {
+    /// Connects, reads at most `max_bytes`, and disconnects. Returns whether the server closed the stream before.
+    async fn read_and_disconnect(&mut self, max_bytes: usize) -> bool {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(self.request().as_bytes()).await.unwrap();
-        let mut text = vec![0; n_bytes];
+        let mut text = vec![0; max_bytes];
         let mut n_read = 0;
-        while n_read < n_bytes {
+        while n_read < max_bytes {
             let read = tokio::time::timeout(TIMEOUT, socket.read(&mut text[n_read..])).await;
             match read.expect("bytes or the end in time").unwrap() {
                 0 => break,
@@ -48,12 +48,12 @@ impl Browser {
             }
         }
         text.truncate(n_read);
-        self.take(&String::from_utf8(text).unwrap());
-        n_read < n_bytes
+        self.record(&String::from_utf8(text).unwrap());
+        n_read < max_bytes
     }
 
-    /// Takes in what a browser would dispatch: events that are there up to their empty line.
-    fn take(&mut self, response: &str) {
+    /// Records the events that a browser would dispatch: those up to the last empty line.
+    fn record(&mut self, response: &str) {
         let Some((_, body)) = response.split_once("\r\n\r\n") else { return };
         let whole = body.rfind("\n\n").map_or("", |end| &body[..end]);
         for block in whole.split("\n\n") {
@@ -71,7 +71,7 @@ fn address_of(app: &TestApp) -> SocketAddr {
     app.base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-/// The ids of a job's stream, as Redis has them.
+/// The ids of a job's stream in Redis.
 async fn ids_in_redis(app: &TestApp, job: &Value) -> Vec<String> {
     let key = format!("stream:progress:{}", id_of(job));
     let entries: Vec<(String, Vec<String>)> =
@@ -80,7 +80,7 @@ async fn ids_in_redis(app: &TestApp, job: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_cut_anywhere_loses_and_repeats_nothing() {
+async fn a_disconnect_at_any_byte_loses_and_repeats_no_event() {
     let app = TestApp::start_with(&[("sse.ring_length", "4")]).await;
     let job = app.create_job(2).await;
     let mut browser = Browser::of(&app, &job);
@@ -94,22 +94,22 @@ async fn a_cut_anywhere_loses_and_repeats_nothing() {
         app.complete(&job, 1).await.ok(200);
     };
     let watch = async {
-        // In the head, between head and snapshot, in the snapshot, after it, in the middle of frames.
-        for n_bytes in (0..60).map(|step| step * 37) {
-            browser.read_and_be_cut(n_bytes).await;
+        // In the head, between head and snapshot, in and after the snapshot, and within frames.
+        for max_bytes in (0..60).map(|step| step * 37) {
+            browser.read_and_disconnect(max_bytes).await;
         }
     };
     tokio::join!(work, watch);
-    while !browser.read_and_be_cut(1 << 20).await {}
-    // After the end there is only the answer that there is nothing more.
-    assert!(browser.read_and_be_cut(1 << 20).await);
+    while !browser.read_and_disconnect(1 << 20).await {}
+    // After the end the response contains no further events.
+    assert!(browser.read_and_disconnect(1 << 20).await);
     let all = ids_in_redis(&app, &job).await;
     let begin = all.iter().position(|id| *id == browser.seen[0]).unwrap();
     assert_eq!(browser.seen, all[begin..]);
 }
 
 #[tokio::test]
-async fn a_slow_browser_is_caught_up_and_holds_nobody_up() {
+async fn a_slow_browser_catches_up_and_delays_no_other() {
     const N_EVENTS: usize = 900;
     let app = TestApp::start_with(&[("sse.ring_length", "8")]).await;
     let job = app.create_job(1).await;
@@ -121,7 +121,7 @@ async fn a_slow_browser_is_caught_up_and_holds_nobody_up() {
     let mut fast = app.follow(&job, None).await;
     fast.wait_for("task_queued").await;
 
-    // More than the sockets between them hold.
+    // More data than the socket buffers hold.
     let script = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'file_id', 'file_000', \
         'progress', 1 + i / 10 - i / 10 % 1, 'timestamp', 'x', 'message', string.rep('m', 1000)) end \
         redis.call('PUBLISH', ARGV[2], '')";
@@ -137,18 +137,18 @@ async fn a_slow_browser_is_caught_up_and_holds_nobody_up() {
 
     let mut text = Vec::new();
     tokio::time::timeout(TIMEOUT, socket.read_to_end(&mut text)).await.unwrap().unwrap();
-    slow.take(&String::from_utf8(text).unwrap());
+    slow.record(&String::from_utf8(text).unwrap());
     assert_eq!(slow.seen, ids_in_redis(&app, &job).await);
 }
 
 #[tokio::test]
-async fn a_request_before_a_stream_on_one_connection_is_answered_whole() {
+async fn a_request_pipelined_before_a_stream_gets_its_whole_response() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.complete(&job, 0).await.ok(200);
     let browser = Browser::of(&app, &job);
     let mut socket = TcpStream::connect(browser.address).await.unwrap();
-    // In one piece, as a client does that pipelines (RFC 9112, section 9.3.2).
+    // One write, as a pipelining client sends it (RFC 9112, section 9.3.2).
     let requests = format!("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n{}", browser.request());
     socket.write_all(requests.as_bytes()).await.unwrap();
     let mut text = String::new();
@@ -159,14 +159,14 @@ async fn a_request_before_a_stream_on_one_connection_is_answered_whole() {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_http2_byte_by_byte_is_understood() {
+async fn an_http2_preface_sent_byte_by_byte_is_recognized() {
     let app = TestApp::start().await;
     let mut socket = TcpStream::connect(address_of(&app)).await.unwrap();
     for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
         socket.write_all(&[*byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // An empty SETTINGS frame (RFC 9113, section 3.4), which is answered by the server's own.
+    // An empty SETTINGS frame (RFC 9113, section 3.4); the server responds with its own.
     socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
     let mut frame = [0; 9];
     tokio::time::timeout(TIMEOUT, socket.read_exact(&mut frame)).await.unwrap().unwrap();
@@ -174,7 +174,7 @@ async fn a_connection_that_says_http2_byte_by_byte_is_understood() {
 }
 
 #[tokio::test]
-async fn streams_over_http2_say_the_same() {
+async fn streams_over_http2_have_the_same_events() {
     let app = TestApp::start_with(&[("sse.ring_length", "4")]).await;
     let job = app.create_job(2).await;
     let http2 =
@@ -199,7 +199,7 @@ async fn streams_over_http2_say_the_same() {
     app.fail(&job, 1, "no mesh").await.ok(200);
     let told: Vec<Event> = over_http2.rest().await;
     assert!(told == over_http1.rest().await, "streams differ by protocol");
-    // And from memory that is long gone.
+    // A resume after an event that is no longer in memory.
     let again = open(Some(&first.id)).await.rest().await;
     let ids = |events: &[Event]| {
         let mut ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
@@ -210,7 +210,7 @@ async fn streams_over_http2_say_the_same() {
 }
 
 #[tokio::test]
-async fn operators_see_who_is_watched() {
+async fn admins_see_the_watched_jobs() {
     let app = TestApp::start().await;
     let (popular, other) = (app.create_job(1).await, app.create_job(1).await);
     let mut streams = Vec::new();

@@ -1,4 +1,4 @@
-//! Streams of other kinds: of many jobs, and of published events.
+//! Other event streams: of many jobs, and of published events.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,11 +21,11 @@ async fn many_jobs_are_followed_on_one_connection() {
     let end = stream.wait_for("task_completed").await;
     assert_eq!(end.data["job_id"], jobs[0]["job_id"]);
 
-    // Cut; what happens meanwhile is caught up, what was seen is not repeated.
+    // Events during a disconnect are sent after it, and earlier events are not repeated.
     drop(stream);
     app.complete(&jobs[1], 0).await.ok(200);
     app.fail(&jobs[2], 0, "no mesh").await.ok(200);
-    wait_until("the place is free", async || {
+    wait_until("a stream is accepted", async || {
         EventSource::open(&app, &path, Some(&end.id)).await.next().await.is_some()
     })
     .await;
@@ -78,7 +78,7 @@ async fn each_of_many_jobs_needs_its_ticket() {
 }
 
 #[tokio::test]
-async fn a_page_gets_one_link_for_those_of_its_jobs_that_there_are() {
+async fn one_link_covers_the_existing_jobs_of_a_page() {
     const PATH: &str = "/api/v1/progress/ticket";
     let app = TestApp::start().await;
     let jobs = [app.create_job(1).await, app.create_job(1).await, app.create_job(1).await];
@@ -102,14 +102,14 @@ async fn a_page_gets_one_link_for_those_of_its_jobs_that_there_are() {
 }
 
 #[tokio::test]
-async fn published_events_are_followed_live() {
+async fn published_events_are_streamed_live() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let path = job["links"]["stream"].as_str().unwrap().replace("progress/stream", "events");
     let mut stream = EventSource::open(&app, &path, None).await;
     assert_eq!(stream.response.status(), 200);
     let channel = format!("job:{}:events", id_of(&job));
-    // As the seed's EventPublisher does, and as nobody should.
+    // Payloads in the format of the seed's EventPublisher, and invalid ones.
     for payload in ["{\"type\": \"note\",\n\"data\": {}}", "not json", "\u{0}"] {
         app.redis.run(0, &["PUBLISH", &channel, payload]).await;
     }
@@ -120,7 +120,7 @@ async fn published_events_are_followed_live() {
     assert_eq!(EventSource::open(&app, &path, None).await.response.status(), 204);
 }
 
-/// One connection for all of `jobs`.
+/// The link to one stream of all `jobs`.
 fn link_of(jobs: &[Value]) -> String {
     let ids: Vec<&str> = jobs.iter().map(id_of).collect();
     let ticket = |job: &Value| {
@@ -131,7 +131,7 @@ fn link_of(jobs: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn a_writer_that_only_adds_is_heard_at_once_where_redis_says_so() {
+async fn events_of_a_writer_that_does_not_publish_arrive_at_once_with_keyspace_events() {
     let redis = TestRedis::start_with(&["--notify-keyspace-events", "Kt"]);
     let settings = config(&redis, &[("sse.sweep_interval", "60s"), ("sse.status_check", "60s")]);
     let app = TestApp::start_on(redis, settings).await;

@@ -1,4 +1,4 @@
-//! Traces: from a caller through the service and Redis to the Celery worker, as a collector receives them.
+//! Traces from a caller through the service and Redis to the Celery worker, as a collector receives them.
 
 use std::{
     fmt::Write as _,
@@ -72,7 +72,7 @@ async fn start(redis: &TestRedis, endpoint: &str) -> GatewayProcess {
         ("I2M__TRACES__EXPORT_INTERVAL", "50ms"),
     ];
     let service = GatewayProcess::start(redis.dir(), &environment);
-    wait_until("ready", async || {
+    wait_until("the service is ready", async || {
         let ready = reqwest::get(format!("{}/readyz", service.base)).await;
         ready.is_ok_and(|response| response.status() == 200)
     })
@@ -89,10 +89,10 @@ async fn create(service: &GatewayProcess) -> Value {
     response.json().await.unwrap()
 }
 
-/// What the worker saw in its request.
+/// The trace context that the worker received with its task.
 async fn seen_by_worker(service: &GatewayProcess, job: &Value) -> String {
     let mut error = Value::Null;
-    wait_until("the worker has said it", async || {
+    wait_until("the worker has reported its trace context", async || {
         let request = reqwest::Client::new().get(format!("{}{}", service.base, path_of(job)));
         let shown: Value = request.bearer_auth("k").send().await.unwrap().json().await.unwrap();
         error = shown["files"][0]["error"].clone();
@@ -110,7 +110,7 @@ async fn a_trace_goes_from_the_caller_through_redis_to_the_worker() {
     let job = create(&service).await;
     let _worker = CeleryWorker::start(&redis, "w", 1).await;
     let seen = seen_by_worker(&service, &job).await;
-    // At its end the service sends what it has.
+    // On shutdown the service exports its spans.
     service.signal("TERM");
     assert!(service.wait().success());
 
@@ -121,7 +121,7 @@ async fn a_trace_goes_from_the_caller_through_redis_to_the_worker() {
     assert_eq!(seen, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
     let calls: Vec<&Span> =
         spans.iter().filter(|span| span.parent_span_id == request.span_id).collect();
-    // The job is created in one call, and its task handed over in others.
+    // One call creates the job, and others send its task.
     for name in ["jobs", if is_on_cluster() { "broker" } else { "queue" }] {
         let call = calls.iter().find(|span| span.name == name).unwrap();
         assert_eq!(attribute(call, "db.system.name"), "redis");
@@ -130,7 +130,7 @@ async fn a_trace_goes_from_the_caller_through_redis_to_the_worker() {
 }
 
 #[tokio::test]
-async fn without_a_collector_the_caller_s_context_is_passed_on_and_one_that_is_away_harms_nobody() {
+async fn the_callers_context_is_propagated_with_a_missing_or_unreachable_collector() {
     for endpoint in ["", "http://127.0.0.1:9"] {
         let redis = TestRedis::start();
         let mut service = start(&redis, endpoint).await;

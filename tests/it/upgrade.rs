@@ -1,4 +1,4 @@
-//! Two versions of the service at one Redis. `make test-upgrade FROM=…` builds the other one.
+//! Two versions of the service on one Redis. `make test-upgrade FROM=…` builds the other version.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ impl Version {
         let process = GatewayProcess::start_program(program, redis.dir(), &[], &environment);
         let version = Self { base: process.base.clone(), process, http: reqwest::Client::new() };
         let ready = format!("{}/readyz", version.base);
-        wait_until("it is ready", async || match version.http.get(&ready).send().await {
+        wait_until("the service is ready", async || match version.http.get(&ready).send().await {
             Ok(response) => response.status() == 200,
             Err(error) => panic!("{error}; it said {}", version.process.log.lock().unwrap()),
         })
@@ -44,7 +44,7 @@ impl Version {
         self.follow_after(job, None).await
     }
 
-    /// As a browser that has seen everything up to `last`.
+    /// Opens a stream as a browser whose last event is `last`.
     async fn follow_after(&self, job: &Value, last: Option<&Event>) -> EventSource {
         let url = format!("{}{}", self.base, job["links"]["stream"].as_str().unwrap());
         let last_id = last.map(|event| event.id.as_str());
@@ -60,20 +60,20 @@ impl Version {
         self.ask(Method::POST, &path, Some(report)).await.ok(200);
     }
 
-    /// As Kubernetes does it: what is under way may end.
+    /// Stops the service as Kubernetes does: requests in flight may finish.
     fn stop(mut self) {
         self.process.signal("TERM");
         assert!(self.process.wait().success());
     }
 }
 
-/// A worker's.
+/// A worker's result.
 fn result() -> Value {
     json!({"status": "completed", "result": {
         "filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "https://example.com/a.glb"}})
 }
 
-/// A job that each step of is done by the other version.
+/// Runs a job whose steps alternate between the versions.
 async fn hand_over(first: &Version, second: &Version) {
     let new = json!({"files": [{"filename": "a.png"}, {"filename": "b.png"}], "params": {"q": 1}});
     let job = first.ask(Method::POST, "/api/v1/jobs", Some(new)).await.ok(201);
@@ -115,7 +115,7 @@ fn other() -> PathBuf {
     PathBuf::from(std::env::var_os("I2M_OTHER_VERSION").unwrap())
 }
 
-/// Whether both versions know a path, if not for reading.
+/// Whether both versions have a path, even if not for GET.
 async fn both_know(versions: [&Version; 2], path: &str) -> bool {
     for version in versions {
         if version.ask(Method::GET, path, None).await.status == 404 {
@@ -125,7 +125,7 @@ async fn both_know(versions: [&Version; 2], path: &str) -> bool {
     true
 }
 
-/// A lock that one version grants, and the other extends, refuses to others, and gives back.
+/// One version grants a lock; the other extends it, denies it to others, and releases it.
 async fn share_locks(first: &Version, second: &Version) {
     let path = "/api/v1/locks/shared";
     let wanted = json!({"ttl_secs": 60});
@@ -142,7 +142,7 @@ async fn share_locks(first: &Version, second: &Version) {
     assert_eq!(first.ask(Method::DELETE, &release, None).await.status, 204);
 }
 
-/// A key that one version makes, and the other shows and revokes.
+/// One version creates an API key; the other shows and revokes it.
 async fn share_keys(first: &Version, second: &Version) {
     let path = "/api/v1/admin/keys";
     let order = json!({"name": "shared", "roles": ["client"]});
@@ -174,7 +174,7 @@ async fn two_versions_share_one_redis() {
         share_keys(&old, &new).await;
         share_keys(&new, &old).await;
     }
-    // Whatever one version has made, the other has removed.
+    // Each version has removed all keys that the other created.
     let prefixes =
         ["job:", "session:", "progress:", "stream:progress:", "cache:status:", "i2m:task:"];
     for database in 0..5 {
@@ -187,7 +187,7 @@ async fn two_versions_share_one_redis() {
     }
 }
 
-/// A browser that goes on at `to` after the event that it saw last, and then sees what is reported there and no more.
+/// Reconnects a browser to `to` after its last event. The browser then receives exactly the new report.
 async fn move_over(job: &Value, last: &Event, to: &Version, percent: u64) -> (EventSource, Event) {
     to.report(job, percent).await;
     let mut stream = to.follow_after(job, Some(last)).await;
@@ -207,7 +207,7 @@ async fn a_rollout_and_its_rollback_lose_nothing() {
     old.report(&first, 10).await;
     let seen = stream.wait_for("file_update").await;
 
-    // Out it rolls: the new version is ready before the old one is told to stop.
+    // Rollout: the new version is ready before the old one stops.
     let new = Version::start(&GatewayProcess::program(), &redis).await;
     old.stop();
     assert!(stream.rest().await.iter().all(|event| event.name != "file_update"));
@@ -217,7 +217,7 @@ async fn a_rollout_and_its_rollback_lose_nothing() {
     new.report(&second, 10).await;
     let seen_of_second = of_second.wait_for("file_update").await;
 
-    // And back, on data that the new version has written.
+    // Rollback, with data that the new version has written.
     let old = Version::start(&other(), &redis).await;
     new.stop();
     for stream in [&mut stream, &mut of_second] {

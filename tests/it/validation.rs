@@ -1,4 +1,4 @@
-//! Bad input, limits, headers: what a caller gets who does it wrong.
+//! Validation of input, limits and headers.
 
 use std::fmt::Write as _;
 
@@ -38,20 +38,20 @@ fn job_of(file: &Value) -> String {
 #[case::script_url(&job_of(&json!({"filename": "a", "url": "javascript:alert(1)"})), 422)]
 #[case::not_utf8("\u{1}", 400)]
 #[tokio::test]
-async fn a_bad_job_is_refused(#[case] body: &str, #[case] status: u16) {
+async fn an_invalid_job_is_rejected(#[case] body: &str, #[case] status: u16) {
     let app = TestApp::start().await;
     let request = app
         .request(Caller::Alice, Method::POST, "/api/v1/jobs")
         .header("content-type", "application/json");
     ApiResponse::send(request.body(body.to_owned())).await.problem(status, "VALIDATION_ERROR");
-    // The third has what the request cost.
+    // Database 3 has the rate limit counters.
     for database in [0, 1, 2, 4] {
         assert_eq!(app.redis.keys(database).await, Vec::<String>::new());
     }
 }
 
 #[tokio::test]
-async fn a_job_has_a_bounded_number_of_files() {
+async fn a_job_has_a_limited_number_of_files() {
     let app = TestApp::start().await;
     let files = |n: usize| json!({"files": vec![json!({"filename": "a.png"}); n]});
     let problem =
@@ -61,7 +61,7 @@ async fn a_job_has_a_bounded_number_of_files() {
 }
 
 #[tokio::test]
-async fn deep_nesting_and_large_params_are_refused() {
+async fn deep_nesting_and_large_params_are_rejected() {
     let app = TestApp::start().await;
     let mut deep = String::new();
     for _ in 0..100_000 {
@@ -97,7 +97,7 @@ async fn deep_nesting_and_large_params_are_refused() {
 #[case::attempt_zero(json!({"progress": 1, "attempt": 0}))]
 #[case::long_message(json!({"progress": 1, "message": "m".repeat(2000)}))]
 #[tokio::test]
-async fn a_bad_report_is_refused(#[case] report: Value) {
+async fn an_invalid_report_is_rejected(#[case] report: Value) {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.report(&job, 0, &report).await.problem(422, "VALIDATION_ERROR");
@@ -112,7 +112,7 @@ async fn a_bad_report_is_refused(#[case] report: Value) {
 #[case::other_status(json!({"status": "processing"}))]
 #[case::script_url(json!({"status": "completed", "result": {"filename": "a", "size": 1, "mime_type": "x/y", "url": "javascript:1"}}))]
 #[tokio::test]
-async fn a_bad_result_is_refused(#[case] result: Value) {
+async fn an_invalid_result_is_rejected(#[case] result: Value) {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let path = format!("{}/files/file_000/result", path_of(&job));
@@ -127,7 +127,7 @@ async fn a_bad_result_is_refused(#[case] result: Value) {
 #[case::nul("%00")]
 #[case::not_utf8("%FF")]
 #[tokio::test]
-async fn an_id_that_is_no_uuid_is_refused(#[case] id: &str) {
+async fn an_id_that_is_not_a_uuid_is_rejected(#[case] id: &str) {
     let app = TestApp::start().await;
     let response = app.get(Caller::Alice, &format!("/api/v1/jobs/{id}")).await;
     assert_eq!(response.status, 400, "{}", response.text);
@@ -137,7 +137,7 @@ async fn an_id_that_is_no_uuid_is_refused(#[case] id: &str) {
 }
 
 #[tokio::test]
-async fn the_body_has_to_be_json_of_a_bounded_size() {
+async fn the_body_must_be_json_of_limited_size() {
     let app = TestApp::start().await;
     let post = || app.request(Caller::Alice, Method::POST, "/api/v1/jobs");
     ApiResponse::send(post().body("files=1")).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
@@ -152,9 +152,9 @@ async fn the_body_has_to_be_json_of_a_bounded_size() {
     ApiResponse::send(unannounced).await.problem(413, "PAYLOAD_TOO_LARGE");
 }
 
-/// A client that sends a hundred megabytes reads the refusal, though nobody takes its body.
+/// A client that sends a hundred megabytes can read the error response although the body is not read.
 #[tokio::test]
-async fn a_huge_body_is_refused_at_once() {
+async fn a_huge_body_is_rejected_at_once() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let app = TestApp::start().await;
@@ -170,7 +170,7 @@ async fn a_huge_body_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_a_problem_too() {
+async fn unknown_paths_and_methods_return_a_problem() {
     let app = TestApp::start().await;
     app.get(Caller::Anonymous, "/nope").await.problem(404, "NOT_FOUND");
     app.get(Caller::Anonymous, "/api/v1/status/invalid-task-id/stream")
@@ -185,14 +185,14 @@ async fn what_does_not_exist_is_a_problem_too() {
 }
 
 #[tokio::test]
-async fn every_answer_has_its_request_id() {
+async fn every_response_has_a_request_id() {
     let app = TestApp::start().await;
     let ask =
         |id: &str| app.request(Caller::Anonymous, Method::GET, "/livez").header("x-request-id", id);
     assert_eq!(ApiResponse::send(ask("trace-1.a:b")).await.header("x-request-id"), "trace-1.a:b");
-    for insane in ["a b", "", "<script>", &"x".repeat(200)] {
-        let given = ApiResponse::send(ask(insane)).await.header("x-request-id").to_owned();
-        assert_eq!(given.len(), 36, "{insane:?} became {given}");
+    for invalid in ["a b", "", "<script>", &"x".repeat(200)] {
+        let given = ApiResponse::send(ask(invalid)).await.header("x-request-id").to_owned();
+        assert_eq!(given.len(), 36, "{invalid:?} became {given}");
     }
 }
 
@@ -245,7 +245,7 @@ async fn json_is_compressed_and_streams_are_not() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_on_the_same_port() {
+async fn http2_is_served_on_the_same_port() {
     let app = TestApp::start().await;
     let h2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let response = h2.get(format!("{}/livez", app.base)).send().await.unwrap();
@@ -253,7 +253,7 @@ async fn http2_is_spoken_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn probes_and_the_report_say_how_it_is() {
+async fn probes_and_the_health_report_return_the_status() {
     let app = TestApp::start().await;
     for probe in
         ["/livez", "/readyz", "/startupz", "/api/v1/health/liveness", "/api/v1/health/readiness"]

@@ -1,4 +1,4 @@
-//! Webhooks: each end of a job is told, signed, to where it may be, until it is heard or hope is lost.
+//! Webhooks: each end of a job is sent, signed, to an allowed address until it is delivered or has failed for good.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,7 +24,7 @@ use crate::harness::{
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Settings under which webhooks reach this machine, and come soon again.
+/// Settings that allow webhooks to this machine and shorten the retry delays.
 pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.secrets", SECRET),
     ("webhooks.allow_http", "true"),
@@ -35,7 +35,7 @@ pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.max_tries", "4"),
 ];
 
-/// What came, and what is answered: in turn, and then 204.
+/// Records requests. Responds with the given statuses in order, and then with 204.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
     deliveries: Arc<Mutex<Vec<Delivery>>>,
@@ -106,7 +106,7 @@ async fn until_state(app: &TestApp, job: &Value, state: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_end_is_told_until_it_is_heard_and_each_attempt_has_its_own() {
+async fn each_end_of_a_job_has_a_webhook_that_is_retried_until_delivered() {
     let (receiver, url) = Receiver::start(&[500, 302]).await;
     let app = TestApp::start_with(QUICK).await;
     let job = create(&app, &url).await;
@@ -116,7 +116,7 @@ async fn an_end_is_told_until_it_is_heard_and_each_attempt_has_its_own() {
     let deliveries = receiver.deliveries();
     assert_eq!(deliveries.len(), 3);
     for delivery in &deliveries {
-        // The same event each time, and no redirect is followed.
+        // Each attempt sends the same event, and redirects are not followed.
         assert_eq!((delivery.path.as_str(), &delivery.body), ("/hook", &deliveries[0].body));
         assert_eq!(delivery.headers["webhook-id"], format!("msg_{}_1", id_of(&job)));
         assert_eq!(delivery.headers["content-type"], "application/json");
@@ -133,7 +133,7 @@ async fn an_end_is_told_until_it_is_heard_and_each_attempt_has_its_own() {
 
     app.post(Caller::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await.ok(200);
     app.complete(&job, 0).await.ok(200);
-    wait_until("the second end is told", async || receiver.deliveries().len() == 4).await;
+    wait_until("the second webhook arrives", async || receiver.deliveries().len() == 4).await;
     assert_eq!(receiver.deliveries()[3].body["type"], "job.completed");
     assert_eq!(receiver.deliveries()[3].headers["webhook-id"], format!("msg_{}_2", id_of(&job)));
     assert_eq!(webhooks_of(&app, &job).await.len(), 2);
@@ -149,7 +149,7 @@ async fn an_end_is_told_until_it_is_heard_and_each_attempt_has_its_own() {
 #[case::gone(&[410], 1)]
 #[case::never_well(&[500, 400, 429, 503], 4)]
 #[tokio::test]
-async fn a_webhook_is_given_up(#[case] responses: &[u16], #[case] tries: usize) {
+async fn a_webhook_fails_after_its_last_attempt(#[case] responses: &[u16], #[case] tries: usize) {
     let (receiver, url) = Receiver::start(responses).await;
     let app = TestApp::start_with(QUICK).await;
     let job = create(&app, &url).await;
@@ -161,18 +161,18 @@ async fn a_webhook_is_given_up(#[case] responses: &[u16], #[case] tries: usize) 
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_is_not_followed() {
+async fn a_name_that_resolves_to_a_private_address_is_not_called() {
     let (receiver, url) = Receiver::start(&[]).await;
     let settings =
         [("webhooks.secrets", SECRET), ("webhooks.allow_http", "true"), ("webhooks.tick", "20ms")];
     let app = TestApp::start_with(&settings).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
-    wait_until("it was tried", async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
+    wait_until("an attempt is made", async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
     let webhook = webhooks_of(&app, &job).await.remove(0);
     assert_eq!(webhook["log"][0]["outcome"], "the address is not public");
     assert!(receiver.deliveries().is_empty());
-    // Other spellings of this machine are names too.
+    // Other names of this machine resolve to private addresses, too.
     let port = url.rsplit_once(':').unwrap().1;
     for host in ["2130706433", "0x7f.1", "127.1"] {
         let job = create(&app, &format!("http://{host}:{port}")).await;
@@ -197,7 +197,7 @@ async fn a_name_that_leads_inside_is_not_followed() {
 #[case::unicode("https://exämple.com/")]
 #[case::long(&format!("https://example.com/{}", "a".repeat(2048)))]
 #[tokio::test]
-async fn a_bad_url_is_refused_at_once(#[case] url: &str) {
+async fn an_invalid_url_is_rejected_at_once(#[case] url: &str) {
     let app = TestApp::start_with(&[("webhooks.secrets", SECRET)]).await;
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": url});
     let problem =
@@ -206,7 +206,7 @@ async fn a_bad_url_is_refused_at_once(#[case] url: &str) {
 }
 
 #[tokio::test]
-async fn without_a_secret_there_are_none() {
+async fn without_a_secret_webhooks_are_rejected() {
     let app = TestApp::start().await;
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": "https://example.com/"});
     let problem =
@@ -215,19 +215,19 @@ async fn without_a_secret_there_are_none() {
 }
 
 #[tokio::test]
-async fn a_deleted_job_tells_nothing_more() {
+async fn a_deleted_job_sends_no_more_webhooks() {
     let (receiver, url) = Receiver::start(&[500; 100]).await;
     let mut settings = QUICK.to_vec();
     settings.push(("webhooks.max_tries", "100"));
     let app = TestApp::start_with(&settings).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
-    wait_until("it was tried", async || !receiver.deliveries().is_empty()).await;
+    wait_until("an attempt is made", async || !receiver.deliveries().is_empty()).await;
     assert_eq!(
         app.send(Caller::Alice, Method::DELETE, path_of(&job), &json!({})).await.status,
         204
     );
-    wait_until("nothing is left", async || {
+    wait_until("no keys of the job are left", async || {
         app.redis.keys(1).await.iter().all(|key| !key.contains(id_of(&job)))
     })
     .await;
@@ -235,7 +235,7 @@ async fn a_deleted_job_tells_nothing_more() {
 }
 
 #[tokio::test]
-async fn of_several_processes_one_sends() {
+async fn only_one_of_several_processes_sends_a_webhook() {
     let (receiver, url) = Receiver::start(&[]).await;
     let app = TestApp::start_with(QUICK).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, QUICK)).await;
@@ -246,8 +246,8 @@ async fn of_several_processes_one_sends() {
         second.complete(&job, 0).await.ok(200);
     });
     futures_util::future::join_all(ends).await;
-    wait_until("all are told", async || receiver.deliveries().len() >= n_jobs).await;
-    wait_until("none is left", async || {
+    wait_until("all webhooks arrive", async || receiver.deliveries().len() >= n_jobs).await;
+    wait_until("no webhook is queued", async || {
         app.redis.run(1, &["ZCARD", "i2m:webhooks"]).await.as_u64() == Some(0)
     })
     .await;
@@ -256,14 +256,14 @@ async fn of_several_processes_one_sends() {
     assert_eq!((ids.len(), receiver.deliveries().len()), (n_jobs, n_jobs));
 }
 
-/// `webhook_receiver.py`, gone with the test.
+/// A `webhook_receiver.py` process, killed on drop.
 struct PythonReceiver {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl PythonReceiver {
-    /// Starts it with a certificate in `dir`; the first line that it says is its URL.
+    /// Starts it with a certificate in `dir`. Its first output line is its URL.
     fn start(dir: &Path) -> Self {
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
@@ -296,7 +296,7 @@ impl Drop for PythonReceiver {
 }
 
 #[tokio::test]
-async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
+async fn python_verifies_each_event_over_tls_even_after_the_service_was_killed() {
     let redis = TestRedis::start();
     let mut receiver = PythonReceiver::start(redis.dir());
     let url = receiver.next_line();
@@ -314,7 +314,7 @@ async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
     ];
     let service = GatewayProcess::start(redis.dir(), &environment);
     let http = reqwest::Client::new();
-    wait_until("ready", async || {
+    wait_until("the service is ready", async || {
         let ready = http.get(format!("{}/readyz", service.base)).send().await;
         ready.is_ok_and(|response| response.status() == 200)
     })
@@ -339,7 +339,7 @@ async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
         assert_eq!(stored.status(), 200);
         wanted.insert(format!("msg_{}_1", id_of(&job)));
     }
-    // Most have failed by now, some are under way; and this process tells nothing any more.
+    // Most attempts have failed by now, and some are in flight; this process sends no more.
     service.signal("KILL");
     drop(service);
 

@@ -1,6 +1,6 @@
 //! A self-signed certificate in files, as Redis reads it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
@@ -40,4 +40,12 @@ impl Certificate {
              tls-replication yes\n"
         )
     }
+}
+
+/// Writes a self-signed certificate for `localhost` to `cert.pem` and `key.pem` in `dir`, and returns it.
+pub(crate) fn write_certificate(dir: &Path) -> String {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), signed.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), signed.signing_key.serialize_pem()).unwrap();
+    signed.cert.pem()
 }

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 pub(crate) use self::{
     celery::CeleryWorker,
-    certificate::Certificate,
+    certificate::{Certificate, write_certificate},
     cluster::{ClusterSetup, ConnectVia},
     command_counter::{CommandCost, CommandCounter},
     gateway_process::GatewayProcess,
