@@ -1,4 +1,4 @@
-//! What callers and browsers met, written down while it happens.
+//! A log of the results of clients and browsers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,23 +8,23 @@ use std::{
 
 use crate::harness::wait_until;
 
-/// Shared by all who take part.
+/// Shared by all clients and browsers.
 #[derive(Clone, Default)]
 pub(super) struct EventLog(Arc<Mutex<Records>>);
 
 #[derive(Default)]
 pub(super) struct Records {
-    pub(super) n_requests: usize,
-    /// When, and what was answered.
+    pub(super) request_count: usize,
+    /// The time and the response or error.
     pub(super) failures: Vec<(Instant, String)>,
     pub(super) writes: Vec<Instant>,
     pub(super) slowest: Duration,
-    pub(super) n_over_timeout: usize,
-    /// Ids of jobs that were answered with 201.
+    pub(super) timeout_count: usize,
+    /// Ids of jobs whose creation got a 201.
     pub(super) created: Vec<String>,
-    /// By job, the numbers of the reports that were answered with 200.
+    /// By job, the numbers of the reports that got a 200.
     pub(super) reported: HashMap<String, HashSet<u64>>,
-    /// By browser, its job and the numbers that it saw.
+    /// By browser, its job and the numbers that it received.
     pub(super) seen: Vec<(String, Vec<u64>)>,
 }
 
@@ -33,20 +33,20 @@ impl EventLog {
         self.0.lock().unwrap()
     }
 
-    /// Waits until callers have had answers to so many requests more.
-    pub(super) async fn wait_for_requests(&self, n: usize) {
-        let wanted = self.records().n_requests + n;
-        wait_until("requests are answered", async || self.records().n_requests >= wanted).await;
+    /// Waits for `count` further requests.
+    pub(super) async fn wait_for_requests(&self, count: usize) {
+        let target = self.records().request_count + count;
+        wait_until("requests are completed", async || self.records().request_count >= target).await;
     }
 
-    /// Waits until so many requests more have failed.
-    pub(super) async fn wait_for_failures(&self, n: usize) {
-        let wanted = self.records().failures.len() + n;
-        wait_until("requests fail", async || self.records().failures.len() >= wanted).await;
+    /// Waits for `count` further failures.
+    pub(super) async fn wait_for_failures(&self, count: usize) {
+        let target = self.records().failures.len() + count;
+        wait_until("requests fail", async || self.records().failures.len() >= target).await;
     }
 
-    /// A new browser's line in `seen`.
-    pub(super) fn line(&self, job: &str) -> usize {
+    /// Adds a browser and returns its index in `seen`.
+    pub(super) fn add_browser(&self, job: &str) -> usize {
         let mut records = self.records();
         records.seen.push((job.to_owned(), Vec::new()));
         records.seen.len() - 1
@@ -54,7 +54,7 @@ impl EventLog {
 }
 
 impl Records {
-    /// The longest time between two successful writes, of those that end after `from`.
+    /// The longest time after `from` between two successful writes.
     pub(super) fn gap(&self, from: Instant) -> Duration {
         let mut writes = self.writes.clone();
         writes.sort();
@@ -62,8 +62,8 @@ impl Records {
         pairs.map(|pair| pair[1] - pair[0].max(from)).max().unwrap_or_default()
     }
 
-    /// Reports that were acknowledged and that a browser of their job did not see, by browser. What was reported
-    /// before the first that it saw came before the browser.
+    /// Acknowledged reports that a browser of the job did not receive, by browser. Reports before the first number that
+    /// the browser received preceded its stream.
     pub(super) fn lost_events(&self) -> Vec<String> {
         let missing = |(job, seen): &(String, Vec<u64>)| {
             let first = seen.first().copied().unwrap_or(0);
@@ -75,7 +75,7 @@ impl Records {
         self.seen.iter().flat_map(missing).collect()
     }
 
-    pub(super) fn n_doubled_events(&self) -> usize {
+    pub(super) fn duplicate_count(&self) -> usize {
         let more = |seen: &Vec<u64>| seen.len() - seen.iter().collect::<HashSet<_>>().len();
         self.seen.iter().map(|browser| more(&browser.1)).sum()
     }

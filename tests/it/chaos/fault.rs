@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The faults that the tests inject.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub(super) enum Fault {
     ClockJump,
 }
 
-/// Every fault with `wait`, and the three that move the primary without.
+/// Every fault with `durability = "wait"`, and those that move the primary with `async`, too.
 pub(super) fn plan() -> Vec<(Fault, Durability)> {
     use Fault::{
         ClockJump, Failover, Latency, Loading, OutOfMemory, Partition, PrimaryHung, PrimaryKilled,
@@ -63,12 +63,12 @@ impl Fault {
         }
     }
 
-    pub(super) fn is_of_the_network(self) -> bool {
+    pub(super) fn is_network_fault(self) -> bool {
         matches!(self, Self::Partition | Self::Latency)
     }
 
-    /// Does it. Returns how long the sentinels needed for a new primary, if there had to be one.
-    pub(super) async fn strike(self, deployment: &mut Deployment) -> Option<Duration> {
+    /// Injects the fault. Returns the duration of the failover, if there was one.
+    pub(super) async fn inject(self, deployment: &mut Deployment) -> Option<Duration> {
         let primary = deployment.setup.primary().await;
         let port = deployment.setup.servers[primary].port;
         let began = Instant::now();
@@ -78,29 +78,34 @@ impl Fault {
             Self::Failover => deployment.setup.fail_over().await,
             Self::SentinelKilled => {
                 deployment.setup.sentinels[0].kill();
-                until_missed(deployment, "sentinels").await;
+                wait_until_missed(deployment, "sentinels").await;
             }
             Self::ReplicaKilled => {
                 deployment.setup.servers[(primary + 1) % 3].kill();
-                until_missed(deployment, "replicas").await;
+                wait_until_missed(deployment, "replicas").await;
             }
             Self::Partition => {
-                change(deployment, NetworkFault { is_cut: true, ..NetworkFault::default() });
+                set_network_fault(
+                    deployment,
+                    NetworkFault { is_cut: true, ..NetworkFault::default() },
+                );
                 let is_seen =
                     async || !deployment.balancer.is_ready(0) && !deployment.balancer.is_ready(1);
-                wait_until("both services notice", is_seen).await;
-                change(deployment, NetworkFault::default());
+                wait_until("both services are not ready", is_seen).await;
+                set_network_fault(deployment, NetworkFault::default());
             }
             Self::Latency => {
                 let delay = Duration::from_millis(100);
-                change(deployment, NetworkFault { delay, ..NetworkFault::default() });
+                set_network_fault(deployment, NetworkFault { delay, ..NetworkFault::default() });
                 deployment.log.wait_for_requests(300).await;
-                change(deployment, NetworkFault::default());
+                set_network_fault(deployment, NetworkFault::default());
             }
             Self::ServiceKilled => {
                 deployment.services[0].signal("KILL");
-                wait_until("the load balancer notices", async || !deployment.balancer.is_ready(0))
-                    .await;
+                wait_until("the load balancer detects the failure", async || {
+                    !deployment.balancer.is_ready(0)
+                })
+                .await;
                 deployment.log.wait_for_requests(100).await;
                 deployment.start_service(0).await;
             }
@@ -116,21 +121,21 @@ impl Fault {
             }
             Self::ClockJump => {
                 deployment.jump(Duration::from_hours(1)).await;
-                // So that browsers come back to the later time with what they got at the earlier.
+                // Browsers must reconnect after the jump with tickets from before it.
                 restart_all(deployment).await;
             }
         }
         if !matches!(self, Self::PrimaryKilled | Self::PrimaryHung | Self::Failover) {
             return None;
         }
-        wait_until("there is another primary", async || {
+        wait_until("another server is the primary", async || {
             deployment.setup.primary().await != primary
         })
         .await;
         Some(began.elapsed())
     }
 
-    /// What must not stay for the end.
+    /// Reverts the effects that the measurement must not see.
     pub(super) async fn undo(self, deployment: &mut Deployment) {
         if self == Self::PrimaryHung {
             let primary = deployment.setup.primary().await;
@@ -143,27 +148,27 @@ impl Fault {
     }
 }
 
-/// Waits until a sentinel says that one of the others, or of the replicas, is down.
-async fn until_missed(deployment: &Deployment, whom: &str) {
+/// Waits until a sentinel reports that one of the other `nodes`, `sentinels` or `replicas`, is down.
+async fn wait_until_missed(deployment: &Deployment, nodes: &str) {
     let port = deployment.setup.sentinels[1].port;
-    wait_until("a sentinel misses it", async || {
-        let said = deployment.setup.ask_sentinel(port, &["sentinel", whom, "mymaster"]).await;
-        said.contains("s_down")
+    wait_until("a sentinel reports the node down", async || {
+        let reply = deployment.setup.ask_sentinel(port, &["sentinel", nodes, "mymaster"]).await;
+        reply.contains("s_down")
     })
     .await;
 }
 
-fn change(deployment: &Deployment, fault: NetworkFault) {
+fn set_network_fault(deployment: &Deployment, fault: NetworkFault) {
     for proxy in &deployment.setup.proxies {
         proxy.fault.send_replace(fault);
     }
 }
 
-/// As a Deployment does it: a new one is ready before an old one is told to stop.
+/// Restarts the services one after another.
 async fn restart_all(deployment: &mut Deployment) {
-    for place in 0..2 {
-        deployment.services[place].signal("TERM");
-        block_in_place(|| deployment.services[place].wait());
-        deployment.start_service(place).await;
+    for index in 0..2 {
+        deployment.services[index].signal("TERM");
+        block_in_place(|| deployment.services[index].wait());
+        deployment.start_service(index).await;
     }
 }

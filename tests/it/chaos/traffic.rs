@@ -1,4 +1,4 @@
-//! Callers and browsers: they keep on, whatever happens, as patient clients do.
+//! Clients and browsers that keep sending requests and reconnecting during faults.
 
 use std::{
     sync::{
@@ -15,11 +15,11 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{balancer::Balancer, event_log::EventLog};
 use crate::harness::{ApiResponse, Caller, EventSource, id_of, path_of};
 
-/// The longest that any call may take: `redis.failover_wait`, one attempt more, and room for a busy machine.
+/// The time limit of a call: `redis.failover_wait`, one further attempt, and a margin for a busy machine.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(6);
 
 const JOBS: usize = 10;
-const BROWSERS_A_JOB: usize = 5;
+const BROWSERS_PER_JOB: usize = 5;
 const CREATORS: usize = 3;
 const READERS: usize = 2;
 
@@ -45,7 +45,7 @@ impl Traffic {
         };
         for name in 0..JOBS {
             let job = traffic.client().create(&format!("watched-{name}")).await.unwrap();
-            for _ in 0..BROWSERS_A_JOB {
+            for _ in 0..BROWSERS_PER_JOB {
                 let client = traffic.client();
                 traffic.browsers.spawn(client.watch(job.clone()));
             }
@@ -72,12 +72,12 @@ impl Traffic {
         }
     }
 
-    /// Lets clients finish what they do, and browsers see what is left.
+    /// Lets clients finish their requests, and browsers receive the remaining events.
     pub(super) async fn stop(mut self) {
         const TIMEOUT: Duration = Duration::from_secs(5);
         self.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
-        // What they have not seen by then they never will.
+        // An event that is missing after this time is lost.
         let deadline = Instant::now() + TIMEOUT;
         while !self.log.records().lost_events().is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
@@ -85,15 +85,15 @@ impl Traffic {
         self.browsers.shutdown().await;
     }
 
-    /// Jobs that were acknowledged and are not there.
+    /// The number of acknowledged jobs that do not exist.
     pub(super) async fn lost(http: &reqwest::Client, balancer: &Balancer, ids: &[String]) -> usize {
-        let mut n_lost = 0;
+        let mut lost_count = 0;
         for id in ids {
             let read = http.get(format!("{}/api/v1/jobs/{id}", balancer.base()));
             let response = ApiResponse::send(read.bearer_auth(Caller::Alice.key().unwrap())).await;
-            n_lost += usize::from(response.status == 404);
+            lost_count += usize::from(response.status == 404);
         }
-        n_lost
+        lost_count
     }
 }
 
@@ -105,12 +105,12 @@ struct Client {
 }
 
 impl Client {
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// One request, written down. `None` if it failed.
-    async fn ask(&self, what: &str, request: RequestBuilder) -> Option<Value> {
+    /// Sends a request and logs the result. `None` if it failed.
+    async fn send(&self, name: &str, request: RequestBuilder) -> Option<Value> {
         let started = Instant::now();
         let response = async {
             let response = request.timeout(CALL_LIMIT * 2).send().await?;
@@ -119,17 +119,17 @@ impl Client {
         .await;
         let took = started.elapsed();
         let mut records = self.log.records();
-        records.n_requests += 1;
+        records.request_count += 1;
         records.slowest = records.slowest.max(took);
-        records.n_over_timeout += usize::from(took > CALL_LIMIT);
+        records.timeout_count += usize::from(took > CALL_LIMIT);
         match response {
             Ok((status, text)) if status < 400 => serde_json::from_str(&text).ok(),
             Ok((status, text)) => {
-                records.failures.push((started, format!("{what}: {status} {text}")));
+                records.failures.push((started, format!("{name}: {status} {text}")));
                 None
             }
             Err(error) => {
-                records.failures.push((started, format!("{what}: {error:?}")));
+                records.failures.push((started, format!("{name}: {error:?}")));
                 None
             }
         }
@@ -139,7 +139,7 @@ impl Client {
         let body = json!({"files": [{"filename": "a.png"}]});
         let url = format!("{}/api/v1/jobs", self.balancer.base());
         let request = self.http.post(url).bearer_auth(Caller::Alice.key().unwrap()).json(&body);
-        let job = self.ask("create", request.header("idempotency-key", key)).await?;
+        let job = self.send("create", request.header("idempotency-key", key)).await?;
         let mut records = self.log.records();
         records.writes.push(Instant::now());
         records.created.push(id_of(&job).to_owned());
@@ -148,29 +148,29 @@ impl Client {
 
     async fn keep_creating(self, name: usize) {
         for n in 0.. {
-            while self.create(&format!("{name}-{n}")).await.is_none() && self.goes_on() {
+            while self.create(&format!("{name}-{n}")).await.is_none() && self.is_running() {
                 sleep(Duration::from_millis(50)).await;
             }
             sleep(Duration::from_millis(30)).await;
-            if !self.goes_on() {
+            if !self.is_running() {
                 return;
             }
         }
     }
 
     async fn keep_reading(self) {
-        while self.goes_on() {
+        while self.is_running() {
             let id = self.log.records().created.last().cloned().unwrap_or_default();
             for path in [format!("/api/v1/jobs/{id}"), "/api/v1/jobs".to_owned()] {
                 let url = format!("{}{path}", self.balancer.base());
                 let request = self.http.get(url).bearer_auth(Caller::Alice.key().unwrap());
-                self.ask("read", request).await;
+                self.send("read", request).await;
             }
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// A worker that numbers its reports, and repeats each until it is taken.
+    /// A worker that numbers its reports and repeats each until it is accepted.
     async fn report(self, job: Value) {
         for n in 1_u64.. {
             let body = json!({"progress": 50, "message": n.to_string()});
@@ -178,27 +178,27 @@ impl Client {
                 let path = format!("{}/files/file_000/progress", path_of(&job));
                 let request = self.http.post(format!("{}{path}", self.balancer.base()));
                 let request = request.bearer_auth(Caller::Worker.key().unwrap()).json(&body);
-                if self.ask("report", request).await.is_some() {
+                if self.send("report", request).await.is_some() {
                     let mut records = self.log.records();
                     records.writes.push(Instant::now());
                     records.reported.entry(id_of(&job).to_owned()).or_default().insert(n);
                     break;
                 }
-                if !self.goes_on() {
+                if !self.is_running() {
                     return;
                 }
                 sleep(Duration::from_millis(50)).await;
             }
             sleep(Duration::from_millis(100)).await;
-            if !self.goes_on() {
+            if !self.is_running() {
                 return;
             }
         }
     }
 
-    /// A browser, which comes back with the last id it saw.
+    /// A browser, which reconnects with the id of its last event.
     async fn watch(self, job: Value) {
-        let line = self.log.line(id_of(&job));
+        let index = self.log.add_browser(id_of(&job));
         let mut last_id = None;
         loop {
             let url =
@@ -214,7 +214,7 @@ impl Client {
                         && let Some(n) =
                             event.data["message"].as_str().and_then(|message| message.parse().ok())
                     {
-                        self.log.records().seen[line].1.push(n);
+                        self.log.records().seen[index].1.push(n);
                     }
                     last_id = Some(event.id);
                 }

@@ -1,31 +1,32 @@
-//! What documents link to and name is there.
+//! The links of documents and the files that they name exist.
 
 use std::fs;
 
 use super::{documents, root};
 
-/// The decisions, which have links and no examples.
+/// The architecture decision records, which have links but no examples.
 fn decisions() -> Vec<String> {
     let pages = fs::read_dir(root().join("docs/adr")).unwrap();
     pages.map(|entry| format!("docs/adr/{}", entry.unwrap().file_name().display())).collect()
 }
 
-/// The heading's anchor, as GitHub makes it.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
-    let kept = heading.trim().to_lowercase();
-    kept.chars()
+    let lowercase = heading.trim().to_lowercase();
+    lowercase
+        .chars()
         .filter(|character| character.is_alphanumeric() || " -_".contains(*character))
         .collect::<String>()
         .replace(' ', "-")
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn link_targets_exist() {
     let mut wrong = Vec::new();
     for document in documents().into_iter().chain(decisions()).map(|document| root().join(document))
     {
         let text = fs::read_to_string(&document).unwrap();
-        // What stands between `](` and `)`.
+        // The text between `](` and `)`.
         for link in text.split("](").skip(1).filter_map(|link| link.split(')').next()) {
             if link.starts_with("http") {
                 continue;
@@ -49,7 +50,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn files_that_documents_name_are_there() {
+fn files_named_in_documents_exist() {
     const FOLDERS: [&str; 10] = [
         "src/",
         "tests/",
@@ -63,17 +64,17 @@ fn files_that_documents_name_are_there() {
         "deploy/",
     ];
     let mut wrong = Vec::new();
-    let mut n_found = 0;
+    let mut count = 0;
     for document in ["CONTRIBUTING.md", "ARCHITECTURE.md", "README.md", "docs/OPERATIONS.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for path in text.split('`').skip(1).step_by(2) {
             let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder))
                 && !path.contains(['*', ' ', '…']);
-            n_found += usize::from(is_path);
+            count += usize::from(is_path);
             if is_path && !root().join(path).exists() {
                 wrong.push(format!("{document}: {path}"));
             }
         }
     }
-    assert!(wrong.is_empty() && n_found > 80, "{n_found} {wrong:#?}");
+    assert!(wrong.is_empty() && count > 80, "{count} {wrong:#?}");
 }

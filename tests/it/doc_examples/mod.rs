@@ -1,4 +1,4 @@
-//! Every example in a document runs, against the real service; CONTRIBUTING.md says how to write one.
+//! Runs every example of every document against the real service; CONTRIBUTING.md explains how to write one.
 
 mod links;
 mod page;
@@ -15,7 +15,7 @@ use std::{
 use self::page::Block;
 use crate::harness::GatewayProcess;
 
-/// Blocks that do not run here: the document, the first line, and why.
+/// Blocks that this test does not run: the document, the first line, and the reason.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "README.md",
@@ -31,7 +31,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "CONTRIBUTING.md",
         "make check    # format, lints, documentation, dependencies",
-        "all of CI is in it",
+        "it runs the rest of CI",
     ),
     (
         "docs/API.md",
@@ -41,7 +41,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "docs/OPERATIONS.md",
         "scripts/redis-backup redis://:password@replica:6379 /backups/redis-$(date +%F).rdb    # from a replica: it forks",
-        "tests/it/backup.rs does it on a replica of its own",
+        "tests/it/backup.rs runs it with its own replica",
     ),
     (
         "clients/python-worker/README.md",
@@ -71,7 +71,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "clients/typescript/README.md",
         "import { listenWithEventSource } from \"@image2model/client\";",
-        "clients/typescript/test/browser.test.mjs does it in a page of another origin",
+        "clients/typescript/test/browser.test.mjs runs it in a page of another origin",
     ),
     (
         "clients/typescript/README.md",
@@ -80,17 +80,17 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-const RUN: &str = "each session here does what it does, on a free port";
-const INSTALL: &str = "it asks a package registry; scripts/setup has installed the same";
+const RUN: &str = "each session starts the same service on a free port";
+const INSTALL: &str = "it needs a package registry; scripts/setup installs the same";
 const TESTS: &str = "tests/it/python.rs and tests/it/browser.rs run them";
 
-/// What is shown and not done.
+/// The languages of blocks that are not examples.
 const NO_EXAMPLES: [&str; 3] = ["", "text", "json"];
 
-/// The address in the documents; where the service of a document really listens stands in its place.
+/// The address in the documents, which is replaced by that of the document's service.
 const ADDRESS: &str = "127.0.0.1:8080";
 
-/// The longest that all examples of a document may take.
+/// The time limit for all examples of a document.
 const TIMEOUT: Duration = Duration::from_secs(100);
 
 fn root() -> &'static Path {
@@ -124,12 +124,12 @@ fn runs_elsewhere(document: &str, block: &Block) -> bool {
 }
 
 #[test]
-fn what_does_not_run_here_is_still_there() {
+fn blocks_that_run_elsewhere_exist() {
     for (document, first_line, why) in ELSEWHERE {
         assert!(!why.is_empty());
-        let n_found =
+        let count =
             blocks(document).iter().filter(|block| block.first_line() == *first_line).count();
-        assert_eq!(n_found, 1, "{document} has {n_found} blocks that begin with {first_line:?}");
+        assert_eq!(count, 1, "{document} has {count} blocks that start with {first_line:?}");
     }
 }
 
@@ -148,7 +148,7 @@ fn every_example_works() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Makes what `import … from "@image2model/client"` finds.
+/// Compiles the package that `import … from "@image2model/client"` loads.
 fn compile_typescript_client(modules: &Path) {
     let (source, package) =
         (root().join("clients/typescript"), modules.join("@image2model/client"));
@@ -162,14 +162,14 @@ fn compile_typescript_client(modules: &Path) {
     fs::copy(source.join("package.json"), package.join("package.json")).unwrap();
 }
 
-/// A document's examples: one after the other in one shell, beside a service of their own, which is what
+/// The examples of a document, which run in order in one shell with their own service, as started by
 /// `I2M__CELERY__ENABLED=true make run` starts.
 struct Session {
     dir: tempfile::TempDir,
     service: GatewayProcess,
-    /// What the shell does.
+    /// The commands of the shell.
     script: String,
-    /// What commands are shown to answer: the place, the file that has what they said, what is shown.
+    /// Documented outputs: the location, the file with the actual output, the documented output.
     shown: Vec<(String, PathBuf, String)>,
 }
 
@@ -196,8 +196,8 @@ impl Session {
             symlink(root().join(name), dir.path().join(name)).unwrap();
         }
         symlink(modules, dir.path().join("node_modules")).unwrap();
-        let of_its_own = blocks.iter().find(|block| block.first_line() == "# gateway.toml");
-        let config = if let Some(block) = of_its_own {
+        let own_config = blocks.iter().find(|block| block.first_line() == "# gateway.toml");
+        let config = if let Some(block) = own_config {
             fs::write(dir.path().join("gateway.toml"), &block.text).unwrap();
             "gateway.toml"
         } else {
@@ -215,7 +215,7 @@ impl Session {
         self.service.base.strip_prefix("http://").unwrap()
     }
 
-    /// Has somebody work on all jobs.
+    /// Starts a Celery worker that runs all jobs.
     fn add_worker(&mut self) {
         let broker = self.dir.path().join("data/redis/redis.sock");
         _ = writeln!(
@@ -226,16 +226,16 @@ impl Session {
         );
     }
 
-    /// Adds what the shell has to do for an example.
+    /// Adds the commands that run an example.
     fn add(&mut self, block: &Block) {
-        let place = &block.place;
+        let location = &block.location;
         let code = block.code().replace(ADDRESS, self.address());
-        _ = writeln!(self.script, "echo '== {place}'");
+        _ = writeln!(self.script, "echo '== {location}'");
         match block.language.as_str() {
             "sh" => _ = writeln!(self.script, "{CURL_THAT_FAILS}\n{code}"),
             "console" => self.add_console(block),
             "python" => match code.strip_prefix("# ").and_then(|code| code.split_once(".py\n")) {
-                // The commands that follow use it.
+                // Following commands use the file.
                 Some((name, _)) => {
                     fs::write(self.dir.path().join(format!("{name}.py")), &code).unwrap();
                 }
@@ -248,7 +248,7 @@ impl Session {
             }
             "js" => self.add_program("node", "mjs", &code),
             "toml" => self.add_program("image2model-gateway check-config --config", "toml", &code),
-            other => panic!("{place}: nobody knows how to run {other:?}"),
+            other => panic!("{location}: no way to run {other:?}"),
         }
     }
 
@@ -263,10 +263,10 @@ impl Session {
         for command in page::commands(block) {
             let file = self.new_file("txt");
             let text = command.command.replace(ADDRESS, self.address());
-            // What it says is compared, failures too.
+            // The output is compared later, even that of a failure.
             _ = writeln!(self.script, "{{ {text}\n}} >{} 2>&1 || true", file.display());
             self.shown.push((
-                format!("{}: $ {}", block.place, command.command),
+                format!("{}: $ {}", block.location, command.command),
                 file,
                 command.output,
             ));
@@ -274,8 +274,8 @@ impl Session {
     }
 
     fn new_file(&self, extension: &str) -> PathBuf {
-        let n_files = fs::read_dir(self.dir.path()).unwrap().count();
-        let file = self.dir.path().join(format!("example-{n_files}.{extension}"));
+        let file_count = fs::read_dir(self.dir.path()).unwrap().count();
+        let file = self.dir.path().join(format!("example-{file_count}.{extension}"));
         File::create(&file).unwrap();
         file
     }
@@ -309,28 +309,31 @@ impl Session {
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         };
-        // What it left in the background, such as a worker.
+        // Background processes, such as a worker.
         let group = format!("-{}", shell.id());
         _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         _ = shell.wait();
         if status.is_none_or(|status| !status.success()) {
-            let said = fs::read_to_string(log).unwrap();
-            return Err(format!("{status:?} after the last of these places:\n{said}"));
+            let output = fs::read_to_string(log).unwrap();
+            return Err(format!("{status:?} after the last of these locations:\n{output}"));
         }
         self.compare()
     }
 
     fn compare(&self) -> Result<(), String> {
         let mut wrong = String::new();
-        for (place, file, shown) in &self.shown {
-            let said = fs::read_to_string(file).unwrap().replace(self.address(), ADDRESS);
-            if !page::is_as_shown(&said, shown) {
-                _ = writeln!(wrong, "{place}\nis shown to answer\n{shown}\nand says\n{said}");
+        for (location, file, shown) in &self.shown {
+            let actual = fs::read_to_string(file).unwrap().replace(self.address(), ADDRESS);
+            if !page::is_as_shown(&actual, shown) {
+                _ = writeln!(
+                    wrong,
+                    "{location}\ndocumented output:\n{shown}\nactual output:\n{actual}"
+                );
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 
-/// Whatever is refused is a failure, unless the answer is shown.
+/// An error status fails the example, unless the document shows the output.
 const CURL_THAT_FAILS: &str = r#"curl() { command curl --fail-with-body "$@"; }"#;
