@@ -1,12 +1,12 @@
-//! The scripts that save Redis and bring it back.
+//! The scripts that back up and restore Redis.
 
 use std::{path::Path, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{As, TestApp, TestRedis, config, path_of};
+use crate::harness::{Caller, TestApp, TestRedis, config, path_of};
 
-/// Runs a script of `scripts/` and returns whether it was content.
+/// Runs a script of `scripts/` and returns whether it succeeded.
 async fn script(name: &str, arguments: &[&str]) -> bool {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
     tokio::process::Command::from(Command::new(path))
@@ -18,14 +18,14 @@ async fn script(name: &str, arguments: &[&str]) -> bool {
 }
 
 #[tokio::test]
-async fn a_restored_redis_goes_on_where_the_backup_was_made() {
+async fn a_restored_redis_continues_from_the_backup() {
     let app = TestApp::start().await;
-    // A backup is a replica's first copy, which Redis else begins some seconds later, for others to join in.
+    // The backup is a full sync to a replica. By default Redis delays it, so that further replicas can share it.
     app.redis.run(0, &["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
     app.complete(&job, 0).await.ok(200);
-    let seen = stream.until("file_update").await;
+    let seen = stream.wait_for("file_update").await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("redis.rdb").to_str().unwrap().to_owned();
     let socket = app.redis.dir().join("redis.sock").to_str().unwrap().to_owned();
@@ -41,13 +41,13 @@ async fn a_restored_redis_goes_on_where_the_backup_was_made() {
     redis.start_again();
     let settings = config(&redis, &[]);
     let restored = TestApp::start_on(redis, settings).await;
-    restored.until_ready().await;
-    restored.get(As::Alice, path_of(&later)).await.problem(404, "JOB_NOT_FOUND");
+    restored.wait_until_ready().await;
+    restored.get(Caller::Alice, path_of(&later)).await.problem(404, "JOB_NOT_FOUND");
     let mut stream = restored.follow(&job, Some(&seen.id)).await;
     restored.report(&job, 1, &json!({"progress": 70})).await.ok(200);
-    assert_eq!(stream.until("file_update").await.data["file_progress"], 70);
+    assert_eq!(stream.wait_for("file_update").await.data["file_progress"], 70);
     restored.complete(&job, 1).await.ok(200);
-    stream.until("task_completed").await;
-    let job = restored.get(As::Alice, path_of(&job)).await.ok(200);
+    stream.wait_for("task_completed").await;
+    let job = restored.get(Caller::Alice, path_of(&job)).await.ok(200);
     assert_eq!((&job["status"], &job["completed_files"]), (&json!("completed"), &json!(2)));
 }

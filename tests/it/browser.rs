@@ -14,12 +14,12 @@ fn the_dashboard_works_in_a_real_browser() {
     passes(&mut tests_of(|file| file.starts_with("dashboard")), FOLDER);
 }
 
-/// One file after the other: each has a browser of its own.
+/// Runs the test files one after another: each starts its own browser.
 fn tests_of(is_wanted: impl Fn(&str) -> bool) -> Command {
     let mut files: Vec<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER))
         .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
-        .filter(|it| it.ends_with(".test.mjs") && is_wanted(it))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".test.mjs") && is_wanted(name))
         .collect();
     files.sort();
     let mut command = Command::new("node");
@@ -27,13 +27,13 @@ fn tests_of(is_wanted: impl Fn(&str) -> bool) -> Command {
     command
 }
 
-/// Its types are current, it compiles, and works in Node and in Chromium.
+/// The client's types are current, it compiles, and it works in Node and in Chromium.
 #[test]
 fn the_typescript_client_passes_its_tests() {
     passes(Command::new("npm").args(["run", "--silent", "test"]), "clients/typescript");
 }
 
-/// Runs node's tests in `dir` and fails unless tests ran, and passed.
+/// Runs Node's tests in `dir` and fails unless at least one test ran and all passed.
 #[track_caller]
 fn passes(command: &mut Command, dir: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -44,6 +44,6 @@ fn passes(command: &mut Command, dir: &str) {
         .expect("make test has set up node");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    // Node is content without a single test, too.
+    // Node also succeeds without a single test.
     assert!(said.contains("\n# fail 0\n") && !said.contains("\n# pass 0\n"), "{said}");
 }

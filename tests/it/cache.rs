@@ -6,30 +6,30 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, id_of, path_of, until};
+use crate::harness::{ApiResponse, Caller, TestApp, id_of, path_of, wait_until};
 
 async fn put(app: &TestApp, model: &str, ttl_secs: u64, tags: &[&str]) {
     let body = json!({"data": model, "ttl_secs": ttl_secs, "tags": tags});
-    app.send(As::Worker, Method::PUT, &format!("/api/v1/models/{model}"), &body).await.ok(200);
+    app.send(Caller::Worker, Method::PUT, &format!("/api/v1/models/{model}"), &body).await.ok(200);
 }
 
-async fn ask(app: &TestApp, what: &Value) -> Answer {
-    app.post(As::Admin, "/api/v1/admin/cache/invalidate", what).await
+async fn ask(app: &TestApp, what: &Value) -> ApiResponse {
+    app.post(Caller::Admin, "/api/v1/admin/cache/invalidate", what).await
 }
 
 async fn invalidate(app: &TestApp, what: Value) -> u64 {
-    let answer = ask(app, &what).await.ok(200);
-    assert_eq!(answer["complete"], true);
-    answer["removed"].as_u64().unwrap()
+    let response = ask(app, &what).await.ok(200);
+    assert_eq!(response["complete"], true);
+    response["removed"].as_u64().unwrap()
 }
 
 async fn values(app: &TestApp) -> Vec<String> {
     let mut keys = app.redis.keys(4).await;
-    keys.retain(|it| it.starts_with("cache:"));
+    keys.retain(|key| key.starts_with("cache:"));
     keys
 }
 
-/// What the seed's `cache_with_tags` does.
+/// Adds a key to a tag as the seed's `cache_with_tags` does.
 async fn python_tags(app: &TestApp, key: &str, ttl: &str, tag: &str) {
     for command in [
         &["SETEX", key, ttl, "1"][..],
@@ -41,16 +41,16 @@ async fn python_tags(app: &TestApp, key: &str, ttl: &str, tag: &str) {
 }
 
 #[tokio::test]
-async fn a_tag_takes_its_members_and_counts_them() {
+async fn invalidating_a_tag_removes_and_counts_its_members() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["job:1", "glb"]).await;
     put(&app, "b", 600, &["job:1"]).await;
     put(&app, "c", 600, &["glb"]).await;
     put(&app, "d", 600, &[]).await;
-    // One that is gone already does not count.
+    // A member that is already deleted does not count.
     put(&app, "e", 600, &["job:1"]).await;
     app.redis.run(4, &["DEL", "cache:model:e"]).await;
-    // Nor one that was stored again without the tag, which stays.
+    // A value that was stored again without the tag does not count either, and stays.
     put(&app, "f", 600, &["job:1"]).await;
     put(&app, "f", 600, &["glb"]).await;
     assert_eq!(invalidate(&app, json!({"tag": "job:1"})).await, 2);
@@ -62,21 +62,24 @@ async fn a_tag_takes_its_members_and_counts_them() {
 }
 
 #[tokio::test]
-async fn a_tag_does_not_miss_who_lives_longer() {
+async fn a_tag_lives_as_long_as_its_longest_member() {
     let app = TestApp::start().await;
     put(&app, "long", 600, &["t"]).await;
     put(&app, "short", 1, &["t"]).await;
-    // The seed's own gives the whole set the TTL of the last.
+    // The seed sets the TTL of the whole set to that of the last member.
     python_tags(&app, "cache:python", "1", "t").await;
-    until("the set has expired", async || !app.redis.keys(4).await.contains(&"tag:t".to_owned()))
+    wait_until("the set expires", async || !app.redis.keys(4).await.contains(&"tag:t".to_owned()))
         .await;
-    until("the short ones have, too", async || values(&app).await == ["cache:model:long"]).await;
+    wait_until("the short-lived values expire", async || {
+        values(&app).await == ["cache:model:long"]
+    })
+    .await;
     assert_eq!(invalidate(&app, json!({"tag": "t"})).await, 1);
     assert_eq!(app.redis.keys(4).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn members_of_the_seed_are_taken_too_and_nothing_that_is_no_value() {
+async fn tag_members_of_the_seed_are_removed_and_other_keys_are_not() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["t"]).await;
     python_tags(&app, "cache:model:b", "500", "t").await;
@@ -90,7 +93,7 @@ async fn members_of_the_seed_are_taken_too_and_nothing_that_is_no_value() {
 }
 
 #[tokio::test]
-async fn a_tag_taken_while_its_members_are_stored_leaves_all_or_none_of_each() {
+async fn invalidation_is_atomic_for_members_that_are_being_stored() {
     let app = TestApp::start_with(&[("rate_limit.enabled", "false")]).await;
     let stores = (0..200).map(|i| {
         let app = &app;
@@ -107,7 +110,7 @@ async fn a_tag_taken_while_its_members_are_stored_leaves_all_or_none_of_each() {
 }
 
 #[tokio::test]
-async fn a_pattern_takes_what_matches_below_cache_and_nothing_else() {
+async fn a_pattern_removes_only_matching_keys_below_cache() {
     let app = TestApp::start().await;
     let fill =
         "for i = 1, tonumber(ARGV[1]) do redis.call('SET', KEYS[1] .. i, '1', 'EX', 600) end";
@@ -127,7 +130,7 @@ async fn a_pattern_takes_what_matches_below_cache_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_says_nothing_removes_nothing() {
+async fn an_invalid_invalidation_removes_nothing() {
     let app = TestApp::start().await;
     put(&app, "a", 600, &["t"]).await;
     for what in [
@@ -145,46 +148,47 @@ async fn what_says_nothing_removes_nothing() {
         ask(&app, &what).await.problem(422, "VALIDATION_ERROR");
     }
     let what = json!({"tag": "t"});
-    let by_worker = app.post(As::Worker, "/api/v1/admin/cache/invalidate", &what).await;
+    let by_worker = app.post(Caller::Worker, "/api/v1/admin/cache/invalidate", &what).await;
     by_worker.problem(403, "INSUFFICIENT_PERMISSIONS");
     assert_eq!(values(&app).await, ["cache:model:a"]);
 }
 
 #[tokio::test]
-async fn every_change_of_a_job_drops_its_cached_status() {
+async fn every_change_of_a_job_invalidates_its_cached_status() {
     let app = TestApp::start_with(&[("jobs.status_cache_ttl", "1h")]).await;
     let job = app.create_job(2).await;
     let path = path_of(&job).to_owned();
     let cached = format!("cache:status:{}", id_of(&job));
     let status = async |wanted: &str| {
-        let first = app.get(As::Alice, &format!("{path}/status")).await;
+        let first = app.get(Caller::Alice, &format!("{path}/status")).await;
         assert_eq!(first.header("x-cache"), "miss", "before {wanted}");
-        let second = app.get(As::Alice, &format!("{path}/status")).await;
+        let second = app.get(Caller::Alice, &format!("{path}/status")).await;
         assert_eq!(second.header("x-cache"), "hit", "before {wanted}");
         assert_eq!(second.ok(200)["status"], wanted);
         assert_eq!(values(&app).await, std::slice::from_ref(&cached));
     };
     status("pending").await;
-    app.send(As::Worker, Method::PATCH, &path, &json!({"status": "processing"})).await.ok(200);
+    app.send(Caller::Worker, Method::PATCH, &path, &json!({"status": "processing"})).await.ok(200);
     status("processing").await;
     app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
     status("processing").await;
     let many = json!({"files": [{"file_id": "file_001", "progress": 10}]});
-    let many = app.post(As::Worker, &format!("{path}/progress"), &many).await;
+    let many = app.post(Caller::Worker, &format!("{path}/progress"), &many).await;
     assert_eq!(many.status, 200, "{}", many.text);
     status("processing").await;
     app.complete(&job, 0).await.ok(200);
     status("processing").await;
     app.fail(&job, 1, "no").await.ok(200);
     status("partial").await;
-    let retried = app.post(As::Alice, &format!("{path}/retry"), &json!({})).await;
+    let retried = app.post(Caller::Alice, &format!("{path}/retry"), &json!({})).await;
     assert!(retried.status < 300, "{}", retried.text);
-    let restarted = app.get(As::Alice, &path).await.ok(200)["status"].as_str().unwrap().to_owned();
+    let restarted =
+        app.get(Caller::Alice, &path).await.ok(200)["status"].as_str().unwrap().to_owned();
     status(&restarted).await;
-    let cancelled = app.post(As::Alice, &format!("{path}/cancel"), &json!({})).await;
+    let cancelled = app.post(Caller::Alice, &format!("{path}/cancel"), &json!({})).await;
     assert!(cancelled.status < 300, "{}", cancelled.text);
     status("cancelled").await;
-    let deleted = Answer::of(app.request(As::Alice, Method::DELETE, &path)).await;
+    let deleted = ApiResponse::send(app.request(Caller::Alice, Method::DELETE, &path)).await;
     assert!(deleted.status < 300, "{}", deleted.text);
     assert_eq!(values(&app).await, Vec::<String>::new());
 }

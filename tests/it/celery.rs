@@ -1,25 +1,26 @@
-//! Jobs in the hands of real Celery workers.
+//! Jobs that real Celery workers run.
 
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    As, CeleryWorker, PATIENCE, ServiceProcess, TestApp, TestRedis, config, id_of, path_of, until,
+    Caller, CeleryWorker, GatewayProcess, TIMEOUT, TestApp, TestRedis, config, id_of, path_of,
+    wait_until,
 };
 
 const ENABLED: (&str, &str) = ("celery.enabled", "true");
 const QUEUE: &str = "batch_processing";
 
 async fn create(app: &TestApp, names: &[&str]) -> Value {
-    let files: Vec<Value> = names.iter().map(|it| json!({"filename": it})).collect();
-    app.post(As::Alice, "/api/v1/jobs", &json!({"files": files})).await.ok(201)
+    let files: Vec<Value> = names.iter().map(|name| json!({"filename": name})).collect();
+    app.post(Caller::Alice, "/api/v1/jobs", &json!({"files": files})).await.ok(201)
 }
 
 async fn until_status(app: &TestApp, job: &Value, status: &str) -> Value {
     let mut shown = Value::Null;
-    until(status, async || {
-        shown = app.get(As::Alice, path_of(job)).await.ok(200);
+    wait_until(status, async || {
+        shown = app.get(Caller::Alice, path_of(job)).await.ok(200);
         shown["status"] == status
     })
     .await;
@@ -31,34 +32,37 @@ async fn queue_length(app: &TestApp, queue: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_takes_a_job_and_the_browser_sees_it_done() {
+async fn a_worker_runs_a_job_and_the_browser_sees_it_complete() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let job = create(&app, &["a.png", "fail.png", "c.png"]).await;
-    assert_eq!(app.get(As::Alice, path_of(&job)).await.ok(200)["queue_position"], 0);
+    assert_eq!(app.get(Caller::Alice, path_of(&job)).await.ok(200)["queue_position"], 0);
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let told = stream.rest().await;
     let end = told.last().unwrap();
     let summary = json!({"total_files": 3, "successful_files": 2, "failed_files": 1});
     assert_eq!((end.name.as_str(), &end.data["summary"]), ("task_completed", &summary));
-    assert!(told.iter().any(|it| it.name == "file_update" && it.data["status"] == "processing"));
+    assert!(
+        told.iter()
+            .any(|event| event.name == "file_update" && event.data["status"] == "processing")
+    );
     let result =
-        app.get(As::Alice, &format!("{}/files/file_000/result", path_of(&job))).await.ok(200);
+        app.get(Caller::Alice, &format!("{}/files/file_000/result", path_of(&job))).await.ok(200);
     assert!(result["result"]["url"].is_string());
-    let queues = app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    let queues = app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200);
     assert_eq!(
         (&queues["queues"][0]["depth"], &queues["queues"][0]["in_flight"]),
         (&json!(0), &json!(0))
     );
-    until("the worker's heartbeat is heard", async || {
-        app.get(As::Admin, "/api/v1/admin/queues").await.ok(200)["workers_alive"] == 1
+    wait_until("the worker's heartbeat arrives", async || {
+        app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200)["workers_alive"] == 1
     })
     .await;
 }
 
 #[tokio::test]
-async fn tasks_that_fail_in_any_way_end_their_jobs() {
+async fn failed_tasks_of_every_kind_end_their_jobs() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let _worker = CeleryWorker::start(&app.redis, "w", 2).await;
     let job = create(&app, &["raise.png"]).await;
@@ -79,14 +83,14 @@ async fn a_task_killed_by_its_time_limit_ends_its_job() {
 }
 
 #[tokio::test]
-async fn workers_that_know_nothing_of_us_are_understood() {
+async fn results_of_workers_without_our_package_are_understood() {
     let app = TestApp::start_with(&[ENABLED, ("celery.task", "app.workers.tasks.plain")]).await;
     let job = create(&app, &["a.png", "b.png"]).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
-    assert_eq!(stream.until("task_progress").await.data["status"], "processing");
-    let end = stream.until("task_completed").await;
+    assert_eq!(stream.wait_for("task_progress").await.data["status"], "processing");
+    let end = stream.wait_for("task_completed").await;
     assert_eq!(end.data["summary"]["successful_files"], 2);
 }
 
@@ -97,42 +101,42 @@ async fn a_failure_without_an_exception_is_understood() {
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["a.png"]).await;
     let ended = until_status(&app, &job, "failed").await;
-    assert!(ended["error"].as_str().is_some_and(|it| !it.is_empty()), "{ended}");
+    assert!(ended["error"].as_str().is_some_and(|error| !error.is_empty()), "{ended}");
 }
 
 #[tokio::test]
-async fn queued_work_is_cancelled_in_the_queue() {
+async fn a_queued_task_is_cancelled_in_the_queue() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let (job, other) = (create(&app, &["a.png"]).await, create(&app, &["b.png"]).await);
     assert_eq!(queue_length(&app, QUEUE).await, 2);
     let cancelled =
-        app.post(As::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
+        app.post(Caller::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
     assert_eq!(cancelled["status"], "cancelled");
     assert_eq!(queue_length(&app, QUEUE).await, 1);
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
     until_status(&app, &other, "completed").await;
-    assert_eq!(app.get(As::Alice, path_of(&job)).await.ok(200)["status"], "cancelled");
+    assert_eq!(app.get(Caller::Alice, path_of(&job)).await.ok(200)["status"], "cancelled");
 }
 
 #[tokio::test]
-async fn running_work_is_cancelled_at_its_worker() {
+async fn a_running_task_is_cancelled_at_its_worker() {
     let app = TestApp::start_with(&[ENABLED, ("celery.cancel_grace", "1h")]).await;
     let _worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["hang.png"]).await;
     let mut stream = app.follow(&job, None).await;
     until_status(&app, &job, "processing").await;
     let cancelling =
-        app.post(As::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(202);
+        app.post(Caller::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(202);
     assert_eq!(cancelling["status"], "cancelling");
-    stream.until("task_cancelled").await;
-    assert_eq!(stream.until("task_failed").await.data["status"], "cancelled");
-    // The worker is free again.
+    stream.wait_for("task_cancelled").await;
+    assert_eq!(stream.wait_for("task_failed").await.data["status"], "cancelled");
+    // The worker can run the next task.
     let next = create(&app, &["a.png"]).await;
     until_status(&app, &next, "completed").await;
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_heed_a_cancellation_is_not_waited_for() {
+async fn a_cancellation_does_not_wait_for_an_unresponsive_worker() {
     let app =
         TestApp::start_with(&[ENABLED, ("celery.cancel_grace", "100ms"), ("celery.tick", "50ms")])
             .await;
@@ -140,12 +144,12 @@ async fn a_worker_that_does_not_heed_a_cancellation_is_not_waited_for() {
     let job = create(&app, &["hang.png"]).await;
     until_status(&app, &job, "processing").await;
     worker.kill();
-    app.post(As::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(202);
+    app.post(Caller::Alice, job["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(202);
     until_status(&app, &job, "cancelled").await;
 }
 
 #[tokio::test]
-async fn work_of_a_killed_worker_is_noticed() {
+async fn tasks_of_a_killed_worker_are_detected() {
     let settings = [
         ENABLED,
         ("celery.stalled_after", "300ms"),
@@ -155,23 +159,24 @@ async fn work_of_a_killed_worker_is_noticed() {
     let app = TestApp::start_with(&settings).await;
     let mut worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["hang.png"]).await;
-    until("the worker has it", async || queue_length(&app, QUEUE).await == 0).await;
+    wait_until("the worker has taken the task", async || queue_length(&app, QUEUE).await == 0)
+        .await;
     worker.kill();
-    // What only waits for its turn has not stalled.
+    // A task that is still queued has not stalled.
     let waiting = create(&app, &["a.png"]).await;
     let ended = until_status(&app, &job, "failed").await;
     assert!(ended["error"].as_str().unwrap().contains("no heartbeat"));
-    assert_eq!(app.get(As::Alice, path_of(&waiting)).await.ok(200)["status"], "pending");
+    assert_eq!(app.get(Caller::Alice, path_of(&waiting)).await.ok(200)["status"], "pending");
 }
 
 #[tokio::test]
-async fn a_retry_sends_the_failed_files_only() {
+async fn a_retry_sends_only_the_failed_files() {
     let app = TestApp::start_with(&[ENABLED]).await;
     let worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["a.png", "fail.png"]).await;
     until_status(&app, &job, "partial").await;
     drop(worker);
-    app.post(As::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await.ok(200);
+    app.post(Caller::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await.ok(200);
     let message: String = app.redis.run(0, &["LINDEX", QUEUE, "0"]).await.convert().unwrap();
     let message: Value = serde_json::from_str(&message).unwrap();
     assert_eq!(message["headers"]["argsrepr"], json!([id_of(&job), ["fail.png"]]).to_string());
@@ -201,9 +206,9 @@ async fn every_priority_and_shape_of_task_can_be_set() {
     assert_eq!(kwargs["options"]["all"], json!({"quality": "high"}));
     assert_eq!((&kwargs["job"], &message["headers"]["job_id"]), (&job["job_id"], &job["job_id"]));
     assert!(message["headers"]["file_id"].is_string());
-    let queues = app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    let queues = app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200);
     assert_eq!(queues["queues"][0]["depth_by_priority"], json!([0, 0, 2, 0]));
-    assert!(queues["queues"][0]["oldest_age_seconds"].as_u64().is_some_and(|it| it < 60));
+    assert!(queues["queues"][0]["oldest_age_seconds"].as_u64().is_some_and(|age| age < 60));
 }
 
 #[tokio::test]
@@ -222,7 +227,8 @@ async fn many_jobs_and_workers_end_each_job_once() {
         CeleryWorker::start(&app.redis, "w3", 1),
     );
     for mut stream in streams {
-        let ends = stream.rest().await.iter().filter(|it| it.name == "task_completed").count();
+        let ends =
+            stream.rest().await.iter().filter(|event| event.name == "task_completed").count();
         assert_eq!(ends, 1);
     }
     for job in &jobs {
@@ -233,77 +239,81 @@ async fn many_jobs_and_workers_end_each_job_once() {
 }
 
 #[tokio::test]
-async fn a_job_and_its_task_do_not_come_apart() {
-    // A broker of its own, which is away.
+async fn a_created_job_always_gets_its_task() {
+    // A separate broker, which is down.
     let mut broker = TestRedis::prepare(&[]);
     let redis = TestRedis::start();
     let broker_url = broker.celery_url();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__BROKER_URL", broker_url.as_str()),
         ("I2M__CELERY__TICK", "50ms"),
     ];
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+    let http = reqwest::Client::builder().timeout(TIMEOUT).build().unwrap();
     let new = json!({"files": [{"filename": "a.png"}]});
-    let post = async |service: &ServiceProcess| {
+    let post = async |service: &GatewayProcess| {
         let request =
             http.post(format!("{}/api/v1/jobs", service.base)).bearer_auth("k").json(&new);
-        let answer = request.send().await.unwrap();
-        let created = answer.status() == 201;
-        created.then_some(answer.json::<Value>().await.unwrap()).map(|it| id_of(&it).to_owned())
+        let response = request.send().await.unwrap();
+        let created = response.status() == 201;
+        created.then_some(response.json::<Value>().await.unwrap()).map(|job| id_of(&job).to_owned())
     };
-    let mut service = ServiceProcess::start(redis.dir(), &environment);
+    let mut service = GatewayProcess::start(redis.dir(), &environment);
     let mut ids = HashSet::new();
-    until("a job is accepted without its broker", async || {
+    wait_until("a job is accepted without its broker", async || {
         ids.extend(post(&service).await);
         !ids.is_empty()
     })
     .await;
-    // Killed between creating a job and handing it over; another one finishes.
+    // The service is killed between creating a job and sending its task; another process sends it.
     service.signal("KILL");
     service.wait();
     broker.start_again();
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let length = async || broker.run(0, &["LLEN", QUEUE]).await.convert::<usize>().unwrap();
-    until("the job was handed over", async || length().await == 1).await;
-    until("another job is accepted", async || {
+    wait_until("the task is sent", async || length().await == 1).await;
+    wait_until("another job is accepted", async || {
         ids.extend(post(&service).await);
         ids.len() == 2
     })
     .await;
-    until("it was handed over too", async || length().await == 2).await;
-    until("the outbox is empty", async || {
+    wait_until("its task is sent, too", async || length().await == 2).await;
+    wait_until("the outbox is empty", async || {
         redis.run(1, &["EXISTS", "i2m:outbox"]).await.convert::<i64>().unwrap() == 0
     })
     .await;
     assert_eq!(length().await, 2);
     let messages: Vec<String> =
         broker.run(0, &["LRANGE", QUEUE, "0", "-1"]).await.convert().unwrap();
-    let sent = messages.iter().map(|it| serde_json::from_str::<Value>(it).unwrap());
+    let sent = messages.iter().map(|message| serde_json::from_str::<Value>(message).unwrap());
     let sent: HashSet<String> =
-        sent.map(|it| it["headers"]["job_id"].as_str().unwrap().to_owned()).collect();
+        sent.map(|task| task["headers"]["job_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(sent, ids);
 }
 
 #[tokio::test]
-async fn a_result_that_nobody_heard_is_read_from_where_it_is_stored() {
+async fn a_missed_result_is_read_from_the_result_backend() {
     let redis = TestRedis::start();
     let settings = config(&redis, &[ENABLED]);
     let app = TestApp::start_on(redis, settings.clone()).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let job = create(&app, &["a.png"]).await;
-    // The service is away while the worker works.
+    // The service is down while the worker runs the task.
     let redis = app.stop_keeping_redis().await;
     let _worker = CeleryWorker::start(&redis, "w", 1).await;
     let key = format!("celery-task-meta-{}", id_of(&job));
-    until("the worker is done", async || {
-        redis.run(0, &["GET", &key]).await.as_string().is_some_and(|it| it.contains("SUCCESS"))
+    wait_until("the worker stores its result", async || {
+        redis
+            .run(0, &["GET", &key])
+            .await
+            .as_string()
+            .is_some_and(|value| value.contains("SUCCESS"))
     })
     .await;
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     until_status(&app, &job, "completed").await;
 }
 
@@ -314,10 +324,10 @@ async fn hostile_result_messages_change_nothing() {
     let channel = format!("celery-task-meta-{}", id_of(&job));
     let publish =
         async |channel: &str, message: &str| app.redis.run(0, &["PUBLISH", channel, message]).await;
-    // The service ignores results until it is the leader.
-    until("the service listens", async || {
+    // Only the leader receives results.
+    wait_until("the service is the leader", async || {
         publish(&channel, &json!({"status": "STARTED"}).to_string()).await;
-        app.get(As::Alice, path_of(&job)).await.ok(200)["status"] == "processing"
+        app.get(Caller::Alice, path_of(&job)).await.ok(200)["status"] == "processing"
     })
     .await;
     let huge = json!({"status": "PROGRESS", "result": {"files": {"file_000": {"progress": 1}}, "x": "y".repeat(10 << 20)}});
@@ -336,17 +346,17 @@ async fn hostile_result_messages_change_nothing() {
     publish(&foreign, &json!({"status": "FAILURE"}).to_string()).await;
     let files = json!({"file_000": {"progress": "40"}, "file_099": {"progress": 40}, "x": {}, "file_001": {"progress": 4e9}});
     publish(&channel, &json!({"status": "PROGRESS", "result": {"files": files}}).to_string()).await;
-    // A worker's result of a file that is none fails that file, and the rest goes on.
+    // A result with an invalid file fails that file; the other files are not affected.
     let files = json!({"file_000": {"status": "completed", "result": {"url": "javascript:1"}}});
     publish(&channel, &json!({"status": "PROGRESS", "result": {"files": files}}).to_string()).await;
-    until("the bad result was taken for a failure", async || {
-        app.get(As::Alice, path_of(&job)).await.ok(200)["failed_files"] == 1
+    wait_until("the invalid result fails the file", async || {
+        app.get(Caller::Alice, path_of(&job)).await.ok(200)["failed_files"] == 1
     })
     .await;
     publish(&channel, &json!({"status": "SUCCESS", "result": null}).to_string()).await;
     let ended = until_status(&app, &job, "partial").await;
     assert_eq!((&ended["completed_files"], &ended["failed_files"]), (&json!(1), &json!(1)));
-    let queues = app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    let queues = app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200);
     let heard = &queues["result_messages"];
     assert_eq!((&heard["malformed"], &heard["foreign"]), (&json!(6), &json!(5)), "{heard}");
 }

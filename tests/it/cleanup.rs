@@ -1,27 +1,28 @@
-//! The cleanup: what it adopts, removes and prunes, in every database; and what it leaves alone.
+//! The cleanup: the keys that it adopts, removes, prunes and leaves alone, in every database.
 
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    As, PATIENCE, ServiceProcess, TestApp, TestRedis, config, id_of, is_on_cluster, path_of, until,
+    Caller, GatewayProcess, TIMEOUT, TestApp, TestRedis, config, id_of, is_on_cluster, path_of,
+    wait_until,
 };
 
 pub(crate) const PATH: &str = "/api/v1/admin/cleanup";
-/// A job that does not exist, and an owner.
+/// The id of a job that does not exist, and the hash of an owner.
 const GONE: &str = "00000000-0000-4000-8000-000000000000";
 const OWNER: &str = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
 const LONG_AGO: &str = "2020-01-01T00:00:00";
 
-/// Runs a cleanup to its end and returns the report.
+/// Runs a cleanup and returns its report.
 pub(crate) async fn clean(app: &TestApp, query: &str) -> Value {
-    let begun = app.post(As::Admin, &format!("{PATH}{query}"), &json!({})).await;
+    let begun = app.post(Caller::Admin, &format!("{PATH}{query}"), &json!({})).await;
     assert_eq!(begun.header("location"), PATH, "{}", begun.text);
     let begun = begun.ok(202);
     let mut report = Value::Null;
-    until("the cleanup is over", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    wait_until("the cleanup ends", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         report["state"] != "running"
     })
     .await;
@@ -33,7 +34,7 @@ async fn number(redis: &TestRedis, database: u8, command: &[&str]) -> i64 {
     redis.run(database, command).await.convert().unwrap()
 }
 
-/// Makes a key look as if nobody had used it for `secs`.
+/// Sets the idle time of a key to `secs`.
 async fn idle(redis: &TestRedis, database: u8, key: &str, secs: &str) {
     const AGE: &str = "local ttl = math.max(redis.call('PTTL', KEYS[1]), 0) \
         return redis.call('RESTORE', KEYS[1], ttl, redis.call('DUMP', KEYS[1]), 'REPLACE', 'IDLETIME', ARGV[1])";
@@ -45,7 +46,7 @@ async fn exists(redis: &TestRedis, database: u8, key: &str) -> bool {
 }
 
 #[tokio::test]
-async fn keys_without_an_end_get_that_of_their_family() {
+async fn keys_without_a_ttl_get_the_ttl_of_their_kind() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let id = id_of(&job);
@@ -88,7 +89,7 @@ async fn keys_without_an_end_get_that_of_their_family() {
     assert_eq!((&report["totals"]["removed"], &report["totals"]["pruned"]), (&json!(0), &json!(0)));
     for (database, key, family, secs) in all {
         let ttl = number(&app.redis, database, &["TTL", &key]).await;
-        // -2: its second is over.
+        // -2: the key with a TTL of a second has expired.
         assert!((secs - 60..=secs).contains(&ttl) || (secs == 1 && ttl == -2), "{key}: {ttl}");
         let counts = &report["families"][family][database.to_string()];
         assert!(counts["adopted"].as_u64() >= Some(1), "{family}: {report}");
@@ -103,43 +104,43 @@ async fn keys_without_an_end_get_that_of_their_family() {
 #[case::utc("2020-01-01T00:00:00.123456Z")]
 #[case::offset("2020-01-01T00:00:00+02:00")]
 #[tokio::test]
-async fn an_old_job_goes_whole(#[case] updated_at: &str) {
+async fn an_old_job_is_removed_completely(#[case] updated_at: &str) {
     let app = TestApp::start().await;
     let (old, young) = (app.create_job(3).await, app.create_job(1).await);
     app.report(&old, 1, &json!({"progress": 10})).await.ok(200);
     app.complete(&old, 0).await.ok(200);
-    app.get(As::Alice, &format!("{}/status", path_of(&old))).await.ok(200);
+    app.get(Caller::Alice, &format!("{}/status", path_of(&old))).await.ok(200);
     let key = format!("job:{}", id_of(&old));
     app.redis.run(1, &["HSET", &key, "updated_at", updated_at, "created_at", LONG_AGO]).await;
     let mut of_old = Vec::new();
     for database in [1, 2, 4] {
         let keys = app.redis.keys(database).await;
-        of_old.extend(keys.into_iter().filter(|it| it.contains(id_of(&old))));
+        of_old.extend(keys.into_iter().filter(|key| key.contains(id_of(&old))));
     }
 
     for query in ["?dry_run=true", ""] {
         let report = clean(&app, query).await;
         assert_eq!(report["totals"]["removed"], of_old.len(), "{report}");
         assert_eq!(report["families"]["progress"]["2"]["removed"], 3);
-        // In a cluster it goes from the list of its owner when that is next read.
+        // In a cluster the next read of the owner's list removes it from there.
         let n_lists = u8::from(!is_on_cluster());
         for family in ["user_jobs", "user_jobs_by_time"] {
             assert_eq!(report["families"][family]["1"]["pruned"], n_lists);
         }
-        let status = app.get(As::Alice, path_of(&old)).await.status;
+        let status = app.get(Caller::Alice, path_of(&old)).await.status;
         assert_eq!(status, if query.is_empty() { 404 } else { 200 });
     }
     for database in [1, 2, 4] {
         let keys = app.redis.keys(database).await;
-        assert!(!keys.iter().any(|it| it.contains(id_of(&old))), "{keys:?}");
+        assert!(!keys.iter().any(|key| key.contains(id_of(&old))), "{keys:?}");
     }
-    app.get(As::Alice, path_of(&young)).await.ok(200);
-    let listed = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    app.get(Caller::Alice, path_of(&young)).await.ok(200);
+    let listed = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
     assert_eq!(listed["jobs"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
+async fn unused_keys_of_deleted_jobs_are_removed() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let id = id_of(&job);
@@ -171,7 +172,7 @@ async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
     for (database, key) in &doomed {
         idle(&app.redis, *database, key, "4000").await;
     }
-    // Small numbers have no idle time of their own; of this one's time to live much has passed.
+    // Small numbers are shared objects without an idle time; most of this key's TTL has passed.
     app.redis.run(2, &["SET", &format!("progress:{GONE}:file_001"), "1", "EX", "80000"]).await;
 
     let report = clean(&app, "").await;
@@ -181,12 +182,12 @@ async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
     }
     assert!(!exists(&app.redis, 2, &format!("stream:progress:{GONE}")).await);
     assert!(!exists(&app.redis, 4, "tag:empty").await);
-    // With the stream and the tag that lost its last member; in a cluster a tag has a set beside each of its members.
+    // Including the stream and the tag that lost its last member. In a cluster a tag has one set per partition.
     let n_tags = 1 + usize::from(is_on_cluster());
     assert_eq!(report["totals"]["removed"], doomed.len() + 2 + n_tags, "{report}");
-    // In a cluster the lists of owners forget by themselves.
+    // In a cluster reads prune the lists of owners.
     assert_eq!(report["totals"]["pruned"], if is_on_cluster() { 2 } else { 4 }, "{report}");
-    // The writer of these may be just about to make the job.
+    // The writer of these keys may be about to create the job.
     assert!(exists(&app.redis, 2, &format!("progress:{young}:file_000")).await);
     assert!(exists(&app.redis, 2, &format!("stream:progress:{young}")).await);
     if is_on_cluster() {
@@ -200,7 +201,7 @@ async fn what_gone_jobs_left_goes_when_nobody_uses_it() {
 }
 
 #[tokio::test]
-async fn what_nobody_used_for_two_days_and_never_ends_goes() {
+async fn keys_without_a_ttl_unused_for_two_days_are_removed() {
     let app = TestApp::start().await;
     for (database, key) in [(1, "lock:file:x"), (3, "rl:ip:10.0.0.1"), (4, "cache:model:old")] {
         app.redis.run(database, &["SET", key, "1"]).await;
@@ -214,7 +215,7 @@ async fn what_nobody_used_for_two_days_and_never_ends_goes() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_told_and_left_alone() {
+async fn foreign_keys_are_reported_and_left_alone() {
     let app = TestApp::start().await;
     let foreign = [
         (0, "celery-task-meta-1"),
@@ -229,7 +230,7 @@ async fn what_is_not_ours_is_told_and_left_alone() {
         app.redis.run(database, &["SET", key, "1"]).await;
         idle(&app.redis, database, key, "999999").await;
     }
-    // Of the right name, and of another type than ours: the seed's cleanup stops at it.
+    // A key with a matching name and a wrong type, which makes the seed's cleanup fail.
     app.redis.run(1, &["SET", &format!("job:{GONE}"), "text"]).await;
     let report = clean(&app, "").await;
     assert_eq!(report["unknown"], json!({"0": 2, "1": 3, "2": 1, "3": 1, "4": 1}), "{report}");
@@ -241,85 +242,87 @@ async fn what_is_not_ours_is_told_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_redis_that_counts_uses_is_not_asked_for_idle_times() {
+async fn idle_times_are_not_used_under_an_lfu_policy() {
     let redis =
         TestRedis::start_with(&["--maxmemory", "200mb", "--maxmemory-policy", "allkeys-lfu"]);
     let settings = config(&redis, &[("maintenance.orphan_grace", "0s")]);
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(2, &["SET", &format!("progress:{GONE}:file_000"), "1"]).await;
     app.redis.run(2, &["XADD", &format!("stream:progress:{GONE}"), "*", "a", "b"]).await;
     let report = clean(&app, "").await;
     assert_eq!(report["families"]["progress"]["2"]["adopted"], 1, "{report}");
-    // A stream says itself when it was written.
+    // The ids of a stream contain the time of the last write.
     assert_eq!(report["families"]["stream"]["2"]["removed"], 1, "{report}");
 }
 
 #[tokio::test]
-async fn only_admins_clean_up_and_one_at_a_time() {
+async fn only_admins_run_a_cleanup_and_only_one_at_a_time() {
     let app = TestApp::start().await;
-    app.get(As::Admin, PATH).await.problem(404, "CLEANUP_NOT_FOUND");
-    for who in [As::Alice, As::Worker] {
+    app.get(Caller::Admin, PATH).await.problem(404, "CLEANUP_NOT_FOUND");
+    for who in [Caller::Alice, Caller::Worker] {
         app.post(who, PATH, &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
         app.get(who, PATH).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     }
-    app.post(As::Admin, &format!("{PATH}?dry_run=perhaps"), &json!({}))
+    app.post(Caller::Admin, &format!("{PATH}?dry_run=perhaps"), &json!({}))
         .await
         .problem(422, "VALIDATION_ERROR");
-    app.request(As::Admin, Method::DELETE, PATH)
+    app.request(Caller::Admin, Method::DELETE, PATH)
         .send()
         .await
-        .map(|it| assert_eq!(it.status(), 405))
+        .map(|response| assert_eq!(response.status(), 405))
         .unwrap();
     app.redis.run(1, &["SET", "lock:i2m:cleanup", "another process", "PX", "60000"]).await;
-    app.post(As::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
+    app.post(Caller::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
     app.redis.run(1, &["DEL", "lock:i2m:cleanup"]).await;
     clean(&app, "").await;
     assert!(!exists(&app.redis, 1, "lock:i2m:cleanup").await);
 }
 
 #[tokio::test]
-async fn a_cleanup_comes_by_itself_in_one_process_of_all() {
+async fn scheduled_cleanups_run_in_one_process() {
     let redis = TestRedis::start();
     let every = [("maintenance.every", "1s")];
     let (one, other) = (config(&redis, &every), config(&redis, &every));
     let app = TestApp::start_on(redis, one).await;
     let beside = TestApp::start_on(TestRedis::prepare(&[]), other).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(4, &["SET", "metric:jobs:count", "1"]).await;
-    until("it is adopted", async || number(&app.redis, 4, &["TTL", "metric:jobs:count"]).await > 0)
-        .await;
+    wait_until("the key is adopted", async || {
+        number(&app.redis, 4, &["TTL", "metric:jobs:count"]).await > 0
+    })
+    .await;
     beside.stop().await.unwrap();
     app.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
+async fn the_next_cleanup_starts_over_after_a_killed_one() {
     const FILL: &str = "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i .. ':count', i) end";
     let redis = TestRedis::start_with(&["--appendfsync", "no"]);
     let settings = config(&redis, &[("maintenance.pace", "1")]);
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "1", "metric:m"]).await;
     let slow = [
-        app.redis.place()[0],
-        app.redis.place()[1],
+        app.redis.settings()[0],
+        app.redis.settings()[1],
         ("I2M__MAINTENANCE__PACE", "0.2"),
         ("I2M__MAINTENANCE__BATCH", "10"),
     ];
-    let mut child = ServiceProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
-    until("it has begun", async || {
-        let report = app.get(As::Admin, PATH).await;
+    let mut child = GatewayProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
+    wait_until("the cleanup has started", async || {
+        let report = app.get(Caller::Admin, PATH).await;
         report.status == 200 && report.json()["totals"]["adopted"].as_u64() > Some(0)
     })
     .await;
-    assert_eq!(app.get(As::Admin, PATH).await.json()["state"], "running");
-    app.post(As::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
+    assert_eq!(app.get(Caller::Admin, PATH).await.json()["state"], "running");
+    app.post(Caller::Admin, PATH, &json!({})).await.problem(409, "CLEANUP_RUNNING");
     child.kill().unwrap();
     child.wait().unwrap();
-    // Its time passes.
+    // Simulates the expiry of the lock.
     app.redis.run(1, &["DEL", "lock:i2m:cleanup"]).await;
-    assert_eq!(app.get(As::Admin, PATH).await.json()["state"], "interrupted");
+    assert_eq!(app.get(Caller::Admin, PATH).await.json()["state"], "interrupted");
 
     let report = clean(&app, "").await;
     assert_eq!(report["families"]["counter"]["4"]["scanned"], 20_000);
@@ -329,13 +332,13 @@ async fn a_killed_cleanup_has_done_no_harm_and_the_next_begins_anew() {
 }
 
 #[test]
-fn the_command_line_cleans_up_and_says_what_it_did() {
+fn the_command_line_runs_a_cleanup_and_reports_it() {
     let redis = TestRedis::start();
     let begun_at = std::time::Instant::now();
-    let output = ServiceProcess::output(redis.dir(), &["cleanup", "--dry-run"], &redis.place());
+    let output = GatewayProcess::output(redis.dir(), &["cleanup", "--dry-run"], &redis.settings());
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["state"], &report["dry_run"]), (&json!("finished"), &json!(true)));
-    assert!(begun_at.elapsed() < PATIENCE);
+    assert!(begun_at.elapsed() < TIMEOUT);
 }

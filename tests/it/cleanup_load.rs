@@ -1,4 +1,4 @@
-//! A cleanup beside traffic: what it counts is what went, and no writer loses anything.
+//! A cleanup during traffic: its report counts the removed keys, and no writer loses data.
 
 use std::{
     collections::BTreeSet,
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{
     cleanup::clean,
-    harness::{As, TestApp, TestRedis, config, id_of, path_of},
+    harness::{Caller, TestApp, TestRedis, config, id_of, path_of},
 };
 
-/// Old jobs with four files and no TTL, of a hundred owners.
+/// Creates old jobs with four files and no TTL, of a hundred owners.
 const OLD_JOBS: &str = "for i = 1, ARGV[1] do \
     local id = string.format('00000000-0000-4000-8000-%012d', i) \
     local owner = string.format('%064d', i % 100) \
@@ -25,7 +25,7 @@ const OLD_JOBS: &str = "for i = 1, ARGV[1] do \
     for f = 0, 3 do redis.call('SET', 'progress:' .. id .. ':file_00' .. f, 40) end \
     redis.call('XADD', 'stream:progress:' .. id, '*', 'file_id', 'file_000', 'progress', 40) \
     redis.call('SELECT', 1) end";
-/// What other jobs left, which are gone.
+/// Creates keys of jobs that do not exist.
 const ORPHANS: &str = "for i = 1, ARGV[1] do \
     redis.call('SET', string.format('progress:11111111-0000-4000-8000-%012d:file_000', i), 1, 'EX', 9999) end";
 const COUNTERS: &str = "for i = 1, ARGV[1] do \
@@ -36,12 +36,12 @@ const FOREIGN: &str = "for i = 1, ARGV[1] do redis.call('SET', 'celery-task-meta
 async fn all_keys(redis: &TestRedis) -> BTreeSet<(u8, String)> {
     let mut all = BTreeSet::new();
     for database in 0..5 {
-        all.extend(redis.keys(database).await.into_iter().map(|it| (database, it)));
+        all.extend(redis.keys(database).await.into_iter().map(|key| (database, key)));
     }
     all
 }
 
-/// Works on a job until `is_over`, over HTTP and as the seed's tracker does.
+/// Reports progress of a job until `is_over`, over HTTP and as the seed's tracker does.
 async fn work(app: &TestApp, job: &Value, is_over: &AtomicBool) {
     let mut n = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -49,12 +49,12 @@ async fn work(app: &TestApp, job: &Value, is_over: &AtomicBool) {
         app.report(job, n % 4, &json!({"progress": n % 100})).await.ok(200);
         let percent = format!("progress:{}:file_00{}", id_of(job), n % 4);
         app.redis.run(2, &["SET", &percent, "50"]).await;
-        app.get(As::Alice, path_of(job)).await.ok(200);
+        app.get(Caller::Alice, path_of(job)).await.ok(200);
     }
 }
 
 #[tokio::test]
-async fn the_report_counts_what_went_and_no_writer_loses_anything() {
+async fn the_report_counts_the_removed_keys_and_no_writer_loses_data() {
     let redis = TestRedis::start_with(&["--appendfsync", "no"]);
     let settings = config(
         &redis,
@@ -65,7 +65,7 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
         ],
     );
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(1, &["EVAL", OLD_JOBS, "0", "1000"]).await;
     app.redis.run(2, &["EVAL", ORPHANS, "0", "3000"]).await;
     app.redis.run(4, &["EVAL", COUNTERS, "0", "6000"]).await;
@@ -83,29 +83,35 @@ async fn the_report_counts_what_went_and_no_writer_loses_anything() {
         is_over.store(true, Ordering::Relaxed);
         report
     };
-    let working = futures_util::future::join_all(live.iter().map(|it| work(&app, it, &is_over)));
+    let working = futures_util::future::join_all(live.iter().map(|job| work(&app, job, &is_over)));
     let (report, _) = tokio::join!(cleaning, working);
 
     let after = all_keys(&app.redis).await;
     let gone: Vec<_> = before.difference(&after).collect();
-    // The old jobs, 8 keys each, with the 100 sets of their owners; the orphans; the tags, all of whose members
-    // never were.
+    // The old jobs with 8 keys each, the 100 sets of their owners, the orphans, and the tags, whose members
+    // never existed.
     assert_eq!(gone.len(), 1000 * 8 + 100 + 3000 + 50);
     assert_eq!(report["totals"]["removed"], gone.len(), "{report}");
     assert_eq!(report["totals"]["pruned"], 1000 + 6000, "{report}");
     assert_eq!(report["families"]["counter"]["4"]["adopted"], 6000, "{report}");
     assert_eq!(report["unknown"]["0"], 2950, "{report}");
-    // The seed's makes at least two calls for each key.
+    // The seed's cleanup makes at least two calls for each key.
     assert!(report["steps"].as_u64() < Some(20_000 / 5), "{report}");
     for job in &live {
-        let shown = app.get(As::Alice, path_of(job)).await.ok(200);
+        let shown = app.get(Caller::Alice, path_of(job)).await.ok(200);
         assert_eq!(shown["files"].as_array().unwrap().len(), 4);
-        let listed = app.get(As::Alice, "/api/v1/jobs").await.ok(200);
-        assert!(listed["jobs"].as_array().unwrap().iter().any(|it| it["job_id"] == job["job_id"]));
+        let listed = app.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
+        assert!(
+            listed["jobs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|listed_job| listed_job["job_id"] == job["job_id"])
+        );
     }
-    // What the writers left without an end after the cleanup had passed is adopted by the next.
+    // The next cleanup adopts keys that were written without a TTL after the first had passed them.
     clean(&app, "").await;
-    for (database, key) in all_keys(&app.redis).await.iter().filter(|it| it.0 == 2) {
+    for (database, key) in all_keys(&app.redis).await.iter().filter(|entry| entry.0 == 2) {
         let ttl: i64 = app.redis.run(*database, &["TTL", key]).await.convert().unwrap();
         assert!(ttl > 0, "{key}");
     }

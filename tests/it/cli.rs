@@ -1,4 +1,4 @@
-//! The command line: what it teaches, and the exit codes that scripts rely on.
+//! The command line: its help, and the exit codes that scripts rely on.
 
 use std::{
     io::Read as _,
@@ -8,13 +8,13 @@ use std::{
 
 use rstest::rstest;
 
-use crate::harness::{As, ServiceProcess, TestApp, TestRedis};
+use crate::harness::{Caller, GatewayProcess, TestApp, TestRedis};
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/demo-pictures");
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), arguments, environment);
+    let output = GatewayProcess::output(dir.path(), arguments, environment);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -36,7 +36,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String
 #[case::no_redis_for_changes(&["migrate", "--status"], &[("I2M__REDIS__URL", "redis://127.0.0.1:1")], 1)]
 #[case::no_such_role(&["keys", "create", "x", "--role", "king"], &[], 2)]
 #[case::nobody_there_for_a_demo(&["demo", "--folder", PICTURES, "--url", "http://127.0.0.1:1"], &[], 4)]
-fn a_script_can_tell_how_it_went(
+fn each_failure_has_its_exit_code(
     #[case] arguments: &[&str],
     #[case] environment: &[(&str, &str)],
     #[case] code: i32,
@@ -50,7 +50,7 @@ fn a_script_can_tell_how_it_went(
 }
 
 #[tokio::test]
-async fn health_says_whether_it_is_ready() {
+async fn health_reports_readiness() {
     let mut app = TestApp::start().await;
     let base = app.base.clone();
     let ask = move |url: String, wait: &'static str| async move {
@@ -63,8 +63,8 @@ async fn health_says_whether_it_is_ready() {
     assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
 
     app.redis.kill();
-    crate::harness::until("it is not ready", async || {
-        app.get(As::Nobody, "/readyz").await.status == 503
+    crate::harness::wait_until("the service is not ready", async || {
+        app.get(Caller::Anonymous, "/readyz").await.status == 503
     })
     .await;
     let (code, _, err) = ask(base, "0").await;
@@ -73,12 +73,12 @@ async fn health_says_whether_it_is_ready() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_contains_examples_for_every_command() {
     let (_, help, _) = run(&["--help"], &[]);
     for part in ["Exit codes", "I2M__REDIS__URL", "Try it"] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
-    // That the examples are right is a test of src/cli.
+    // A test of src/cli checks the examples themselves.
     let mut pages = vec![(Vec::new(), help)];
     let mut n_pages = 0;
     while let Some((path, help)) = pages.pop() {
@@ -86,8 +86,8 @@ fn help_teaches() {
         let says = |part| help.contains(part);
         assert!(says("Examples:") || says("Try it:"), "{path:?}: {help}");
         let commands = help.split("Commands:\n").nth(1).into_iter().flat_map(str::lines);
-        let names = commands.map_while(|it| it.strip_prefix("  ")?.split(' ').next());
-        for name in names.filter(|it| !it.is_empty() && *it != "help") {
+        let names = commands.map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+        for name in names.filter(|name| !name.is_empty() && *name != "help") {
             let path = [&path[..], &[name.to_owned()]].concat();
             let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
             let (code, help, _) = run(&arguments, &[]);
@@ -99,7 +99,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn health_asks_a_listener_with_tls() {
+fn health_connects_to_a_tls_listener() {
     let redis = TestRedis::start();
     let path = |name: &str| redis.dir().join(name).display().to_string();
     let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -107,22 +107,22 @@ fn health_asks_a_listener_with_tls() {
     std::fs::write(path("key.pem"), named.signing_key.serialize_pem()).unwrap();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__SERVER__TLS_CERT_FILE", cert.as_str()),
         ("I2M__SERVER__TLS_KEY_FILE", key.as_str()),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let port = service.base.rsplit_once(':').unwrap().1;
     let listen = format!("0.0.0.0:{port}");
 
-    // As a container asks itself: its certificate is not made for this address.
+    // The health check of a container connects to its own address, for which the certificate is not valid.
     let own = [&environment[..], &[("I2M__SERVER__LISTEN", listen.as_str())]].concat();
     let (code, out, err) = run(&["health", "--wait", "10"], &own);
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("\"name\":\"redis:jobs\",\"ok\":true"), "{out}");
 
-    // By its name, and only if who says so is trusted.
+    // By name the certificate must be valid and trusted.
     let by_name = format!("https://localhost:{port}");
     let trusting = [("SSL_CERT_FILE", cert.as_str())];
     assert_eq!(run(&["health", "--url", &by_name], &trusting).0, Some(0));
@@ -132,7 +132,7 @@ fn health_asks_a_listener_with_tls() {
     let (code, _, err) = run(&["health", "--url", &by_address], &trusting);
     assert_eq!(code, Some(4), "{err}");
     assert!(err.contains("certificate"), "{err}");
-    // It does not speak plain HTTP there.
+    // The port does not accept plain HTTP.
     assert_eq!(run(&["health", "--url", &by_name.replace("https", "http")], &[]).0, Some(4));
 }
 
@@ -150,9 +150,9 @@ fn shells_complete_its_arguments() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_output_pipe_is_not_a_failure() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = ServiceProcess::command(dir.path(), &[])
+    let mut child = GatewayProcess::command(dir.path(), &[])
         .args(["routes", "--openapi"])
         .stdout(Stdio::piped())
         .spawn()

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries and their replicas: what the suite on one node (`make test-cluster`) cannot show.
+//! A Redis Cluster of three primaries with replicas: behaviour that tests on one node (`make test-cluster`) do not cover.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -7,15 +7,15 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{
-    Answer, As, Certificate, ClusterSetup, EventSource, TestApp, Traffic, Way, id_of, path_of,
-    until,
+    ApiResponse, Caller, Certificate, ClusterSetup, ConnectVia, EventSource, TestApp, Traffic,
+    id_of, path_of, wait_until,
 };
 
-/// Enough that every shard has some of them.
+/// Enough jobs that every shard has some.
 const MANY: usize = 40;
 
 #[tokio::test]
-async fn jobs_are_spread_and_each_is_whole() {
+async fn jobs_are_spread_over_shards_and_each_is_complete() {
     let setup = ClusterSetup::start(3).await;
     let app = setup.serve(&[]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(2))).await;
@@ -26,7 +26,7 @@ async fn jobs_are_spread_and_each_is_whole() {
     let mut streams = Vec::new();
     for job in &jobs {
         let mut stream = app.follow(job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
     join_all(jobs.iter().map(|job| async {
@@ -36,44 +36,45 @@ async fn jobs_are_spread_and_each_is_whole() {
     }))
     .await;
     for stream in &mut streams {
-        stream.until("task_completed").await;
+        stream.wait_for("task_completed").await;
     }
     let mut listed = HashSet::new();
     let mut path = "/api/v1/jobs?limit=7&status=completed".to_owned();
     loop {
-        let page = app.get(As::Alice, &path).await.ok(200);
-        listed.extend(page["jobs"].as_array().unwrap().iter().map(|it| id_of(it).to_owned()));
+        let page = app.get(Caller::Alice, &path).await.ok(200);
+        listed.extend(page["jobs"].as_array().unwrap().iter().map(|job| id_of(job).to_owned()));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("/api/v1/jobs?limit=7&status=completed&cursor={cursor}");
     }
     assert_eq!(listed.len(), MANY);
     let gone = &jobs[0];
-    Answer::of(app.request(As::Alice, reqwest::Method::DELETE, path_of(gone))).await;
-    let list = app.get(As::Alice, "/api/v1/jobs?limit=100").await.ok(200);
-    assert!(list["jobs"].as_array().unwrap().iter().all(|it| id_of(it) != id_of(gone)));
+    ApiResponse::send(app.request(Caller::Alice, reqwest::Method::DELETE, path_of(gone))).await;
+    let list = app.get(Caller::Alice, "/api/v1/jobs?limit=100").await.ok(200);
+    assert!(list["jobs"].as_array().unwrap().iter().all(|job| id_of(job) != id_of(gone)));
 }
 
 #[tokio::test]
-async fn one_key_makes_one_job_however_often_it_comes_at_once() {
+async fn concurrent_requests_with_one_idempotency_key_create_one_job() {
     let setup = ClusterSetup::start(3).await;
     let (one, other) = (setup.serve(&[]).await, setup.serve(&[]).await);
     let body = json!({"files": [{"filename": "a.png"}]});
     let create = |app: &TestApp, body: &serde_json::Value| {
-        let request = app.request(As::Alice, reqwest::Method::POST, "/api/v1/jobs");
-        Answer::of(request.header("idempotency-key", "once").json(body))
+        let request = app.request(Caller::Alice, reqwest::Method::POST, "/api/v1/jobs");
+        ApiResponse::send(request.header("idempotency-key", "once").json(body))
     };
-    let answers = join_all((0..30).map(|i| create(if i % 2 == 0 { &one } else { &other }, &body)));
+    let responses =
+        join_all((0..30).map(|i| create(if i % 2 == 0 { &one } else { &other }, &body)));
     let ids: HashSet<String> =
-        answers.await.into_iter().map(|it| id_of(&it.ok(201)).to_owned()).collect();
+        responses.await.into_iter().map(|response| id_of(&response.ok(201)).to_owned()).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     let another = json!({"files": [{"filename": "b.png"}]});
     create(&one, &another).await.problem(422, "IDEMPOTENCY_CONFLICT");
-    // Of a job that is gone, the key is free again.
+    // After the deletion of the job its idempotency key can be used again.
     let path = format!("/api/v1/jobs/{}", ids.iter().next().unwrap());
-    Answer::of(one.request(As::Alice, reqwest::Method::DELETE, &path)).await;
+    ApiResponse::send(one.request(Caller::Alice, reqwest::Method::DELETE, &path)).await;
     let anew = create(&other, &another).await.ok(201);
     assert!(!ids.contains(id_of(&anew)));
-    let list = one.get(As::Alice, "/api/v1/jobs").await.ok(200);
+    let list = one.get(Caller::Alice, "/api/v1/jobs").await.ok(200);
     assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
 }
 
@@ -89,25 +90,25 @@ enum Fault {
 #[case::hung(Fault::Hung)]
 #[case::replaced_by_an_operator(Fault::Replaced)]
 #[tokio::test]
-async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
-    // Who takes over has to have a replica, too, for jobs to be acknowledged.
-    let mut setup = ClusterSetup::start_with(3, 2, Way::default()).await;
+async fn requests_survive_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault: Fault) {
+    // The new primary needs a replica, too, or jobs are not acknowledged.
+    let mut setup = ClusterSetup::start_with(3, 2, ConnectVia::default()).await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
     let mut streams: Vec<EventSource> = Vec::new();
     for job in &jobs {
         let mut stream = app.follow(job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
-    let traffic = Traffic::begin(&app);
-    // The second shard; subscriptions are at the first.
+    let traffic = Traffic::start(&app);
+    // The fault hits the second shard; subscriptions are at the first.
     match fault {
         Fault::Killed => setup.nodes[1].kill(),
         Fault::Hung => setup.nodes[1].signal("STOP"),
         Fault::Replaced => _ = setup.ask(4, &["cluster", "failover"]).await,
     }
-    until("a replica has its slots", async || {
+    wait_until("a replica takes over the slots", async || {
         setup.is_primary(0, 4).await || setup.is_primary(0, 7).await
     })
     .await;
@@ -116,13 +117,13 @@ async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault
         app.complete(job, 0).await.ok(200);
     }
     for stream in &mut streams {
-        assert_eq!(stream.until("file_update").await.data["file_progress"], 50);
-        stream.until("task_completed").await;
+        assert_eq!(stream.wait_for("file_update").await.data["file_progress"], 50);
+        stream.wait_for("task_completed").await;
     }
-    let met = traffic.end().await;
-    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
-    for id in &met.created {
-        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    let result = traffic.stop().await;
+    assert_eq!(result.failures, Vec::<String>::new(), "slowest {:?}", result.slowest);
+    for id in &result.created {
+        app.get(Caller::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
     }
     if fault == Fault::Hung {
         setup.nodes[1].signal("CONT");
@@ -130,14 +131,14 @@ async fn requests_outlast_the_loss_of_a_primary_and_no_job_is_lost(#[case] fault
 }
 
 #[tokio::test]
-async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
+async fn subscriptions_survive_the_loss_of_their_node() {
     let mut setup = ClusterSetup::start(3).await;
     let app = setup.serve(&[]).await;
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
     let mut streams = Vec::new();
     for job in &jobs {
         let mut stream = app.follow(job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
     for node in 0..3 {
@@ -145,14 +146,17 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
         if said.contains("job:") && said.contains("events") {
             setup.nodes[node].kill();
             let witness = (node + 1) % 3;
-            until("its replica has its slots", async || setup.is_primary(witness, node + 3).await)
-                .await;
+            wait_until("its replica takes over the slots", async || {
+                setup.is_primary(witness, node + 3).await
+            })
+            .await;
             break;
         }
     }
     for (job, stream) in jobs.iter().zip(&mut streams) {
-        until("it is served", async || app.complete(job, 0).await.status == 200).await;
-        stream.until("task_completed").await;
+        wait_until("the request is served", async || app.complete(job, 0).await.status == 200)
+            .await;
+        stream.wait_for("task_completed").await;
     }
 }
 
@@ -164,21 +168,25 @@ async fn the_node_that_is_listened_to_may_be_the_one_that_dies() {
     "own"
 )]
 #[tokio::test]
-async fn guarded_nodes_are_reached(#[case] lines: &str, #[case] user: &str, #[case] word: &str) {
+async fn nodes_with_passwords_are_reached(
+    #[case] lines: &str,
+    #[case] user: &str,
+    #[case] word: &str,
+) {
     let cli = ["-a", "sesame"].map(str::to_owned).to_vec();
-    let way = Way { lines: lines.to_owned(), tls: false, cli };
+    let way = ConnectVia { lines: lines.to_owned(), tls: false, cli };
     let setup = ClusterSetup::start_with(3, 0, way).await;
     let app = setup.serve(&[("redis.username", user), ("redis.password", word)]).await;
     join_all((0..MANY).map(|_| app.create_job(1))).await;
 }
 
 #[tokio::test]
-async fn nodes_are_reached_by_tls() {
+async fn nodes_are_reached_over_tls() {
     let certificate = Certificate::new();
     let cert = certificate.path();
     let lines = certificate.redis_lines() + "tls-cluster yes\n";
     let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
-    let setup = ClusterSetup::start_with(3, 0, Way { lines, tls: true, cli }).await;
+    let setup = ClusterSetup::start_with(3, 0, ConnectVia { lines, tls: true, cli }).await;
     let app = setup.serve(&[("redis.tls", "true"), ("redis.tls_ca_file", &cert)]).await;
     join_all((0..MANY).map(|_| app.create_job(1))).await;
 }
@@ -199,9 +207,9 @@ async fn a_shard_that_hangs_delays_no_other() {
     assert!((10..MANY).contains(&of_others.len()), "{}", of_others.len());
     setup.nodes[1].signal("STOP");
     for job in of_others {
-        let answer = app.report(job, 0, &json!({"progress": 10})).await;
-        let took = answer.took;
-        answer.ok(200);
+        let response = app.report(job, 0, &json!({"progress": 10})).await;
+        let took = response.took;
+        response.ok(200);
         assert!(took < Duration::from_millis(500), "{took:?}");
     }
     setup.nodes[1].signal("CONT");
@@ -214,7 +222,7 @@ async fn slots_move_to_a_new_node_under_traffic() {
     let jobs = join_all((0..MANY).map(|_| app.create_job(1))).await;
     let new = setup.start_node();
     setup.meet(new).await;
-    until("the new node is known", async || {
+    wait_until("the new node is known", async || {
         let port = format!(":{}@", setup.nodes[new].port);
         let mut all = true;
         for node in 0..3 {
@@ -223,7 +231,7 @@ async fn slots_move_to_a_new_node_under_traffic() {
         all
     })
     .await;
-    let traffic = Traffic::begin(&app);
+    let traffic = Traffic::start(&app);
     for job in &jobs {
         let tag = &id_of(job)[34..];
         let key = format!("i2m:{{{tag}}}:job:{}", id_of(job));
@@ -238,10 +246,10 @@ async fn slots_move_to_a_new_node_under_traffic() {
         app.complete(job, 0).await.ok(200);
         assert!(setup.ask(new, &["exists", &key]).await.starts_with('1'));
     }
-    let met = traffic.end().await;
-    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
-    for id in met.created {
-        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    let result = traffic.stop().await;
+    assert_eq!(result.failures, Vec::<String>::new(), "slowest {:?}", result.slowest);
+    for id in result.created {
+        app.get(Caller::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
     }
 }
 
@@ -250,16 +258,16 @@ async fn operators_see_every_shard() {
     let setup = ClusterSetup::start(3).await;
     let app = setup.serve(&[]).await;
     join_all((0..MANY).map(|_| app.create_job(1))).await;
-    let health = app.get(As::Admin, "/health").await.ok(200);
+    let health = app.get(Caller::Admin, "/health").await.ok(200);
     let shards = health["checks"]["shards"].as_object().unwrap();
     assert_eq!(shards.len(), 3, "{health}");
     for shard in shards.values() {
         assert_eq!(shard["replication"]["connected_slaves"], 1, "{health}");
     }
-    let report = app.post(As::Admin, "/api/v1/admin/cleanup?dry_run=true", &json!({})).await;
+    let report = app.post(Caller::Admin, "/api/v1/admin/cleanup?dry_run=true", &json!({})).await;
     report.ok(202);
-    until("it has looked at all jobs", async || {
-        let report = app.get(As::Admin, "/api/v1/admin/cleanup").await.json();
+    wait_until("the cleanup has scanned all jobs", async || {
+        let report = app.get(Caller::Admin, "/api/v1/admin/cleanup").await.json();
         report["state"] == "finished" && report["families"]["job"]["1"]["scanned"] == MANY
     })
     .await;
@@ -272,11 +280,11 @@ async fn a_tag_is_found_on_every_shard() {
     for i in 0..MANY {
         let body = json!({"data": {"version": i}, "ttl_secs": 600, "tags": ["chairs"]});
         let path = format!("/api/v1/models/chair-{i}");
-        app.send(As::Worker, reqwest::Method::PUT, &path, &body).await.ok(200);
+        app.send(Caller::Worker, reqwest::Method::PUT, &path, &body).await.ok(200);
     }
-    let found = app.get(As::Worker, "/api/v1/models/chair-7").await;
+    let found = app.get(Caller::Worker, "/api/v1/models/chair-7").await;
     assert_eq!(found.status, 200, "{}", found.text);
     let invalidate =
-        app.post(As::Admin, "/api/v1/admin/cache/invalidate", &json!({"tag": "chairs"})).await;
+        app.post(Caller::Admin, "/api/v1/admin/cache/invalidate", &json!({"tag": "chairs"})).await;
     assert_eq!(invalidate.ok(200)["removed"], MANY);
 }

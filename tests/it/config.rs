@@ -1,9 +1,9 @@
-//! Settings: where they come from, and what a bad one is told.
+//! Settings: their sources, and the errors for invalid ones.
 
 use image2model_gateway::Config;
 use rstest::rstest;
 
-use crate::harness::{ServiceProcess, TestRedis};
+use crate::harness::{GatewayProcess, TestRedis};
 
 #[rstest]
 #[case::not_a_number("I2M__REDIS__POOL_SIZE", "abc", &["redis.pool_size", "abc", "integer"])]
@@ -28,9 +28,13 @@ use crate::harness::{ServiceProcess, TestRedis};
 #[case::no_connections("I2M__SERVER__MAX_CONNECTIONS", "0", &["server", "max_connections"])]
 #[case::missing_secret_file("I2M__REDIS__PASSWORD_FILE", "/nonexistent", &["I2M__REDIS__PASSWORD_FILE", "/nonexistent"])]
 #[case::bad_filter("I2M__LOG__LEVEL", "a=b=c", &["log.level"])]
-fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case] said: &[&str]) {
+fn an_invalid_setting_stops_the_start(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] said: &[&str],
+) {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), &[], &[(name, value)]);
+    let output = GatewayProcess::output(dir.path(), &[], &[(name, value)]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     for part in said {
@@ -42,14 +46,14 @@ fn a_bad_setting_stops_the_start(#[case] name: &str, #[case] value: &str, #[case
 #[case::container("config/production.toml")]
 #[case::kubernetes("deploy/kubernetes/gateway.toml")]
 #[case::laptop("config/development.toml")]
-fn the_settings_that_are_shipped_are_good(#[case] file: &str) {
+fn the_shipped_settings_are_valid(#[case] file: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let arguments = ["--config", file.to_str().unwrap(), "--check-config"];
     let environment = [
         ("I2M__AUTH__TICKET_SECRETS", "0123456789abcdef0123456789abcdef"),
         ("I2M__REDIS__URL", if file.ends_with("production.toml") { "redis://redis" } else { "" }),
     ];
-    let output = ServiceProcess::output(&std::env::temp_dir(), &arguments, &environment);
+    let output = GatewayProcess::output(&std::env::temp_dir(), &arguments, &environment);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -63,7 +67,7 @@ fn later_sources_win_and_secrets_are_masked() {
     )
     .unwrap();
     std::fs::write(dir.path().join("password"), "123456\n").unwrap();
-    let output = ServiceProcess::output(
+    let output = GatewayProcess::output(
         dir.path(),
         &["--config", "my.toml", "check-config"],
         &[
@@ -87,7 +91,7 @@ fn later_sources_win_and_secrets_are_masked() {
 }
 
 #[test]
-fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
+fn debug_output_contains_no_secret() {
     let secrets = [
         ("I2M__REDIS__URL", "redis://u:hunter2@localhost"),
         ("I2M__REDIS__PASSWORD", "hunter3"),
@@ -105,16 +109,16 @@ fn nothing_that_is_printed_for_a_developer_holds_a_secret() {
 }
 
 #[test]
-fn letting_anybody_in_is_said_at_every_start() {
+fn disabled_authentication_is_logged_at_every_start() {
     let redis = TestRedis::start();
-    let service = ServiceProcess::start(redis.dir(), &redis.place());
+    let service = GatewayProcess::start(redis.dir(), &redis.settings());
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }
 
 #[test]
-fn the_reference_is_the_one_of_this_code() {
+fn the_reference_matches_the_code() {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(dir.path(), &["config-reference"], &[]);
+    let output = GatewayProcess::output(dir.path(), &["config-reference"], &[]);
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
     let is_current = std::fs::read(page).unwrap() == output.stdout;
     assert!(is_current, "run: image2model-gateway config-reference > docs/CONFIGURATION.md");

@@ -1,4 +1,4 @@
-//! Ways to reach a Redis: passwords, ACL users, TLS.
+//! Connections to Redis with passwords, ACL users and TLS.
 
 use std::net::TcpListener;
 
@@ -17,9 +17,9 @@ async fn serve(redis: TestRedis, settings: &[(&str, &str)]) -> TestApp {
     environment
         .extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let app = TestApp::start_on(redis, Config::load(None, environment).unwrap()).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let job = app.create_job(1).await;
-    app.get(crate::harness::As::Alice, path_of(&job)).await.ok(200);
+    app.get(crate::harness::Caller::Alice, path_of(&job)).await.ok(200);
     app
 }
 
@@ -29,9 +29,12 @@ async fn serve(redis: TestRedis, settings: &[(&str, &str)]) -> TestApp {
 #[case::acl_user_in_url("redis://gateway:open@", &[])]
 #[case::acl_user_beside_url("redis://", &[("I2M__REDIS__USERNAME", "gateway"), ("I2M__REDIS__PASSWORD", "open")])]
 #[tokio::test]
-async fn a_guarded_redis_is_reached(#[case] prefix: &str, #[case] settings: &[(&str, &str)]) {
+async fn a_redis_with_passwords_is_reached(
+    #[case] prefix: &str,
+    #[case] settings: &[(&str, &str)],
+) {
     let port = free_port();
-    // The least that the service needs: no admin commands, no dangerous ones but INFO.
+    // The minimal permissions of the service: no admin commands, and no dangerous ones except INFO.
     let user = "gateway on >open ~* &* +@all -@admin -@dangerous +info";
     let (port_text, mut arguments) = (port.to_string(), vec!["--requirepass", "sesame", "--user"]);
     arguments.extend(user.split(' '));
@@ -44,7 +47,7 @@ async fn a_guarded_redis_is_reached(#[case] prefix: &str, #[case] settings: &[(&
 }
 
 #[tokio::test]
-async fn tls_is_checked_against_the_configured_authority() {
+async fn tls_certificates_are_verified_with_the_configured_authority() {
     let port = free_port();
     let redis = TestRedis::prepare(&[]);
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -68,14 +71,14 @@ async fn tls_is_checked_against_the_configured_authority() {
     let url = format!("rediss://localhost:{port}");
     let app = serve(redis, &[("I2M__REDIS__URL", &url), ("I2M__REDIS__TLS_CA_FILE", &cert)]).await;
 
-    // Without the authority the same Redis is not trusted, so not used.
+    // Without the authority the service does not trust the same Redis and does not use it.
     let environment = [("I2M__SERVER__LISTEN", "127.0.0.1:0"), ("I2M__REDIS__URL", url.as_str())];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::load(None, environment).unwrap();
     let other = TestApp::start_on(TestRedis::prepare(&[]), config).await;
     let new = serde_json::json!({"files": [{"filename": "a.png"}]});
     other
-        .post(crate::harness::As::Alice, "/api/v1/jobs", &new)
+        .post(crate::harness::Caller::Alice, "/api/v1/jobs", &new)
         .await
         .problem(503, "REDIS_UNAVAILABLE");
     drop(app);

@@ -1,20 +1,20 @@
-//! What the image runs, run here: its entry point and its health check, with the settings of docker-compose.yml.
+//! Runs the image's entry point and health check without a container, with the settings of docker-compose.yml.
 
 use std::{fs, path::Path};
 
-use crate::harness::{SentinelSetup, ServiceProcess, until};
+use crate::harness::{GatewayProcess, SentinelSetup, wait_until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The arguments of an instruction of the Dockerfile in its exec form, without the program.
 fn arguments(instruction: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(ROOT).join("Dockerfile")).unwrap();
-    let line = text.lines().map(str::trim).find(|it| it.starts_with(instruction)).unwrap();
+    let line = text.lines().map(str::trim).find(|line| line.starts_with(instruction)).unwrap();
     let words: Vec<String> = serde_json::from_str(&line[instruction.len()..]).unwrap();
     assert_eq!(words[0], "/usr/local/bin/image2model-gateway");
-    // Where `COPY` puts it.
+    // The source of the Dockerfile's `COPY`.
     let here = format!("{ROOT}/config");
-    words[1..].iter().map(|it| it.replace("/etc/image2model-gateway", &here)).collect()
+    words[1..].iter().map(|word| word.replace("/etc/image2model-gateway", &here)).collect()
 }
 
 /// The environment of the gateway in docker-compose.yml.
@@ -40,18 +40,18 @@ async fn the_image_is_healthy_while_it_serves() {
         }
     }
     let environment: Vec<(&str, &str)> =
-        environment.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
+        environment.iter().map(|variable| (variable.0.as_str(), variable.1.as_str())).collect();
     let entry = arguments("ENTRYPOINT ");
     let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
-    let mut service = ServiceProcess::start_with(dir.path(), &entry, &environment);
+    let mut service = GatewayProcess::start_with(dir.path(), &entry, &environment);
 
-    // In the container it is the port of the image, here a free one.
+    // The container uses the port of the image; the test uses a free one.
     let listen = service.base.replace("http://", "");
     let environment = [&environment[..], &[("I2M__SERVER__LISTEN", &listen)]].concat();
     let check = arguments("CMD ");
     let check: Vec<&str> = check.iter().map(String::as_str).collect();
-    let is_healthy = || ServiceProcess::output(dir.path(), &check, &environment).status.success();
-    until("it is healthy", async || is_healthy()).await;
+    let is_healthy = || GatewayProcess::output(dir.path(), &check, &environment).status.success();
+    wait_until("the service is healthy", async || is_healthy()).await;
     let ready = reqwest::get(format!("{}/readyz", service.base)).await.unwrap();
     assert_eq!(ready.status(), 200);
     service.signal("TERM");

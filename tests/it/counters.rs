@@ -1,18 +1,18 @@
-//! The seed's counters and gauges: shared by processes and programs, written in batches, counted once.
+//! The seed's counters and gauges: shared by processes and programs, written in batches, each change applied once.
 
 use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{As, TestApp, TestRedis, config, until};
+use crate::harness::{Caller, TestApp, TestRedis, config, wait_until};
 
 const NAME: &str = "/api/v1/metrics/models.rendered";
 const COUNT: &str = "metric:models.rendered:count";
 
 async fn add(app: &TestApp, by: u32) {
-    let answer = app.post(As::Worker, NAME, &json!({"increment": by})).await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
+    let response = app.post(Caller::Worker, NAME, &json!({"increment": by})).await;
+    assert_eq!(response.status, 202, "{}", response.text);
 }
 
 async fn stored(redis: &TestRedis, key: &str) -> Option<String> {
@@ -23,8 +23,8 @@ async fn stored(redis: &TestRedis, key: &str) -> Option<String> {
 async fn processes_and_python_count_together() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, &[])).await;
-    second.until_ready().await;
-    // As Python does it.
+    second.wait_until_ready().await;
+    // The seed increments counters this way.
     app.redis.run(4, &["INCRBY", COUNT, "1000"]).await;
     let adds = (0..100).map(async |i| {
         add(&app, 1).await;
@@ -32,14 +32,14 @@ async fn processes_and_python_count_together() {
     });
     futures_util::future::join_all(adds).await;
     let sum = 1000 + 100 + (0..100).map(|i| i % 3 + 1).sum::<u32>();
-    // Who reads sees what it wrote itself, and soon what others wrote.
-    second.get(As::Admin, NAME).await.ok(200);
-    let shown = app.get(As::Admin, NAME).await.ok(200);
+    // A process reads its own changes at once, and the changes of others soon.
+    second.get(Caller::Admin, NAME).await.ok(200);
+    let shown = app.get(Caller::Admin, NAME).await.ok(200);
     assert_eq!(shown, json!({"name": "models.rendered", "count": f64::from(sum)}));
     assert_eq!(stored(&app.redis, COUNT).await, Some(sum.to_string()));
     let ttl: i64 = app.redis.run(4, &["TTL", COUNT]).await.convert().unwrap();
     assert!((604_700..=604_800).contains(&ttl), "{ttl}");
-    let page = second.get(As::Nobody, "/metrics").await.text;
+    let page = second.get(Caller::Anonymous, "/metrics").await.text;
     assert!(
         page.contains(&format!("i2m_shared_counter_total{{name=\"models.rendered\"}} {sum}\n"))
     );
@@ -49,18 +49,19 @@ async fn processes_and_python_count_together() {
 async fn a_gauge_has_the_value_written_last() {
     let app = TestApp::start().await;
     for value in [json!(3), json!(-1.5), json!(0.25)] {
-        let answer = app.post(As::Worker, "/api/v1/metrics/gpu", &json!({"value": value})).await;
-        assert_eq!(answer.status, 202);
+        let response =
+            app.post(Caller::Worker, "/api/v1/metrics/gpu", &json!({"value": value})).await;
+        assert_eq!(response.status, 202);
     }
-    let shown = app.get(As::Admin, "/api/v1/metrics/gpu").await.ok(200);
+    let shown = app.get(Caller::Admin, "/api/v1/metrics/gpu").await.ok(200);
     assert_eq!(shown, json!({"name": "gpu", "value": 0.25}));
     assert_eq!(stored(&app.redis, "metric:gpu:value").await.as_deref(), Some("0.25"));
-    let page = app.get(As::Nobody, "/metrics").await.text;
+    let page = app.get(Caller::Anonymous, "/metrics").await.text;
     assert!(page.contains("i2m_shared_gauge{name=\"gpu\"} 0.25\n"));
-    // What expires is no longer listed.
+    // Expired metrics are no longer listed.
     app.redis.run(4, &["DEL", "metric:gpu:value"]).await;
-    assert!(!app.get(As::Nobody, "/metrics").await.text.contains("name=\"gpu\""));
-    app.get(As::Admin, "/api/v1/metrics/gpu").await.problem(404, "METRIC_NOT_FOUND");
+    assert!(!app.get(Caller::Anonymous, "/metrics").await.text.contains("name=\"gpu\""));
+    app.get(Caller::Admin, "/api/v1/metrics/gpu").await.problem(404, "METRIC_NOT_FOUND");
 }
 
 #[rstest]
@@ -73,12 +74,14 @@ async fn a_gauge_has_the_value_written_last() {
 async fn a_name_is_checked(#[case] name: &str) {
     let app = TestApp::start().await;
     let path = format!("/api/v1/metrics/{name}");
-    app.post(As::Worker, &path, &json!({"increment": 1})).await.problem(422, "VALIDATION_ERROR");
-    app.get(As::Admin, &path).await.problem(422, "VALIDATION_ERROR");
+    app.post(Caller::Worker, &path, &json!({"increment": 1}))
+        .await
+        .problem(422, "VALIDATION_ERROR");
+    app.get(Caller::Admin, &path).await.problem(422, "VALIDATION_ERROR");
 }
 
 #[tokio::test]
-async fn bad_changes_and_strangers_are_refused() {
+async fn invalid_changes_and_unauthorized_callers_are_rejected() {
     let app =
         TestApp::start_with(&[("metrics.max_names", "2"), ("metrics.flush_interval", "1m")]).await;
     let bodies = [
@@ -92,100 +95,102 @@ async fn bad_changes_and_strangers_are_refused() {
         json!({"decrement": 1}),
     ];
     for body in bodies {
-        app.post(As::Worker, NAME, &body).await.problem(422, "VALIDATION_ERROR");
+        app.post(Caller::Worker, NAME, &body).await.problem(422, "VALIDATION_ERROR");
     }
-    for who in [As::Alice, As::Admin] {
+    for who in [Caller::Alice, Caller::Admin] {
         app.post(who, NAME, &json!({"increment": 1}))
             .await
             .problem(403, "INSUFFICIENT_PERMISSIONS");
     }
-    app.get(As::Worker, NAME).await.problem(403, "INSUFFICIENT_PERMISSIONS");
-    // As many names as may wait; more of these are taken.
+    app.get(Caller::Worker, NAME).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    // The maximum number of pending names; further changes of the same names are accepted.
     for name in ["a", "b", "a"] {
         let path = format!("/api/v1/metrics/{name}");
-        assert_eq!(app.post(As::Worker, &path, &json!({"increment": 1})).await.status, 202);
+        assert_eq!(app.post(Caller::Worker, &path, &json!({"increment": 1})).await.status, 202);
     }
-    let full = app.post(As::Worker, "/api/v1/metrics/c", &json!({"increment": 1})).await;
+    let full = app.post(Caller::Worker, "/api/v1/metrics/c", &json!({"increment": 1})).await;
     full.problem(503, "SERVICE_BUSY");
-    assert_eq!(app.get(As::Admin, "/api/v1/metrics/a").await.ok(200)["count"], json!(2.0));
+    assert_eq!(app.get(Caller::Admin, "/api/v1/metrics/a").await.ok(200)["count"], json!(2.0));
 }
 
 #[tokio::test]
 async fn an_outage_loses_nothing() {
     let mut app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
     add(&app, 1).await;
-    app.get(As::Admin, NAME).await.ok(200);
+    app.get(Caller::Admin, NAME).await.ok(200);
     app.redis.kill();
     for _ in 0..50 {
         add(&app, 2).await;
     }
-    app.get(As::Admin, NAME).await.problem(503, "REDIS_UNAVAILABLE");
+    app.get(Caller::Admin, NAME).await.problem(503, "REDIS_UNAVAILABLE");
     add(&app, 4).await;
     app.redis.start_again();
-    app.until_ready().await;
-    until("all is counted", async || stored(&app.redis, COUNT).await.as_deref() == Some("105"))
-        .await;
+    app.wait_until_ready().await;
+    wait_until("all changes are applied", async || {
+        stored(&app.redis, COUNT).await.as_deref() == Some("105")
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_was_lost_counts_once() {
+async fn a_batch_whose_response_was_lost_counts_once() {
     let settings = [("metrics.flush_interval", "20ms"), ("redis.command_timeout", "150ms")];
     let app = TestApp::start_with(&settings).await;
     add(&app, 1).await;
-    app.get(As::Admin, NAME).await.ok(200);
-    // Writes wait in Redis for longer than anybody waits for them, and are done afterwards.
+    app.get(Caller::Admin, NAME).await.ok(200);
+    // Redis delays writes beyond the service's timeout and executes them afterwards.
     app.redis.run(4, &["CLIENT", "PAUSE", "1000", "WRITE"]).await;
     add(&app, 10).await;
-    until("a batch failed", async || {
-        let page = app.get(As::Nobody, "/metrics").await.text;
+    wait_until("a batch failed", async || {
+        let page = app.get(Caller::Anonymous, "/metrics").await.text;
         !page.contains("i2m_shared_metrics_flush_failures_total 0\n")
     })
     .await;
     add(&app, 100).await;
-    until("all is counted", async || {
-        app.get(As::Admin, NAME).await.json()["count"] == json!(111.0)
+    wait_until("all changes are applied", async || {
+        app.get(Caller::Admin, NAME).await.json()["count"] == json!(111.0)
     })
     .await;
-    // The copies that waited have been done too by now: one more round trip is behind them.
-    app.get(As::Admin, NAME).await.ok(200);
+    // Redis has now executed the delayed copies, too: this request was queued behind them.
+    app.get(Caller::Admin, NAME).await.ok(200);
     assert_eq!(stored(&app.redis, COUNT).await.as_deref(), Some("111"));
 }
 
 #[tokio::test]
-async fn a_stop_writes_what_waits() {
+async fn a_stop_flushes_pending_changes() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "1m")]).await;
-    // The first tick is at once; from here on nothing is written by time.
+    // The first flush has happened at startup; no further flush is due.
     add(&app, 7).await;
-    app.get(As::Admin, NAME).await.ok(200);
+    app.get(Caller::Admin, NAME).await.ok(200);
     add(&app, 5).await;
     let redis = app.stop_keeping_redis().await;
     assert_eq!(stored(&redis, COUNT).await.as_deref(), Some("12"));
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_does_not_hold_up_the_others() {
+async fn a_key_of_another_type_does_not_block_the_others() {
     let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
     app.redis.run(4, &["LPUSH", "metric:bad:count", "message", "subscribe"]).await;
     app.redis.run(4, &["SET", "metric:worse:count", "message"]).await;
     for name in ["bad", "models.rendered", "worse"] {
         let path = format!("/api/v1/metrics/{name}");
-        assert_eq!(app.post(As::Worker, &path, &json!({"increment": 3})).await.status, 202);
+        assert_eq!(app.post(Caller::Worker, &path, &json!({"increment": 3})).await.status, 202);
     }
-    until("the good one is counted", async || {
+    wait_until("the valid metric is updated", async || {
         stored(&app.redis, COUNT).await.as_deref() == Some("3")
     })
     .await;
-    until("the others are told of", async || {
-        let page = app.get(As::Nobody, "/metrics").await.text;
+    wait_until("the failure is logged", async || {
+        let page = app.get(Caller::Anonymous, "/metrics").await.text;
         page.contains("i2m_shared_metrics_dropped_total 2\n")
     })
     .await;
     for name in ["bad", "worse"] {
-        app.get(As::Admin, &format!("/api/v1/metrics/{name}"))
+        app.get(Caller::Admin, &format!("/api/v1/metrics/{name}"))
             .await
             .problem(404, "METRIC_NOT_FOUND");
     }
-    let other: Value = app.get(As::Admin, NAME).await.ok(200);
+    let other: Value = app.get(Caller::Admin, NAME).await.ok(200);
     assert_eq!(other["count"], json!(3.0));
     tokio::time::timeout(Duration::from_secs(5), app.stop()).await.unwrap().unwrap();
 }

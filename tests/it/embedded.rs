@@ -1,27 +1,30 @@
-//! One process is a whole system: the private Redis comes and goes with the service.
+//! The embedded Redis, which the service starts and stops.
 
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{ServiceProcess, until};
+use crate::harness::{GatewayProcess, wait_until};
 
-/// The private Redis of a folder answers.
-fn redis_runs(dir: &Path) -> bool {
+/// Whether the embedded Redis of a folder responds.
+fn is_redis_up(dir: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(dir.join("data/redis/redis.sock")).is_ok()
 }
 
-async fn until_ready(service: &ServiceProcess, http: &reqwest::Client) {
+async fn wait_until_ready(service: &GatewayProcess, http: &reqwest::Client) {
     let url = format!("{}/readyz", service.base);
-    until("ready", async || http.get(&url).send().await.is_ok_and(|it| it.status() == 200)).await;
+    wait_until("the service is ready", async || {
+        http.get(&url).send().await.is_ok_and(|response| response.status() == 200)
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn jobs_outlive_a_killed_service_and_its_redis_does_not() {
+async fn jobs_survive_a_killed_service_whose_redis_stops() {
     let dir = tempfile::Builder::new().prefix("i2m-embedded-").tempdir().unwrap();
     let http = reqwest::Client::new();
-    let mut service = ServiceProcess::start(dir.path(), &[]);
-    until_ready(&service, &http).await;
+    let mut service = GatewayProcess::start(dir.path(), &[]);
+    wait_until_ready(&service, &http).await;
     let new = json!({"files": [{"filename": "a.png"}]});
     let job: serde_json::Value = http
         .post(format!("{}/api/v1/jobs", service.base))
@@ -33,25 +36,25 @@ async fn jobs_outlive_a_killed_service_and_its_redis_does_not() {
         .json()
         .await
         .unwrap();
-    assert!(redis_runs(dir.path()));
+    assert!(is_redis_up(dir.path()));
 
     service.signal("KILL");
     service.wait();
-    until("the private Redis is gone", async || !redis_runs(dir.path())).await;
+    wait_until("the embedded Redis has stopped", async || !is_redis_up(dir.path())).await;
 
-    let mut service = ServiceProcess::start(dir.path(), &[]);
-    until_ready(&service, &http).await;
+    let mut service = GatewayProcess::start(dir.path(), &[]);
+    wait_until_ready(&service, &http).await;
     let link = format!("{}{}", service.base, job["links"]["self"].as_str().unwrap());
     assert_eq!(http.get(link).bearer_auth("k").send().await.unwrap().status(), 200);
     service.signal("TERM");
     assert!(service.wait().success());
-    until("the private Redis is gone", async || !redis_runs(dir.path())).await;
+    wait_until("the embedded Redis has stopped", async || !is_redis_up(dir.path())).await;
 }
 
 #[test]
-fn a_missing_redis_server_is_said_with_how_to_get_it() {
+fn a_missing_redis_server_is_reported_with_install_instructions() {
     let dir = tempfile::tempdir().unwrap();
-    let output = ServiceProcess::output(
+    let output = GatewayProcess::output(
         dir.path(),
         &[],
         &[("I2M__REDIS__EMBEDDED__PROGRAM", "no-such-redis-server")],
@@ -64,10 +67,10 @@ fn a_missing_redis_server_is_said_with_how_to_get_it() {
 #[test]
 fn a_folder_in_use_is_not_shared() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = ServiceProcess::start(dir.path(), &[]);
+    let _first = GatewayProcess::start(dir.path(), &[]);
     let settings =
         [("I2M__REDIS__EMBEDDED__START_TIMEOUT", "100ms"), ("I2M__SERVER__LISTEN", "127.0.0.1:0")];
-    let second = ServiceProcess::output(dir.path(), &[], &settings);
+    let second = GatewayProcess::output(dir.path(), &[], &settings);
     let error = String::from_utf8(second.stderr).unwrap();
     assert!(error.contains("in use by another"), "{error}");
 }

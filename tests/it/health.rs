@@ -1,4 +1,4 @@
-//! The health report on a real Redis in each kind of trouble; the slow log.
+//! The health report for each problem of a real Redis, and the slow log.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -8,30 +8,30 @@ use fred::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, TestRedis, config, until};
+use crate::harness::{ApiResponse, Caller, TestApp, TestRedis, config, wait_until};
 
-const WAITED_FOR: &[(&str, &str)] = &[("health.deadline", "700ms")];
+const SHORT_DEADLINE: &[(&str, &str)] = &[("health.deadline", "700ms")];
 
-async fn report(app: &TestApp) -> Answer {
-    app.get(As::Nobody, "/health").await
+async fn report(app: &TestApp) -> ApiResponse {
+    app.get(Caller::Anonymous, "/health").await
 }
 
-/// Waits until the report says this, and returns it.
-async fn until_told(app: &TestApp, status: &str, problem: &str) -> Value {
-    let mut told = Value::Null;
-    until(problem, async || {
-        told = report(app).await.json();
-        told["status"] == status && told["problems"].to_string().contains(problem)
+/// Waits until the report has this status and problem, and returns it.
+async fn wait_for_report(app: &TestApp, status: &str, problem: &str) -> Value {
+    let mut reported = Value::Null;
+    wait_until(problem, async || {
+        reported = report(app).await.json();
+        reported["status"] == status && reported["problems"].to_string().contains(problem)
     })
     .await;
-    told
+    reported
 }
 
 async fn set(redis: &TestRedis, name: &str, value: &str) {
     redis.run(0, &["CONFIG", "SET", name, value]).await;
 }
 
-/// A Redis that can be reached over TCP too.
+/// A Redis that also listens on a TCP port.
 fn with_port() -> (TestRedis, u16) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let redis = TestRedis::start_with(&[
@@ -46,7 +46,7 @@ fn with_port() -> (TestRedis, u16) {
 }
 
 #[tokio::test]
-async fn a_healthy_redis_has_no_problems_and_every_database_is_looked_at() {
+async fn a_healthy_redis_has_no_problems_and_every_database_is_checked() {
     let app = TestApp::start().await;
     app.create_job(1).await;
     let told = report(&app).await.ok(200);
@@ -61,7 +61,7 @@ async fn a_healthy_redis_has_no_problems_and_every_database_is_looked_at() {
         );
         assert!(database["response_time_ms"].as_f64().unwrap() > 0.0);
     }
-    // Each key of the job expires, and the report's own.
+    // Each key of the job has a TTL, and so have the report's own keys.
     assert_eq!(databases["jobs"]["keys"], databases["jobs"]["keys_with_ttl"]);
     let members = told["checks"]["topology"]["members"].clone();
     assert_eq!(members, json!([{"role": "primary", "status": "ok", "is_ours": true}]));
@@ -73,95 +73,95 @@ async fn a_healthy_redis_has_no_problems_and_every_database_is_looked_at() {
 
 #[tokio::test]
 async fn a_redis_that_is_down_or_hangs_is_unhealthy_within_the_deadline() {
-    let mut app = TestApp::start_with(WAITED_FOR).await;
+    let mut app = TestApp::start_with(SHORT_DEADLINE).await;
     app.redis.signal("STOP");
-    // At first nobody knows yet that it hangs, and then everybody.
+    // The first request detects the hang; the others already know of it.
     for _ in 0..3 {
-        let answer = report(&app).await;
-        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
-        let told = answer.ok(503);
+        let response = report(&app).await;
+        assert!(response.took < Duration::from_secs(2), "{:?}", response.took);
+        let told = response.ok(503);
         assert_eq!(told["status"], "unhealthy");
         assert_eq!(told["checks"]["ping"]["status"], "error");
         assert_eq!(told["checks"]["databases"]["cache"]["status"], "error");
-        // It would be no help to start this process anew.
-        let alive = app.get(As::Nobody, "/livez").await;
+        // A restart of this process would not help, so it stays alive.
+        let alive = app.get(Caller::Anonymous, "/livez").await;
         assert!(alive.took < Duration::from_millis(500), "{:?}", alive.took);
         alive.ok(200);
     }
     let mut verbose = Value::Null;
-    until("it is not ready, and says why", async || {
-        let answer = app.get(As::Nobody, "/readyz?verbose").await;
-        verbose = answer.json();
-        answer.status == 503 && verbose["checks"][1] == json!({"name": "redis:jobs", "ok": false})
+    wait_until("the service is not ready and names the failed check", async || {
+        let response = app.get(Caller::Anonymous, "/readyz?verbose").await;
+        verbose = response.json();
+        response.status == 503 && verbose["checks"][1] == json!({"name": "redis:jobs", "ok": false})
     })
     .await;
     let checks = verbose["checks"].as_array().unwrap();
     let failed: Vec<&Value> =
-        checks.iter().filter(|it| it["ok"] == false).map(|it| &it["name"]).collect();
+        checks.iter().filter(|check| check["ok"] == false).map(|check| &check["name"]).collect();
     assert!(!failed.contains(&&json!("started")), "{failed:?}");
     app.redis.signal("CONT");
-    app.until_ready().await;
-    until_told(&app, "healthy", "[]").await;
+    app.wait_until_ready().await;
+    wait_for_report(&app, "healthy", "[]").await;
 
     app.redis.kill();
-    until_told(&app, "unhealthy", "Redis does not answer").await;
-    app.get(As::Nobody, "/livez").await.ok(200);
+    wait_for_report(&app, "unhealthy", "Redis does not answer").await;
+    app.get(Caller::Anonymous, "/livez").await.ok(200);
 }
 
 #[tokio::test]
-async fn short_memory_and_evictions_are_told() {
+async fn low_memory_and_evictions_are_reported() {
     let app = TestApp::start_with(&[("health.memory_warning", "0.5")]).await;
     let info: String = app.redis.run(0, &["INFO", "memory"]).await.convert().unwrap();
-    let used = info.lines().find_map(|it| it.trim().strip_prefix("used_memory:")).unwrap();
+    let used = info.lines().find_map(|line| line.trim().strip_prefix("used_memory:")).unwrap();
     let used: u64 = used.parse().unwrap();
     set(&app.redis, "maxmemory", &(used + 100_000_000).to_string()).await;
-    until_told(&app, "healthy", "[]").await;
+    wait_for_report(&app, "healthy", "[]").await;
 
     for policy in ["allkeys-lru", "volatile-ttl"] {
         set(&app.redis, "maxmemory-policy", policy).await;
-        until_told(&app, "degraded", "drops jobs").await;
+        wait_for_report(&app, "degraded", "drops jobs").await;
     }
     set(&app.redis, "maxmemory-policy", "noeviction").await;
-    until_told(&app, "healthy", "[]").await;
+    wait_for_report(&app, "healthy", "[]").await;
     set(&app.redis, "maxmemory", &(used + used / 2).to_string()).await;
-    until_told(&app, "degraded", "% of its maxmemory").await;
+    wait_for_report(&app, "degraded", "% of its maxmemory").await;
     set(&app.redis, "maxmemory", "1").await;
-    let told = until_told(&app, "degraded", "out of memory").await;
+    let told = wait_for_report(&app, "degraded", "out of memory").await;
     assert_eq!(told["checks"]["writes"]["status"], "error");
     assert_eq!(told["checks"]["databases"]["jobs"]["writes"], "error");
     assert_eq!(report(&app).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_redis_that_cannot_save_is_told_and_still_read() {
+async fn a_redis_that_cannot_save_is_reported_and_still_read() {
     let app = TestApp::start_with(&[("redis.replace_after", "500ms")]).await;
     let job = app.create_job(1).await;
-    // Connected now: the test's client begins with a ping.
+    // Connects now, because a new client sends a ping, which Redis will reject.
     let client = app.redis.client(0).await;
     let save = async || -> String {
         let save = CustomCommand::new_static("BGSAVE", ClusterHash::FirstKey, false);
         client.custom(save, Vec::<String>::new()).await.unwrap()
     };
-    // A folder where the file should be: even root cannot write that.
+    // A folder in place of the file, so that not even root can write it.
     std::fs::create_dir_all(app.redis.dir().join("dump.rdb/in-the-way")).unwrap();
     set(&app.redis, "save", "3600 1").await;
     app.redis.run(1, &["SET", "k", "v", "EX", "60"]).await;
     save().await;
-    let told = until_told(&app, "degraded", "snapshot could not be saved").await;
-    // Which keeps writes from being taken, by Redis' own rule.
+    let told = wait_for_report(&app, "degraded", "snapshot could not be saved").await;
+    // Redis itself rejects writes after a failed snapshot.
     assert_eq!(told["checks"]["persistence"]["rdb_last_bgsave_status"], "err");
     assert_eq!(told["checks"]["writes"]["error"], "Redis cannot save its data to disk");
     let new = json!({"files": [{"filename": "a.png"}]});
-    app.post(As::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
-    // It refuses pings too, for longer than a lost connection would be kept.
+    app.post(Caller::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
+    // Redis rejects pings, too, for longer than redis.replace_after.
     let began = std::time::Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
-        app.get(As::Alice, crate::harness::path_of(&job)).await.ok(200);
-        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+        app.get(Caller::Alice, crate::harness::path_of(&job)).await.ok(200);
+        assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 200);
     }
     std::fs::remove_dir_all(app.redis.dir().join("dump.rdb")).unwrap();
     save().await;
-    until_told(&app, "healthy", "[]").await;
+    wait_for_report(&app, "healthy", "[]").await;
     client.quit().await.unwrap();
 }
 
@@ -170,27 +170,27 @@ async fn a_replica_is_degraded_and_is_not_written_to() {
     let (primary, port) = with_port();
     let app = TestApp::start().await;
     app.redis.run(0, &["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
-    let told = until_told(&app, "degraded", "is a replica").await;
+    let told = wait_for_report(&app, "degraded", "is a replica").await;
     assert_eq!(told["checks"]["writes"]["error"], "this Redis is a replica");
     assert_eq!(told["checks"]["topology"]["members"][0]["role"], "replica");
-    // Asking often costs no connection.
+    // Frequent reports do not break connections.
     for _ in 0..5 {
         report(&app).await.ok(200);
-        assert_eq!(app.get(As::Nobody, "/readyz").await.status, 200);
+        assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 200);
     }
     drop(primary);
-    until_told(&app, "degraded", "lost its primary").await;
+    wait_for_report(&app, "degraded", "lost its primary").await;
 }
 
 #[tokio::test]
-async fn replicas_that_fall_behind_are_told() {
+async fn replicas_that_fall_behind_are_reported() {
     let (primary, port) = with_port();
     let settings = config(&primary, &[("health.max_replication_lag", "1s")]);
     let app = TestApp::start_on(primary, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let replica = TestRedis::start();
     replica.run(0, &["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
-    until("the replica is in sync", async || {
+    wait_until("the replica is in sync", async || {
         let told = report(&app).await.ok(200);
         told["status"] == "healthy" && told["checks"]["topology"]["members"][1]["status"] == "ok"
     })
@@ -199,48 +199,49 @@ async fn replicas_that_fall_behind_are_told() {
     assert!(!text.contains("127.0.0.1") && !text.contains(&port.to_string()), "{text}");
 
     replica.signal("STOP");
-    let told = until_told(&app, "degraded", "replica 0 is lagging").await;
+    let told = wait_for_report(&app, "degraded", "replica 0 is lagging").await;
     assert_eq!(told["checks"]["topology"]["members"][1]["status"], "lagging");
-    // Whoever wants as many copies is told that writes are refused for want of them.
+    // With min-replicas-to-write Redis rejects writes, and the report gives the reason.
     set(&app.redis, "min-replicas-to-write", "1").await;
     set(&app.redis, "min-replicas-max-lag", "1").await;
-    until_told(&app, "degraded", "too few replicas are in sync").await;
+    wait_for_report(&app, "degraded", "too few replicas are in sync").await;
     replica.signal("CONT");
-    until_told(&app, "healthy", "[]").await;
+    wait_for_report(&app, "healthy", "[]").await;
 }
 
 #[tokio::test]
-async fn the_slow_log_is_for_operators_and_keeps_secrets() {
+async fn the_slow_log_is_for_admins_and_hides_secrets() {
     let app = TestApp::start().await;
     set(&app.redis, "slowlog-log-slower-than", "0").await;
     app.redis.run(4, &["SET", "cache:model:m", "hush-hush", "EX", "60"]).await;
     app.redis.run(1, &["HSET", "job:x", "params", "hush-hush"]).await;
     let job = app.create_job(1).await;
     let path = "/api/v1/admin/slow-queries";
-    let told = app.get(As::Admin, &format!("{path}?num=100")).await.ok(200);
+    let told = app.get(Caller::Admin, &format!("{path}?num=100")).await.ok(200);
     let queries = told["slow_queries"].as_array().unwrap();
     let find = |command: &str| {
-        let found = queries.iter().find(|it| it["command"].as_str().unwrap().starts_with(command));
+        let found =
+            queries.iter().find(|query| query["command"].as_str().unwrap().starts_with(command));
         found.unwrap_or_else(|| panic!("no {command} in {told}"))
     };
     let set = find("SET cache:model:m");
     assert_eq!(set["command"], "SET cache:model:m <9 bytes> <2 bytes> <2 bytes>");
     assert!(set["duration_microseconds"].is_u64() && set["start_time"].is_string());
-    assert!(queries.iter().any(|it| it["command"].as_str().unwrap().starts_with("EVALSHA")));
+    assert!(queries.iter().any(|query| query["command"].as_str().unwrap().starts_with("EVALSHA")));
     let text = told.to_string();
     assert!(text.contains(crate::harness::id_of(&job)));
     for secret in ["hush", "picture-0.png", "quality"] {
         assert!(!text.contains(secret), "{secret}");
     }
-    let two = app.get(As::Admin, &format!("{path}?num=2")).await.ok(200);
+    let two = app.get(Caller::Admin, &format!("{path}?num=2")).await.ok(200);
     assert_eq!(two["slow_queries"].as_array().unwrap().len(), 2);
     for num in ["0", "101", "-1", "x"] {
-        app.get(As::Admin, &format!("{path}?num={num}")).await.problem(422, "VALIDATION_ERROR");
+        app.get(Caller::Admin, &format!("{path}?num={num}")).await.problem(422, "VALIDATION_ERROR");
     }
-    for who in [As::Alice, As::Worker] {
+    for who in [Caller::Alice, Caller::Worker] {
         app.get(who, path).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     }
-    app.get(As::Nobody, path).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, path).await.problem(403, "AUTHENTICATION_REQUIRED");
     app.redis.run(0, &["ACL", "SETUSER", "default", "-slowlog"]).await;
-    app.get(As::Admin, path).await.problem(501, "NOT_PERMITTED_BY_REDIS");
+    app.get(Caller::Admin, path).await.problem(501, "NOT_PERMITTED_BY_REDIS");
 }

@@ -1,11 +1,11 @@
-//! Work under a lock inside the service, shown on who looks after Celery.
+//! Work under a lock inside the service, tested with the leader election for Celery.
 
 use std::time::Duration;
 
-use crate::harness::{ServiceProcess, TestApp, TestRedis, until};
+use crate::harness::{GatewayProcess, TestApp, TestRedis, wait_until};
 
 const KEY: &str = "lock:i2m:celery-leader";
-/// The lock lasts half a second then.
+/// With this interval the TTL of the lock is half a second.
 const SETTINGS: [(&str, &str); 2] = [("celery.enabled", "true"), ("celery.tick", "50ms")];
 
 async fn holder(redis: &TestRedis) -> Option<String> {
@@ -13,22 +13,22 @@ async fn holder(redis: &TestRedis) -> Option<String> {
 }
 
 async fn until_held(redis: &TestRedis, by_another_than: Option<&str>) -> String {
-    until("somebody holds the lock", async || {
-        holder(redis).await.is_some_and(|it| Some(it.as_str()) != by_another_than)
+    wait_until("the lock is held", async || {
+        holder(redis).await.is_some_and(|token| Some(token.as_str()) != by_another_than)
     })
     .await;
     holder(redis).await.unwrap()
 }
 
-/// How often work under the lock has looked into the outbox.
-async fn looks(redis: &TestRedis) -> String {
+/// The number of reads of the outbox, which only the holder of the lock makes.
+async fn outbox_reads(redis: &TestRedis) -> String {
     let info: String = redis.run(1, &["INFO", "commandstats"]).await.convert().unwrap();
-    let lines = info.lines().filter(|it| it.starts_with("cmdstat_zrange"));
-    lines.filter_map(|it| it.split(',').next()).collect()
+    let lines = info.lines().filter(|line| line.starts_with("cmdstat_zrange"));
+    lines.filter_map(|field| field.split(',').next()).collect()
 }
 
 #[tokio::test]
-async fn a_lock_is_kept_for_longer_than_its_ttl_and_given_back_at_the_end() {
+async fn a_lock_is_renewed_beyond_its_ttl_and_released_at_the_end() {
     let app = TestApp::start_with(&SETTINGS).await;
     let token = until_held(&app.redis, None).await;
     for _ in 0..15 {
@@ -40,37 +40,37 @@ async fn a_lock_is_kept_for_longer_than_its_ttl_and_given_back_at_the_end() {
 }
 
 #[tokio::test]
-async fn who_lost_its_lock_stops_what_it_guards() {
+async fn work_stops_when_its_lock_is_lost() {
     let app = TestApp::start_with(&SETTINGS).await;
     until_held(&app.redis, None).await;
     app.redis.run(1, &["SET", KEY, "a thief", "EX", "60"]).await;
-    until("the work rests", async || {
-        let before = looks(&app.redis).await;
-        // Six ticks.
+    wait_until("the work stops", async || {
+        let before = outbox_reads(&app.redis).await;
+        // Six intervals.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        before == looks(&app.redis).await
+        before == outbox_reads(&app.redis).await
     })
     .await;
     assert_eq!(holder(&app.redis).await.as_deref(), Some("a thief"));
 
     app.redis.run(1, &["DEL", KEY]).await;
     until_held(&app.redis, None).await;
-    let before = looks(&app.redis).await;
-    until("the work goes on", async || before != looks(&app.redis).await).await;
+    let before = outbox_reads(&app.redis).await;
+    wait_until("the work resumes", async || before != outbox_reads(&app.redis).await).await;
 }
 
 #[tokio::test]
 async fn the_lock_of_a_process_that_died_goes_to_another() {
     let redis = TestRedis::start();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__TICK", "50ms"),
     ];
-    let mut first = ServiceProcess::start(redis.dir(), &environment);
+    let mut first = GatewayProcess::start(redis.dir(), &environment);
     let token = until_held(&redis, None).await;
-    let _second = ServiceProcess::start(redis.dir(), &environment);
+    let _second = GatewayProcess::start(redis.dir(), &environment);
     first.signal("KILL");
     first.wait();
     until_held(&redis, Some(&token)).await;

@@ -1,4 +1,4 @@
-//! Locks over HTTP: who holds, who waits, and what the seed's protocol makes of it.
+//! Locks over HTTP: holders, waiters, and compatibility with the seed's protocol.
 
 use std::{
     sync::{
@@ -15,26 +15,26 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, As, TestApp, TestRedis, config, config_with, until},
+    harness::{ApiResponse, Caller, TestApp, TestRedis, config, config_with, wait_until},
     rate_limit::policy,
 };
 
 const LOCK: &str = "/api/v1/locks/job:4711";
 const KEY: &str = "lock:job:4711";
 
-async fn take(app: &TestApp, path: &str, ttl_secs: i64, wait_secs: i64) -> Answer {
+async fn take(app: &TestApp, path: &str, ttl_secs: i64, wait_secs: i64) -> ApiResponse {
     let body = json!({"ttl_secs": ttl_secs, "wait_secs": wait_secs});
-    app.post(As::Worker, path, &body).await
+    app.post(Caller::Worker, path, &body).await
 }
 
-async fn extend(app: &TestApp, lock: &Value, ttl_secs: i64) -> Answer {
+async fn extend(app: &TestApp, lock: &Value, ttl_secs: i64) -> ApiResponse {
     let body = json!({"token": lock["token"], "ttl_secs": ttl_secs});
-    app.send(As::Worker, Method::PATCH, LOCK, &body).await
+    app.send(Caller::Worker, Method::PATCH, LOCK, &body).await
 }
 
-async fn release(app: &TestApp, path: &str, lock: &Value) -> Answer {
+async fn release(app: &TestApp, path: &str, lock: &Value) -> ApiResponse {
     let path = format!("{path}?token={}", lock["token"].as_str().unwrap());
-    Answer::of(app.request(As::Worker, Method::DELETE, &path)).await
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, &path)).await
 }
 
 fn fence(lock: &Value) -> u64 {
@@ -49,19 +49,19 @@ async fn pttl(redis: &TestRedis) -> i64 {
     redis.run(1, &["PTTL", KEY]).await.convert().unwrap()
 }
 
-/// Several services on one Redis.
+/// Starts several services on one Redis.
 async fn services(redis: &TestRedis, n: usize, settings: &[(&str, &str)]) -> Vec<TestApp> {
     let mut apps = Vec::new();
     for _ in 0..n {
         let app = TestApp::start_on(TestRedis::prepare(&[]), config(redis, settings)).await;
-        app.until_ready().await;
+        app.wait_until_ready().await;
         apps.push(app);
     }
     apps
 }
 
 #[tokio::test]
-async fn a_lock_is_held_by_one_until_it_is_given_back() {
+async fn a_lock_has_one_holder_until_it_is_released() {
     let app = TestApp::start().await;
     let lock = take(&app, LOCK, 30, 0).await.ok(201);
     assert_eq!(lock["resource"], "job:4711");
@@ -76,7 +76,7 @@ async fn a_lock_is_held_by_one_until_it_is_given_back() {
     assert!((29_000..=30_000).contains(&refused["details"]["expires_in_ms"].as_i64().unwrap()));
     let other = take(&app, "/api/v1/locks/file:4711", 30, 0).await.ok(201);
 
-    // The remaining time is set, be it longer or shorter.
+    // Extending sets the remaining time, even to a shorter one.
     for ttl_secs in [60, 5] {
         let extended = extend(&app, &lock, ttl_secs).await.ok(200);
         assert_eq!((&extended["token"], fence(&extended)), (&lock["token"], fence(&lock)));
@@ -107,21 +107,21 @@ async fn a_lock_is_held_by_one_until_it_is_given_back() {
 #[case::backwards(json!({"ttl_secs": 1, "wait_secs": -1}), "wait_secs: -1")]
 #[case::unknown(json!({"ttl_secs": 1, "timeout": 1}), "timeout")]
 #[tokio::test]
-async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str) {
+async fn invalid_requests_are_rejected(#[case] body: Value, #[case] words: &str) {
     let app = TestApp::start().await;
-    let problem = app.post(As::Worker, LOCK, &body).await.problem(422, "VALIDATION_ERROR");
+    let problem = app.post(Caller::Worker, LOCK, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     assert_eq!(app.redis.keys(1).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn names_and_tokens_are_checked() {
+async fn names_and_tokens_are_validated() {
     let app = TestApp::start().await;
     for name in ["i2m:celery-leader", "a%20b", "a%0Ab", &"x".repeat(201)] {
         let path = format!("/api/v1/locks/{name}");
         take(&app, &path, 1, 0).await.problem(422, "VALIDATION_ERROR");
     }
-    // The words that fred takes for pub/sub, and what is special elsewhere.
+    // Words that fred mistakes for pub/sub, and characters that are special elsewhere.
     for name in ["message", "subscribe", "*", "a%2Fb", "job:%C3%A4"] {
         let path = format!("/api/v1/locks/{name}");
         let lock = take(&app, &path, 1, 0).await.ok(201);
@@ -132,16 +132,16 @@ async fn names_and_tokens_are_checked() {
     extend(&app, &lock, -1).await.problem(422, "VALIDATION_ERROR");
     extend(&app, &json!({"token": "banana"}), 1).await.problem(422, "VALIDATION_ERROR");
     release(&app, LOCK, &json!({"token": ""})).await.problem(422, "VALIDATION_ERROR");
-    Answer::of(app.request(As::Worker, Method::DELETE, LOCK))
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, LOCK))
         .await
         .problem(422, "VALIDATION_ERROR");
     assert!(pttl(&app.redis).await > 29_000);
-    app.post(As::Alice, LOCK, &json!({"ttl_secs": 1}))
+    app.post(Caller::Alice, LOCK, &json!({"ttl_secs": 1}))
         .await
         .problem(403, "INSUFFICIENT_PERMISSIONS");
 }
 
-/// A service that counts what workers ask, so that a test knows that a request has arrived.
+/// A service that counts workers' requests, so that a test knows when a request has arrived.
 async fn counting(settings: &[(&str, &str)]) -> TestApp {
     let fields = [("scope", "ip_route"), ("routes", r#"["report"]"#), ("limit", "1000")];
     let policy = policy("seen", &[&fields[..], &[("window", "1h")]].concat());
@@ -149,12 +149,12 @@ async fn counting(settings: &[(&str, &str)]) -> TestApp {
     let patient = [("rate_limit.deadline", "10s"), ("locks.check_interval", "60s")];
     let config = config_with(&redis, &[&patient[..], settings].concat(), &policy);
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app
 }
 
 async fn until_seen(app: &TestApp, n: i64) {
-    until("the request has arrived", async || {
+    wait_until("the request has arrived", async || {
         let seen = app.redis.run(3, &["GET", "rl:seen:report:127.0.0.1"]).await;
         seen.as_i64().unwrap_or_default() >= n
     })
@@ -162,7 +162,7 @@ async fn until_seen(app: &TestApp, n: i64) {
 }
 
 #[tokio::test]
-async fn waiters_are_woken_in_their_order() {
+async fn waiters_get_the_lock_in_order() {
     let app = counting(&[]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let served = Mutex::new(Vec::new());
@@ -183,12 +183,12 @@ async fn waiters_are_woken_in_their_order() {
     };
     let (_, started) = tokio::join!(join_all(waiters), give_back);
     assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4]);
-    // Nothing but a word from elsewhere ends a wait before its time here.
+    // Only a notification ends a wait before its timeout here.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn who_hangs_up_gives_way() {
+async fn a_waiter_that_disconnects_leaves_the_queue() {
     let app = counting(&[]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let impatient = take(&app, LOCK, 60, 8);
@@ -209,14 +209,14 @@ async fn who_hangs_up_gives_way() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_in_time_and_with_the_lock() {
+async fn a_wait_ends_at_its_timeout_or_with_the_lock() {
     let app = TestApp::start_with(&[("locks.check_interval", "60s")]).await;
     take(&app, LOCK, 60, 0).await.ok(201);
     let refused = take(&app, LOCK, 60, 1).await;
     assert!((900..3000).contains(&refused.took.as_millis()), "{:?}", refused.took);
     let problem = refused.problem(409, "LOCK_UNAVAILABLE");
     assert!(problem["details"]["expires_in_ms"].as_i64().unwrap() > 50_000);
-    // A lock that nobody gives back is had when it expires.
+    // A lock that is not released is granted when it expires.
     app.redis.run(1, &["PEXPIRE", KEY, "300"]).await;
     let lock = take(&app, LOCK, 60, 8).await;
     assert!(lock.took < Duration::from_secs(4), "{:?}", lock.took);
@@ -224,7 +224,7 @@ async fn a_wait_ends_in_time_and_with_the_lock() {
 }
 
 #[tokio::test]
-async fn three_services_let_one_in_at_a_time() {
+async fn three_services_grant_a_lock_to_one_holder_at_a_time() {
     const N_WORKERS: usize = 18;
     const ROUNDS: usize = 3;
     let redis = TestRedis::start();
@@ -234,11 +234,11 @@ async fn three_services_let_one_in_at_a_time() {
         let (app, inside, fences) = (&apps[i % 3], &inside, &fences);
         async move {
             for _ in 0..ROUNDS {
-                // A slow machine may need more than one wait.
+                // On a slow machine one wait may not be enough.
                 let lock = loop {
-                    let answer = take(app, LOCK, 60, 8).await;
-                    if answer.status != 409 {
-                        break answer.ok(201);
+                    let response = take(app, LOCK, 60, 8).await;
+                    if response.status != 409 {
+                        break response.ok(201);
                     }
                 };
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
@@ -256,7 +256,7 @@ async fn three_services_let_one_in_at_a_time() {
 }
 
 #[tokio::test]
-async fn the_fence_grows_whatever_becomes_of_its_record() {
+async fn the_fencing_token_grows_even_if_its_record_is_lost() {
     let app = TestApp::start().await;
     let mut last = 0;
     let record = "i2m:lock:job:4711";
@@ -271,7 +271,7 @@ async fn the_fence_grows_whatever_becomes_of_its_record() {
         last = fence(&lock);
         app.redis.run(1, spoil).await;
     }
-    // The clock was set back by an hour, as far as the record knows.
+    // A record from a clock that was an hour ahead.
     let ahead = last + 3_600_000_000;
     app.redis.run(1, &["HSET", record, "fence", &ahead.to_string()]).await;
     let lock = take(&app, LOCK, 30, 1).await.ok(201);
@@ -279,27 +279,27 @@ async fn the_fence_grows_whatever_becomes_of_its_record() {
 }
 
 #[rstest]
-#[case::told_by_redis(&["--notify-keyspace-events", "Kgx"], "60s")]
+#[case::notified_by_redis(&["--notify-keyspace-events", "Kgx"], "60s")]
 #[case::looked_at(&[], "20ms")]
 #[tokio::test]
-async fn a_lock_of_another_program_excludes_and_is_waited_for(
+async fn a_lock_of_another_program_is_respected_and_waited_for(
     #[case] extra: &[&str],
     #[case] check_interval: &str,
 ) {
     let redis = TestRedis::start_with(extra);
     let settings = [("locks.check_interval", check_interval)];
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &settings)).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let token = Uuid::new_v4().to_string();
     redis.run(1, &["SET", KEY, &token, "NX", "EX", "60"]).await;
     take(&app, LOCK, 30, 0).await.problem(409, "LOCK_UNAVAILABLE");
-    // Whoever has its token may extend it here, too.
+    // The token allows extending the lock here, too.
     let extended = extend(&app, &json!({"token": token}), 90).await.ok(200);
     assert_eq!(extended.get("fencing_token"), None);
     assert!(pttl(&redis).await > 80_000);
 
     let delete = async {
-        until("somebody waits", async || {
+        wait_until("the waiter is subscribed", async || {
             let channels = redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await;
             !channels.into_array().is_empty()
         })
@@ -310,14 +310,14 @@ async fn a_lock_of_another_program_excludes_and_is_waited_for(
     let (lock, deleted) = tokio::join!(take(&app, LOCK, 30, 8), delete);
     assert!(deleted.elapsed() < Duration::from_secs(3), "{:?}", deleted.elapsed());
     assert_eq!(holder(&redis).await.as_deref(), lock.ok(201)["token"].as_str());
-    until("nobody listens any more", async || {
+    wait_until("the waiter is unsubscribed", async || {
         redis.run(1, &["PUBSUB", "CHANNELS", "lock:*"]).await.into_array().is_empty()
     })
     .await;
 }
 
 #[tokio::test]
-async fn without_redis_it_says_so() {
+async fn requests_fail_without_redis() {
     let mut app = TestApp::start_with(&[("redis.command_timeout", "500ms")]).await;
     let lock = take(&app, LOCK, 30, 0).await.ok(201);
     app.redis.signal("STOP");
@@ -325,18 +325,24 @@ async fn without_redis_it_says_so() {
     assert!(hung.took < Duration::from_secs(3), "{:?}", hung.took);
     hung.problem(503, "REDIS_UNAVAILABLE");
     app.redis.signal("CONT");
-    until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("the lock can be extended again", async || {
+        extend(&app, &lock, 30).await.status == 200
+    })
+    .await;
     app.redis.kill();
-    for answer in [take(&app, LOCK, 30, 0).await, extend(&app, &lock, 30).await] {
-        answer.problem(503, "REDIS_UNAVAILABLE");
+    for response in [take(&app, LOCK, 30, 0).await, extend(&app, &lock, 30).await] {
+        response.problem(503, "REDIS_UNAVAILABLE");
     }
     release(&app, LOCK, &lock).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    until("it works again", async || extend(&app, &lock, 30).await.status == 200).await;
+    wait_until("the lock can be extended again", async || {
+        extend(&app, &lock, 30).await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn no_more_wait_than_may() {
+async fn the_number_of_waiters_is_limited() {
     let app = counting(&[("locks.max_waiting", "1")]).await;
     let first = take(&app, LOCK, 60, 0).await.ok(201);
     let crowd = async {

@@ -1,13 +1,13 @@
-//! Everything that needs the real service and a real Redis, in one binary.
+//! All tests that need the real service and a real Redis, in one binary.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
 
 mod access_keys;
-mod attacks;
 mod backup;
 mod browser;
+mod brute_force;
 mod cache;
 mod celery;
 mod chaos;
@@ -19,13 +19,10 @@ mod config;
 mod connection;
 mod containers;
 mod counters;
-mod documents;
-mod edges;
+mod doc_examples;
 mod embedded;
-mod hardening;
 mod health;
 mod jobs;
-mod keys;
 mod lifecycle;
 mod lock_guard;
 mod locks;
@@ -34,23 +31,26 @@ mod model_origin;
 mod models;
 mod openapi;
 mod outage;
+mod promql;
 mod property;
 mod python;
-mod queries;
 mod rate_limit;
 mod rate_limit_callers;
 mod rate_limit_outage;
+mod redis_layout;
 mod replicas;
 mod round_trips;
 mod schema;
 mod seed_defects;
 mod sentinel;
-mod sentinel_answers;
-mod sentinel_features;
+mod sentinel_failover_features;
+mod sentinel_replies;
 mod shutdown;
+mod slow_clients;
 mod stream;
-mod stream_cuts;
-mod stream_kinds;
+mod stream_disconnects;
+mod stream_variants;
 mod traces;
 mod upgrade;
+mod validation;
 mod webhooks;

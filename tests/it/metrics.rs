@@ -1,4 +1,4 @@
-//! `/metrics`: what it says, that it says all that is documented, and that it does not need Redis.
+//! `/metrics`: its values, its match with the documentation, and its independence of Redis.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -7,17 +7,19 @@ use serde_json::json;
 
 use crate::{
     cleanup::{PATH, clean},
-    harness::{Answer, As, TestApp, TestRedis, config, is_on_cluster, path_of, until},
+    harness::{
+        ApiResponse, Caller, TestApp, TestRedis, config, is_on_cluster, path_of, wait_until,
+    },
 };
 
 /// The page as Prometheus reads it.
 async fn page(app: &TestApp) -> String {
-    let answer = app.get(As::Nobody, "/metrics").await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    answer.text
+    let response = app.get(Caller::Anonymous, "/metrics").await;
+    assert_eq!(response.status, 200, "{}", response.text);
+    response.text
 }
 
-/// The values of a metric's samples that have all of `labels`, spelled `name="value"`.
+/// The values of a metric's samples that have all `labels`, in the form `name="value"`.
 fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<Item = &'a str> {
     page.lines().filter_map(move |line| {
         let rest = line.strip_prefix(metric)?;
@@ -26,28 +28,28 @@ fn samples<'a>(page: &'a str, metric: &str, labels: &[&str]) -> impl Iterator<It
     })
 }
 
-/// The sum of samples that are whole numbers.
+/// The sum of integer samples.
 fn sum(page: &str, metric: &str, labels: &[&str]) -> u64 {
-    samples(page, metric, labels).map(|it| it.parse::<u64>().unwrap()).sum()
+    samples(page, metric, labels).map(|value| value.parse::<u64>().unwrap()).sum()
 }
 
-/// The metrics' names as the page declares them.
+/// The names of the metrics that the page declares.
 fn declared(page: &str) -> BTreeSet<&str> {
-    page.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+    page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
 }
 
 #[tokio::test]
-async fn what_is_documented_is_there_and_nothing_else() {
+async fn exactly_the_documented_metrics_exist() {
     let app = TestApp::start_with(&[("celery.enabled", "true")]).await;
-    app.get(As::Nobody, "/nothing").await;
+    app.get(Caller::Anonymous, "/nothing").await;
     for body in [json!({"increment": 1}), json!({"value": 1})] {
-        assert_eq!(app.post(As::Worker, "/api/v1/metrics/m", &body).await.status, 202);
+        assert_eq!(app.post(Caller::Worker, "/api/v1/metrics/m", &body).await.status, 202);
     }
-    app.get(As::Admin, "/api/v1/metrics/m").await.ok(200);
+    app.get(Caller::Admin, "/api/v1/metrics/m").await.ok(200);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
     let text = std::fs::read_to_string(path).unwrap();
     let documented: BTreeSet<&str> =
-        text.lines().filter_map(|it| it.strip_prefix("| `")?.split('`').next()).collect();
+        text.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
     let page = page(&app).await;
     assert_eq!(declared(&page), documented);
     // The last cell of each row is the HELP text.
@@ -64,19 +66,20 @@ async fn what_is_documented_is_there_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn both_text_formats_are_spoken() {
+async fn both_text_formats_are_served() {
     let app = TestApp::start().await;
-    let plain = app.get(As::Nobody, "/metrics").await;
+    let plain = app.get(Caller::Anonymous, "/metrics").await;
     assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     assert!(plain.text.contains("# TYPE i2m_jobs_created_total counter\n"));
     assert!(!plain.text.contains("# EOF"));
-    let request = app.request(As::Nobody, Method::GET, "/metrics");
+    let request = app.request(Caller::Anonymous, Method::GET, "/metrics");
     let open =
-        Answer::of(request.header("accept", "application/openmetrics-text;version=1.0.0")).await;
+        ApiResponse::send(request.header("accept", "application/openmetrics-text;version=1.0.0"))
+            .await;
     assert!(open.header("content-type").starts_with("application/openmetrics-text"));
     assert!(open.text.contains("# TYPE i2m_jobs_created counter\n"));
     assert!(open.text.ends_with("# EOF\n"));
-    assert_eq!(app.get(As::Nobody, "/api/v1/health/metrics").await.status, 200);
+    assert_eq!(app.get(Caller::Anonymous, "/api/v1/health/metrics").await.status, 200);
 }
 
 #[tokio::test]
@@ -84,12 +87,12 @@ async fn requests_are_measured_by_route_and_never_by_id() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     for _ in 0..3 {
-        app.get(As::Alice, path_of(&job)).await.ok(200);
+        app.get(Caller::Alice, path_of(&job)).await.ok(200);
     }
-    app.get(As::Bob, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
-    app.get(As::Nobody, "/some/where").await.problem(404, "NOT_FOUND");
+    app.get(Caller::Bob, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.get(Caller::Anonymous, "/some/where").await.problem(404, "NOT_FOUND");
     let odd = Method::from_bytes(b"BREW").unwrap();
-    app.send(As::Nobody, odd, "/coffee", &json!({})).await.problem(404, "NOT_FOUND");
+    app.send(Caller::Anonymous, odd, "/coffee", &json!({})).await.problem(404, "NOT_FOUND");
 
     let page = page(&app).await;
     let count = "i2m_http_request_duration_seconds_count";
@@ -99,7 +102,7 @@ async fn requests_are_measured_by_route_and_never_by_id() {
     assert_eq!(sum(&page, count, &["route=\"none\""]), 2);
     assert_eq!(sum(&page, count, &["route=\"none\"", "method=\"other\""]), 1);
     assert_eq!(sum(&page, "i2m_http_problems_total", &["code=\"JOB_NOT_FOUND\""]), 1);
-    // The one that asks.
+    // The request for the page itself.
     assert_eq!(sum(&page, "i2m_http_requests_in_flight", &[]), 1);
     for secret in [crate::harness::id_of(&job), "coffee", "BREW", "some/where"] {
         assert!(!page.contains(secret), "{secret}");
@@ -107,15 +110,17 @@ async fn requests_are_measured_by_route_and_never_by_id() {
 }
 
 #[tokio::test]
-async fn those_not_let_in_are_counted_by_why() {
+async fn rejected_requests_are_counted_by_reason() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
-    app.get(As::Nobody, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, path_of(&job)).await.problem(403, "AUTHENTICATION_REQUIRED");
     let wrong = app.http.get(format!("{}{}", app.base, path_of(&job))).bearer_auth("wrong");
-    Answer::of(wrong).await.problem(403, "INVALID_API_KEY");
+    ApiResponse::send(wrong).await.problem(403, "INVALID_API_KEY");
     let stream = format!("{}/progress/stream?ticket=wrong", path_of(&job));
-    app.get(As::Nobody, &stream).await.problem(403, "INVALID_API_KEY");
-    app.post(As::Worker, "/api/v1/jobs", &json!({})).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    app.get(Caller::Anonymous, &stream).await.problem(403, "INVALID_API_KEY");
+    app.post(Caller::Worker, "/api/v1/jobs", &json!({}))
+        .await
+        .problem(403, "INSUFFICIENT_PERMISSIONS");
     let page = page(&app).await;
     for (reason, times) in [("no_key", 1), ("invalid_credential", 2), ("wrong_role", 1)] {
         let label = format!("reason=\"{reason}\"");
@@ -138,9 +143,9 @@ async fn jobs_are_measured_where_they_begin_and_end() {
     app.fail(&failed, 0, "no mesh").await.ok(200);
     app.complete(&half, 0).await.ok(200);
     app.fail(&half, 1, "no mesh").await.ok(200);
-    app.post(As::Alice, gone["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
+    app.post(Caller::Alice, gone["links"]["cancel"].as_str().unwrap(), &json!({})).await.ok(200);
     let retry = format!("{}/retry", path_of(&failed));
-    app.post(As::Alice, &retry, &json!({})).await.ok(200);
+    app.post(Caller::Alice, &retry, &json!({})).await.ok(200);
     app.complete(&failed, 0).await.ok(200);
 
     let page = page(&app).await;
@@ -150,8 +155,8 @@ async fn jobs_are_measured_where_they_begin_and_end() {
         let label = format!("status=\"{status}\"");
         assert_eq!(sum(&page, "i2m_jobs_ended_total", &[&label]), times, "{status}");
     }
-    // The second attempt waited since the retry, which is no wait for its first begin; a job that was cancelled
-    // before its begin did not run.
+    // The wait of the second attempt after a retry is not a job's wait for its first start. A job that was cancelled
+    // before its start did not run.
     assert_eq!(sum(&page, "i2m_job_wait_seconds_count", &[]), 3);
     assert_eq!(sum(&page, "i2m_job_run_seconds_count", &[]), 4);
     for metric in ["i2m_job_wait_seconds_sum", "i2m_job_run_seconds_sum"] {
@@ -163,19 +168,19 @@ async fn jobs_are_measured_where_they_begin_and_end() {
 #[tokio::test]
 async fn locks_and_the_cache_are_counted() {
     let app = TestApp::start().await;
-    // The service has taken locks of its own.
+    // The service has acquired its own locks before.
     let before = page(&app).await;
-    let lock = app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
-    app.post(As::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
+    let lock = app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10})).await.ok(201);
+    app.post(Caller::Worker, "/api/v1/locks/a", &json!({"ttl_secs": 10}))
         .await
         .problem(409, "LOCK_UNAVAILABLE");
     let release = format!("/api/v1/locks/a?token={}", lock["token"].as_str().unwrap());
     for _ in 0..2 {
-        app.send(As::Worker, Method::DELETE, &release, &json!({})).await;
+        app.send(Caller::Worker, Method::DELETE, &release, &json!({})).await;
     }
     let job = app.create_job(1).await;
     for _ in 0..3 {
-        app.get(As::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
+        app.get(Caller::Alice, &format!("{}/status", path_of(&job))).await.ok(200);
     }
     let page = page(&app).await;
     let more =
@@ -208,8 +213,8 @@ async fn cleanups_are_counted_and_every_process_knows_the_last() {
 
     let settings = config(&app.redis, &[]);
     let other = TestApp::start_on(TestRedis::prepare(&[]), settings).await;
-    other.until_ready().await;
-    other.get(As::Admin, PATH).await.ok(200);
+    other.wait_until_ready().await;
+    other.get(Caller::Admin, PATH).await.ok(200);
     assert_eq!(sum(&page(&other).await, LAST, &[]), at);
     other.stop().await.unwrap();
 }
@@ -221,56 +226,59 @@ async fn open_streams_are_counted() {
     let mut streams = Vec::new();
     for _ in 0..3 {
         let mut stream = app.follow(&job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
     assert_eq!(sum(&page(&app).await, "i2m_sse_streams_open", &[]), 3);
     drop(streams);
-    until("they are gone", async || sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0).await;
+    wait_until("the streams are closed", async || {
+        sum(&page(&app).await, "i2m_sse_streams_open", &[]) == 0
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn streams_say_what_they_delivered_and_why_they_ended() {
+async fn streams_count_delivered_events_and_close_reasons() {
     let app =
         TestApp::start_with(&[("sse.ring_length", "2"), ("sse.sweep_interval", "20ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    let first = stream.until("task_queued").await;
+    let first = stream.wait_for("task_queued").await;
     for percent in 1..=5 {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
     }
-    while stream.until("file_update").await.data["file_progress"] != 5 {}
+    while stream.wait_for("file_update").await.data["file_progress"] != 5 {}
     drop(app.follow(&job, Some(&stream.last_id)).await);
     let mut again = app.follow(&job, Some(&first.id)).await;
     app.complete(&job, 0).await.ok(200);
-    again.until("task_completed").await;
-    stream.until("task_completed").await;
+    again.wait_for("task_completed").await;
+    stream.wait_for("task_completed").await;
     let closes = async |reason: &str| {
         sum(&page(&app).await, "i2m_sse_closes_total", &[&format!("reason=\"{reason}\"")])
     };
-    until("both have ended", async || closes("job_over").await == 2).await;
-    until("one has left", async || closes("client_gone").await == 1).await;
+    wait_until("both have ended", async || closes("job_over").await == 2).await;
+    wait_until("one client has disconnected", async || closes("client_gone").await == 1).await;
     let page = page(&app).await;
     let resumed =
         |source: &str| sum(&page, "i2m_sse_resumes_total", &[&format!("source=\"{source}\"")]);
     assert_eq!((resumed("ring"), resumed("xrange"), resumed("resync")), (1, 1, 0));
-    // The first saw the beginning, five reports, the result and the end; the second all of that but the first.
+    // The first received the start, five reports, the result and the end; the second all of these except the first.
     assert!(sum(&page, "i2m_sse_events_delivered_total", &[]) >= 8 + 7);
     assert!(sum(&page, "i2m_sse_wake_to_write_seconds_count", &[]) > 0);
 }
 
 #[tokio::test]
-async fn the_limiter_says_what_it_decides() {
+async fn rate_limit_decisions_are_counted() {
     let policy =
         "[[rate_limit.policies]]\nname = \"key\"\nscope = \"key\"\nlimit = 2\nwindow = \"1h\"\n";
     let redis = crate::harness::TestRedis::start();
     let config = crate::harness::config_with(&redis, &[("rate_limit.deadline", "5s")], policy);
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     for _ in 0..5 {
-        app.get(As::Alice, "/api/v1/jobs").await;
+        app.get(Caller::Alice, "/api/v1/jobs").await;
     }
-    app.get(As::Admin, "/api/v1/admin/queues").await.ok(200);
+    app.get(Caller::Admin, "/api/v1/admin/queues").await.ok(200);
     let page = page(&app).await;
     for (verdict, times) in [("admitted", 2), ("refused", 3), ("unlimited", 1)] {
         let label = format!("verdict=\"{verdict}\"");
@@ -280,27 +288,29 @@ async fn the_limiter_says_what_it_decides() {
 }
 
 #[tokio::test]
-async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
+async fn the_metrics_page_works_without_redis_and_reports_the_outage() {
     let mut app = TestApp::start().await;
     app.create_job(1).await;
     let before = page(&app).await;
     let (calls, jobs) = ("i2m_redis_call_duration_seconds_count", "database=\"jobs\"");
     assert!(sum(&before, calls, &[jobs, "outcome=\"answered\""]) >= 1);
-    // What is asked at the very start may have been too early.
+    // Calls at startup may have preceded the connections.
     let refused_before = sum(&before, calls, &["outcome=\"not_connected\""]);
-    // The connections to a server of a cluster are for all databases.
+    // In a cluster all databases share the connections to a node.
     let pool = if is_on_cluster() { "database=\"cluster\"" } else { jobs };
     let wanted = sum(&before, "i2m_redis_connections", &[pool]);
     assert!(wanted > 0);
-    until("all are up", async || {
+    wait_until("all connections are up", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
 
     app.redis.kill();
-    until("none is up", async || sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0)
-        .await;
-    app.get(As::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
+    wait_until("no connection is up", async || {
+        sum(&page(&app).await, "i2m_redis_connections_up", &[]) == 0
+    })
+    .await;
+    app.get(Caller::Alice, "/api/v1/jobs").await.problem(503, "REDIS_UNAVAILABLE");
     let during = page(&app).await;
     assert!(sum(&during, calls, &["outcome=\"not_connected\""]) > refused_before);
     assert!(sum(&during, "i2m_redis_connections_lost_total", &[pool]) >= wanted);
@@ -308,11 +318,11 @@ async fn the_page_does_not_need_redis_and_tells_that_it_is_away() {
     assert!(sum(&during, "i2m_rate_limit_degraded_total", &[]) >= 1);
 
     app.redis.start_again();
-    until("all are up again", async || {
+    wait_until("all connections are up again", async || {
         sum(&page(&app).await, "i2m_redis_connections_up", &[pool]) == wanted
     })
     .await;
-    until("no call is left behind", async || {
+    wait_until("no call is in flight", async || {
         sum(&page(&app).await, "i2m_redis_calls_in_flight", &[]) == 0
     })
     .await;

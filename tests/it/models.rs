@@ -4,23 +4,23 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, TestApp, TestRedis, until};
+use crate::harness::{ApiResponse, Caller, TestApp, TestRedis, wait_until};
 
 pub(crate) const MODEL: &str = "/api/v1/models/chair-1";
 pub(crate) const KEY: &str = "cache:model:chair-1";
 
-pub(crate) async fn put(app: &TestApp, path: &str, body: &Value) -> Answer {
-    app.send(As::Worker, Method::PUT, path, body).await
+pub(crate) async fn put(app: &TestApp, path: &str, body: &Value) -> ApiResponse {
+    app.send(Caller::Worker, Method::PUT, path, body).await
 }
 
-pub(crate) async fn remove(app: &TestApp, path: &str) -> Answer {
-    Answer::of(app.request(As::Worker, Method::DELETE, path)).await
+pub(crate) async fn remove(app: &TestApp, path: &str) -> ApiResponse {
+    ApiResponse::send(app.request(Caller::Worker, Method::DELETE, path)).await
 }
 
-/// Status and `X-Cache`.
+/// Reads the model and returns the status and `X-Cache`.
 pub(crate) async fn look(app: &TestApp) -> (u16, String) {
-    let answer = app.get(As::Alice, MODEL).await;
-    (answer.status, answer.header("x-cache").to_owned())
+    let response = app.get(Caller::Alice, MODEL).await;
+    (response.status, response.header("x-cache").to_owned())
 }
 
 pub(crate) fn is(status: u16, x_cache: &str) -> (u16, String) {
@@ -43,24 +43,24 @@ async fn a_model_is_stored_read_and_removed() {
         (&json!("chair-1"), &json!(["job:1", "glb"]))
     );
     assert_eq!(stored["fresh_until"], stored["expires_at"]);
-    // Up to a tenth shorter, never longer.
+    // Jitter shortens the TTL by up to a tenth.
     assert!((89_000..=100_000).contains(&pttl(&app.redis).await));
     let value = app.redis.run(4, &["GET", KEY]).await.as_string().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&value).unwrap(), data);
 
-    let shown = app.get(As::Alice, MODEL).await;
+    let shown = app.get(Caller::Alice, MODEL).await;
     assert_eq!(shown.header("x-cache"), "hit");
     assert_eq!(shown.header("cache-control"), "private, max-age=30");
     assert_eq!(shown.header("content-type"), "application/json");
     let etag = shown.header("etag").to_owned();
     assert_eq!(shown.ok(200), data);
     for (known, status) in [(etag.as_str(), 304), ("\"x\"", 200), ("*", 304)] {
-        let request = app.request(As::Alice, Method::GET, MODEL).header("if-none-match", known);
-        let answer = Answer::of(request).await;
-        assert_eq!((answer.status, answer.header("etag")), (status, etag.as_str()), "{known}");
+        let request = app.request(Caller::Alice, Method::GET, MODEL).header("if-none-match", known);
+        let response = ApiResponse::send(request).await;
+        assert_eq!((response.status, response.header("etag")), (status, etag.as_str()), "{known}");
     }
     put(&app, MODEL, &json!({"data": null})).await.ok(200);
-    let other = app.get(As::Alice, MODEL).await;
+    let other = app.get(Caller::Alice, MODEL).await;
     assert_ne!(other.header("etag"), etag);
     assert_eq!(other.text, "null");
 
@@ -81,37 +81,37 @@ async fn a_model_is_stored_read_and_removed() {
 #[case::large(json!({"data": "x".repeat(300_000)}), "are more than 262144")]
 #[case::unknown(json!({"data": 1, "ttl": 1}), "ttl")]
 #[tokio::test]
-async fn what_makes_no_sense_is_refused(#[case] body: Value, #[case] words: &str) {
+async fn invalid_requests_are_rejected(#[case] body: Value, #[case] words: &str) {
     let app = TestApp::start().await;
     let problem = put(&app, MODEL, &body).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     put(&app, "/api/v1/models/a%2Ab", &json!({"data": 1})).await.problem(422, "VALIDATION_ERROR");
-    let by_client = app.send(As::Alice, Method::PUT, MODEL, &json!({"data": 1})).await;
+    let by_client = app.send(Caller::Alice, Method::PUT, MODEL, &json!({"data": 1})).await;
     by_client.problem(403, "INSUFFICIENT_PERMISSIONS");
-    app.get(As::Nobody, MODEL).await.problem(403, "AUTHENTICATION_REQUIRED");
+    app.get(Caller::Anonymous, MODEL).await.problem(403, "AUTHENTICATION_REQUIRED");
     assert_eq!(app.redis.keys(4).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn after_its_time_a_model_is_stale_and_then_gone() {
+async fn an_expired_model_is_stale_and_then_gone() {
     let app = TestApp::start_with(&[("cache.jitter_percent", "0")]).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 1})).await.ok(200);
-    until("it is stale", async || look(&app).await == is(200, "stale")).await;
-    until("it is gone", async || look(&app).await == is(404, "miss")).await;
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
+    wait_until("the model is gone", async || look(&app).await == is(404, "miss")).await;
     put(&app, MODEL, &json!({"data": 1, "ttl_secs": 1, "stale_secs": 60})).await.ok(200);
-    until("it is stale", async || look(&app).await == is(200, "stale")).await;
-    assert_eq!(app.get(As::Alice, MODEL).await.header("cache-control"), "private, no-cache");
+    wait_until("the model is stale", async || look(&app).await == is(200, "stale")).await;
+    assert_eq!(app.get(Caller::Alice, MODEL).await.header("cache-control"), "private, no-cache");
 }
 
 #[tokio::test]
-async fn a_hit_keeps_a_model_fresh_if_that_is_wanted() {
+async fn a_hit_extends_the_lifetime_of_a_model_if_configured() {
     let app = TestApp::start_with(&[("cache.jitter_percent", "0")]).await;
     for (refresh_on_hit, least) in [(true, 20_000), (false, 0)] {
         let body =
             json!({"data": 1, "ttl_secs": 21, "refresh_on_hit": refresh_on_hit, "tags": ["t"]});
         put(&app, MODEL, &body).await.ok(200);
         let record = "i2m:cache:cache:model:chair-1";
-        // As if it had been stored eight seconds before.
+        // Makes the model eight seconds older.
         let age = "for _, field in ipairs({'fresh', 'ends'}) do redis.call('HINCRBY', KEYS[1], field, -8000) end
             redis.call('PEXPIREAT', KEYS[2], redis.call('HGET', KEYS[1], 'ends'))";
         app.redis.run(4, &["EVAL", age, "2", record, KEY]).await;
@@ -125,7 +125,7 @@ async fn a_hit_keeps_a_model_fresh_if_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_a_miss() {
+async fn a_value_that_is_not_json_is_a_miss() {
     let app = TestApp::start().await;
     for broken in
         [&["SET", KEY, "{oops"][..], &["SET", KEY, "NaN"], &["SET", KEY, ""], &["RPUSH", KEY, "1"]]
@@ -137,19 +137,19 @@ async fn what_is_no_json_is_a_miss() {
     app.redis.run(4, &["RPUSH", KEY, "1"]).await;
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     assert_eq!(look(&app).await, is(200, "hit"));
-    // The seed's setex, over what is ours.
+    // The seed's SETEX replaces the gateway's hash.
     app.redis.run(4, &["SETEX", KEY, "50", r#"{"by": "python"}"#]).await;
-    assert_eq!(app.get(As::Alice, MODEL).await.ok(200), json!({"by": "python"}));
+    assert_eq!(app.get(Caller::Alice, MODEL).await.ok(200), json!({"by": "python"}));
 }
 
 #[tokio::test]
-async fn without_redis_it_says_so() {
+async fn requests_fail_without_redis() {
     let mut app = TestApp::start().await;
     put(&app, MODEL, &json!({"data": 7})).await.ok(200);
     app.redis.kill();
-    app.get(As::Alice, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
+    app.get(Caller::Alice, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
     put(&app, MODEL, &json!({"data": 8})).await.problem(503, "REDIS_UNAVAILABLE");
     remove(&app, MODEL).await.problem(503, "REDIS_UNAVAILABLE");
     app.redis.start_again();
-    until("it is there again", async || look(&app).await == is(200, "hit")).await;
+    wait_until("the model is served again", async || look(&app).await == is(200, "hit")).await;
 }

@@ -1,16 +1,16 @@
-//! The API document: it is complete, and what it says of keys and roles is true.
+//! The API document: it is complete, and its statements about keys and roles are correct.
 
 use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, As, ServiceProcess, TestApp};
+use crate::harness::{ApiResponse, Caller, GatewayProcess, TestApp};
 
-const ROLES: [(&str, As); 3] =
-    [("client", As::Alice), ("worker", As::Worker), ("admin", As::Admin)];
+const ROLES: [(&str, Caller); 3] =
+    [("client", Caller::Alice), ("worker", Caller::Worker), ("admin", Caller::Admin)];
 
-/// An operation of the document, with examples for what stands in its path.
+/// An operation of the document, with examples for its path parameters.
 struct Operation {
     method: Method,
     path: String,
@@ -36,47 +36,49 @@ impl Operation {
 
     fn parameters(&self, place: &str) -> impl Iterator<Item = &Value> {
         let all = self.value["parameters"].as_array().into_iter().flatten();
-        all.filter(move |it| it["in"] == place)
+        all.filter(move |parameter| parameter["in"] == place)
     }
 
-    /// Its path with the examples of its parameters.
+    /// The path with the examples of its parameters.
     fn example_path(&self) -> String {
-        self.parameters("path").fold(self.path.clone(), |path, it| {
-            let name = it["name"].as_str().unwrap();
-            let example = it["schema"]["examples"][0].as_str().unwrap();
+        self.parameters("path").fold(self.path.clone(), |path, parameter| {
+            let name = parameter["name"].as_str().unwrap();
+            let example = parameter["schema"]["examples"][0].as_str().unwrap();
             path.replace(&format!("{{{name}}}"), example)
         })
     }
 
-    /// The roles of which a caller needs one; `None` where no key is asked for.
+    /// The roles of which a caller needs one; `None` if no key is needed.
     fn roles(&self) -> Option<BTreeSet<&str>> {
         let security = self.value["security"].as_array().unwrap();
-        let bearer = security.iter().find_map(|it| it.get("bearer"))?;
-        Some(bearer.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect())
+        let bearer = security.iter().find_map(|requirement| requirement.get("bearer"))?;
+        Some(bearer.as_array().unwrap().iter().map(|scope| scope.as_str().unwrap()).collect())
     }
 
-    /// What it says to a caller who sends what the document shows.
-    async fn ask(&self, app: &TestApp, who: As) -> Answer {
+    /// Sends the request that the document shows as an example.
+    async fn ask(&self, app: &TestApp, who: Caller) -> ApiResponse {
         let query: Vec<String> = self
             .parameters("query")
-            .filter_map(|it| Some(format!("{}={}", it["name"].as_str()?, it["example"].as_str()?)))
+            .filter_map(|parameter| {
+                Some(format!("{}={}", parameter["name"].as_str()?, parameter["example"].as_str()?))
+            })
             .collect();
         let path = format!("{}?{}", self.example_path(), query.join("&"));
         let mut request = app.request(who, self.method.clone(), &path);
         if let Some(content) = self.value["requestBody"]["content"].as_object() {
             request = request.json(&content["application/json"]["example"]);
         }
-        Answer::of(request).await
+        ApiResponse::send(request).await
     }
 }
 
 async fn document(app: &TestApp) -> Value {
-    let answer = app.get(As::Nobody, "/openapi.json").await;
-    assert_eq!(answer.header("content-type"), "application/json");
-    answer.ok(200)
+    let response = app.get(Caller::Anonymous, "/openapi.json").await;
+    assert_eq!(response.header("content-type"), "application/json");
+    response.ok(200)
 }
 
-/// That no route can be missing is a rule of `tests/tidy.rs`: only `routes!` makes routes.
+/// No route can be missing: `tests/architecture.rs` allows only `routes!` to add routes.
 #[tokio::test]
 async fn every_operation_is_described_in_full() {
     let app = TestApp::start().await;
@@ -86,7 +88,7 @@ async fn every_operation_is_described_in_full() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|it| it["name"].as_str().unwrap())
+        .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
     let mut wrong = Vec::new();
     let mut ids = BTreeSet::new();
@@ -100,7 +102,7 @@ async fn every_operation_is_described_in_full() {
         };
         check(ids.insert(value["operationId"].to_string()), "its operationId is another's too");
         check(
-            value["summary"].as_str().is_some_and(|it| !it.is_empty()),
+            value["summary"].as_str().is_some_and(|summary| !summary.is_empty()),
             "a doc comment is missing",
         );
         let tag = value["tags"][0].as_str().unwrap_or_default();
@@ -116,7 +118,7 @@ async fn every_operation_is_described_in_full() {
             "its body has no example; give its fields some",
         );
         let responses = value["responses"].as_object().unwrap();
-        check(responses.keys().any(|it| it.starts_with('2')), "it never succeeds");
+        check(responses.keys().any(|status| status.starts_with('2')), "it never succeeds");
         for (status, response) in responses {
             let content = &response["content"];
             let is_error = status.starts_with('4');
@@ -141,24 +143,24 @@ fn has_examples(content: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn who_may_call_what_is_as_documented() {
+async fn permissions_are_as_documented() {
     let app = TestApp::start().await;
     let mut wrong = Vec::new();
     for operation in Operation::all(&document(&app).await) {
         let name = operation.name();
         let Some(roles) = operation.roles() else {
-            let status = operation.ask(&app, As::Nobody).await.status;
+            let status = operation.ask(&app, Caller::Anonymous).await.status;
             if status == 403 {
                 wrong.push(format!("{name} asks for a key"));
             }
             continue;
         };
-        operation.ask(&app, As::Nobody).await.problem(403, "AUTHENTICATION_REQUIRED");
+        operation.ask(&app, Caller::Anonymous).await.problem(403, "AUTHENTICATION_REQUIRED");
         for (role, who) in ROLES {
-            let answer = operation.ask(&app, who).await;
-            let is_let_in = answer.status != 403;
+            let response = operation.ask(&app, who).await;
+            let is_let_in = response.status != 403;
             if is_let_in != roles.contains(role) {
-                wrong.push(format!("{name} as {role}: {} {}", answer.status, answer.text));
+                wrong.push(format!("{name} as {role}: {} {}", response.status, response.text));
             }
         }
     }
@@ -166,25 +168,31 @@ async fn who_may_call_what_is_as_documented() {
 }
 
 #[tokio::test]
-async fn an_answer_has_a_documented_status_and_an_error_a_documented_code() {
+async fn every_response_has_a_documented_status_and_error_code() {
     let app = TestApp::start().await;
     let document = document(&app).await;
     let codes = &document["components"]["schemas"]["Problem"]["properties"]["error_code"]["enum"];
     for operation in Operation::all(&document) {
         for (_, who) in ROLES {
-            let answer = operation.ask(&app, who).await;
+            let response = operation.ask(&app, who).await;
             let responses = &operation.value["responses"];
-            let said = &responses[answer.status.to_string()];
-            assert!(said.is_object(), "{}: {} {}", operation.name(), answer.status, answer.text);
-            if answer.status >= 400 && answer.status != 503 {
-                let code = answer.json()["error_code"].clone();
+            let said = &responses[response.status.to_string()];
+            assert!(
+                said.is_object(),
+                "{}: {} {}",
+                operation.name(),
+                response.status,
+                response.text
+            );
+            if response.status >= 400 && response.status != 503 {
+                let code = response.json()["error_code"].clone();
                 assert!(codes.as_array().unwrap().contains(&code), "{code}");
                 let description = said["description"].as_str().unwrap();
                 assert!(
                     description.contains(code.as_str().unwrap()),
                     "{}: {} {code} is not in {description:?}",
                     operation.name(),
-                    answer.status
+                    response.status
                 );
             }
         }
@@ -192,17 +200,17 @@ async fn an_answer_has_a_documented_status_and_an_error_a_documented_code() {
 }
 
 #[tokio::test]
-async fn the_command_line_knows_the_same_document() {
+async fn the_command_line_prints_the_same_document() {
     let app = TestApp::start().await;
     let served = document(&app).await;
-    let output = ServiceProcess::output(app.redis.dir(), &["routes", "--openapi"], &[]);
+    let output = GatewayProcess::output(app.redis.dir(), &["routes", "--openapi"], &[]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), served);
 
-    let listed = ServiceProcess::output(app.redis.dir(), &["routes"], &[]);
+    let listed = GatewayProcess::output(app.redis.dir(), &["routes"], &[]);
     let text = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(text.lines().count(), Operation::all(&served).len());
     assert!(
-        text.lines().any(|it| it.starts_with("POST") && it.contains("/api/v1/jobs ")),
+        text.lines().any(|line| line.starts_with("POST") && line.contains("/api/v1/jobs ")),
         "{text}"
     );
     assert_eq!(json!(listed.status.code()), 0);

@@ -1,4 +1,4 @@
-//! Tests that are written in Python, and use this build of the service.
+//! Python tests of this build of the service.
 
 use std::{path::Path, process::Command};
 
@@ -22,7 +22,7 @@ fn schemathesis_finds_nothing() {
     pytest(".", &["tests/python/test_openapi.py"]);
 }
 
-/// Runs pytest in `dir` and fails unless tests ran, and passed.
+/// Runs pytest in `dir` and fails unless at least one test ran and all passed.
 #[track_caller]
 fn pytest(dir: &str, arguments: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,18 +1,18 @@
-//! Requests while Redis cannot count them: let in, refused or counted here, and never kept waiting.
+//! Requests that Redis cannot count: admitted, rejected or counted locally, without a long wait.
 
 use std::time::Duration;
 
 use crate::{
-    harness::{Answer, As, TestApp, TestRedis, config_with, until},
+    harness::{ApiResponse, Caller, TestApp, TestRedis, config_with, wait_until},
     rate_limit::policy,
 };
 
-/// What most answers take at the longest: the limiter's deadline, and room for a busy machine.
+/// The longest duration of most requests: the limiter's deadline plus a margin for a busy machine.
 const USUALLY: Duration = Duration::from_millis(500);
-/// What every answer takes at the longest: far below `redis.command_timeout`, so that was not waited for.
+/// The longest duration of every request: far below `redis.command_timeout`, which must not be awaited.
 const ALWAYS: Duration = Duration::from_secs(5);
 
-/// Answered by its handler without Redis, so what it takes is what the limiter takes.
+/// The handler of this path does not use Redis, so only the limiter takes time.
 const NO_JOB: &str = "/api/v1/jobs/none";
 
 const STREAM: &str = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream";
@@ -23,29 +23,30 @@ async fn start(mode: &str) -> TestApp {
     let settings = [("rate_limit.nodes", "2"), ("redis.command_timeout", "15s")];
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
-    // Bob's, so that one that was not counted there takes nothing of Alice's share here.
-    until("requests are counted", async || is_counted(&app.get(As::Bob, NO_JOB).await)).await;
+    app.wait_until_ready().await;
+    // Bob's request, so that a local count does not use Alice's share.
+    wait_until("requests are counted", async || is_counted(&app.get(Caller::Bob, NO_JOB).await))
+        .await;
     app
 }
 
-/// On a busy machine even a good Redis may miss the deadline.
-fn is_counted(answer: &Answer) -> bool {
-    answer.header("x-ratelimit-degraded").is_empty()
+/// On a busy machine even a healthy Redis may miss the deadline.
+fn is_counted(response: &ApiResponse) -> bool {
+    response.header("x-ratelimit-degraded").is_empty()
 }
 
-/// What a failing Redis does.
+/// A failure of Redis.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Killed,
     Hung,
-    /// Takes commands, and runs no script.
+    /// Accepts commands, but runs no script.
     Slow,
 }
 
 const FAULTS: [Fault; 3] = [Fault::Killed, Fault::Hung, Fault::Slow];
 
-async fn afflict(app: &mut TestApp, fault: Fault) {
+async fn inject(app: &mut TestApp, fault: Fault) {
     match fault {
         Fault::Killed => app.redis.kill(),
         Fault::Hung => app.redis.signal("STOP"),
@@ -55,44 +56,44 @@ async fn afflict(app: &mut TestApp, fault: Fault) {
     }
 }
 
-/// Twenty answers, none of which took long.
-async fn ask(app: &TestApp, fault: Fault) -> Vec<Answer> {
-    let mut answers = Vec::new();
+/// Sends twenty requests and asserts their durations.
+async fn ask(app: &TestApp, fault: Fault) -> Vec<ApiResponse> {
+    let mut responses = Vec::new();
     for _ in 0..20 {
-        let answer = app.get(As::Alice, NO_JOB).await;
-        assert!(answer.took < ALWAYS, "{fault:?}: {:?}", answer.took);
-        answers.push(answer);
+        let response = app.get(Caller::Alice, NO_JOB).await;
+        assert!(response.took < ALWAYS, "{fault:?}: {:?}", response.took);
+        responses.push(response);
     }
-    let mut took: Vec<_> = answers.iter().map(|it| it.took).collect();
+    let mut took: Vec<_> = responses.iter().map(|response| response.took).collect();
     took.sort();
     assert!(took[10] < USUALLY, "{fault:?}: {took:?}");
-    answers
+    responses
 }
 
 #[tokio::test]
-async fn an_open_policy_lets_everybody_in() {
+async fn an_open_policy_admits_every_request() {
     for fault in FAULTS {
         let mut app = start("open").await;
-        afflict(&mut app, fault).await;
-        for answer in ask(&app, fault).await {
-            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
-            assert_eq!(answer.header("ratelimit-policy"), "\"key\";q=10;w=3600");
-            answer.problem(400, "INVALID_JOB_ID");
+        inject(&mut app, fault).await;
+        for response in ask(&app, fault).await {
+            assert_eq!(response.header("x-ratelimit-degraded"), "true");
+            assert_eq!(response.header("ratelimit-policy"), "\"key\";q=10;w=3600");
+            response.problem(400, "INVALID_JOB_ID");
         }
     }
 }
 
 #[tokio::test]
-async fn a_closed_policy_lets_nobody_in() {
+async fn a_closed_policy_rejects_every_request() {
     for fault in FAULTS {
         let mut app = start("closed").await;
-        afflict(&mut app, fault).await;
-        for answer in ask(&app, fault).await {
-            assert_eq!(answer.header("x-ratelimit-degraded"), "true");
-            assert_eq!(answer.header("retry-after"), "1");
-            answer.problem(503, "REDIS_UNAVAILABLE");
+        inject(&mut app, fault).await;
+        for response in ask(&app, fault).await {
+            assert_eq!(response.header("x-ratelimit-degraded"), "true");
+            assert_eq!(response.header("retry-after"), "1");
+            response.problem(503, "REDIS_UNAVAILABLE");
         }
-        let stream = app.get(As::Alice, STREAM).await;
+        let stream = app.get(Caller::Alice, STREAM).await;
         assert!(stream.took < ALWAYS);
         assert_eq!((stream.status, stream.header("x-ratelimit-degraded")), (200, "true"));
         assert!(stream.text.starts_with("retry:"), "{}", stream.text);
@@ -100,26 +101,26 @@ async fn a_closed_policy_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_local_policy_takes_its_share() {
+async fn a_local_policy_admits_its_share() {
     for fault in FAULTS {
         let mut app = start("local").await;
-        afflict(&mut app, fault).await;
-        let answers = ask(&app, fault).await;
-        let statuses: Vec<u16> = answers.iter().map(|it| it.status).collect();
-        // Half of the limit, there being two nodes; none of it is taken back.
+        inject(&mut app, fault).await;
+        let responses = ask(&app, fault).await;
+        let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
+        // Half of the limit, because there are two nodes; requests rejected by the handler count, too.
         assert_eq!(statuses, [vec![400; 5], vec![429; 15]].concat(), "{fault:?}");
-        assert!(answers.iter().all(|it| it.header("x-ratelimit-degraded") == "true"));
-        assert_eq!(answers[0].header("x-ratelimit-remaining"), "4");
-        assert_eq!(answers[0].header("x-ratelimit-limit"), "5");
+        assert!(responses.iter().all(|response| response.header("x-ratelimit-degraded") == "true"));
+        assert_eq!(responses[0].header("x-ratelimit-remaining"), "4");
+        assert_eq!(responses[0].header("x-ratelimit-limit"), "5");
     }
 }
 
 #[tokio::test]
-async fn too_many_that_wait_are_not_kept_waiting() {
+async fn too_many_waiting_requests_are_decided_at_once() {
     const DEADLINE: Duration = Duration::from_secs(4);
     let fields = [("scope", "key"), ("limit", "10"), ("window", "1h")];
     let redis = TestRedis::start();
-    // Nothing but the limiter's own deadline ends the waiting.
+    // Only the limiter's deadline ends the wait.
     let settings = [
         ("rate_limit.max_waiting", "3"),
         ("rate_limit.deadline", "4s"),
@@ -128,20 +129,22 @@ async fn too_many_that_wait_are_not_kept_waiting() {
     ];
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.redis.run(3, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
-    let asking = (0..20).map(|_| app.get(As::Alice, NO_JOB));
-    let answers = futures_util::future::join_all(asking).await;
-    let at_once = answers.iter().filter(|it| it.took < DEADLINE).count();
+    let asking = (0..20).map(|_| app.get(Caller::Alice, NO_JOB));
+    let responses = futures_util::future::join_all(asking).await;
+    let at_once = responses.iter().filter(|response| response.took < DEADLINE).count();
     assert_eq!(at_once, 17);
 }
 
 #[tokio::test]
-async fn counting_goes_on_when_redis_is_back() {
+async fn counting_resumes_when_redis_is_back() {
     let mut app = start("open").await;
     app.redis.kill();
-    assert_eq!(app.get(As::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");
+    assert_eq!(app.get(Caller::Alice, NO_JOB).await.header("x-ratelimit-degraded"), "true");
     app.redis.start_again();
-    until("requests are counted again", async || is_counted(&app.get(As::Alice, NO_JOB).await))
-        .await;
+    wait_until("requests are counted again", async || {
+        is_counted(&app.get(Caller::Alice, NO_JOB).await)
+    })
+    .await;
 }

@@ -1,8 +1,8 @@
-//! Changes of stored data: run once, in order, by one process, and never a changed one.
+//! Data migrations: run once, in order, by one process, and never after a change of the file.
 
 use serde_json::{Value, json};
 
-use crate::harness::{As, ServiceProcess, TestApp, TestRedis, config, until};
+use crate::harness::{Caller, GatewayProcess, TestApp, TestRedis, config, wait_until};
 
 const OWNER: &str = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
 const FIRST: &str = "0001_adopt_python_data";
@@ -15,7 +15,7 @@ async fn ttl(redis: &TestRedis, database: u8, key: &str) -> i64 {
     redis.run(database, &["TTL", key]).await.convert().unwrap()
 }
 
-/// `n` jobs as the seed's `JobStore` makes them, whose time to live its other classes then took away.
+/// Creates `n` jobs as the seed's `JobStore` does, without the TTLs that its other classes remove.
 async fn fill(redis: &TestRedis, n: usize) {
     const FILL: &str = "for i = 1, ARGV[1] do \
         local id = string.format('00000000-0000-4000-8000-%012d', i) \
@@ -32,7 +32,7 @@ async fn fill(redis: &TestRedis, n: usize) {
 }
 
 #[tokio::test]
-async fn data_of_the_python_service_is_adopted_at_the_start() {
+async fn data_of_the_python_service_is_adopted_at_startup() {
     let redis = TestRedis::start();
     fill(&redis, 300).await;
     redis
@@ -42,7 +42,7 @@ async fn data_of_the_python_service_is_adopted_at_the_start() {
     redis.run(4, &["INCR", "metric:jobs:count"]).await;
     let settings = config(&redis, &[("maintenance.pace", "1")]);
     let app = TestApp::start_on(redis, settings).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
 
     for database in 1..=4 {
         for key in app.redis.keys(database).await {
@@ -60,7 +60,7 @@ async fn data_of_the_python_service_is_adopted_at_the_start() {
     assert_eq!(text(&app.redis, 1, &["ZSCORE", &by_time, id]).await, "1795395538252");
     let n: i64 = app.redis.run(1, &["ZCARD", &by_time]).await.convert().unwrap();
     assert_eq!(n, 300);
-    let page = app.get(As::Alice, "/api/v1/jobs?limit=50").await.ok(200);
+    let page = app.get(Caller::Alice, "/api/v1/jobs?limit=50").await.ok(200);
     assert_eq!(page["jobs"].as_array().unwrap().len(), 50);
     let names = ["ZSCORE", "i2m:metrics:names", "metric:jobs:count"];
     assert!(!text(&app.redis, 4, &names).await.is_empty());
@@ -69,39 +69,39 @@ async fn data_of_the_python_service_is_adopted_at_the_start() {
 }
 
 #[tokio::test]
-async fn it_runs_once_however_many_start_at_once() {
+async fn a_migration_runs_once_when_processes_start_together() {
     let redis = TestRedis::start();
     fill(&redis, 500).await;
     let configs: Vec<_> = (0..3).map(|_| config(&redis, &[("maintenance.pace", "1")])).collect();
     let mut apps = Vec::new();
-    for it in configs {
-        apps.push(TestApp::start_on(TestRedis::prepare(&[]), it).await);
+    for config in configs {
+        apps.push(TestApp::start_on(TestRedis::prepare(&[]), config).await);
     }
     for app in &apps {
-        app.until_ready().await;
+        app.wait_until_ready().await;
     }
     let stats = text(&redis, 1, &["INFO", "commandstats"]).await;
-    // Of the scripts that each start runs nothing else sets where there is nothing.
-    let sets = stats.lines().find(|it| it.starts_with("cmdstat_hsetnx:")).unwrap();
+    // Of the scripts that run at startup only a migration uses HSETNX.
+    let sets = stats.lines().find(|line| line.starts_with("cmdstat_hsetnx:")).unwrap();
     assert!(sets.contains("calls=500,"), "{sets}");
     for app in apps {
         app.stop().await.unwrap();
     }
-    // And not again at the next start.
+    // The next start does not run it again.
     let again = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
-    again.until_ready().await;
+    again.wait_until_ready().await;
     let stats = text(&redis, 1, &["INFO", "commandstats"]).await;
     assert!(stats.contains(sets), "{stats}");
     again.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_killed_runner_is_replaced_and_its_work_continued() {
+async fn a_killed_migration_is_continued_by_another_process() {
     let redis = TestRedis::start();
     fill(&redis, 2000).await;
-    let slow = [redis.place()[0], redis.place()[1], ("I2M__MAINTENANCE__PACE", "0.01")];
-    let mut runner = ServiceProcess::command(redis.dir(), &slow).arg("migrate").spawn().unwrap();
-    until("a part is done", async || {
+    let slow = [redis.settings()[0], redis.settings()[1], ("I2M__MAINTENANCE__PACE", "0.01")];
+    let mut runner = GatewayProcess::command(redis.dir(), &slow).arg("migrate").spawn().unwrap();
+    wait_until("the migration has made progress", async || {
         let state = text(&redis, 1, &["HGET", "i2m:schema", FIRST]).await;
         state.starts_with("running") && !state.contains(" 1:0 ")
     })
@@ -109,8 +109,11 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
     let app =
         TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[("maintenance.pace", "1")]))
             .await;
-    until("Redis is reached", async || app.get(As::Nobody, "/startupz").await.status == 200).await;
-    let waiting = app.get(As::Nobody, "/readyz?verbose").await;
+    wait_until("the service is connected to Redis", async || {
+        app.get(Caller::Anonymous, "/startupz").await.status == 200
+    })
+    .await;
+    let waiting = app.get(Caller::Anonymous, "/readyz?verbose").await;
     assert_eq!(waiting.status, 503, "{}", waiting.text);
     assert!(waiting.text.contains(r#"{"name":"schema","ok":false}"#), "{}", waiting.text);
     runner.kill().unwrap();
@@ -119,9 +122,9 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
     let done_before: i64 =
         redis.run(1, &["ZCARD", &format!("user_jobs:{OWNER}:by_time")]).await.convert().unwrap();
     assert!(left_at.starts_with("running") && done_before > 0, "{left_at} {done_before}");
-    // Its time passes.
+    // Simulates the expiry of the lock.
     redis.run(1, &["DEL", "lock:i2m:schema"]).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     let n: i64 =
         redis.run(1, &["ZCARD", &format!("user_jobs:{OWNER}:by_time")]).await.convert().unwrap();
     assert_eq!(n, 2000);
@@ -129,21 +132,22 @@ async fn a_killed_runner_is_replaced_and_its_work_continued() {
 }
 
 #[tokio::test]
-async fn a_changed_file_stops_the_start_and_says_so() {
+async fn a_changed_migration_stops_the_start() {
     let redis = TestRedis::start();
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.stop().await.unwrap();
     let other = format!("applied {} 1795395538", "ab".repeat(32));
     redis.run(1, &["HSET", "i2m:schema", FIRST, &other]).await;
-    let environment = [redis.place()[0], redis.place()[1], ("I2M__SERVER__LISTEN", "127.0.0.1:0")];
-    let output = ServiceProcess::output(redis.dir(), &[], &environment);
+    let environment =
+        [redis.settings()[0], redis.settings()[1], ("I2M__SERVER__LISTEN", "127.0.0.1:0")];
+    let output = GatewayProcess::output(redis.dir(), &[], &environment);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(error.contains(FIRST) && error.contains("differs from the one applied"), "{error}");
-    // One that was begun and then changed is not gone on with.
+    // An unfinished migration whose file has changed is not continued.
     redis.run(1, &["HSET", "i2m:schema", FIRST, &other.replace("applied", "running")]).await;
-    let output = ServiceProcess::output(redis.dir(), &["migrate"], &environment);
+    let output = GatewayProcess::output(redis.dir(), &["migrate"], &environment);
     assert!(!output.status.success());
 }
 
@@ -153,9 +157,9 @@ async fn an_older_version_runs_beside_a_newer_one() {
     let newer = format!("applied {} 1795395538", "cd".repeat(32));
     redis.run(1, &["HSET", "i2m:schema", "0002_of_tomorrow", &newer]).await;
     let app = TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[])).await;
-    app.until_ready().await;
-    let environment = redis.place();
-    let output = ServiceProcess::output(redis.dir(), &["migrate", "--status"], &environment);
+    app.wait_until_ready().await;
+    let environment = redis.settings();
+    let output = GatewayProcess::output(redis.dir(), &["migrate", "--status"], &environment);
     let said = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("0001_adopt_python_data  applied 20"), "{said}");
@@ -170,25 +174,28 @@ async fn an_older_version_runs_beside_a_newer_one() {
 #[test]
 fn the_status_changes_nothing() {
     let redis = TestRedis::start();
-    let environment = redis.place();
+    let environment = redis.settings();
     for _ in 0..2 {
-        let output = ServiceProcess::output(redis.dir(), &["migrate", "--status"], &environment);
+        let output = GatewayProcess::output(redis.dir(), &["migrate", "--status"], &environment);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "0001_adopt_python_data  pending\n");
     }
-    let output = ServiceProcess::output(redis.dir(), &["migrate"], &environment);
+    let output = GatewayProcess::output(redis.dir(), &["migrate"], &environment);
     assert!(String::from_utf8(output.stdout).unwrap().contains("applied"));
 }
 
 #[tokio::test]
-async fn a_running_service_with_a_redis_of_its_own_can_be_looked_at() {
+async fn the_status_of_an_embedded_redis_can_be_read() {
     let dir = tempfile::Builder::new().prefix("i2m-embedded-").tempdir().unwrap();
-    let service = ServiceProcess::start(dir.path(), &[]);
+    let service = GatewayProcess::start(dir.path(), &[]);
     let http = reqwest::Client::new();
     let url = format!("{}/readyz", service.base);
-    until("ready", async || http.get(&url).send().await.is_ok_and(|it| it.status() == 200)).await;
-    let output = ServiceProcess::output(dir.path(), &["migrate", "--status"], &[]);
+    wait_until("the service is ready", async || {
+        http.get(&url).send().await.is_ok_and(|response| response.status() == 200)
+    })
+    .await;
+    let output = GatewayProcess::output(dir.path(), &["migrate", "--status"], &[]);
     assert!(String::from_utf8(output.stdout).unwrap().contains("applied"));
-    let output = ServiceProcess::output(dir.path(), &["cleanup"], &[]);
+    let output = GatewayProcess::output(dir.path(), &["cleanup"], &[]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["state"], json!("finished"));
     assert_eq!(http.get(&url).send().await.unwrap().status(), 200);

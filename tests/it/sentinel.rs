@@ -1,4 +1,4 @@
-//! Sentinels name the server: primaries die, hang, and are replaced, and callers do not notice.
+//! Redis with sentinels: primaries die, hang and are replaced without failed requests.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Answer, As, Certificate, SentinelSetup, Topology, Traffic, id_of, path_of, until,
+    ApiResponse, Caller, Certificate, SentinelSetup, Topology, Traffic, id_of, path_of, wait_until,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -23,31 +23,31 @@ enum Fault {
 #[case::hung(Fault::Hung)]
 #[case::replaced_by_an_operator(Fault::Replaced)]
 #[tokio::test]
-async fn requests_that_may_be_repeated_outlast_a_failover(#[case] fault: Fault) {
+async fn repeatable_requests_survive_a_failover(#[case] fault: Fault) {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     let first = setup.primary().await;
-    let traffic = Traffic::begin(&app);
+    let traffic = Traffic::start(&app);
     match fault {
         Fault::Killed => setup.servers[first].kill(),
         Fault::Hung => setup.servers[first].signal("STOP"),
         Fault::Replaced => setup.fail_over().await,
     }
-    until("there is another primary", async || setup.primary().await != first).await;
+    wait_until("another server is the primary", async || setup.primary().await != first).await;
     app.report(&job, 0, &json!({"progress": 50})).await.ok(200);
-    assert_eq!(stream.until("file_update").await.data["file_progress"], 50);
+    assert_eq!(stream.wait_for("file_update").await.data["file_progress"], 50);
     app.complete(&job, 0).await.ok(200);
-    stream.until("task_completed").await;
-    let met = traffic.end().await;
-    assert_eq!(met.refused, Vec::<String>::new(), "slowest {:?}", met.slowest);
+    stream.wait_for("task_completed").await;
+    let result = traffic.stop().await;
+    assert_eq!(result.failures, Vec::<String>::new(), "slowest {:?}", result.slowest);
     // No job that was acknowledged is lost.
-    for id in &met.created {
-        app.get(As::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
+    for id in &result.created {
+        app.get(Caller::Alice, &format!("/api/v1/jobs/{id}")).await.ok(200);
     }
-    // In the databases of before.
+    // The new primary has the same databases.
     let now = setup.servers[setup.primary().await].port;
     assert_eq!(
         setup.cli(now, &["-n", "1", "exists", &format!("job:{}", id_of(&job))]).await,
@@ -67,63 +67,67 @@ async fn a_result_repeated_by_a_failover_counts_once() {
         jobs.push(app.create_job(2).await);
     }
     let first = setup.primary().await;
-    setup.until_replicated().await;
-    // Sent to a server that hangs and is then replaced: each of these is repeated.
+    setup.wait_until_replicated().await;
+    // The requests go to a server that hangs and is then replaced, so each is repeated.
     setup.servers[first].signal("STOP");
     let results = jobs.iter().map(|job| app.complete(job, 0));
-    for answer in futures_util::future::join_all(results).await {
-        answer.ok(200);
+    for response in futures_util::future::join_all(results).await {
+        response.ok(200);
     }
     setup.servers[first].kill();
     for job in &jobs {
-        let job = app.get(As::Alice, path_of(job)).await.ok(200);
+        let job = app.get(Caller::Alice, path_of(job)).await.ok(200);
         assert_eq!((&job["completed_files"], &job["status"]), (&json!(1), &json!("processing")));
     }
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_reported_and_not_repeated() {
+async fn an_indeterminate_call_is_reported_and_not_repeated() {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
     let job = app.create_job(1).await;
     app.fail(&job, 0, "no luck").await.ok(200);
-    setup.until_replicated().await;
+    setup.wait_until_replicated().await;
     let first = setup.primary().await;
     setup.servers[first].signal("STOP");
-    // A retry begins an attempt; a second one would begin another.
+    // A retry starts an attempt; a repeated retry would start another.
     let path = format!("{}/retry", path_of(&job));
-    let answer = Answer::of(app.request(As::Alice, Method::POST, &path)).await;
-    assert!([200, 503].contains(&answer.status), "{}", answer.text);
+    let response = ApiResponse::send(app.request(Caller::Alice, Method::POST, &path)).await;
+    assert!([200, 503].contains(&response.status), "{}", response.text);
     setup.servers[first].kill();
-    until("the primary is another", async || setup.primary().await != first).await;
-    until("the job is served", async || app.get(As::Alice, path_of(&job)).await.status == 200)
-        .await;
-    let job = app.get(As::Alice, path_of(&job)).await.ok(200);
+    wait_until("another server is the primary", async || setup.primary().await != first).await;
+    wait_until("the job is served", async || {
+        app.get(Caller::Alice, path_of(&job)).await.status == 200
+    })
+    .await;
+    let job = app.get(Caller::Alice, path_of(&job)).await.ok(200);
     assert!(job["attempt"].as_u64().unwrap() <= 2, "{job}");
 }
 
-/// As Redis does to all who wait for replicas when it becomes one.
+/// Redis ends all WAITs with an error when it becomes a replica.
 #[tokio::test]
-async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
+async fn an_interrupted_wait_for_replicas_is_repeated() {
     let setup = SentinelSetup::start_with(Topology {
-        n_replicas: 1,
-        n_sentinels: 1,
+        replica_count: 1,
+        sentinel_count: 1,
         down_after_ms: 60_000,
         ..Topology::default()
     })
     .await;
     let app = setup.serve(&[("redis.durability", "wait")]).await;
-    // From here on Redis has the script.
+    // This loads the script.
     app.create_job(1).await;
     setup.servers[1].signal("STOP");
     let mut creating = JoinSet::new();
     let new = json!({"files": [{"filename": "a.png"}]});
-    creating.spawn(Answer::of(app.request(As::Alice, Method::POST, "/api/v1/jobs").json(&new)));
+    creating.spawn(ApiResponse::send(
+        app.request(Caller::Alice, Method::POST, "/api/v1/jobs").json(&new),
+    ));
     let port = setup.servers[0].port;
-    until("it waits for the replica, and no longer", async || {
+    wait_until("the WAIT is blocked and gets unblocked", async || {
         let clients = setup.cli(port, &["client", "list"]).await;
-        let waiting = clients.lines().find(|it| it.contains("cmd=wait"));
-        let id = waiting.and_then(|it| it.strip_prefix("id=")?.split(' ').next());
+        let waiting = clients.lines().find(|line| line.contains("cmd=wait"));
+        let id = waiting.and_then(|line| line.strip_prefix("id=")?.split(' ').next());
         let Some(id) = id else { return false };
         setup.cli(port, &["client", "unblock", id, "error"]).await.trim() == "1"
     })
@@ -131,7 +135,7 @@ async fn a_wait_for_replicas_that_is_broken_off_is_begun_again() {
     setup.servers[1].signal("CONT");
     creating.join_next().await.unwrap().unwrap().ok(201);
     assert_eq!(
-        app.get(As::Alice, "/api/v1/jobs").await.json()["jobs"].as_array().unwrap().len(),
+        app.get(Caller::Alice, "/api/v1/jobs").await.json()["jobs"].as_array().unwrap().len(),
         2
     );
 }
@@ -146,28 +150,28 @@ async fn a_sentinel_that_hangs_delays_nothing() {
     setup.sentinels[0].kill();
     let first = setup.primary().await;
     setup.servers[first].kill();
-    app.get(As::Alice, path_of(&job)).await.ok(200);
+    app.get(Caller::Alice, path_of(&job)).await.ok(200);
     app.create_job(1).await;
 }
 
 #[tokio::test]
-async fn an_outage_longer_than_a_failover_is_refused_at_once() {
+async fn requests_fail_fast_during_an_outage_longer_than_a_failover() {
     let mut setup = SentinelSetup::start_with(Topology {
-        n_replicas: 0,
-        n_sentinels: 1,
+        replica_count: 0,
+        sentinel_count: 1,
         ..Topology::default()
     })
     .await;
     let app = setup.serve(&[("redis.failover_wait", "300ms")]).await;
     let job = app.create_job(1).await;
     setup.servers[0].kill();
-    until("calls are refused at once", async || {
-        let answer = app.get(As::Alice, path_of(&job)).await;
-        answer.status == 503 && answer.took < Duration::from_millis(20)
+    wait_until("calls are rejected at once", async || {
+        let response = app.get(Caller::Alice, path_of(&job)).await;
+        response.status == 503 && response.took < Duration::from_millis(20)
     })
     .await;
     setup.servers[0].start_again();
-    app.until_ready().await;
+    app.wait_until_ready().await;
     app.create_job(1).await;
 }
 
@@ -185,7 +189,7 @@ async fn an_outage_longer_than_a_failover_is_refused_at_once() {
     "requirepass open\nuser asker on >own &* -@all +sentinel +ping +hello +subscribe +info +client\n"
 )]
 #[tokio::test]
-async fn guarded_servers_and_sentinels_are_reached(
+async fn servers_and_sentinels_with_passwords_are_reached(
     #[case] user: &str,
     #[case] server_lines: &str,
     #[case] sentinel_user: &str,
@@ -194,8 +198,8 @@ async fn guarded_servers_and_sentinels_are_reached(
     let password =
         |user: &str, of_default: &'static str| if user == "default" { of_default } else { "own" };
     let setup = SentinelSetup::start_with(Topology {
-        n_replicas: 1,
-        n_sentinels: 1,
+        replica_count: 1,
+        sentinel_count: 1,
         server_lines: server_lines.to_owned(),
         sentinel_lines: format!("{sentinel_lines}sentinel auth-pass mymaster sesame\n"),
         cli: ["-a", "sesame"].map(str::to_owned).to_vec(),
@@ -212,18 +216,18 @@ async fn guarded_servers_and_sentinels_are_reached(
         ])
         .await;
     let job = app.create_job(1).await;
-    app.get(As::Alice, path_of(&job)).await.ok(200);
+    app.get(Caller::Alice, path_of(&job)).await.ok(200);
 }
 
 #[tokio::test]
-async fn servers_and_sentinels_are_reached_by_tls() {
+async fn servers_and_sentinels_are_reached_over_tls() {
     let certificate = Certificate::new();
     let cert = certificate.path();
     let lines = certificate.redis_lines();
     let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), cert.clone()];
     let setup = SentinelSetup::start_with(Topology {
-        n_replicas: 1,
-        n_sentinels: 1,
+        replica_count: 1,
+        sentinel_count: 1,
         port_word: "port 0\ntls-port",
         server_lines: lines.clone(),
         sentinel_lines: lines,

@@ -1,15 +1,15 @@
-//! Following a job as a browser does.
+//! The event stream of a job, as a browser reads it.
 
 use serde_json::{Value, json};
 
-use crate::harness::{As, Event, EventSource, TestApp, id_of, path_of, until};
+use crate::harness::{Caller, Event, EventSource, TestApp, id_of, path_of, wait_until};
 
 fn names(events: &[Event]) -> Vec<&str> {
-    events.iter().map(|it| it.name.as_str()).collect()
+    events.iter().map(|event| event.name.as_str()).collect()
 }
 
 #[tokio::test]
-async fn a_browser_sees_the_whole_way() {
+async fn a_browser_receives_all_events_of_a_job() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
@@ -26,7 +26,7 @@ async fn a_browser_sees_the_whole_way() {
             "status": "queued", "progress": 0, "task_id": id_of(&job), "job_id": id_of(&job), "total_files": 2,
         })
     );
-    assert!(stream.retry_ms.is_some_and(|it| (20..=40).contains(&it)));
+    assert!(stream.retry_ms.is_some_and(|retry| (20..=40).contains(&retry)));
 
     app.report(&job, 0, &json!({"progress": 40, "message": "meshing"})).await.ok(200);
     let file = stream.next().await.unwrap();
@@ -74,19 +74,19 @@ async fn a_browser_sees_the_whole_way() {
 }
 
 #[tokio::test]
-async fn results_can_be_read_before_the_end_is_told() {
+async fn results_are_readable_before_the_end_event() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     app.complete(&job, 0).await.ok(200);
-    stream.until("task_completed").await;
-    app.get(As::Alice, &format!("{}/files/file_000/result", path_of(&job))).await.ok(200);
-    assert_eq!(app.get(As::Alice, path_of(&job)).await.ok(200)["status"], "completed");
+    stream.wait_for("task_completed").await;
+    app.get(Caller::Alice, &format!("{}/files/file_000/result", path_of(&job))).await.ok(200);
+    assert_eq!(app.get(Caller::Alice, path_of(&job)).await.ok(200)["status"], "completed");
 }
 
 #[tokio::test]
-async fn a_reconnection_misses_and_repeats_nothing() {
+async fn a_reconnect_misses_and_repeats_no_event() {
     let app = TestApp::start_with(&[("sse.ring_length", "3")]).await;
     let job = app.create_job(1).await;
     let mut all = app.follow(&job, None).await;
@@ -97,27 +97,30 @@ async fn a_reconnection_misses_and_repeats_nothing() {
     let all: Vec<Event> = all.rest().await;
     let ids: Vec<&str> = unique_ids(&all);
 
-    // Cut after every id there was: what comes then is exactly what came after it.
-    for (n_seen, id) in ids.iter().enumerate() {
+    // A reconnect after each id receives exactly the events after that id.
+    for (seen_count, id) in ids.iter().enumerate() {
         let mut again = app.follow(&job, Some(id)).await;
-        if n_seen + 1 == ids.len() {
+        if seen_count + 1 == ids.len() {
             assert_eq!(again.response.status(), 204);
             continue;
         }
         let rest = again.rest().await;
-        assert_eq!(unique_ids(&rest), ids[n_seen + 1..], "after {id}");
+        assert_eq!(unique_ids(&rest), ids[seen_count + 1..], "after {id}");
         assert_eq!(rest.last().unwrap().name, "task_completed");
-        let updates: Vec<&Event> = rest.iter().filter(|it| it.name == "file_update").collect();
+        let updates: Vec<&Event> =
+            rest.iter().filter(|event| event.name == "file_update").collect();
         let firsts: Vec<&Event> = all
             .iter()
-            .filter(|it| it.name == "file_update" && ids[n_seen + 1..].contains(&it.id.as_str()))
+            .filter(|event| {
+                event.name == "file_update" && ids[seen_count + 1..].contains(&event.id.as_str())
+            })
             .collect();
         assert_eq!(updates, firsts);
     }
 }
 
 fn unique_ids(events: &[Event]) -> Vec<&str> {
-    let mut ids: Vec<&str> = events.iter().map(|it| it.id.as_str()).collect();
+    let mut ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
     ids.dedup();
     ids
 }
@@ -135,14 +138,18 @@ async fn progress_never_falls_for_any_watcher() {
         app.complete(&job, file).await.ok(200);
     }
     for mut stream in streams {
-        let seen: Vec<u64> =
-            stream.rest().await.iter().filter_map(|it| it.data["progress"].as_u64()).collect();
+        let seen: Vec<u64> = stream
+            .rest()
+            .await
+            .iter()
+            .filter_map(|event| event.data["progress"].as_u64())
+            .collect();
         assert!(seen.is_sorted() && seen.last() == Some(&100), "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn a_finished_job_tells_its_end_again() {
+async fn a_finished_job_sends_its_end_event_again() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     app.fail(&job, 0, "no mesh").await.ok(200);
@@ -153,39 +160,39 @@ async fn a_finished_job_tells_its_end_again() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_once_however_many_watch() {
+async fn a_stream_is_read_once_for_any_number_of_watchers() {
     let app = TestApp::start_with(&[("sse.sweep_interval", "60s")]).await;
     let job = app.create_job(1).await;
     let mut streams = Vec::new();
     for _ in 0..30 {
         let mut stream = app.follow(&job, None).await;
-        stream.until("task_queued").await;
+        stream.wait_for("task_queued").await;
         streams.push(stream);
     }
-    let before = n_calls(&app, "xread").await;
+    let before = call_count(&app, "xread").await;
     for percent in [10, 20, 30] {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
         for stream in &mut streams {
-            assert_eq!(stream.until("task_progress").await.data["progress"], percent);
+            assert_eq!(stream.wait_for("task_progress").await.data["progress"], percent);
         }
     }
-    let n_reads = n_calls(&app, "xread").await - before;
-    // A report may wake the reader by more than one signal, but never once per watcher.
-    assert!((3..=12).contains(&n_reads), "{n_reads} reads for 3 events and 30 watchers");
+    let read_count = call_count(&app, "xread").await - before;
+    // A report may wake the reader more than once, but not once per watcher.
+    assert!((3..=12).contains(&read_count), "{read_count} reads for 3 events and 30 watchers");
 }
 
-async fn n_calls(app: &TestApp, command: &str) -> u64 {
+async fn call_count(app: &TestApp, command: &str) -> u64 {
     let stats: String = app.redis.run(2, &["INFO", "commandstats"]).await.convert().unwrap();
-    let line = stats.lines().find(|it| it.starts_with(&format!("cmdstat_{command}:")));
-    line.map_or(0, |it| it.split(['=', ',']).nth(1).unwrap().parse().unwrap())
+    let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
 }
 
 #[tokio::test]
-async fn a_writer_that_only_adds_to_the_stream_is_heard() {
+async fn events_of_a_writer_that_does_not_publish_are_delivered() {
     let app = TestApp::start_with(&[("sse.sweep_interval", "20ms")]).await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     let key = format!("stream:progress:{}", id_of(&job));
     let add = [
         "XADD",
@@ -199,21 +206,21 @@ async fn a_writer_that_only_adds_to_the_stream_is_heard() {
         "2026-11-23T00:58:58.252605",
     ];
     app.redis.run(2, &add).await;
-    let update = stream.until("file_update").await;
+    let update = stream.wait_for("file_update").await;
     assert_eq!((&update.data["index"], &update.data["file_progress"]), (&json!(1), &json!(50)));
-    assert_eq!(stream.until("task_progress").await.data["progress"], 25);
+    assert_eq!(stream.wait_for("task_progress").await.data["progress"], 25);
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_resynchronised() {
+async fn a_stream_with_trimmed_events_is_resynchronised() {
     let app = TestApp::start_with(&[("sse.ring_length", "2")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    let first = stream.until("task_queued").await;
+    let first = stream.wait_for("task_queued").await;
     for percent in 1..=10 {
         app.report(&job, 0, &json!({"progress": percent})).await.ok(200);
     }
-    while stream.until("file_update").await.data["file_progress"] != 10 {}
+    while stream.wait_for("file_update").await.data["file_progress"] != 10 {}
     app.redis.run(2, &["XTRIM", &format!("stream:progress:{}", id_of(&job)), "MAXLEN", "3"]).await;
     let mut again = app.follow(&job, Some(&first.id)).await;
     let resync = again.next().await.unwrap();
@@ -232,8 +239,8 @@ async fn events_that_were_trimmed_before_they_were_read_are_resynchronised() {
     let app = TestApp::start_with(&settings).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
-    // One transaction, so that the reader wakes after all of it.
+    stream.wait_for("task_queued").await;
+    // One transaction, so that the reader wakes only after the trimming.
     let key = format!("stream:progress:{}", id_of(&job));
     let script = "for i = 1, 350 do redis.call('XADD', KEYS[1], 'MAXLEN', '~', '100', '*', 'file_id', 'file_000', \
         'progress', i % 100, 'timestamp', 'x') end redis.call('PUBLISH', ARGV[1], '')";
@@ -242,7 +249,7 @@ async fn events_that_were_trimmed_before_they_were_read_are_resynchronised() {
 }
 
 #[tokio::test]
-async fn an_id_from_a_future_that_did_not_happen_is_resynchronised() {
+async fn an_event_id_beyond_the_stream_is_resynchronised() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, Some("9999999999999-0")).await;
@@ -250,7 +257,7 @@ async fn an_id_from_a_future_that_did_not_happen_is_resynchronised() {
 }
 
 #[tokio::test]
-async fn a_browser_may_be_faster_than_the_job() {
+async fn a_stream_can_be_opened_before_its_job_exists() {
     let app =
         TestApp::start_with(&[("sse.access", "job_id"), ("sse.sweep_interval", "20ms")]).await;
     let id = uuid::Uuid::new_v4();
@@ -278,7 +285,7 @@ async fn a_browser_may_be_faster_than_the_job() {
     app.redis
         .run(2, &["XADD", &key, "*", "file_id", "file_000", "progress", "50", "timestamp", "x"])
         .await;
-    let progress: Value = stream.until("task_progress").await.data;
+    let progress: Value = stream.wait_for("task_progress").await.data;
     assert_eq!(progress["job_id"], id.to_string());
 }
 
@@ -290,7 +297,7 @@ async fn a_stream_ends_at_its_timeout() {
     let events = EventSource::open(&app, &path, None).await.rest().await;
     assert_eq!(names(&events), ["task_queued", "connection_timeout"]);
     let path = format!("{}&timeout=0", job["links"]["stream"].as_str().unwrap());
-    app.get(As::Nobody, &path).await.problem(422, "VALIDATION_ERROR");
+    app.get(Caller::Anonymous, &path).await.problem(422, "VALIDATION_ERROR");
 }
 
 #[tokio::test]
@@ -299,53 +306,55 @@ async fn an_idle_stream_is_kept_open() {
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     let mut text = Vec::new();
-    while text.windows(12).filter(|it| it == b": keep-alive").count() < 2 {
+    while text.windows(12).filter(|window| window == b": keep-alive").count() < 2 {
         text.extend(stream.response.chunk().await.unwrap().unwrap());
     }
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_its_job_only() {
+async fn a_ticket_is_valid_only_for_its_job() {
     let app = TestApp::start().await;
     let (job, other) = (app.create_job(1).await, app.create_job(1).await);
     let stream = job["links"]["stream"].as_str().unwrap();
     let ticket = stream.split_once("ticket=").unwrap().1;
     let wrong = format!("{}/progress/stream?ticket={ticket}", path_of(&other));
-    app.get(As::Nobody, &wrong).await.problem(403, "INVALID_API_KEY");
+    app.get(Caller::Anonymous, &wrong).await.problem(403, "INVALID_API_KEY");
     for forged in [&ticket[..ticket.len() - 1], "x", "0.", "ffffffff.AAAA", ""] {
         let path = format!("{}/progress/stream?ticket={forged}", path_of(&job));
-        app.get(As::Nobody, &path).await.problem(403, "INVALID_API_KEY");
+        app.get(Caller::Anonymous, &path).await.problem(403, "INVALID_API_KEY");
     }
-    app.get(As::Nobody, &format!("{}/progress/stream", path_of(&job)))
+    app.get(Caller::Anonymous, &format!("{}/progress/stream", path_of(&job)))
         .await
         .problem(403, "AUTHENTICATION_REQUIRED");
 }
 
 #[tokio::test]
-async fn too_many_streams_are_told_to_come_back() {
+async fn streams_over_the_limit_get_a_retry_time() {
     let app = TestApp::start_with(&[("sse.max_streams", "1")]).await;
     let job = app.create_job(1).await;
     let mut first = app.follow(&job, None).await;
-    first.until("task_queued").await;
+    first.wait_for("task_queued").await;
     let mut second = app.follow(&job, None).await;
     assert_eq!(second.response.status(), 200);
     assert_eq!(second.next().await, None);
     assert!(second.retry_ms.is_some());
     drop(first);
-    until("the place is free again", async || app.follow(&job, None).await.next().await.is_some())
-        .await;
+    wait_until("a stream is accepted again", async || {
+        app.follow(&job, None).await.next().await.is_some()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn the_end_of_a_deleted_job_is_told() {
+async fn deleting_a_job_ends_its_streams() {
     let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
     for database in [1, 2] {
         app.redis.run(database, &["FLUSHDB"]).await;
     }
-    let end = stream.until("task_failed").await;
+    let end = stream.wait_for("task_failed").await;
     assert_eq!(end.data["status"], "expired");
     assert_eq!(stream.next().await, None);
 }

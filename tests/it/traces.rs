@@ -1,4 +1,4 @@
-//! Traces: from a caller through the service and Redis to the Celery worker, as a collector receives them.
+//! Traces from a caller through the service and Redis to the Celery worker, as a collector receives them.
 
 use std::{
     fmt::Write as _,
@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::harness::{CeleryWorker, ServiceProcess, TestRedis, is_on_cluster, path_of, until};
+use crate::harness::{CeleryWorker, GatewayProcess, TestRedis, is_on_cluster, path_of, wait_until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -33,17 +33,17 @@ impl Collector {
     }
 
     #[expect(clippy::unused_async, reason = "a handler")]
-    async fn take(State(it): State<Self>, body: Bytes) -> StatusCode {
+    async fn take(State(collector): State<Self>, body: Bytes) -> StatusCode {
         let request = ExportTraceServiceRequest::decode(body).unwrap();
-        let scopes = request.resource_spans.into_iter().flat_map(|it| it.scope_spans);
-        it.0.lock().unwrap().extend(scopes.flat_map(|it| it.spans));
+        let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+        collector.0.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
         StatusCode::OK
     }
 
     /// The spans of the caller's trace.
     fn spans(&self) -> Vec<Span> {
         let spans = self.0.lock().unwrap();
-        spans.iter().filter(|it| hex(&it.trace_id) == TRACE).cloned().collect()
+        spans.iter().filter(|span| hex(&span.trace_id) == TRACE).cloned().collect()
     }
 }
 
@@ -55,44 +55,44 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn attribute(span: &Span, name: &str) -> String {
-    let found = span.attributes.iter().find(|it| it.key == name);
-    match found.and_then(|it| it.value.clone()?.value) {
+    let found = span.attributes.iter().find(|attribute| attribute.key == name);
+    match found.and_then(|attribute| attribute.value.clone()?.value) {
         Some(any_value::Value::StringValue(text)) => text,
         Some(any_value::Value::IntValue(number)) => number.to_string(),
         _ => String::new(),
     }
 }
 
-async fn start(redis: &TestRedis, endpoint: &str) -> ServiceProcess {
+async fn start(redis: &TestRedis, endpoint: &str) -> GatewayProcess {
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__TRACES__ENDPOINT", endpoint),
         ("I2M__TRACES__EXPORT_INTERVAL", "50ms"),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
-    until("ready", async || {
+    let service = GatewayProcess::start(redis.dir(), &environment);
+    wait_until("the service is ready", async || {
         let ready = reqwest::get(format!("{}/readyz", service.base)).await;
-        ready.is_ok_and(|it| it.status() == 200)
+        ready.is_ok_and(|response| response.status() == 200)
     })
     .await;
     service
 }
 
-async fn create(service: &ServiceProcess) -> Value {
+async fn create(service: &GatewayProcess) -> Value {
     let new = json!({"files": [{"filename": "trace.png"}]});
     let request = reqwest::Client::new().post(format!("{}/api/v1/jobs", service.base));
     let request = request.bearer_auth("k").header("traceparent", format!("00-{TRACE}-{CALLER}-01"));
-    let answer = request.json(&new).send().await.unwrap();
-    assert_eq!(answer.status(), 201);
-    answer.json().await.unwrap()
+    let response = request.json(&new).send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    response.json().await.unwrap()
 }
 
-/// What the worker saw in its request.
-async fn seen_by_worker(service: &ServiceProcess, job: &Value) -> String {
+/// The trace context that the worker received with its task.
+async fn seen_by_worker(service: &GatewayProcess, job: &Value) -> String {
     let mut error = Value::Null;
-    until("the worker has said it", async || {
+    wait_until("the worker has reported its trace context", async || {
         let request = reqwest::Client::new().get(format!("{}{}", service.base, path_of(job)));
         let shown: Value = request.bearer_auth("k").send().await.unwrap().json().await.unwrap();
         error = shown["files"][0]["error"].clone();
@@ -110,27 +110,27 @@ async fn a_trace_goes_from_the_caller_through_redis_to_the_worker() {
     let job = create(&service).await;
     let _worker = CeleryWorker::start(&redis, "w", 1).await;
     let seen = seen_by_worker(&service, &job).await;
-    // At its end the service sends what it has.
+    // On shutdown the service exports its spans.
     service.signal("TERM");
     assert!(service.wait().success());
 
     let spans = collector.spans();
-    let request = spans.iter().find(|it| it.name == "POST /api/v1/jobs").unwrap();
+    let request = spans.iter().find(|span| span.name == "POST /api/v1/jobs").unwrap();
     assert_eq!(hex(&request.parent_span_id), CALLER);
     assert_eq!(attribute(request, "http.response.status_code"), "201");
     assert_eq!(seen, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
     let calls: Vec<&Span> =
-        spans.iter().filter(|it| it.parent_span_id == request.span_id).collect();
-    // The job is created in one call, and its task handed over in others.
+        spans.iter().filter(|span| span.parent_span_id == request.span_id).collect();
+    // One call creates the job, and others send its task.
     for name in ["jobs", if is_on_cluster() { "broker" } else { "queue" }] {
-        let call = calls.iter().find(|it| it.name == name).unwrap();
+        let call = calls.iter().find(|span| span.name == name).unwrap();
         assert_eq!(attribute(call, "db.system.name"), "redis");
         assert!(call.end_time_unix_nano >= call.start_time_unix_nano);
     }
 }
 
 #[tokio::test]
-async fn without_a_collector_the_caller_s_context_is_passed_on_and_one_that_is_away_harms_nobody() {
+async fn the_callers_context_is_propagated_with_a_missing_or_unreachable_collector() {
     for endpoint in ["", "http://127.0.0.1:9"] {
         let redis = TestRedis::start();
         let mut service = start(&redis, endpoint).await;

@@ -1,4 +1,4 @@
-//! Two versions of the service at one Redis. `make test-upgrade FROM=…` builds the other one.
+//! Two versions of the service on one Redis. `make test-upgrade FROM=…` builds the other version.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, As, Event, EventSource, ServiceProcess, TestRedis, id_of, path_of, until,
+    ApiResponse, Caller, Event, EventSource, GatewayProcess, TestRedis, id_of, path_of, wait_until,
 };
 
 struct Version {
-    process: ServiceProcess,
+    process: GatewayProcess,
     base: String,
     http: reqwest::Client,
 }
@@ -18,39 +18,40 @@ struct Version {
 impl Version {
     async fn start(program: &Path, redis: &TestRedis) -> Self {
         let environment = [
-            redis.place()[0],
-            redis.place()[1],
+            redis.settings()[0],
+            redis.settings()[1],
             ("I2M__AUTH__TICKET_SECRETS", "the same for both versions"),
             ("I2M__SERVER__DRAIN_SPREAD", "100ms"),
         ];
-        let process = ServiceProcess::start_program(program, redis.dir(), &[], &environment);
+        let process = GatewayProcess::start_program(program, redis.dir(), &[], &environment);
         let version = Self { base: process.base.clone(), process, http: reqwest::Client::new() };
         let ready = format!("{}/readyz", version.base);
-        until("it is ready", async || match version.http.get(&ready).send().await {
-            Ok(answer) => answer.status() == 200,
+        wait_until("the service is ready", async || match version.http.get(&ready).send().await {
+            Ok(response) => response.status() == 200,
             Err(error) => panic!("{error}; it said {}", version.process.log.lock().unwrap()),
         })
         .await;
         version
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> ApiResponse {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        let request = request.bearer_auth(As::Alice.key().unwrap());
-        Answer::of(body.iter().fold(request, RequestBuilder::json)).await
+        let request = request.bearer_auth(Caller::Alice.key().unwrap());
+        ApiResponse::send(body.iter().fold(request, RequestBuilder::json)).await
     }
 
     async fn follow(&self, job: &Value) -> EventSource {
         self.follow_after(job, None).await
     }
 
-    /// As a browser that has seen everything up to `last`.
+    /// Opens a stream as a browser whose last event is `last`.
     async fn follow_after(&self, job: &Value, last: Option<&Event>) -> EventSource {
         let url = format!("{}{}", self.base, job["links"]["stream"].as_str().unwrap());
-        let last_id = last.map(|it| it.id.as_str());
+        let last_id = last.map(|event| event.id.as_str());
         let request = self.http.get(url);
-        let request = last_id.into_iter().fold(request, |it, id| it.header("last-event-id", id));
-        EventSource::of(request.send().await.unwrap(), last_id)
+        let request =
+            last_id.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        EventSource::new(request.send().await.unwrap(), last_id)
     }
 
     async fn report(&self, job: &Value, percent: u64) {
@@ -59,20 +60,20 @@ impl Version {
         self.ask(Method::POST, &path, Some(report)).await.ok(200);
     }
 
-    /// As Kubernetes does it: what is under way may end.
+    /// Stops the service as Kubernetes does: requests in flight may finish.
     fn stop(mut self) {
         self.process.signal("TERM");
         assert!(self.process.wait().success());
     }
 }
 
-/// A worker's.
+/// A worker's result.
 fn result() -> Value {
     json!({"status": "completed", "result": {
         "filename": "a.glb", "size": 1, "mime_type": "model/gltf-binary", "url": "https://example.com/a.glb"}})
 }
 
-/// A job that each step of is done by the other version.
+/// Runs a job whose steps alternate between the versions.
 async fn hand_over(first: &Version, second: &Version) {
     let new = json!({"files": [{"filename": "a.png"}, {"filename": "b.png"}], "params": {"q": 1}});
     let job = first.ask(Method::POST, "/api/v1/jobs", Some(new)).await.ok(201);
@@ -83,7 +84,7 @@ async fn hand_over(first: &Version, second: &Version) {
         let path = format!("{path}/files/file_000/progress");
         version.ask(Method::POST, &path, Some(report)).await.ok(200);
         for stream in [&mut here, &mut there] {
-            let event = stream.until("file_update").await;
+            let event = stream.wait_for("file_update").await;
             assert_eq!(event.data["file_progress"], json!(10 * (n + 1)));
         }
     }
@@ -92,7 +93,7 @@ async fn hand_over(first: &Version, second: &Version) {
     let failed = json!({"status": "failed", "error": "no luck"});
     first.ask(Method::PUT, &file(1), Some(failed)).await.ok(200);
     for stream in [&mut here, &mut there] {
-        let end = stream.until("task_completed").await;
+        let end = stream.wait_for("task_completed").await;
         assert_eq!(end.data["summary"]["failed_files"], 1);
     }
     second.ask(Method::POST, &format!("{path}/retry"), None).await.ok(200);
@@ -114,7 +115,7 @@ fn other() -> PathBuf {
     PathBuf::from(std::env::var_os("I2M_OTHER_VERSION").unwrap())
 }
 
-/// Whether both versions know a path, if not for reading.
+/// Whether both versions have a path, even if not for GET.
 async fn both_know(versions: [&Version; 2], path: &str) -> bool {
     for version in versions {
         if version.ask(Method::GET, path, None).await.status == 404 {
@@ -124,7 +125,7 @@ async fn both_know(versions: [&Version; 2], path: &str) -> bool {
     true
 }
 
-/// A lock that one version grants, and the other extends, refuses to others, and gives back.
+/// One version grants a lock; the other extends it, denies it to others, and releases it.
 async fn share_locks(first: &Version, second: &Version) {
     let path = "/api/v1/locks/shared";
     let wanted = json!({"ttl_secs": 60});
@@ -141,7 +142,7 @@ async fn share_locks(first: &Version, second: &Version) {
     assert_eq!(first.ask(Method::DELETE, &release, None).await.status, 204);
 }
 
-/// A key that one version makes, and the other shows and revokes.
+/// One version creates an API key; the other shows and revokes it.
 async fn share_keys(first: &Version, second: &Version) {
     let path = "/api/v1/admin/keys";
     let order = json!({"name": "shared", "roles": ["client"]});
@@ -159,7 +160,7 @@ async fn share_keys(first: &Version, second: &Version) {
 async fn two_versions_share_one_redis() {
     let other = other();
     let redis = TestRedis::start();
-    let new = Version::start(&ServiceProcess::program(), &redis).await;
+    let new = Version::start(&GatewayProcess::program(), &redis).await;
     let old = Version::start(&other, &redis).await;
     for _ in 0..3 {
         hand_over(&old, &new).await;
@@ -173,22 +174,24 @@ async fn two_versions_share_one_redis() {
         share_keys(&old, &new).await;
         share_keys(&new, &old).await;
     }
-    // Whatever one version has made, the other has removed.
+    // Each version has removed all keys that the other created.
     let prefixes =
         ["job:", "session:", "progress:", "stream:progress:", "cache:status:", "i2m:task:"];
     for database in 0..5 {
         let keys = redis.keys(database).await;
-        let left: Vec<_> =
-            keys.iter().filter(|key| prefixes.iter().any(|it| key.starts_with(it))).collect();
+        let left: Vec<_> = keys
+            .iter()
+            .filter(|key| prefixes.iter().any(|prefix| key.starts_with(prefix)))
+            .collect();
         assert_eq!(left, Vec::<&String>::new());
     }
 }
 
-/// A browser that goes on at `to` after the event that it saw last, and then sees what is reported there and no more.
+/// Reconnects a browser to `to` after its last event. The browser then receives exactly the new report.
 async fn move_over(job: &Value, last: &Event, to: &Version, percent: u64) -> (EventSource, Event) {
     to.report(job, percent).await;
     let mut stream = to.follow_after(job, Some(last)).await;
-    let event = stream.until("file_update").await;
+    let event = stream.wait_for("file_update").await;
     assert_eq!(event.data["message"], json!(percent.to_string()), "after {last:?}");
     (stream, event)
 }
@@ -202,29 +205,29 @@ async fn a_rollout_and_its_rollback_lose_nothing() {
     let first = old.ask(Method::POST, "/api/v1/jobs", Some(new_job.clone())).await.ok(201);
     let mut stream = old.follow(&first).await;
     old.report(&first, 10).await;
-    let seen = stream.until("file_update").await;
+    let seen = stream.wait_for("file_update").await;
 
-    // Out it rolls: the new version is ready before the old one is told to stop.
-    let new = Version::start(&ServiceProcess::program(), &redis).await;
+    // Rollout: the new version is ready before the old one stops.
+    let new = Version::start(&GatewayProcess::program(), &redis).await;
     old.stop();
-    assert!(stream.rest().await.iter().all(|it| it.name != "file_update"));
+    assert!(stream.rest().await.iter().all(|event| event.name != "file_update"));
     let (mut stream, seen) = move_over(&first, &seen, &new, 20).await;
     let second = new.ask(Method::POST, "/api/v1/jobs", Some(new_job)).await.ok(201);
     let mut of_second = new.follow(&second).await;
     new.report(&second, 10).await;
-    let seen_of_second = of_second.until("file_update").await;
+    let seen_of_second = of_second.wait_for("file_update").await;
 
-    // And back, on data that the new version has written.
+    // Rollback, with data that the new version has written.
     let old = Version::start(&other(), &redis).await;
     new.stop();
     for stream in [&mut stream, &mut of_second] {
-        assert!(stream.rest().await.iter().all(|it| it.name != "file_update"));
+        assert!(stream.rest().await.iter().all(|event| event.name != "file_update"));
     }
     for (job, seen, percent) in [(&first, &seen, 30), (&second, &seen_of_second, 20)] {
         let (mut stream, _) = move_over(job, seen, &old, percent).await;
         let path = format!("{}/files/file_000/result", path_of(job));
         old.ask(Method::PUT, &path, Some(result())).await.ok(200);
-        stream.until("task_completed").await;
+        stream.wait_for("task_completed").await;
         let job = old.ask(Method::GET, path_of(job), None).await.ok(200);
         assert_eq!(job["status"], "completed", "{job}");
     }

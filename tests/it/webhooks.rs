@@ -1,4 +1,4 @@
-//! Webhooks: each end of a job is told, signed, to where it may be, until it is heard or hope is lost.
+//! Webhooks: each end of a job is sent, signed, to an allowed address until it is delivered or has failed for good.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,11 +18,13 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{As, ServiceProcess, TestApp, TestRedis, config, id_of, path_of, until};
+use crate::harness::{
+    Caller, GatewayProcess, TestApp, TestRedis, config, id_of, path_of, wait_until,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Settings under which webhooks reach this machine, and come soon again.
+/// Settings that allow webhooks to this machine and shorten the retry delays.
 pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.secrets", SECRET),
     ("webhooks.allow_http", "true"),
@@ -33,15 +35,15 @@ pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.max_tries", "4"),
 ];
 
-/// What came, and what is answered: in turn, and then 204.
+/// Records requests. Responds with the given statuses in order, and then with 204.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
-    heard: Arc<Mutex<Vec<Heard>>>,
-    answers: Arc<Mutex<VecDeque<u16>>>,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+    responses: Arc<Mutex<VecDeque<u16>>>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Delivery {
     path: String,
     pub(crate) headers: BTreeMap<String, String>,
     body: Value,
@@ -49,48 +51,53 @@ pub(crate) struct Heard {
 
 impl Receiver {
     #[expect(clippy::disallowed_methods, reason = "the receiver runs beside the test")]
-    pub(crate) async fn start(answers: &[u16]) -> (Self, String) {
+    pub(crate) async fn start(responses: &[u16]) -> (Self, String) {
         let receiver = Self::default();
-        receiver.answers.lock().unwrap().extend(answers);
+        receiver.responses.lock().unwrap().extend(responses);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let router = Router::new().fallback(Self::hear).with_state(receiver.clone());
+        let router = Router::new().fallback(Self::receive).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         (receiver, format!("http://localhost:{port}/hook"))
     }
 
     #[expect(clippy::unused_async, reason = "a handler")]
-    async fn hear(State(it): State<Self>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+    async fn receive(
+        State(receiver): State<Self>,
+        uri: Uri,
+        headers: HeaderMap,
+        body: String,
+    ) -> Response {
         let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value)));
-        it.heard.lock().unwrap().push(Heard {
+        receiver.deliveries.lock().unwrap().push(Delivery {
             path: uri.path().to_owned(),
             headers: headers.collect(),
             body: serde_json::from_str(&body).unwrap(),
         });
-        let status = it.answers.lock().unwrap().pop_front().unwrap_or(204);
+        let status = receiver.responses.lock().unwrap().pop_front().unwrap_or(204);
         let status = StatusCode::from_u16(status).unwrap();
         (status, [(header::LOCATION, "/elsewhere")]).into_response()
     }
 
-    pub(crate) fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().unwrap().clone()
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
+        self.deliveries.lock().unwrap().clone()
     }
 }
 
 pub(crate) async fn create(app: &TestApp, url: &str) -> Value {
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": url});
-    app.post(As::Alice, "/api/v1/jobs", &new).await.ok(201)
+    app.post(Caller::Alice, "/api/v1/jobs", &new).await.ok(201)
 }
 
 pub(crate) async fn webhooks_of(app: &TestApp, job: &Value) -> Vec<Value> {
-    let told = app.get(As::Alice, &format!("{}/webhooks", path_of(job))).await.ok(200);
+    let told = app.get(Caller::Alice, &format!("{}/webhooks", path_of(job))).await.ok(200);
     told["webhooks"].as_array().unwrap().clone()
 }
 
 async fn until_state(app: &TestApp, job: &Value, state: &str) -> Value {
     let mut webhook = Value::Null;
-    until(state, async || {
+    wait_until(state, async || {
         webhook = webhooks_of(app, job).await.into_iter().next().unwrap_or_default();
         webhook["state"] == state
     })
@@ -99,78 +106,80 @@ async fn until_state(app: &TestApp, job: &Value, state: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_end_is_told_until_it_is_heard_and_each_attempt_has_its_own() {
+async fn each_end_of_a_job_has_a_webhook_that_is_retried_until_delivered() {
     let (receiver, url) = Receiver::start(&[500, 302]).await;
     let app = TestApp::start_with(QUICK).await;
     let job = create(&app, &url).await;
     assert_eq!(webhooks_of(&app, &job).await, Vec::<Value>::new());
     app.fail(&job, 0, "no mesh").await.ok(200);
     let webhook = until_state(&app, &job, "delivered").await;
-    let heard = receiver.heard();
-    assert_eq!(heard.len(), 3);
-    for it in &heard {
-        // The same event each time, and no redirect is followed.
-        assert_eq!((it.path.as_str(), &it.body), ("/hook", &heard[0].body));
-        assert_eq!(it.headers["webhook-id"], format!("msg_{}_1", id_of(&job)));
-        assert_eq!(it.headers["content-type"], "application/json");
+    let deliveries = receiver.deliveries();
+    assert_eq!(deliveries.len(), 3);
+    for delivery in &deliveries {
+        // Each attempt sends the same event, and redirects are not followed.
+        assert_eq!((delivery.path.as_str(), &delivery.body), ("/hook", &deliveries[0].body));
+        assert_eq!(delivery.headers["webhook-id"], format!("msg_{}_1", id_of(&job)));
+        assert_eq!(delivery.headers["content-type"], "application/json");
     }
-    let (kind, data) = (&heard[0].body["type"], &heard[0].body["data"]);
+    let (kind, data) = (&deliveries[0].body["type"], &deliveries[0].body["data"]);
     assert_eq!(kind, "job.failed");
     let told = json!({"job_id": id_of(&job), "status": "failed", "attempt": 1, "total_files": 1,
         "completed_files": 0, "failed_files": 1, "error": "every file failed"});
     assert_eq!(data, &told);
     let log: Vec<&Value> =
-        webhook["log"].as_array().unwrap().iter().map(|it| &it["status"]).collect();
+        webhook["log"].as_array().unwrap().iter().map(|attempt| &attempt["status"]).collect();
     assert_eq!(log, [&json!(500), &json!(302), &json!(204)]);
     assert_eq!((&webhook["tries"], &webhook["url"]), (&json!(3), &json!(url)));
 
-    app.post(As::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await.ok(200);
+    app.post(Caller::Alice, &format!("{}/retry", path_of(&job)), &json!({})).await.ok(200);
     app.complete(&job, 0).await.ok(200);
-    until("the second end is told", async || receiver.heard().len() == 4).await;
-    assert_eq!(receiver.heard()[3].body["type"], "job.completed");
-    assert_eq!(receiver.heard()[3].headers["webhook-id"], format!("msg_{}_2", id_of(&job)));
+    wait_until("the second webhook arrives", async || receiver.deliveries().len() == 4).await;
+    assert_eq!(receiver.deliveries()[3].body["type"], "job.completed");
+    assert_eq!(receiver.deliveries()[3].headers["webhook-id"], format!("msg_{}_2", id_of(&job)));
     assert_eq!(webhooks_of(&app, &job).await.len(), 2);
-    let page = app.get(As::Nobody, "/metrics").await.text;
+    let page = app.get(Caller::Anonymous, "/metrics").await.text;
     assert!(page.contains("i2m_webhook_attempts_total{outcome=\"delivered\"} 2\n"), "{page}");
     assert!(page.contains("i2m_webhook_attempts_total{outcome=\"failed\"} 2\n"), "{page}");
-    app.get(As::Bob, &format!("{}/webhooks", path_of(&job))).await.problem(404, "JOB_NOT_FOUND");
+    app.get(Caller::Bob, &format!("{}/webhooks", path_of(&job)))
+        .await
+        .problem(404, "JOB_NOT_FOUND");
 }
 
 #[rstest]
 #[case::gone(&[410], 1)]
 #[case::never_well(&[500, 400, 429, 503], 4)]
 #[tokio::test]
-async fn a_webhook_is_given_up(#[case] answers: &[u16], #[case] tries: usize) {
-    let (receiver, url) = Receiver::start(answers).await;
+async fn a_webhook_fails_after_its_last_attempt(#[case] responses: &[u16], #[case] tries: usize) {
+    let (receiver, url) = Receiver::start(responses).await;
     let app = TestApp::start_with(QUICK).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
     let webhook = until_state(&app, &job, "given_up").await;
     assert_eq!(webhook["log"].as_array().unwrap().len(), tries);
-    assert_eq!((receiver.heard().len(), &webhook["next_try_at"]), (tries, &Value::Null));
+    assert_eq!((receiver.deliveries().len(), &webhook["next_try_at"]), (tries, &Value::Null));
     assert_eq!(app.redis.run(1, &["ZCARD", "i2m:webhooks"]).await.as_u64(), Some(0));
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_is_not_followed() {
+async fn a_name_that_resolves_to_a_private_address_is_not_called() {
     let (receiver, url) = Receiver::start(&[]).await;
     let settings =
         [("webhooks.secrets", SECRET), ("webhooks.allow_http", "true"), ("webhooks.tick", "20ms")];
     let app = TestApp::start_with(&settings).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
-    until("it was tried", async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
+    wait_until("an attempt is made", async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
     let webhook = webhooks_of(&app, &job).await.remove(0);
     assert_eq!(webhook["log"][0]["outcome"], "the address is not public");
-    assert!(receiver.heard().is_empty());
-    // Other spellings of this machine are names too.
+    assert!(receiver.deliveries().is_empty());
+    // Other names of this machine resolve to private addresses, too.
     let port = url.rsplit_once(':').unwrap().1;
     for host in ["2130706433", "0x7f.1", "127.1"] {
         let job = create(&app, &format!("http://{host}:{port}")).await;
         app.complete(&job, 0).await.ok(200);
-        until(host, async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
+        wait_until(host, async || webhooks_of(&app, &job).await[0]["tries"] == 1).await;
     }
-    assert!(receiver.heard().is_empty());
+    assert!(receiver.deliveries().is_empty());
 }
 
 #[rstest]
@@ -188,68 +197,73 @@ async fn a_name_that_leads_inside_is_not_followed() {
 #[case::unicode("https://exämple.com/")]
 #[case::long(&format!("https://example.com/{}", "a".repeat(2048)))]
 #[tokio::test]
-async fn a_bad_url_is_refused_at_once(#[case] url: &str) {
+async fn an_invalid_url_is_rejected_at_once(#[case] url: &str) {
     let app = TestApp::start_with(&[("webhooks.secrets", SECRET)]).await;
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": url});
-    let problem = app.post(As::Alice, "/api/v1/jobs", &new).await.problem(422, "VALIDATION_ERROR");
+    let problem =
+        app.post(Caller::Alice, "/api/v1/jobs", &new).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().starts_with("webhook_url: "), "{problem}");
 }
 
 #[tokio::test]
-async fn without_a_secret_there_are_none() {
+async fn without_a_secret_webhooks_are_rejected() {
     let app = TestApp::start().await;
     let new = json!({"files": [{"filename": "a.png"}], "webhook_url": "https://example.com/"});
-    let problem = app.post(As::Alice, "/api/v1/jobs", &new).await.problem(422, "VALIDATION_ERROR");
+    let problem =
+        app.post(Caller::Alice, "/api/v1/jobs", &new).await.problem(422, "VALIDATION_ERROR");
     assert!(problem["detail"].as_str().unwrap().contains("webhooks.secrets"));
 }
 
 #[tokio::test]
-async fn a_deleted_job_tells_nothing_more() {
+async fn a_deleted_job_sends_no_more_webhooks() {
     let (receiver, url) = Receiver::start(&[500; 100]).await;
     let mut settings = QUICK.to_vec();
     settings.push(("webhooks.max_tries", "100"));
     let app = TestApp::start_with(&settings).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
-    until("it was tried", async || !receiver.heard().is_empty()).await;
-    assert_eq!(app.send(As::Alice, Method::DELETE, path_of(&job), &json!({})).await.status, 204);
-    until("nothing is left", async || {
-        app.redis.keys(1).await.iter().all(|it| !it.contains(id_of(&job)))
+    wait_until("an attempt is made", async || !receiver.deliveries().is_empty()).await;
+    assert_eq!(
+        app.send(Caller::Alice, Method::DELETE, path_of(&job), &json!({})).await.status,
+        204
+    );
+    wait_until("no keys of the job are left", async || {
+        app.redis.keys(1).await.iter().all(|key| !key.contains(id_of(&job)))
     })
     .await;
     assert_eq!(app.redis.run(1, &["ZCARD", "i2m:webhooks"]).await.as_u64(), Some(0));
 }
 
 #[tokio::test]
-async fn of_several_processes_one_sends() {
+async fn only_one_of_several_processes_sends_a_webhook() {
     let (receiver, url) = Receiver::start(&[]).await;
     let app = TestApp::start_with(QUICK).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, QUICK)).await;
-    second.until_ready().await;
+    second.wait_until_ready().await;
     let n_jobs = 40;
     let ends = (0..n_jobs).map(async |_| {
         let job = create(&app, &url).await;
         second.complete(&job, 0).await.ok(200);
     });
     futures_util::future::join_all(ends).await;
-    until("all are told", async || receiver.heard().len() >= n_jobs).await;
-    until("none is left", async || {
+    wait_until("all webhooks arrive", async || receiver.deliveries().len() >= n_jobs).await;
+    wait_until("no webhook is queued", async || {
         app.redis.run(1, &["ZCARD", "i2m:webhooks"]).await.as_u64() == Some(0)
     })
     .await;
     let ids: BTreeSet<String> =
-        receiver.heard().iter().map(|it| it.headers["webhook-id"].clone()).collect();
-    assert_eq!((ids.len(), receiver.heard().len()), (n_jobs, n_jobs));
+        receiver.deliveries().iter().map(|request| request.headers["webhook-id"].clone()).collect();
+    assert_eq!((ids.len(), receiver.deliveries().len()), (n_jobs, n_jobs));
 }
 
-/// `webhook_receiver.py`, gone with the test.
+/// A `webhook_receiver.py` process, killed on drop.
 struct PythonReceiver {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl PythonReceiver {
-    /// Starts it with a certificate in `dir`; the first line that it says is its URL.
+    /// Starts it with a certificate in `dir`. Its first output line is its URL.
     fn start(dir: &Path) -> Self {
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
@@ -282,15 +296,15 @@ impl Drop for PythonReceiver {
 }
 
 #[tokio::test]
-async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
+async fn python_verifies_each_event_over_tls_even_after_the_service_was_killed() {
     let redis = TestRedis::start();
     let mut receiver = PythonReceiver::start(redis.dir());
     let url = receiver.next_line();
     let authority = redis.dir().join("cert.pem");
     let secrets = format!("{SECRET},whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQQ==");
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__WEBHOOKS__SECRETS", &secrets),
         ("I2M__WEBHOOKS__ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
         ("I2M__WEBHOOKS__TICK", "20ms"),
@@ -298,11 +312,11 @@ async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
         ("I2M__WEBHOOKS__FIRST_DELAY", "20ms"),
         ("SSL_CERT_FILE", authority.to_str().unwrap()),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let http = reqwest::Client::new();
-    until("ready", async || {
+    wait_until("the service is ready", async || {
         let ready = http.get(format!("{}/readyz", service.base)).send().await;
-        ready.is_ok_and(|it| it.status() == 200)
+        ready.is_ok_and(|response| response.status() == 200)
     })
     .await;
     let mut wanted = BTreeSet::new();
@@ -325,15 +339,15 @@ async fn python_verifies_each_event_over_tls_though_the_service_was_killed() {
         assert_eq!(stored.status(), 200);
         wanted.insert(format!("msg_{}_1", id_of(&job)));
     }
-    // Most have failed by now, some are under way; and this process tells nothing any more.
+    // Most attempts have failed by now, and some are in flight; this process sends no more.
     service.signal("KILL");
     drop(service);
 
-    let _next = ServiceProcess::start(redis.dir(), &environment);
-    let mut heard = BTreeSet::new();
-    while heard != wanted {
+    let _next = GatewayProcess::start(redis.dir(), &environment);
+    let mut received = BTreeSet::new();
+    while received != wanted {
         let line: Value = serde_json::from_str(&receiver.next_line()).unwrap();
         assert_eq!(line["told"]["type"], "job.failed");
-        heard.insert(line["id"].as_str().unwrap().to_owned());
+        received.insert(line["id"].as_str().unwrap().to_owned());
     }
 }

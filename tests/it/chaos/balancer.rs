@@ -1,4 +1,4 @@
-//! A load balancer: knows which services are ready.
+//! A load balancer that checks which services are ready.
 
 use std::{
     sync::{
@@ -12,45 +12,45 @@ use tokio::time::sleep;
 
 #[derive(Default)]
 pub(super) struct Balancer {
-    /// Addresses, and whether each is ready.
+    /// The address of each service, and whether it is ready.
     services: Mutex<Vec<(String, bool)>>,
     next: AtomicUsize,
 }
 
 impl Balancer {
-    pub(super) fn set(&self, place: usize, base: &str) {
+    pub(super) fn set(&self, index: usize, base: &str) {
         let mut services = self.services.lock().unwrap();
-        if services.len() <= place {
-            services.resize(place + 1, (String::new(), false));
+        if services.len() <= index {
+            services.resize(index + 1, (String::new(), false));
         }
-        services[place] = (base.to_owned(), true);
+        services[index] = (base.to_owned(), true);
     }
 
-    /// Whether the service of this place is taken for ready.
-    pub(super) fn is_ready(&self, place: usize) -> bool {
-        self.services.lock().unwrap()[place].1
+    /// Whether the last check found the service ready.
+    pub(super) fn is_ready(&self, index: usize) -> bool {
+        self.services.lock().unwrap()[index].1
     }
 
-    /// The next service that is ready, or any if none is.
+    /// The next service that is ready, or any if there is none.
     pub(super) fn base(&self) -> String {
         let services = self.services.lock().unwrap();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let in_turn = (0..services.len()).map(|i| &services[(turn + i) % services.len()]);
-        let ready = in_turn.clone().find(|it| it.1);
+        let ready = in_turn.clone().find(|service| service.1);
         ready.or_else(|| in_turn.clone().next()).unwrap().0.clone()
     }
 
-    /// Asks every service all the time.
-    pub(super) async fn look(&self) {
+    /// Polls every service until the future is dropped.
+    pub(super) async fn poll(&self) {
         let http = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
         loop {
             let services = self.services.lock().unwrap().clone();
-            for (place, (base, _)) in services.iter().enumerate() {
-                let answer = http.get(format!("{base}/readyz")).send().await;
-                let is_ready = answer.is_ok_and(|it| it.status().is_success());
+            for (index, (base, _)) in services.iter().enumerate() {
+                let response = http.get(format!("{base}/readyz")).send().await;
+                let is_ready = response.is_ok_and(|response| response.status().is_success());
                 let mut services = self.services.lock().unwrap();
-                if services[place].0 == *base {
-                    services[place].1 = is_ready;
+                if services[index].0 == *base {
+                    services[index].1 = is_ready;
                 }
             }
             sleep(Duration::from_millis(100)).await;

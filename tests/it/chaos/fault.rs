@@ -1,11 +1,11 @@
-//! What can go wrong.
+//! The faults that the tests inject.
 
 use std::time::{Duration, Instant};
 
 use tokio::task::block_in_place;
 
-use super::world::{Durability, World};
-use crate::harness::{Weather, until};
+use super::deployment::{Deployment, Durability};
+use crate::harness::{NetworkFault, wait_until};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
@@ -23,7 +23,7 @@ pub(super) enum Fault {
     ClockJump,
 }
 
-/// Every fault with `wait`, and the three that move the primary without.
+/// Every fault with `durability = "wait"`, and those that move the primary with `async`, too.
 pub(super) fn plan() -> Vec<(Fault, Durability)> {
     use Fault::{
         ClockJump, Failover, Latency, Loading, OutOfMemory, Partition, PrimaryHung, PrimaryKilled,
@@ -41,8 +41,8 @@ pub(super) fn plan() -> Vec<(Fault, Durability)> {
         Latency,
         ClockJump,
     ];
-    let waiting = moving.iter().chain(&others).map(|it| (*it, Durability::Wait));
-    waiting.chain(moving.iter().map(|it| (*it, Durability::Async))).collect()
+    let waiting = moving.iter().chain(&others).map(|fault| (*fault, Durability::Wait));
+    waiting.chain(moving.iter().map(|fault| (*fault, Durability::Async))).collect()
 }
 
 impl Fault {
@@ -63,73 +63,83 @@ impl Fault {
         }
     }
 
-    pub(super) fn is_of_the_network(self) -> bool {
+    pub(super) fn is_network_fault(self) -> bool {
         matches!(self, Self::Partition | Self::Latency)
     }
 
-    /// Does it. Returns how long the sentinels needed for a new primary, if there had to be one.
-    pub(super) async fn strike(self, world: &mut World) -> Option<Duration> {
-        let primary = world.setup.primary().await;
-        let port = world.setup.servers[primary].port;
+    /// Injects the fault. Returns the duration of the failover, if there was one.
+    pub(super) async fn inject(self, deployment: &mut Deployment) -> Option<Duration> {
+        let primary = deployment.setup.primary().await;
+        let port = deployment.setup.servers[primary].port;
         let began = Instant::now();
         match self {
-            Self::PrimaryKilled => world.setup.servers[primary].kill(),
-            Self::PrimaryHung => world.setup.servers[primary].signal("STOP"),
-            Self::Failover => world.setup.fail_over().await,
+            Self::PrimaryKilled => deployment.setup.servers[primary].kill(),
+            Self::PrimaryHung => deployment.setup.servers[primary].signal("STOP"),
+            Self::Failover => deployment.setup.fail_over().await,
             Self::SentinelKilled => {
-                world.setup.sentinels[0].kill();
-                until_missed(world, "sentinels").await;
+                deployment.setup.sentinels[0].kill();
+                wait_until_missed(deployment, "sentinels").await;
             }
             Self::ReplicaKilled => {
-                world.setup.servers[(primary + 1) % 3].kill();
-                until_missed(world, "replicas").await;
+                deployment.setup.servers[(primary + 1) % 3].kill();
+                wait_until_missed(deployment, "replicas").await;
             }
             Self::Partition => {
-                change(world, Weather { is_cut: true, ..Weather::default() });
-                let is_seen = async || !world.balancer.is_ready(0) && !world.balancer.is_ready(1);
-                until("both services notice", is_seen).await;
-                change(world, Weather::default());
+                set_network_fault(
+                    deployment,
+                    NetworkFault { is_cut: true, ..NetworkFault::default() },
+                );
+                let is_seen =
+                    async || !deployment.balancer.is_ready(0) && !deployment.balancer.is_ready(1);
+                wait_until("both services are not ready", is_seen).await;
+                set_network_fault(deployment, NetworkFault::default());
             }
             Self::Latency => {
                 let delay = Duration::from_millis(100);
-                change(world, Weather { delay, ..Weather::default() });
-                world.ledger.until_more_requests(300).await;
-                change(world, Weather::default());
+                set_network_fault(deployment, NetworkFault { delay, ..NetworkFault::default() });
+                deployment.log.wait_for_requests(300).await;
+                set_network_fault(deployment, NetworkFault::default());
             }
             Self::ServiceKilled => {
-                world.services[0].signal("KILL");
-                until("the load balancer notices", async || !world.balancer.is_ready(0)).await;
-                world.ledger.until_more_requests(100).await;
-                world.start_service(0).await;
+                deployment.services[0].signal("KILL");
+                wait_until("the load balancer detects the failure", async || {
+                    !deployment.balancer.is_ready(0)
+                })
+                .await;
+                deployment.log.wait_for_requests(100).await;
+                deployment.start_service(0).await;
             }
-            Self::RollingRestart => restart_all(world).await,
+            Self::RollingRestart => restart_all(deployment).await,
             Self::OutOfMemory => {
-                world.setup.cli(port, &["config", "set", "maxmemory", "1"]).await;
-                world.ledger.until_more_failures(300).await;
-                world.setup.cli(port, &["config", "set", "maxmemory", "0"]).await;
+                deployment.setup.cli(port, &["config", "set", "maxmemory", "1"]).await;
+                deployment.log.wait_for_failures(300).await;
+                deployment.setup.cli(port, &["config", "set", "maxmemory", "0"]).await;
             }
             Self::Loading => {
-                world.setup.cli(port, &["config", "set", "key-load-delay", "300"]).await;
-                world.setup.cli(port, &["debug", "reload"]).await;
+                deployment.setup.cli(port, &["config", "set", "key-load-delay", "300"]).await;
+                deployment.setup.cli(port, &["debug", "reload"]).await;
             }
             Self::ClockJump => {
-                world.jump(Duration::from_hours(1)).await;
-                // So that browsers come back to the later time with what they got at the earlier.
-                restart_all(world).await;
+                deployment.jump(Duration::from_hours(1)).await;
+                // Browsers must reconnect after the jump with tickets from before it.
+                restart_all(deployment).await;
             }
         }
         if !matches!(self, Self::PrimaryKilled | Self::PrimaryHung | Self::Failover) {
             return None;
         }
-        until("there is another primary", async || world.setup.primary().await != primary).await;
+        wait_until("another server is the primary", async || {
+            deployment.setup.primary().await != primary
+        })
+        .await;
         Some(began.elapsed())
     }
 
-    /// What must not stay for the end.
-    pub(super) async fn undo(self, world: &mut World) {
+    /// Reverts the effects that the measurement must not see.
+    pub(super) async fn undo(self, deployment: &mut Deployment) {
         if self == Self::PrimaryHung {
-            let primary = world.setup.primary().await;
-            for (index, server) in world.setup.servers.iter().enumerate() {
+            let primary = deployment.setup.primary().await;
+            for (index, server) in deployment.setup.servers.iter().enumerate() {
                 if index != primary {
                     server.signal("CONT");
                 }
@@ -138,27 +148,27 @@ impl Fault {
     }
 }
 
-/// Waits until a sentinel says that one of the others, or of the replicas, is down.
-async fn until_missed(world: &World, whom: &str) {
-    let port = world.setup.sentinels[1].port;
-    until("a sentinel misses it", async || {
-        let said = world.setup.ask_sentinel(port, &["sentinel", whom, "mymaster"]).await;
-        said.contains("s_down")
+/// Waits until a sentinel reports that one of the other `nodes`, `sentinels` or `replicas`, is down.
+async fn wait_until_missed(deployment: &Deployment, nodes: &str) {
+    let port = deployment.setup.sentinels[1].port;
+    wait_until("a sentinel reports the node down", async || {
+        let reply = deployment.setup.ask_sentinel(port, &["sentinel", nodes, "mymaster"]).await;
+        reply.contains("s_down")
     })
     .await;
 }
 
-fn change(world: &World, weather: Weather) {
-    for proxy in &world.setup.proxies {
-        proxy.weather.send_replace(weather);
+fn set_network_fault(deployment: &Deployment, fault: NetworkFault) {
+    for proxy in &deployment.setup.proxies {
+        proxy.fault.send_replace(fault);
     }
 }
 
-/// As a Deployment does it: a new one is ready before an old one is told to stop.
-async fn restart_all(world: &mut World) {
-    for place in 0..2 {
-        world.services[place].signal("TERM");
-        block_in_place(|| world.services[place].wait());
-        world.start_service(place).await;
+/// Restarts the services one after another.
+async fn restart_all(deployment: &mut Deployment) {
+    for index in 0..2 {
+        deployment.services[index].signal("TERM");
+        block_in_place(|| deployment.services[index].wait());
+        deployment.start_service(index).await;
     }
 }

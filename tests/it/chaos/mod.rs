@@ -1,58 +1,58 @@
-//! `make test-chaos`: two services under traffic, one fault after the other, and what it cost written to
-//! `docs/CHAOS.md`. Not part of `make test`, which has the same faults one by one and shorter in `sentinel.rs`.
+//! `make test-chaos`: two services under traffic and one fault after another. Writes the results to
+//! `docs/CHAOS.md`. Not part of `make test`; `sentinel.rs` tests the same faults with less traffic.
 
 mod balancer;
+mod deployment;
+mod event_log;
 mod fault;
-mod ledger;
 mod report;
 mod traffic;
-mod world;
 
 use std::time::Instant;
 
 use rstest::rstest;
 
 use self::{
+    deployment::{Deployment, Durability},
     fault::Fault,
     report::Row,
     traffic::Traffic,
-    world::{Durability, World},
 };
 
-/// Requests before the fault, and after it is over.
+/// The number of requests before and after the fault.
 const BEFORE: usize = 300;
 const AFTER: usize = 1000;
 
-/// One fault under traffic. Returns what it cost.
-async fn suffer(fault: Fault, durability: Durability) -> Row {
-    let mut world = World::start(fault, durability).await;
-    let traffic = Traffic::begin(world.balancer.clone(), world.ledger.clone()).await;
-    world.ledger.until_more_requests(BEFORE).await;
+/// Runs one fault under traffic and returns its results.
+async fn run_fault(fault: Fault, durability: Durability) -> Row {
+    let mut deployment = Deployment::start(fault, durability).await;
+    let traffic = Traffic::start(deployment.balancer.clone(), deployment.log.clone()).await;
+    deployment.log.wait_for_requests(BEFORE).await;
     let began = Instant::now();
-    let sentinels_took = fault.strike(&mut world).await;
-    world.ledger.until_more_requests(AFTER).await;
-    traffic.end().await;
-    fault.undo(&mut world).await;
-    Row::of(fault, durability, &world, began, sentinels_took).await
+    let sentinels_took = fault.inject(&mut deployment).await;
+    deployment.log.wait_for_requests(AFTER).await;
+    traffic.stop().await;
+    fault.undo(&mut deployment).await;
+    Row::measure(fault, durability, &deployment, began, sentinels_took).await
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes and measures; `make test-chaos` runs it"]
 async fn every_fault_under_traffic() {
-    let wanted = std::env::var_os("CHAOS").unwrap_or_default();
-    let wanted = wanted.to_str().unwrap();
+    let filter = std::env::var_os("CHAOS").unwrap_or_default();
+    let filter = filter.to_str().unwrap();
     let mut rows = Vec::new();
     for (fault, durability) in fault::plan() {
-        if wanted.is_empty() || format!("{fault:?}").contains(wanted) {
-            let row = suffer(fault, durability).await;
-            report::say(&row);
+        if filter.is_empty() || format!("{fault:?}").contains(filter) {
+            let row = run_fault(fault, durability).await;
+            report::print(&row);
             rows.push(row);
         }
     }
-    if wanted.is_empty() {
+    if filter.is_empty() {
         report::write(&rows);
     }
-    let broken: Vec<String> = rows.iter().flat_map(Row::broken_promises).collect();
-    assert!(broken.is_empty(), "{broken:#?}");
+    let violations: Vec<String> = rows.iter().flat_map(Row::violations).collect();
+    assert!(violations.is_empty(), "{violations:#?}");
 }

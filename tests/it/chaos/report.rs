@@ -1,4 +1,4 @@
-//! The table.
+//! The table of `docs/CHAOS.md`.
 
 use std::{
     fmt::Write as _,
@@ -7,47 +7,47 @@ use std::{
 };
 
 use super::{
+    deployment::{Deployment, Durability},
     fault::Fault,
     traffic::{CALL_LIMIT, Traffic},
-    world::{Durability, World},
 };
 
-/// What a fault cost.
+/// The results of a fault.
 pub(super) struct Row {
     fault: Fault,
     durability: Durability,
-    /// How long the sentinels needed for a new primary.
+    /// The duration of the failover.
     sentinels_took: Option<Duration>,
     gap: Duration,
-    n_requests: usize,
-    n_failed: usize,
-    /// What was answered instead, and how often.
+    request_count: usize,
+    failure_count: usize,
+    /// Each response or error of failed requests, and its number.
     failures: Vec<(String, usize)>,
-    n_created: usize,
-    n_lost_jobs: usize,
+    created_count: usize,
+    lost_job_count: usize,
     lost_events: Vec<String>,
-    n_doubled_events: usize,
-    n_over_timeout: usize,
+    duplicate_count: usize,
+    timeout_count: usize,
     slowest: Duration,
 }
 
 impl Row {
-    pub(super) async fn of(
+    pub(super) async fn measure(
         fault: Fault,
         durability: Durability,
-        world: &World,
+        deployment: &Deployment,
         began: Instant,
         sentinels_took: Option<Duration>,
     ) -> Self {
-        let created = world.ledger.open().created.clone();
+        let created = deployment.log.records().created.clone();
         let http = reqwest::Client::new();
-        let n_lost_jobs = Traffic::lost(&http, &world.balancer, &created).await;
-        let pages = world.ledger.open();
+        let lost_job_count = Traffic::lost(&http, &deployment.balancer, &created).await;
+        let records = deployment.log.records();
         let mut failures: Vec<(String, usize)> = Vec::new();
-        for (_, text) in &pages.failures {
+        for (_, text) in &records.failures {
             let text: String = text.chars().take(160).collect();
-            match failures.iter_mut().find(|it| it.0 == text) {
-                Some(it) => it.1 += 1,
+            match failures.iter_mut().find(|failure| failure.0 == text) {
+                Some(failure) => failure.1 += 1,
                 None => failures.push((text, 1)),
             }
         }
@@ -55,62 +55,68 @@ impl Row {
             fault,
             durability,
             sentinels_took,
-            gap: pages.gap(began),
-            n_requests: pages.n_requests,
-            n_failed: pages.failures.len(),
+            gap: records.gap(began),
+            request_count: records.request_count,
+            failure_count: records.failures.len(),
             failures,
-            n_created: created.len(),
-            n_lost_jobs,
-            lost_events: pages.lost_events(),
-            n_doubled_events: pages.n_doubled_events(),
-            n_over_timeout: pages.n_over_timeout,
-            slowest: pages.slowest,
+            created_count: created.len(),
+            lost_job_count,
+            lost_events: records.lost_events(),
+            duplicate_count: records.duplicate_count(),
+            timeout_count: records.timeout_count,
+            slowest: records.slowest,
         }
     }
 
-    /// What must hold and did not.
-    pub(super) fn broken_promises(&self) -> Vec<String> {
+    /// The guarantees that the fault violated.
+    pub(super) fn violations(&self) -> Vec<String> {
         let mut broken = Vec::new();
-        let mut hold = |holds: bool, what: String| {
+        let mut check = |holds: bool, violation: String| {
             if !holds {
-                broken.push(format!("{:?} ({:?}): {what}", self.fault, self.durability));
+                broken.push(format!("{:?} ({:?}): {violation}", self.fault, self.durability));
             }
         };
-        let of = |n: usize, what: &str| format!("{n} {what}");
+        let count = |number: usize, subject: &str| format!("{number} {subject}");
         let is_safe = self.durability == Durability::Wait;
-        hold(!is_safe || self.n_lost_jobs == 0, of(self.n_lost_jobs, "acknowledged jobs lost"));
-        hold(self.n_over_timeout == 0, of(self.n_over_timeout, "calls beyond their timeout"));
-        hold(self.lost_events.is_empty(), of(self.lost_events.len(), "events lost"));
-        hold(self.n_doubled_events == 0, of(self.n_doubled_events, "events doubled"));
+        check(
+            !is_safe || self.lost_job_count == 0,
+            count(self.lost_job_count, "acknowledged jobs lost"),
+        );
+        check(self.timeout_count == 0, count(self.timeout_count, "calls beyond their timeout"));
+        check(self.lost_events.is_empty(), count(self.lost_events.len(), "events lost"));
+        check(self.duplicate_count == 0, count(self.duplicate_count, "events duplicated"));
         let free = [Fault::Failover, Fault::RollingRestart];
-        hold(!free.contains(&self.fault) || self.n_failed == 0, of(self.n_failed, "failed"));
-        let moved = self.sentinels_took.map(|it| it + Duration::from_secs(1));
-        hold(moved.is_none_or(|it| self.gap <= it), format!("no write for {:?}", self.gap));
+        check(
+            !free.contains(&self.fault) || self.failure_count == 0,
+            count(self.failure_count, "failed"),
+        );
+        let moved = self.sentinels_took.map(|duration| duration + Duration::from_secs(1));
+        check(moved.is_none_or(|limit| self.gap <= limit), format!("no write for {:?}", self.gap));
         broken
     }
 
     fn line(&self) -> String {
-        let secs = |it: Duration| format!("{:.1}", it.as_secs_f64());
+        let secs = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
         let durability = format!("{:?}", self.durability).to_lowercase();
         format!(
             "| {} | {durability} | {} | {} | {} of {} | {} of {} | {} | {} | {} | {} |",
             self.fault.name(),
             self.sentinels_took.map_or_else(|| "–".to_owned(), secs),
             secs(self.gap),
-            self.n_failed,
-            self.n_requests,
-            self.n_lost_jobs,
-            self.n_created,
+            self.failure_count,
+            self.request_count,
+            self.lost_job_count,
+            self.created_count,
             self.lost_events.len(),
-            self.n_doubled_events,
-            self.n_over_timeout,
+            self.duplicate_count,
+            self.timeout_count,
             secs(self.slowest),
         )
     }
 }
 
-#[expect(clippy::print_stdout, reason = "whoever runs it wants to see it go")]
-pub(super) fn say(row: &Row) {
+#[expect(clippy::print_stdout, reason = "shows the progress of a long run")]
+pub(super) fn print(row: &Row) {
     println!("{}", row.line());
     for (text, n) in row.failures.iter().take(6) {
         println!("    {n} × {text}");
@@ -122,15 +128,15 @@ pub(super) fn say(row: &Row) {
 
 pub(super) fn write(rows: &[Row]) {
     let mut text = format!(
-        "# What faults cost\n\n\
-         Written by `make test-chaos`: two services behind a load balancer that heeds `/readyz`; Redis 7 with two\n\
-         replicas and three sentinels whose patience is 1 s; 50 browsers on 10 jobs, 10 workers that report, 3 callers\n\
-         that create jobs and 2 that read. All of it on one machine of {} cores, the service a debug build; from 300\n\
-         requests before the fault to 1000 after it. A request that failed is repeated by its caller after 50 ms. An event is lost when a report was\n\
-         acknowledged and a browser of its job never saw it. The timeout of a call is {:.0} s (`redis.failover_wait`, one\n\
-         `redis.command_timeout`, and half a second).\n\n\
-         | fault | durability | sentinels needed, s | without a write, s | requests failed | acknowledged jobs lost | \
-         events lost | events doubled | calls over their timeout | slowest call, s |\n\
+        "# Fault tests\n\n\
+         Written by `make test-chaos`. Setup: two gateway processes behind a load balancer that checks `/readyz`; Redis 7 with\n\
+         two replicas and three sentinels with `down-after-milliseconds` of 1 s; 50 browsers on 10 jobs, 10 workers that\n\
+         report, 3 clients that create jobs and 2 that read. Everything runs on one machine with {} cores, with a debug build of\n\
+         the gateway. Each row covers 300 requests before the fault to 1000 after it. A client repeats a failed request after\n\
+         50 ms. An event is lost if its report was acknowledged and a browser of its job never received it. The timeout of a\n\
+         call is {:.0} s (`redis.failover_wait`, one `redis.command_timeout`, and half a second).\n\n\
+         | fault | durability | failover by sentinels, s | longest gap between writes, s | requests failed | \
+         acknowledged jobs lost | events lost | events duplicated | calls over their timeout | slowest call, s |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         CALL_LIMIT.as_secs_f64(),

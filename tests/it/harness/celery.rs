@@ -7,15 +7,15 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{TestRedis, until};
+use super::{TestRedis, wait_until};
 
-/// Gone with the test, its children too.
+/// Killed on drop, with its child processes.
 pub(crate) struct CeleryWorker {
     child: Child,
 }
 
 impl CeleryWorker {
-    /// Starts a worker on the broker in `redis` and waits until it takes tasks.
+    /// Starts a worker on the broker in `redis` and waits until it accepts tasks.
     pub(crate) async fn start(redis: &TestRedis, name: &str, concurrency: usize) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let log = redis.dir().join(format!("{name}.log"));
@@ -35,16 +35,16 @@ impl CeleryWorker {
             .spawn()
             .expect("make test has set up .cache/venv");
         let mut worker = Self { child };
-        until("the worker is ready", async || {
-            let said = std::fs::read_to_string(&log).unwrap();
-            assert!(worker.child.try_wait().unwrap().is_none(), "the worker ended: {said}");
-            said.contains(" ready.")
+        wait_until("the worker is ready", async || {
+            let log = std::fs::read_to_string(&log).unwrap();
+            assert!(worker.child.try_wait().unwrap().is_none(), "the worker ended: {log}");
+            log.contains(" ready.")
         })
         .await;
         worker
     }
 
-    /// Ends the worker and its children without a goodbye.
+    /// Kills the worker and its child processes.
     pub(crate) fn kill(&mut self) {
         let group = format!("-{}", self.child.id());
         _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();

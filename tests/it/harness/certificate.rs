@@ -1,16 +1,16 @@
-//! A certificate that signs itself, in files, as Redis takes it.
+//! A self-signed certificate in files, as Redis reads it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-/// Gone with its value.
+/// The files are deleted on drop.
 pub(crate) struct Certificate {
     dir: TempDir,
 }
 
 impl Certificate {
-    /// For servers on this machine.
+    /// A certificate for servers on this machine.
     pub(crate) fn new() -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let signed = rcgen::generate_simple_self_signed(names).unwrap();
@@ -32,7 +32,7 @@ impl Certificate {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// What a server's configuration says of it.
+    /// The lines of redis.conf that enable TLS with this certificate.
     pub(crate) fn redis_lines(&self) -> String {
         let (cert, key) = (self.path(), self.key_path());
         format!(
@@ -40,4 +40,12 @@ impl Certificate {
              tls-replication yes\n"
         )
     }
+}
+
+/// Writes a self-signed certificate for `localhost` to `cert.pem` and `key.pem` in `dir`, and returns it.
+pub(crate) fn write_certificate(dir: &Path) -> String {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), signed.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), signed.signing_key.serialize_pem()).unwrap();
+    signed.cert.pem()
 }

@@ -1,15 +1,15 @@
-//! The real service in this process, with a Redis of its own.
+//! Test harness: the real service in the test's process, with its own Redis.
 
-mod answer;
 mod celery;
 mod certificate;
-mod child;
 mod cluster;
+mod command_counter;
+mod gateway_process;
 mod layout;
-mod meter;
 mod origin;
 mod proxy;
 mod redis;
+mod response;
 mod sentinel;
 mod sse;
 mod traffic;
@@ -22,41 +22,41 @@ use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 pub(crate) use self::{
-    answer::Answer,
     celery::CeleryWorker,
-    certificate::Certificate,
-    child::ServiceProcess,
-    cluster::{ClusterSetup, Way},
-    meter::{Cost, Meter},
-    origin::Origin,
-    proxy::{Proxy, Weather},
+    certificate::{Certificate, write_certificate},
+    cluster::{ClusterSetup, ConnectVia},
+    command_counter::{CommandCost, CommandCounter},
+    gateway_process::GatewayProcess,
+    origin::FakeOrigin,
+    proxy::{NetworkFault, Proxy},
     redis::{TestRedis, is_on_cluster},
+    response::ApiResponse,
     sentinel::{SentinelSetup, Topology},
     sse::{Event, EventSource},
     traffic::Traffic,
 };
 
-/// The longest that any condition is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest time that a test waits for a condition.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Who calls.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum As {
+pub(crate) enum Caller {
     Alice,
     Bob,
     Worker,
     Admin,
-    Nobody,
+    Anonymous,
 }
 
-impl As {
+impl Caller {
     pub(crate) fn key(self) -> Option<&'static str> {
         match self {
             Self::Alice => Some("alice-key"),
             Self::Bob => Some("bob-key"),
             Self::Worker => Some("worker-key"),
             Self::Admin => Some("admin-key"),
-            Self::Nobody => None,
+            Self::Anonymous => None,
         }
     }
 }
@@ -70,17 +70,17 @@ pub(crate) struct TestApp {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Settings as a test wants them: pairs such as `("jobs.ttl", "10s")`.
+/// A configuration for `redis` with these settings, such as `("jobs.ttl", "10s")`.
 pub(crate) fn config(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
     config_with(redis, settings, "")
 }
 
-/// The same with what the environment cannot say, as TOML.
+/// [`config`] with further settings in TOML, for those that environment variables cannot express.
 pub(crate) fn config_with(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config {
-    config_at(redis, &[&redis.place(), settings].concat(), toml)
+    config_at(redis, &[&redis.settings(), settings].concat(), toml)
 }
 
-/// Settings that say where Redis is; `redis` lends its folder.
+/// A configuration whose `settings` contain the address of Redis. Only the folder of `redis` is used.
 pub(crate) fn config_for(redis: &TestRedis, settings: &[(&str, &str)]) -> Config {
     config_at(redis, settings, "")
 }
@@ -93,7 +93,7 @@ fn config_at(redis: &TestRedis, settings: &[(&str, &str)], toml: &str) -> Config
         ("I2M__AUTH__MODE".to_owned(), "keys".to_owned()),
     ];
     if is_on_cluster() {
-        // Its one node has nobody to fail over to.
+        // The cluster's only node has no replica to fail over to.
         environment.push(("I2M__REDIS__FAILOVER_WAIT".to_owned(), "0s".to_owned()));
     }
     environment.extend(settings.iter().map(|(name, value)| {
@@ -121,36 +121,36 @@ impl TestApp {
         Self::start_with(&[]).await
     }
 
-    /// Starts a service whose settings differ from the default by `settings`.
+    /// Starts a service with these settings in place of the defaults, and waits until it is ready.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
         let redis = TestRedis::start();
         let config = config(&redis, settings);
         let app = Self::start_on(redis, config).await;
-        app.until_ready().await;
+        app.wait_until_ready().await;
         app
     }
 
-    /// Starts a service on a Redis that may be away.
+    /// Starts a service without waiting for its Redis.
     #[expect(clippy::disallowed_methods, reason = "the service under test runs beside the test")]
     pub(crate) async fn start_on(redis: TestRedis, config: Config) -> Self {
         let app = App::bind(config).await.unwrap();
         let address: SocketAddr = app.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { _ = stopped.await }));
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().unwrap();
         Self { base: format!("http://{address}"), http, redis, stop: Some(stop), running }
     }
 
-    /// Stops the service as SIGTERM does, and says how it went.
+    /// Stops the service as SIGTERM does and returns its result.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.begin_stop();
-        tokio::time::timeout(PATIENCE, &mut self.running).await.unwrap().unwrap()
+        tokio::time::timeout(TIMEOUT, &mut self.running).await.unwrap().unwrap()
     }
 
-    /// Stops the service, and not its Redis.
+    /// Stops the service but not its Redis.
     pub(crate) async fn stop_keeping_redis(mut self) -> TestRedis {
         self.begin_stop();
-        tokio::time::timeout(PATIENCE, &mut self.running).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, &mut self.running).await.unwrap().unwrap().unwrap();
         std::mem::replace(&mut self.redis, TestRedis::prepare(&[]))
     }
 
@@ -158,38 +158,46 @@ impl TestApp {
         _ = self.stop.take().unwrap().send(());
     }
 
-    pub(crate) async fn until_ready(&self) {
-        until("the service is ready", async || self.get(As::Nobody, "/readyz").await.status == 200)
-            .await;
+    pub(crate) async fn wait_until_ready(&self) {
+        wait_until("the service is ready", async || {
+            self.get(Caller::Anonymous, "/readyz").await.status == 200
+        })
+        .await;
     }
 
-    pub(crate) fn request(&self, who: As, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, caller: Caller, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        match who.key() {
+        match caller.key() {
             Some(key) => request.bearer_auth(key),
             None => request,
         }
     }
 
-    pub(crate) async fn get(&self, who: As, path: &str) -> Answer {
-        Answer::of(self.request(who, Method::GET, path)).await
+    pub(crate) async fn get(&self, caller: Caller, path: &str) -> ApiResponse {
+        ApiResponse::send(self.request(caller, Method::GET, path)).await
     }
 
-    pub(crate) async fn send(&self, who: As, method: Method, path: &str, body: &Value) -> Answer {
-        Answer::of(self.request(who, method, path).json(body)).await
+    pub(crate) async fn send(
+        &self,
+        caller: Caller,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> ApiResponse {
+        ApiResponse::send(self.request(caller, method, path).json(body)).await
     }
 
-    pub(crate) async fn post(&self, who: As, path: &str, body: &Value) -> Answer {
-        self.send(who, Method::POST, path, body).await
+    pub(crate) async fn post(&self, caller: Caller, path: &str, body: &Value) -> ApiResponse {
+        self.send(caller, Method::POST, path, body).await
     }
 
-    /// Alice's new job with `n_files` pictures.
-    pub(crate) async fn create_job(&self, n_files: usize) -> Value {
-        let files: Vec<Value> = (0..n_files)
+    /// Creates a job of Alice with `file_count` pictures.
+    pub(crate) async fn create_job(&self, file_count: usize) -> Value {
+        let files: Vec<Value> = (0..file_count)
             .map(|i| json!({"filename": format!("picture-{i}.png"), "size": 1000 + i, "content_type": "image/png"}))
             .collect();
         self.post(
-            As::Alice,
+            Caller::Alice,
             "/api/v1/jobs",
             &json!({"files": files, "params": {"quality": "high"}}),
         )
@@ -197,14 +205,14 @@ impl TestApp {
         .ok(201)
     }
 
-    /// A worker's report on a file.
-    pub(crate) async fn report(&self, job: &Value, file: usize, body: &Value) -> Answer {
-        self.post(As::Worker, &format!("{}/files/file_{file:03}/progress", path_of(job)), body)
+    /// Sends a worker's progress report on a file.
+    pub(crate) async fn report(&self, job: &Value, file: usize, body: &Value) -> ApiResponse {
+        self.post(Caller::Worker, &format!("{}/files/file_{file:03}/progress", path_of(job)), body)
             .await
     }
 
-    /// A worker's result of a file.
-    pub(crate) async fn complete(&self, job: &Value, file: usize) -> Answer {
+    /// Sends a worker's successful result of a file.
+    pub(crate) async fn complete(&self, job: &Value, file: usize) -> ApiResponse {
         let result = json!({"status": "completed", "result": {
             "filename": format!("model-{file}.glb"), "size": 4096, "mime_type": "model/gltf-binary",
             "url": format!("https://cdn.example.com/model-{file}.glb"),
@@ -212,13 +220,13 @@ impl TestApp {
         self.finish(job, file, &result).await
     }
 
-    pub(crate) async fn fail(&self, job: &Value, file: usize, error: &str) -> Answer {
+    pub(crate) async fn fail(&self, job: &Value, file: usize, error: &str) -> ApiResponse {
         self.finish(job, file, &json!({"status": "failed", "error": error})).await
     }
 
-    async fn finish(&self, job: &Value, file: usize, result: &Value) -> Answer {
+    async fn finish(&self, job: &Value, file: usize, result: &Value) -> ApiResponse {
         self.send(
-            As::Worker,
+            Caller::Worker,
             Method::PUT,
             &format!("{}/files/file_{file:03}/result", path_of(job)),
             result,
@@ -226,7 +234,7 @@ impl TestApp {
         .await
     }
 
-    /// Follows a job as a browser does, from `after` on.
+    /// Opens the job's event stream as a browser does, after the event `after`.
     pub(crate) async fn follow(&self, job: &Value, after: Option<&str>) -> EventSource {
         EventSource::open(self, job["links"]["stream"].as_str().unwrap(), after).await
     }
@@ -240,7 +248,7 @@ impl Drop for TestApp {
     }
 }
 
-/// The path of a job as its `self` link says.
+/// The path in the job's `self` link.
 pub(crate) fn path_of(job: &Value) -> &str {
     job["links"]["self"].as_str().unwrap()
 }
@@ -249,17 +257,17 @@ pub(crate) fn id_of(job: &Value) -> &str {
     job["job_id"].as_str().unwrap()
 }
 
-/// Waits for a condition, looking often.
+/// Polls a condition every 5 ms until it holds. Panics after [`TIMEOUT`].
 #[track_caller]
-pub(crate) fn until<F>(what: &str, mut holds: F) -> impl Future<Output = ()>
+pub(crate) fn wait_until<F>(condition: &str, mut holds: F) -> impl Future<Output = ()>
 where
     F: AsyncFnMut() -> bool,
 {
     let caller = std::panic::Location::caller();
     async move {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         while !holds().await {
-            assert!(tokio::time::Instant::now() < deadline, "never came to be at {caller}: {what}");
+            assert!(tokio::time::Instant::now() < deadline, "timeout at {caller}: {condition}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

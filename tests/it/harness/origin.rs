@@ -1,4 +1,4 @@
-//! A service that knows models, which the service under test asks; it counts, and can be made to wait or to fail.
+//! A fake model origin for the service under test. It counts requests, and a test can delay its responses or make it fail.
 
 use std::sync::{
     Arc,
@@ -14,65 +14,65 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-pub(crate) struct Origin {
+pub(crate) struct FakeOrigin {
     pub(crate) url: String,
     shared: Arc<Shared>,
     serving: JoinHandle<()>,
 }
 
 struct Shared {
-    asked: AtomicUsize,
+    request_count: AtomicUsize,
     status: AtomicU16,
     is_open: watch::Sender<bool>,
 }
 
-impl Origin {
-    #[expect(clippy::disallowed_methods, reason = "it serves beside the test")]
+impl FakeOrigin {
+    #[expect(clippy::disallowed_methods, reason = "the fake origin runs beside the test")]
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/models/", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
-            asked: AtomicUsize::new(0),
+            request_count: AtomicUsize::new(0),
             status: AtomicU16::new(200),
             is_open: watch::channel(true).0,
         });
-        let router = Router::new().route("/models/{id}", get(answer)).with_state(shared.clone());
+        let router = Router::new().route("/models/{id}", get(respond)).with_state(shared.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, shared, serving }
     }
 
-    /// How many requests have come.
-    pub(crate) fn asked(&self) -> usize {
-        self.shared.asked.load(Ordering::SeqCst)
+    /// The number of requests received.
+    pub(crate) fn request_count(&self) -> usize {
+        self.shared.request_count.load(Ordering::SeqCst)
     }
 
-    /// From now on answers wait, until [`Origin::go_on`].
+    /// Delays responses until [`FakeOrigin::resume`].
     pub(crate) fn hold(&self) {
         self.shared.is_open.send_replace(false);
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.shared.is_open.send_replace(true);
     }
 
-    /// From now on it answers with this status.
-    pub(crate) fn answer_with(&self, status: u16) {
+    /// Sets the status of the following responses.
+    pub(crate) fn respond_with(&self, status: u16) {
         self.shared.status.store(status, Ordering::SeqCst);
     }
 }
 
-impl Drop for Origin {
+impl Drop for FakeOrigin {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-/// The model's version is the number of the request.
-async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
-    let version = shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
-    shared.is_open.subscribe().wait_for(|it| *it).await.unwrap();
+/// Returns a model whose version is the number of the request.
+async fn respond(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = shared.request_count.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
     let status = StatusCode::from_u16(shared.status.load(Ordering::SeqCst)).unwrap();
-    let key = headers.get("authorization").map_or("", |it| it.to_str().unwrap());
+    let key = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
     let body = format!("{{\"path\":\"{}\",\"version\":{version},\"key\":\"{key}\"}}", uri.path());
     (status, body).into_response()
 }

@@ -1,6 +1,6 @@
-//! A network between the service and one server, which can be slow or gone.
+//! A proxy between the service and one server that injects network faults.
 //!
-//! Sentinels and replicas pass untouched: of all that connect to a Redis, only the service begins with `HELLO`.
+//! It does not affect sentinels and replicas: only the service's connections begin with `HELLO`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,49 +15,49 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How the network is.
+/// A fault of the network; the default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Weather {
-    /// Nothing arrives; what was sent arrives when it is over.
+pub(crate) struct NetworkFault {
+    /// Holds data back until the end of the cut.
     pub(crate) is_cut: bool,
-    /// One way.
+    /// In each direction.
     pub(crate) delay: Duration,
-    /// What the server does is done, and nobody hears of it.
-    pub(crate) loses_answers: bool,
+    /// Forwards requests and drops the server's responses.
+    pub(crate) drops_responses: bool,
 }
 
 pub(crate) struct Proxy {
-    pub(crate) weather: Arc<watch::Sender<Weather>>,
+    pub(crate) fault: Arc<watch::Sender<NetworkFault>>,
     _running: JoinSet<()>,
 }
 
 impl Proxy {
     pub(crate) async fn start(port: u16, server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let weather = Arc::new(watch::channel(Weather::default()).0);
+        let fault = Arc::new(watch::channel(NetworkFault::default()).0);
         let mut running = JoinSet::new();
-        let outside = weather.clone();
+        let subject = fault.clone();
         running.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let weather = outside.subscribe();
-                connections.spawn(async move { _ = connect(client, server, weather).await });
+                let fault = subject.subscribe();
+                connections.spawn(async move { _ = connect(client, server, fault).await });
             }
         });
-        Self { weather, _running: running }
+        Self { fault, _running: running }
     }
 }
 
 async fn connect(
     mut client: TcpStream,
     server: u16,
-    weather: watch::Receiver<Weather>,
+    fault: watch::Receiver<NetworkFault>,
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
     let mut first = vec![0; 4096];
     let n = client.read(&mut first).await?;
     first.truncate(n);
-    if !first.windows(5).any(|it| it == b"HELLO") {
+    if !first.windows(5).any(|window| window == b"HELLO") {
         server.write_all(&first).await?;
         tokio::io::copy_bidirectional(&mut client, &mut server).await?;
         return Ok(());
@@ -67,27 +67,27 @@ async fn connect(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = carry(first, from_client, to_server, weather.clone(), false) => (),
-        () = carry(Vec::new(), from_server, to_client, weather, true) => (),
+        () = forward(first, from_client, to_server, fault.clone(), false) => (),
+        () = forward(Vec::new(), from_server, to_client, fault, true) => (),
     }
     Ok(())
 }
 
-/// Carries one direction until an end closes, beginning with what was read already.
-async fn carry(
+/// Forwards `first` and then one direction of the connection until an end closes.
+async fn forward(
     first: Vec<u8>,
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    is_answer: bool,
+    mut fault: watch::Receiver<NetworkFault>,
+    is_from_server: bool,
 ) {
-    let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    let outlook = weather.clone();
+    let (sender, mut in_flight) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let delay_source = fault.clone();
     let read = async move {
         let mut chunk = first;
         loop {
             if !chunk.is_empty() {
-                let arrives = Instant::now() + outlook.borrow().delay;
+                let arrives = Instant::now() + delay_source.borrow().delay;
                 if sender.send((arrives, chunk)).is_err() {
                     return;
                 }
@@ -101,12 +101,12 @@ async fn carry(
         }
     };
     let write = async move {
-        while let Some((arrives, chunk)) = under_way.recv().await {
+        while let Some((arrives, chunk)) = in_flight.recv().await {
             sleep_until(arrives).await;
-            if is_answer && weather.borrow().loses_answers {
+            if is_from_server && fault.borrow().drops_responses {
                 continue;
             }
-            if weather.wait_for(|it| !it.is_cut).await.is_err()
+            if fault.wait_for(|fault| !fault.is_cut).await.is_err()
                 || to.write_all(&chunk).await.is_err()
             {
                 return;

@@ -1,7 +1,7 @@
-//! A real Redis of a test's own: on a unix socket in a folder of its own, gone with the test.
+//! A real Redis for one test, on a Unix socket in a temporary folder, stopped on drop.
 //!
-//! With `I2M_TEST_REDIS=cluster` it is a node that is a whole cluster, and beside it a Redis for Celery, so that every
-//! test runs on either. Slots are as strict on one node as on many; `cluster.rs` has clusters of several.
+//! With `I2M_TEST_REDIS=cluster` it is a cluster of one node, with a second Redis for Celery, so that the same tests
+//! run on both. One node checks slots as strictly as many; `cluster.rs` starts clusters of several nodes.
 
 use std::{
     fs::File,
@@ -20,37 +20,37 @@ use fred::{
 };
 use tempfile::TempDir;
 
-use super::{PATIENCE, layout, sentinel::free_ports};
+use super::{TIMEOUT, layout, sentinel::free_ports};
 
 pub(crate) struct TestRedis {
     dir: TempDir,
     child: Option<Child>,
     extra: Vec<String>,
     cluster: Option<Node>,
-    place: [(&'static str, &'static str); 2],
+    settings: [(&'static str, &'static str); 2],
 }
 
-/// A node of a cluster, as a further server.
+/// A cluster of one node.
 struct Node {
     port: u16,
     bus_port: u16,
     child: Option<Child>,
 }
 
-/// Commands that are about a server.
+/// Commands without keys.
 const WITHOUT_KEYS: [&str; 10] = [
     "INFO", "CONFIG", "TIME", "PUBSUB", "CLIENT", "PUBLISH", "SCRIPT", "SLOWLOG", "ACL", "LATENCY",
 ];
 
-/// Whether a channel is one of Celery's.
-fn is_of_celery(channel: &&str) -> bool {
+/// Whether Celery uses the channel.
+fn is_celery_channel(channel: &&str) -> bool {
     channel.starts_with("celery") || channel.starts_with('/')
 }
 
-/// What tests run on.
-#[expect(clippy::disallowed_methods, reason = "it is the test run that is set, not the service")]
+/// Whether the tests run on a cluster.
+#[expect(clippy::disallowed_methods, reason = "a setting of the test run, not of the service")]
 pub(crate) fn is_on_cluster() -> bool {
-    std::env::var("I2M_TEST_REDIS").is_ok_and(|it| it == "cluster")
+    std::env::var("I2M_TEST_REDIS").is_ok_and(|backend| backend == "cluster")
 }
 
 impl TestRedis {
@@ -65,7 +65,7 @@ impl TestRedis {
         redis
     }
 
-    /// A Redis that is not started yet.
+    /// A Redis that is not started.
     pub(crate) fn prepare(extra: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
         let cluster = is_on_cluster().then(|| {
@@ -73,7 +73,7 @@ impl TestRedis {
             Node { port: ports[0], bus_port: ports[1], child: None }
         });
         let socket = dir.path().join("redis.sock").display().to_string();
-        let place = match &cluster {
+        let settings = match &cluster {
             None => [
                 ("I2M__REDIS__URL", format!("redis+unix://{socket}").leak() as &str),
                 ("I2M__CELERY__BROKER_URL", ""),
@@ -83,17 +83,17 @@ impl TestRedis {
                 ("I2M__CELERY__BROKER_URL", format!("redis+unix://{socket}").leak() as &str),
             ],
         };
-        let extra = extra.iter().map(|it| (*it).to_owned()).collect();
-        Self { dir, child: None, extra, cluster, place }
+        let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { dir, child: None, extra, cluster, settings }
     }
 
-    /// The same with further command line arguments.
+    /// Adds command line arguments.
     pub(crate) fn with(mut self, extra: &[&str]) -> Self {
-        self.extra.extend(extra.iter().map(|it| (*it).to_owned()));
+        self.extra.extend(extra.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
-    /// Starts the server with the data it left, and waits until it answers.
+    /// Starts the server with the data of the last run, if any, and waits until it responds.
     pub(crate) fn start_again(&mut self) {
         self.child = Some(self.spawn("redis", &["--port", "0"]));
         if let Some(node) = &self.cluster {
@@ -111,11 +111,11 @@ impl TestRedis {
             let child = self.spawn("node", &arguments);
             self.cluster.as_mut().unwrap().child = Some(child);
         }
-        self.wait("redis-server answers", Self::answers);
+        self.wait("redis-server responds", Self::is_up);
         if self.cluster.is_some() {
-            self.wait("all slots are taken", |it| {
-                _ = it.say_to_node("CLUSTER ADDSLOTSRANGE 0 16383");
-                it.say_to_node("CLUSTER INFO").contains("cluster_state:ok")
+            self.wait("all slots are assigned", |redis| {
+                _ = redis.send_to_node("CLUSTER ADDSLOTSRANGE 0 16383");
+                redis.send_to_node("CLUSTER INFO").contains("cluster_state:ok")
             });
         }
     }
@@ -139,49 +139,49 @@ impl TestRedis {
             .expect("redis-server is installed")
     }
 
-    fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = std::time::Instant::now() + PATIENCE;
+    fn wait(&self, condition: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = std::time::Instant::now() + TIMEOUT;
         while !holds(self) {
-            assert!(std::time::Instant::now() < deadline, "never came to be: {what}");
+            assert!(std::time::Instant::now() < deadline, "timeout: {condition}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    fn answers(&self) -> bool {
-        let is_well = |answer: String| !answer.is_empty() && !answer.starts_with("-LOAD");
-        is_well(self.say("redis", "PING"))
-            && (self.cluster.is_none() || is_well(self.say_to_node("PING")))
+    fn is_up(&self) -> bool {
+        let is_ready = |response: String| !response.is_empty() && !response.starts_with("-LOAD");
+        is_ready(self.send_inline("redis", "PING"))
+            && (self.cluster.is_none() || is_ready(self.send_to_node("PING")))
     }
 
-    fn say_to_node(&self, command: &str) -> String {
-        self.say("node", command)
+    fn send_to_node(&self, command: &str) -> String {
+        self.send_inline("node", command)
     }
 
-    /// One command over a connection of its own; nothing if that fails.
-    fn say(&self, name: &str, command: &str) -> String {
+    /// Sends an inline command over a new connection. Returns an empty string on failure.
+    fn send_inline(&self, name: &str, command: &str) -> String {
         use std::io::{Read as _, Write as _};
 
         let socket = self.dir.path().join(format!("{name}.sock"));
         let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
             return String::new();
         };
-        let mut answer = vec![0; 4096];
-        let asked = stream.write_all(format!("{command}\r\n").as_bytes());
-        let n = asked.and_then(|()| stream.read(&mut answer)).unwrap_or(0);
-        String::from_utf8_lossy(&answer[..n]).into_owned()
+        let mut response = vec![0; 4096];
+        let written = stream.write_all(format!("{command}\r\n").as_bytes());
+        let n = written.and_then(|()| stream.read(&mut response)).unwrap_or(0);
+        String::from_utf8_lossy(&response[..n]).into_owned()
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The settings that lead a process here. They live as long as the test.
-    pub(crate) fn place(&self) -> [(&'static str, &'static str); 2] {
-        self.place
+    /// The settings of a service that uses this Redis.
+    pub(crate) fn settings(&self) -> [(&'static str, &'static str); 2] {
+        self.settings
     }
 
-    /// What it has written to disk is gone.
-    pub(crate) fn forget(&self) {
+    /// Deletes the data on disk.
+    pub(crate) fn delete_data(&self) {
         for entry in ["appendonlydir", "node", "dump.rdb", "nodes.conf"] {
             let path = self.dir.path().join(entry);
             _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
@@ -189,19 +189,19 @@ impl TestRedis {
     }
 
     fn children(&self) -> impl Iterator<Item = &Child> {
-        self.child.iter().chain(self.cluster.iter().flat_map(|it| &it.child))
+        self.child.iter().chain(self.cluster.iter().flat_map(|node| &node.child))
     }
 
-    /// Ends the server without a goodbye.
+    /// Kills the server.
     pub(crate) fn kill(&mut self) {
-        let node = self.cluster.as_mut().and_then(|it| it.child.take());
+        let node = self.cluster.as_mut().and_then(|node| node.child.take());
         for mut child in self.child.take().into_iter().chain(node) {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    /// Stops the server's clock, as a machine that hangs does; `SIGCONT` lets it go on.
+    /// Sends a signal: `STOP` suspends the server, `CONT` resumes it.
     pub(crate) fn signal(&self, signal: &str) {
         for child in self.children() {
             let pid = child.id().to_string();
@@ -209,9 +209,9 @@ impl TestRedis {
         }
     }
 
-    /// A client of the test's own.
+    /// A client for the test.
     pub(crate) async fn client(&self, database: u8) -> Client {
-        // What is about the broker or a server as such is asked where it is in either case.
+        // In a cluster, database 0 is that of the broker.
         let (name, database) = match self.cluster {
             Some(_) if database > 0 => ("node", 0),
             _ => ("redis", database),
@@ -220,39 +220,40 @@ impl TestRedis {
         let config = Config { server, database: Some(database), ..Config::default() };
         let client = Builder::from_config(config)
             .set_policy(ReconnectPolicy::new_constant(0, 20))
-            .with_connection_config(|it| it.connection_timeout = PATIENCE)
-            .with_performance_config(|it| it.default_command_timeout = PATIENCE)
+            .with_connection_config(|connection| connection.connection_timeout = TIMEOUT)
+            .with_performance_config(|performance| performance.default_command_timeout = TIMEOUT)
             .build()
             .unwrap();
         client.init().await.unwrap();
         client
     }
 
-    /// The same for Celery.
+    /// The address in the form that Celery reads.
     pub(crate) fn celery_url(&self) -> String {
         format!("redis+socket://{}?virtual_host=0", self.dir.path().join("redis.sock").display())
     }
 
-    /// Runs a command as redis-cli would. Keys have the names that they have in numbered databases.
+    /// Runs a command. Keys have their names of numbered databases on both kinds of Redis.
     pub(crate) async fn run(&self, database: u8, command: &[&str]) -> Value {
-        let is_celerys = database == 0
-            && (!WITHOUT_KEYS.contains(&command[0]) || command.get(1).is_some_and(is_of_celery));
-        if self.cluster.is_some() && !is_celerys {
+        let is_for_broker = database == 0
+            && (!WITHOUT_KEYS.contains(&command[0])
+                || command.get(1).is_some_and(is_celery_channel));
+        if self.cluster.is_some() && !is_for_broker {
             return self.run_on_cluster(command).await;
         }
-        self.send(database, command.iter().map(|it| (*it).to_owned()).collect()).await
+        self.send(database, command.iter().map(|word| (*word).to_owned()).collect()).await
     }
 
     async fn run_on_cluster(&self, command: &[&str]) -> Value {
-        let words: Vec<String> = command.iter().map(|it| (*it).to_owned()).collect();
+        let words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         let Some(name) = command.get(1).filter(|_| !WITHOUT_KEYS.contains(&command[0])) else {
             return self.send(1, words).await;
         };
         if command[0] == "SADD" && name.starts_with("tag:") {
-            return self.tag(command[1], &command[2..]).await;
+            return self.add_to_tag(command[1], &command[2..]).await;
         }
-        if layout::is_everywhere(name) {
-            return self.sum_of_all(command).await;
+        if layout::is_in_every_partition(name) {
+            return self.sum_of_partitions(command).await;
         }
         let keys = match command[0] {
             "DEL" | "UNLINK" | "EXISTS" | "MGET" => 1..command.len(),
@@ -261,7 +262,7 @@ impl TestRedis {
             _ => 1..2,
         };
         if keys.len() > 1 && command[0] != "EVAL" {
-            return self.one_by_one(command).await;
+            return self.sum_of_each(command).await;
         }
         let key = |(i, word): (usize, &&str)| {
             if keys.contains(&i) { layout::key_of(word) } else { (*word).to_owned() }
@@ -269,8 +270,8 @@ impl TestRedis {
         self.send(1, command.iter().enumerate().map(key).collect()).await
     }
 
-    /// A tag stands beside each value that has it.
-    async fn tag(&self, tag: &str, members: &[&str]) -> Value {
+    /// Adds members to a tag. In a cluster each member's partition has its own key of the tag.
+    async fn add_to_tag(&self, tag: &str, members: &[&str]) -> Value {
         for member in members {
             let words = ["SADD", &layout::key_beside(member, tag), &layout::key_of(member)];
             self.send(1, words.map(str::to_owned).to_vec()).await;
@@ -278,8 +279,8 @@ impl TestRedis {
         Value::Null
     }
 
-    /// Of a command that counts keys, which may stand in several slots.
-    async fn one_by_one(&self, command: &[&str]) -> Value {
+    /// Runs a command that counts keys, once for each key, because they may be in different slots.
+    async fn sum_of_each(&self, command: &[&str]) -> Value {
         let mut sum = 0;
         for name in &command[1..] {
             let words = vec![command[0].to_owned(), layout::key_of(name)];
@@ -288,12 +289,13 @@ impl TestRedis {
         Value::Integer(sum)
     }
 
-    /// Of a number that each partition has.
-    async fn sum_of_all(&self, command: &[&str]) -> Value {
+    /// Adds up the numbers of all partitions.
+    async fn sum_of_partitions(&self, command: &[&str]) -> Value {
         let mut sum = 0;
         for key in self.all_keys().await {
             if layout::name_of(&key) == Some(command[1]) {
-                let mut words: Vec<String> = command.iter().map(|it| (*it).to_owned()).collect();
+                let mut words: Vec<String> =
+                    command.iter().map(|word| (*word).to_owned()).collect();
                 words[1].clone_from(&key);
                 sum += self.send(1, words).await.as_i64().expect("a number");
             }
@@ -308,22 +310,22 @@ impl TestRedis {
     async fn send(&self, database: u8, command: Vec<String>) -> Value {
         let client = self.client(database).await;
         let custom = CustomCommand::new(command[0].as_str(), ClusterHash::FirstKey, false);
-        let answer = client.custom(custom, command[1..].to_vec()).await.unwrap();
+        let response = client.custom(custom, command[1..].to_vec()).await.unwrap();
         client.quit().await.unwrap();
-        answer
+        response
     }
 
-    /// The names of the keys of a database, sorted, without what every start writes.
+    /// The names of the keys of a database, sorted, without those that each start of the service writes.
     pub(crate) async fn keys(&self, database: u8) -> Vec<String> {
         let mut names: Vec<String> = if self.cluster.is_some() && database > 0 {
             let keys = self.all_keys().await;
-            let names = keys.iter().filter_map(|it| layout::name_of(it));
-            names.filter(|it| layout::database_of(it) == database).map(str::to_owned).collect()
+            let names = keys.iter().filter_map(|key| layout::name_of(key));
+            names.filter(|name| layout::database_of(name) == database).map(str::to_owned).collect()
         } else {
             self.run(database, &["KEYS", "*"]).await.convert().unwrap()
         };
-        names.retain(|it| {
-            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:listing"].contains(&it.as_str())
+        names.retain(|name| {
+            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:listing"].contains(&name.as_str())
         });
         names.sort();
         names

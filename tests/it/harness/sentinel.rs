@@ -1,4 +1,4 @@
-//! A primary, replicas and sentinels of a test's own: real processes on free ports, gone with the test.
+//! A primary, replicas and sentinels for one test: real processes on free ports, stopped on drop.
 
 use std::{
     fmt::Write as _,
@@ -11,21 +11,21 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, Proxy, TestApp, TestRedis, config_for, until};
+use super::{Proxy, TIMEOUT, TestApp, TestRedis, config_for, wait_until};
 
-/// What a topology is made of.
+/// The servers and sentinels of a setup, and their configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Topology {
-    pub(crate) n_replicas: usize,
-    pub(crate) n_sentinels: usize,
-    /// The sentinels' patience with a silent primary.
+    pub(crate) replica_count: usize,
+    pub(crate) sentinel_count: usize,
+    /// The sentinels' timeout for a primary that does not respond.
     pub(crate) down_after_ms: u32,
-    /// Whether a [`Proxy`] stands before every server.
+    /// Whether each server is behind a [`Proxy`].
     pub(crate) is_proxied: bool,
     /// Further lines for the servers, and for the sentinels.
     pub(crate) server_lines: String,
     pub(crate) sentinel_lines: String,
-    /// `port`, or what takes its place for TLS.
+    /// The directive before the port: `port`, or `port 0` and `tls-port` for TLS.
     pub(crate) port_word: &'static str,
     /// Credentials and TLS for redis-cli at the servers, and at the sentinels.
     pub(crate) cli: Vec<String>,
@@ -35,8 +35,8 @@ pub(crate) struct Topology {
 impl Default for Topology {
     fn default() -> Self {
         Self {
-            n_replicas: 2,
-            n_sentinels: 3,
+            replica_count: 2,
+            sentinel_count: 3,
             down_after_ms: 1000,
             is_proxied: false,
             server_lines: String::new(),
@@ -52,13 +52,13 @@ pub(crate) struct SentinelSetup {
     pub(crate) topology: Topology,
     dir: TempDir,
     pub(crate) servers: Vec<Process>,
-    /// Where each server is known to be.
+    /// The port that each server announces.
     announced: Vec<u16>,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) sentinels: Vec<Process>,
 }
 
-/// A redis-server, as a server or as a sentinel.
+/// A `redis-server` process, as a server or as a sentinel.
 pub(crate) struct Process {
     pub(crate) port: u16,
     config: PathBuf,
@@ -71,11 +71,11 @@ impl SentinelSetup {
         Self::start_with(Topology::default()).await
     }
 
-    /// Starts all of it and waits until the sentinels are ready to fail over.
+    /// Starts all processes and waits until the sentinels can perform a failover.
     pub(crate) async fn start_with(topology: Topology) -> Self {
         let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
-        let n_servers = 1 + topology.n_replicas;
-        let ports = free_ports(2 * n_servers + topology.n_sentinels);
+        let n_servers = 1 + topology.replica_count;
+        let ports = free_ports(2 * n_servers + topology.sentinel_count);
         let (server_ports, others) = ports.split_at(n_servers);
         let (proxy_ports, sentinel_ports) = others.split_at(n_servers);
         let announced = if topology.is_proxied { proxy_ports } else { server_ports };
@@ -94,19 +94,20 @@ impl SentinelSetup {
             }
         }
         let primary = server_ports[0];
-        let n_replicas = setup.topology.n_replicas;
-        until("the replicas are in touch", async || {
+        let replica_count = setup.topology.replica_count;
+        wait_until("the replicas are online", async || {
             let info = setup.cli(primary, &["info", "replication"]).await;
-            info.matches("state=online").count() == n_replicas
+            info.matches("state=online").count() == replica_count
         })
         .await;
         for index in 0..sentinel_ports.len() {
             setup.add_sentinel(index, announced, sentinel_ports);
         }
-        until("every sentinel knows all", async || {
-            for it in &setup.sentinels {
-                let said = setup.ask_sentinel(it.port, &["sentinel", "ckquorum", "mymaster"]).await;
-                if !said.starts_with("OK") {
+        wait_until("every sentinel knows all others", async || {
+            for sentinel in &setup.sentinels {
+                let reply =
+                    setup.ask_sentinel(sentinel.port, &["sentinel", "ckquorum", "mymaster"]).await;
+                if !reply.starts_with("OK") {
                     return false;
                 }
             }
@@ -153,11 +154,11 @@ impl SentinelSetup {
             self.topology.down_after_ms,
         );
         text += &self.topology.sentinel_lines;
-        // Known from the start, they need no seconds to find each other.
+        // Discovery would take seconds.
         for replica in &servers[1..] {
             writeln!(text, "sentinel known-replica mymaster 127.0.0.1 {replica}").unwrap();
         }
-        for (other, port) in sentinels.iter().enumerate().filter(|it| it.0 != index) {
+        for (other, port) in sentinels.iter().enumerate().filter(|entry| entry.0 != index) {
             let id = id(other);
             writeln!(text, "sentinel known-sentinel mymaster 127.0.0.1 {port} {id}").unwrap();
         }
@@ -165,27 +166,27 @@ impl SentinelSetup {
         self.sentinels.push(process);
     }
 
-    /// For `I2M__REDIS__SENTINELS`.
+    /// The value of `I2M__REDIS__SENTINELS`.
     pub(crate) fn addresses(&self) -> String {
         let all: Vec<String> =
-            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+            self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         all.join(",")
     }
 
-    /// Which server the last sentinel that answers names as the primary.
+    /// The index of the primary, according to the last sentinel that is running.
     pub(crate) async fn primary(&self) -> usize {
-        for it in self.sentinels.iter().rev().filter(|it| it.child.is_some()) {
-            let question = ["sentinel", "get-master-addr-by-name", "mymaster"];
-            let said = self.ask_sentinel(it.port, &question).await;
-            let port = said.lines().nth(1).and_then(|it| it.parse::<u16>().ok());
-            if let Some(index) = self.announced.iter().position(|it| Some(*it) == port) {
+        for sentinel in self.sentinels.iter().rev().filter(|sentinel| sentinel.child.is_some()) {
+            let command = ["sentinel", "get-master-addr-by-name", "mymaster"];
+            let reply = self.ask_sentinel(sentinel.port, &command).await;
+            let port = reply.lines().nth(1).and_then(|port| port.parse::<u16>().ok());
+            if let Some(index) = self.announced.iter().position(|other| Some(*other) == port) {
                 return index;
             }
         }
-        panic!("no sentinel answers");
+        panic!("no sentinel names a primary");
     }
 
-    /// Runs a command at a server as redis-cli does.
+    /// Runs a command on a server with redis-cli.
     pub(crate) async fn cli(&self, port: u16, command: &[&str]) -> String {
         redis_cli(port, &self.topology.cli, command).await
     }
@@ -194,48 +195,48 @@ impl SentinelSetup {
         redis_cli(port, &self.topology.sentinel_cli, command).await
     }
 
-    /// Asks for a failover as an operator does.
+    /// Starts a failover as an operator does, and waits for the new primary.
     pub(crate) async fn fail_over(&self) {
         let before = self.primary().await;
-        until("a failover is begun", async || {
+        wait_until("a failover starts", async || {
             let port = self.sentinels[0].port;
-            let said = self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).await;
-            said.starts_with("OK")
+            let reply = self.ask_sentinel(port, &["sentinel", "failover", "mymaster"]).await;
+            reply.starts_with("OK")
         })
         .await;
-        until("there is another primary", async || self.primary().await != before).await;
+        wait_until("another server is the primary", async || self.primary().await != before).await;
     }
 
-    /// Waits until the replicas have what the primary has now.
-    pub(crate) async fn until_replicated(&self) {
+    /// Waits until the replicas have all data that the primary has now.
+    pub(crate) async fn wait_until_replicated(&self) {
         let port = self.servers[self.primary().await].port;
         let info = async || self.cli(port, &["info", "replication"]).await;
         let number = |text: &str| -> u64 {
             text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
         };
-        let wanted = number(info().await.split_once("master_repl_offset:").unwrap().1);
-        until("the replicas have it", async || {
+        let required = number(info().await.split_once("master_repl_offset:").unwrap().1);
+        wait_until("the replicas are up to date", async || {
             let info = info().await;
-            // A line for each: state=online,offset=…
+            // One line for each replica: state=online,offset=…
             let offsets = info.split("state=online,offset=").skip(1).map(number);
-            offsets.filter(|it| *it >= wanted).count() == self.topology.n_replicas
+            offsets.filter(|offset| *offset >= required).count() == self.topology.replica_count
         })
         .await;
     }
 
-    /// A service behind the sentinels that is ready.
+    /// Starts a service that uses the sentinels, and waits until it is ready.
     pub(crate) async fn serve(&self, settings: &[(&str, &str)]) -> TestApp {
-        let app = self.begin_to_serve(settings).await;
-        app.until_ready().await;
+        let app = self.start_serving(settings).await;
+        app.wait_until_ready().await;
         app
     }
 
-    /// A service behind the sentinels.
-    pub(crate) async fn begin_to_serve(&self, settings: &[(&str, &str)]) -> TestApp {
+    /// Starts a service that uses the sentinels.
+    pub(crate) async fn start_serving(&self, settings: &[(&str, &str)]) -> TestApp {
         let addresses = self.addresses();
         let mut all = vec![("redis.mode", "sentinel"), ("redis.sentinels", addresses.as_str())];
         all.extend(settings);
-        // Never started; the service keeps things in its folder.
+        // Not started; the service uses only its folder.
         let redis = TestRedis::prepare(&[]);
         let config = config_for(&redis, &all);
         TestApp::start_on(redis, config).await
@@ -245,7 +246,7 @@ impl SentinelSetup {
 impl Process {
     pub(super) fn start(port: u16, config: PathBuf, text: &str, arguments: &[&str]) -> Self {
         fs::write(&config, text).unwrap();
-        let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut process = Self { port, config, arguments, child: None };
         process.start_again();
         process
@@ -262,14 +263,14 @@ impl Process {
             .spawn()
             .expect("redis-server is installed");
         self.child = Some(child);
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(std::time::Instant::now() < deadline, "{} does not answer", self.port);
+            assert!(std::time::Instant::now() < deadline, "no connection to port {}", self.port);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// Ends it without a goodbye.
+    /// Kills the process.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -277,7 +278,7 @@ impl Process {
         }
     }
 
-    /// `STOP` makes it hang, `CONT` lets it go on.
+    /// Sends a signal: `STOP` suspends the process, `CONT` resumes it.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -290,9 +291,9 @@ impl Drop for Process {
     }
 }
 
-/// Not blocking: the service under test may run on the same thread.
+/// Asynchronous, because the service under test may run on the same thread.
 pub(super) async fn redis_cli(port: u16, options: &[String], command: &[&str]) -> String {
-    // A server that hangs must not hang the test with it.
+    // `timeout` keeps a server that hangs from blocking the test.
     let output = tokio::process::Command::new("timeout")
         .args(["2", "redis-cli", "-p", &port.to_string(), "--no-auth-warning"])
         .args(options)
@@ -303,19 +304,19 @@ pub(super) async fn redis_cli(port: u16, options: &[String], command: &[&str]) -
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Ports that were free a moment ago, all different: below those that the system gives to clients, each test process
-/// beginning elsewhere, so that nobody else takes them meanwhile.
-pub(super) fn free_ports(n: usize) -> Vec<u16> {
+/// Different ports that were free a moment ago. They are below the system's ephemeral range, and each test process
+/// starts at another offset, so that other processes are unlikely to take them.
+pub(super) fn free_ports(count: usize) -> Vec<u16> {
     const FIRST: u32 = 10_000;
     const PROCESSES: u32 = 1000;
     const EACH: u32 = 20;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let begin = FIRST + std::process::id() % PROCESSES * EACH;
     let mut held: Vec<TcpListener> = Vec::new();
-    while held.len() < n {
+    while held.len() < count {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (begin - FIRST + offset) % (PROCESSES * EACH);
         held.extend(TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap())));
     }
-    held.iter().map(|it| it.local_addr().unwrap().port()).collect()
+    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

@@ -1,16 +1,16 @@
-//! A browser's `EventSource`, by the WHATWG's rules for the event stream format.
+//! A browser's `EventSource`, which parses event streams by the WHATWG's rules.
 
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use super::{As, PATIENCE, TestApp};
+use super::{Caller, TIMEOUT, TestApp};
 
 /// A dispatched event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) data: Value,
-    /// The last event id when it was dispatched.
+    /// The last event id at the time of the dispatch.
     pub(crate) id: String,
 }
 
@@ -23,15 +23,15 @@ pub(crate) struct EventSource {
 
 impl EventSource {
     pub(crate) async fn open(app: &TestApp, path: &str, after: Option<&str>) -> Self {
-        let mut request = app.request(As::Nobody, Method::GET, path);
+        let mut request = app.request(Caller::Anonymous, Method::GET, path);
         if let Some(id) = after {
             request = request.header("last-event-id", id);
         }
-        Self::of(request.send().await.unwrap(), after)
+        Self::new(request.send().await.unwrap(), after)
     }
 
-    /// What `response` streams to one that has seen everything up to `after`.
-    pub(crate) fn of(response: Response, after: Option<&str>) -> Self {
+    /// Parses the stream in `response`. `after` is the last event id that the request sent.
+    pub(crate) fn new(response: Response, after: Option<&str>) -> Self {
         Self {
             response,
             buffer: Vec::new(),
@@ -40,16 +40,16 @@ impl EventSource {
         }
     }
 
-    /// The next event, or `None` when the server closed.
+    /// The next event, or `None` when the server has closed the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
-        tokio::time::timeout(PATIENCE, self.read_event())
+        tokio::time::timeout(TIMEOUT, self.read_event())
             .await
-            .expect("an event or the end in time")
+            .expect("an event or the end of the stream before the timeout")
     }
 
-    /// The next event of this name.
+    /// Skips to the next event with this name.
     #[track_caller]
-    pub(crate) fn until(&mut self, name: &str) -> impl Future<Output = Event> {
+    pub(crate) fn wait_for(&mut self, name: &str) -> impl Future<Output = Event> {
         let caller = std::panic::Location::caller();
         async move {
             loop {
@@ -63,7 +63,7 @@ impl EventSource {
         }
     }
 
-    /// Everything until the server closes.
+    /// All events until the server closes the stream.
     pub(crate) async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
@@ -74,7 +74,7 @@ impl EventSource {
 
     async fn read_event(&mut self) -> Option<Event> {
         loop {
-            while let Some(end) = self.buffer.windows(2).position(|it| it == b"\n\n") {
+            while let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 if let Some(event) = self.dispatch(std::str::from_utf8(&block).unwrap()) {
                     return Some(event);

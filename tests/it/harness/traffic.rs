@@ -1,4 +1,4 @@
-//! Callers who go on while servers come and go.
+//! Clients that send requests while servers fail and return.
 
 use std::{
     sync::{
@@ -11,75 +11,76 @@ use std::{
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Answer, As, TestApp, id_of};
+use super::{ApiResponse, Caller, TestApp, id_of};
 
-/// What callers met while something happened.
+/// The results of all requests of the clients.
 #[derive(Debug, Default)]
-pub(crate) struct Met {
+pub(crate) struct TrafficResult {
     pub(crate) created: Vec<String>,
-    pub(crate) refused: Vec<String>,
+    pub(crate) failures: Vec<String>,
     pub(crate) slowest: Duration,
 }
 
-/// Callers who create jobs and read them, until told to stop. Each repeats nothing.
+/// Clients that create jobs and read them until they are stopped. They do not repeat failed requests.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
-    callers: JoinSet<Met>,
+    clients: JoinSet<TrafficResult>,
 }
 
 impl Traffic {
-    pub(crate) fn begin(app: &TestApp) -> Self {
-        const CALLERS: usize = 4;
+    pub(crate) fn start(app: &TestApp) -> Self {
+        const CLIENTS: usize = 4;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
             let (stop, http, base) = (stop.clone(), app.http.clone(), app.base.clone());
-            callers.spawn(async move {
-                let mut met = Met::default();
+            clients.spawn(async move {
+                let mut result = TrafficResult::default();
                 let url = format!("{base}/api/v1/jobs");
                 let new = json!({"files": [{"filename": "a.png"}]});
                 for n in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    let create = http.post(&url).bearer_auth(As::Alice.key().unwrap()).json(&new);
-                    let key = format!("{caller}-{n}");
-                    let answer = Answer::of(create.header("idempotency-key", key)).await;
-                    met.note(&answer);
-                    if answer.status != 201 {
+                    let create =
+                        http.post(&url).bearer_auth(Caller::Alice.key().unwrap()).json(&new);
+                    let key = format!("{client}-{n}");
+                    let response = ApiResponse::send(create.header("idempotency-key", key)).await;
+                    result.record(&response);
+                    if response.status != 201 {
                         continue;
                     }
-                    let id = id_of(&answer.json()).to_owned();
+                    let id = id_of(&response.json()).to_owned();
                     let read =
-                        http.get(format!("{url}/{id}")).bearer_auth(As::Alice.key().unwrap());
-                    met.created.push(id);
-                    met.note(&Answer::of(read).await);
+                        http.get(format!("{url}/{id}")).bearer_auth(Caller::Alice.key().unwrap());
+                    result.created.push(id);
+                    result.record(&ApiResponse::send(read).await);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                met
+                result
             });
         }
-        Self { stop, callers }
+        Self { stop, clients }
     }
 
-    pub(crate) async fn end(mut self) -> Met {
+    pub(crate) async fn stop(mut self) -> TrafficResult {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Met::default();
-        while let Some(met) = self.callers.join_next().await {
-            let met = met.unwrap();
-            all.created.extend(met.created);
-            all.refused.extend(met.refused);
-            all.slowest = all.slowest.max(met.slowest);
+        let mut all = TrafficResult::default();
+        while let Some(result) = self.clients.join_next().await {
+            let result = result.unwrap();
+            all.created.extend(result.created);
+            all.failures.extend(result.failures);
+            all.slowest = all.slowest.max(result.slowest);
         }
         all
     }
 }
 
-impl Met {
-    fn note(&mut self, answer: &Answer) {
-        self.slowest = self.slowest.max(answer.took);
-        if answer.status >= 400 {
-            self.refused.push(format!("{} {}", answer.status, answer.text));
+impl TrafficResult {
+    fn record(&mut self, response: &ApiResponse) {
+        self.slowest = self.slowest.max(response.took);
+        if response.status >= 400 {
+            self.failures.push(format!("{} {}", response.status, response.text));
         }
     }
 }

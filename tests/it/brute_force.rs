@@ -1,4 +1,4 @@
-//! What somebody tries who has no key, a small key, or somebody else's ticket.
+//! Attacks by clients without a key, with a key of a lower role, or with the ticket of another client.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -9,7 +9,8 @@ use sha2::Sha256;
 
 use crate::{
     harness::{
-        Answer, As, PATIENCE, ServiceProcess, TestApp, TestRedis, config, id_of, path_of, until,
+        ApiResponse, Caller, GatewayProcess, TIMEOUT, TestApp, TestRedis, config, id_of, path_of,
+        wait_until,
     },
     rate_limit::{ALICE, LIST},
 };
@@ -25,8 +26,8 @@ async fn guarded(settings: &[(&str, &str)]) -> TestApp {
     TestApp::start_with(&[&patient[..], settings].concat()).await
 }
 
-async fn with_key(app: &TestApp, http: &Client, key: &str) -> Answer {
-    Answer::of(http.get(format!("{}{LIST}", app.base)).bearer_auth(key)).await
+async fn with_key(app: &TestApp, http: &Client, key: &str) -> ApiResponse {
+    ApiResponse::send(http.get(format!("{}{LIST}", app.base)).bearer_auth(key)).await
 }
 
 /// A client at another address of this machine.
@@ -38,12 +39,12 @@ fn elsewhere() -> Client {
 #[case::limits_are_on("true")]
 #[case::limits_are_off("false")]
 #[tokio::test]
-async fn whoever_tries_keys_is_stopped(#[case] enabled: &str) {
+async fn an_address_that_guesses_keys_is_blocked(#[case] enabled: &str) {
     let app = guarded(&[("rate_limit.enabled", enabled)]).await;
     assert_eq!(with_key(&app, &app.http, "alice-key").await.status, 200);
     for i in 0..5 {
-        let answer = with_key(&app, &app.http, &format!("guess-{i}")).await;
-        answer.problem(403, "INVALID_API_KEY");
+        let response = with_key(&app, &app.http, &format!("guess-{i}")).await;
+        response.problem(403, "INVALID_API_KEY");
     }
     for key in ["guess-6", "guess-7"] {
         let refused = with_key(&app, &app.http, key).await;
@@ -51,32 +52,32 @@ async fn whoever_tries_keys_is_stopped(#[case] enabled: &str) {
         let problem = refused.problem(429, "RATE_LIMIT_EXCEEDED");
         assert_eq!(problem["details"]["policy"], "failed_keys");
     }
-    // The right one must not be told from a wrong one; but who was let in before goes on.
+    // A valid key must not be distinguishable from an invalid one, but a key that was used here before still works.
     with_key(&app, &app.http, "bob-key").await.problem(429, "RATE_LIMIT_EXCEEDED");
     assert_eq!(with_key(&app, &app.http, "alice-key").await.status, 200);
-    // Without a key nothing is tried; and elsewhere is somebody else.
-    app.get(As::Nobody, LIST).await.problem(403, "AUTHENTICATION_REQUIRED");
+    // A request without a key is not an attempt, and another address is not blocked.
+    app.get(Caller::Anonymous, LIST).await.problem(403, "AUTHENTICATION_REQUIRED");
     assert_eq!(with_key(&app, &elsewhere(), "bob-key").await.status, 200);
-    // What a caller says of itself makes it nobody else.
+    // Forwarding headers of an untrusted client do not change its address.
     let spoofed = app.http.get(format!("{}{LIST}", app.base)).bearer_auth("guess");
     let spoofed = spoofed.header("x-forwarded-for", "9.9.9.9").header("x-real-ip", "9.9.9.9");
-    Answer::of(spoofed).await.problem(429, "RATE_LIMIT_EXCEEDED");
+    ApiResponse::send(spoofed).await.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
 #[tokio::test]
-async fn attempts_are_counted_by_all_processes_together_and_by_each_without_redis() {
+async fn failed_attempts_are_counted_across_processes_and_locally_without_redis() {
     let mut app = guarded(&[]).await;
     let settings = [("rate_limit.failed_keys_limit", "5"), ("rate_limit.failed_keys_window", "1h")];
     let other = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, &settings)).await;
-    other.until_ready().await;
+    other.wait_until_ready().await;
     for i in 0..5 {
         assert_eq!(with_key(&app, &app.http, &format!("guess-{i}")).await.status, 403);
     }
-    until("the other process has heard of it", async || {
+    wait_until("the other process applies the block", async || {
         with_key(&other, &other.http, "guess").await.status == 429
     })
     .await;
-    // A process that Redis tells nothing counts by itself.
+    // Without Redis each process counts locally.
     app.redis.kill();
     let statuses = async |http: &Client| {
         let mut statuses = Vec::new();
@@ -89,39 +90,39 @@ async fn attempts_are_counted_by_all_processes_together_and_by_each_without_redi
 }
 
 #[tokio::test]
-async fn forged_tickets_are_attempts_too() {
+async fn forged_tickets_count_as_failed_attempts() {
     let app = guarded(&[]).await;
     let job = app.create_job(1).await;
     let path = format!("{}/progress/stream?timeout=1&ticket=", path_of(&job));
     let forged = format!("{path}{}", forge("another-secret-of-16", id_of(&job), 1 << 40));
     for _ in 0..5 {
-        app.get(As::Nobody, &forged).await.problem(403, "INVALID_API_KEY");
+        app.get(Caller::Anonymous, &forged).await.problem(403, "INVALID_API_KEY");
     }
-    // A browser is told to come back, since any status but 200 ends its EventSource.
+    // The stream responds with 200 and a retry time, because any other status ends the browser's EventSource.
     let good = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
     for path in [&forged, &good] {
-        let refused = app.get(As::Nobody, path).await;
+        let refused = app.get(Caller::Anonymous, path).await;
         assert_eq!((refused.status, refused.header("x-ratelimit-remaining")), (200, "0"));
         assert!(refused.text.starts_with("retry:") && refused.text.lines().count() <= 2);
     }
 }
 
 #[tokio::test]
-async fn browsers_that_come_back_late_lock_nobody_out() {
+async fn browsers_with_expired_tickets_block_no_address() {
     let app = guarded(&[("auth.ticket_secrets", SECRET)]).await;
     let (job, other) = (app.create_job(1).await, app.create_job(1).await);
-    let expired = |it: &Value| forge(SECRET, id_of(it), chrono::Utc::now().timestamp() - 1);
+    let expired = |job: &Value| forge(SECRET, id_of(job), chrono::Utc::now().timestamp() - 1);
     let path = format!("{}/progress/stream?timeout=1&ticket=", path_of(&job));
     for _ in 0..20 {
-        let refused = app.get(As::Nobody, &format!("{path}{}", expired(&job))).await;
+        let refused = app.get(Caller::Anonymous, &format!("{path}{}", expired(&job))).await;
         let said = refused.problem(403, "INVALID_API_KEY");
         assert_eq!(said["detail"], "Invalid or expired stream ticket");
     }
-    // Who was never let in from here before is, and so is who has a ticket.
-    app.get(As::Bob, "/api/v1/key").await.ok(200);
+    // A key that is new at this address is accepted, and so is a valid ticket.
+    app.get(Caller::Bob, "/api/v1/key").await.ok(200);
     let good = format!("{}&timeout=1", job["links"]["stream"].as_str().unwrap());
-    assert!(app.get(As::Nobody, &good).await.text.contains("task_queued"));
-    // Behind an expired ticket no other is guessed for nothing.
+    assert!(app.get(Caller::Anonymous, &good).await.text.contains("task_queued"));
+    // An expired ticket does not hide an attempt with a forged one.
     let forged = forge("another-secret-of-16", id_of(&other), 1 << 40);
     let both = format!(
         "/api/v1/progress/stream?jobs={},{}&ticket={},{forged}",
@@ -130,13 +131,13 @@ async fn browsers_that_come_back_late_lock_nobody_out() {
         expired(&job)
     );
     for _ in 0..5 {
-        app.get(As::Nobody, &both).await.problem(403, "INVALID_API_KEY");
+        app.get(Caller::Anonymous, &both).await.problem(403, "INVALID_API_KEY");
     }
-    assert!(app.get(As::Nobody, &both).await.text.starts_with("retry:"));
-    app.get(As::Worker, "/api/v1/key").await.problem(429, "RATE_LIMIT_EXCEEDED");
+    assert!(app.get(Caller::Anonymous, &both).await.text.starts_with("retry:"));
+    app.get(Caller::Worker, "/api/v1/key").await.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
-/// A ticket as the service signs it, with a secret and an expiry of the attacker's choice.
+/// A ticket in the service's format, signed with any secret and with any expiry.
 fn forge(secret: &str, job: &str, expiry: i64) -> String {
     let expiry = format!("{expiry:x}");
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -145,7 +146,7 @@ fn forge(secret: &str, job: &str, expiry: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_its_job_until_it_expires() {
+async fn a_ticket_is_valid_for_its_job_until_it_expires() {
     let app = TestApp::start_with(&[
         ("auth.ticket_secrets", SECRET),
         ("rate_limit.failed_keys_limit", "1000"),
@@ -155,10 +156,10 @@ async fn a_ticket_is_good_for_its_job_until_it_expires() {
     let now = chrono::Utc::now().timestamp();
     let open = async |job: &Value, ticket: &str| {
         let path = format!("{}/progress/stream?timeout=1&ticket={ticket}", path_of(job));
-        app.get(As::Nobody, &path).await.status
+        app.get(Caller::Anonymous, &path).await.status
     };
     let good = forge(SECRET, id_of(&job), now + 100);
-    // This shows that the others are refused for what is wrong with them.
+    // Control: the following tickets are rejected because of their changes.
     assert_eq!(open(&job, &good).await, 200);
     assert_eq!(open(&other, &good).await, 403);
     assert_eq!(open(&job, &forge(SECRET, id_of(&job), now - 1)).await, 403);
@@ -179,23 +180,23 @@ async fn a_ticket_is_good_for_its_job_until_it_expires() {
         format!("{good},{good}"),
         "x".repeat(20_000),
     ] {
-        // Upper case may be the same text.
+        // The text may have no lower case letters.
         if forged != good {
             assert_eq!(open(&job, &forged).await, 403, "{forged}");
         }
     }
-    // Of several jobs every one needs its own, in order.
+    // A stream of several jobs needs the ticket of each, in the same order.
     let several = async |jobs: [&Value; 2], tickets: [&str; 2]| {
         let jobs = jobs.map(id_of).join(",");
         let path =
             format!("/api/v1/progress/stream?timeout=1&jobs={jobs}&ticket={}", tickets.join(","));
-        app.get(As::Nobody, &path).await.status
+        app.get(Caller::Anonymous, &path).await.status
     };
     let others = forge(SECRET, id_of(&other), now + 100);
     assert_eq!(several([&job, &other], [&good, &others]).await, 200);
     assert_eq!(several([&job, &other], [&others, &good]).await, 403);
     assert_eq!(several([&job, &other], [&good, &good]).await, 403);
-    // And it is no key.
+    // A ticket is not an API key.
     with_key(&app, &app.http, &good).await.problem(403, "INVALID_API_KEY");
 }
 
@@ -213,31 +214,33 @@ async fn admin_paths_are_for_admins() {
     let app = TestApp::start().await;
     let new = json!({"name": "mine", "roles": ["admin"]});
     for (method, path) in ADMIN {
-        for who in [As::Alice, As::Worker, As::Nobody] {
-            let answer = app.send(who, method.clone(), path, &new).await;
-            assert!([403, 404].contains(&answer.status), "{who:?} {path}: {}", answer.text);
-            assert!(path.contains("queues") || path.contains("anything") || answer.status == 403);
+        for who in [Caller::Alice, Caller::Worker, Caller::Anonymous] {
+            let response = app.send(who, method.clone(), path, &new).await;
+            assert!([403, 404].contains(&response.status), "{who:?} {path}: {}", response.text);
+            assert!(path.contains("queues") || path.contains("anything") || response.status == 403);
         }
     }
-    app.post(As::Alice, ADMIN[0].1, &new).await.problem(403, "INSUFFICIENT_PERMISSIONS");
+    app.post(Caller::Alice, ADMIN[0].1, &new).await.problem(403, "INSUFFICIENT_PERMISSIONS");
     assert_eq!(app.redis.keys(1).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_callers_write_never_becomes_part_of_a_redis_key() {
+async fn caller_input_never_becomes_part_of_a_redis_key() {
     let app = guarded(&[("rate_limit.failed_keys_limit", "1000")]).await;
     let post = |key: &str| {
-        let request = app.request(As::Alice, Method::POST, LIST).header("idempotency-key", key);
-        Answer::of(request.json(&json!({"files": [{"filename": "*:{a}"}], "params": {"*": "[a]"}})))
+        let request = app.request(Caller::Alice, Method::POST, LIST).header("idempotency-key", key);
+        ApiResponse::send(
+            request.json(&json!({"files": [{"filename": "*:{a}"}], "params": {"*": "[a]"}})),
+        )
     };
     for word in ["*", "job:*", "{tag}", "a:files", "i2m:keys", "[a-z]", "\\*"] {
         post(word).await.ok(201);
         assert_eq!(with_key(&app, &app.http, word).await.status, 403);
-        let proxied = app.request(As::Alice, Method::GET, LIST).header("x-forwarded-for", word);
-        assert_eq!(Answer::of(proxied).await.status, 200);
+        let proxied = app.request(Caller::Alice, Method::GET, LIST).header("x-forwarded-for", word);
+        assert_eq!(ApiResponse::send(proxied).await.status, 200);
         for path in ["", "/files", "/progress", "/progress/stream", "/status"] {
             let id = word.replace('[', "%5B").replace('{', "%7B").replace('\\', "%5C");
-            let status = app.get(As::Alice, &format!("{LIST}/{id}{path}")).await.status;
+            let status = app.get(Caller::Alice, &format!("{LIST}/{id}{path}")).await.status;
             assert_eq!(status, 400, "{id}{path}");
         }
     }
@@ -254,23 +257,23 @@ async fn keys_tickets_and_queries_are_never_logged() {
     let redis = TestRedis::start();
     let keys = json!([{"name": "alice", "sha256": ALICE, "roles": ["client"]}]).to_string();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__AUTH__MODE", "keys"),
         ("I2M__AUTH__KEYS", &keys),
         ("I2M__AUTH__TICKET_SECRETS", SECRET),
         ("I2M__LOG__LEVEL", "trace,fred=info"),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
-    let http = Client::builder().timeout(PATIENCE).build().unwrap();
+    let service = GatewayProcess::start(redis.dir(), &environment);
+    let http = Client::builder().timeout(TIMEOUT).build().unwrap();
     let get = async |path: &str, key: &str| {
         let request = http.get(format!("{}{path}", service.base)).bearer_auth(key);
-        Answer::of(request.header("x-api-key", key)).await
+        ApiResponse::send(request.header("x-api-key", key)).await
     };
-    until("it is ready", async || get("/readyz", "").await.status == 200).await;
+    wait_until("the service is ready", async || get("/readyz", "").await.status == 200).await;
     let new = json!({"files": [{"filename": "a.png"}]});
     let post = http.post(format!("{}{LIST}", service.base)).bearer_auth("alice-key").json(&new);
-    let job = Answer::of(post).await.ok(201);
+    let job = ApiResponse::send(post).await.ok(201);
     let link = job["links"]["stream"].as_str().unwrap();
     let (_, ticket) = link.split_once("ticket=").unwrap();
     assert_eq!(get(&format!("{link}&timeout=1"), "").await.status, 200);
@@ -279,12 +282,14 @@ async fn keys_tickets_and_queries_are_never_logged() {
     let wrong = format!("{}/progress/stream?ticket={forged}", path_of(&job));
     assert_eq!(get(&wrong, "").await.status, 403);
     get("/last?marker=secret-query", "").await;
-    until("the last request is logged", async || service.log.lock().unwrap().contains("/last"))
-        .await;
+    wait_until("the last request is logged", async || {
+        service.log.lock().unwrap().contains("/last")
+    })
+    .await;
     let log = service.log.lock().unwrap();
     assert!(log.contains("\"path\":\"/api/v1/jobs\"") && log.contains("INVALID_API_KEY"));
     for secret in ["alice-key", "wrong-key", ticket, &forged, SECRET, "secret-query"] {
-        let line = log.lines().find(|it| it.contains(secret));
+        let line = log.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret} is in {line:?}");
     }
 }

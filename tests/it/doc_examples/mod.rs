@@ -1,4 +1,4 @@
-//! Every example in a document runs, against the real service; CONTRIBUTING.md says how to write one.
+//! Runs every example of every document against the real service; CONTRIBUTING.md explains how to write one.
 
 mod links;
 mod page;
@@ -13,9 +13,9 @@ use std::{
 };
 
 use self::page::Block;
-use crate::harness::ServiceProcess;
+use crate::harness::GatewayProcess;
 
-/// Blocks that do not run here: the document, the first line, and why.
+/// Blocks that this test does not run: the document, the first line, and the reason.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "README.md",
@@ -31,7 +31,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "CONTRIBUTING.md",
         "make check    # format, lints, documentation, dependencies",
-        "all of CI is in it",
+        "it runs the rest of CI",
     ),
     (
         "docs/API.md",
@@ -41,7 +41,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "docs/OPERATIONS.md",
         "scripts/redis-backup redis://:password@replica:6379 /backups/redis-$(date +%F).rdb    # from a replica: it forks",
-        "tests/it/backup.rs does it on a replica of its own",
+        "tests/it/backup.rs runs it with its own replica",
     ),
     (
         "clients/python-worker/README.md",
@@ -71,7 +71,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "clients/typescript/README.md",
         "import { listenWithEventSource } from \"@image2model/client\";",
-        "clients/typescript/test/browser.test.mjs does it in a page of another origin",
+        "clients/typescript/test/browser.test.mjs runs it in a page of another origin",
     ),
     (
         "clients/typescript/README.md",
@@ -80,18 +80,18 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-const RUN: &str = "each session here does what it does, on a free port";
-const INSTALL: &str = "it asks a package registry; scripts/setup has installed the same";
+const RUN: &str = "each session starts the same service on a free port";
+const INSTALL: &str = "it needs a package registry; scripts/setup installs the same";
 const TESTS: &str = "tests/it/python.rs and tests/it/browser.rs run them";
 
-/// What is shown and not done.
+/// The languages of blocks that are not examples.
 const NO_EXAMPLES: [&str; 3] = ["", "text", "json"];
 
-/// The address in the documents; where the service of a document really listens stands in its place.
+/// The address in the documents, which is replaced by that of the document's service.
 const ADDRESS: &str = "127.0.0.1:8080";
 
-/// The longest that all examples of a document may take.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// The time limit for all examples of a document.
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,33 +102,34 @@ fn documents() -> Vec<String> {
     let pages = |folder: &str| {
         let entries = fs::read_dir(root().join(folder)).unwrap();
         entries
-            .map(move |it| it.unwrap().path())
-            .filter(|it| it.extension().is_some_and(|it| it == "md"))
+            .map(move |entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
     };
     let mut all: Vec<PathBuf> = pages("").chain(pages("docs")).collect();
     let clients = fs::read_dir(root().join("clients")).unwrap();
-    all.extend(clients.map(|it| it.unwrap().path().join("README.md")));
+    all.extend(clients.map(|client| client.unwrap().path().join("README.md")));
     all.sort();
-    all.iter().map(|it| it.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
+    all.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 fn blocks(document: &str) -> Vec<Block> {
     let text = fs::read_to_string(root().join(document)).unwrap();
     let mut blocks = page::blocks(document, &text);
-    blocks.retain(|it| !NO_EXAMPLES.contains(&it.language.as_str()));
+    blocks.retain(|block| !NO_EXAMPLES.contains(&block.language.as_str()));
     blocks
 }
 
 fn runs_elsewhere(document: &str, block: &Block) -> bool {
-    ELSEWHERE.iter().any(|it| (it.0, it.1) == (document, block.first_line()))
+    ELSEWHERE.iter().any(|example| (example.0, example.1) == (document, block.first_line()))
 }
 
 #[test]
-fn what_does_not_run_here_is_still_there() {
+fn blocks_that_run_elsewhere_exist() {
     for (document, first_line, why) in ELSEWHERE {
         assert!(!why.is_empty());
-        let n_found = blocks(document).iter().filter(|it| it.first_line() == *first_line).count();
-        assert_eq!(n_found, 1, "{document} has {n_found} blocks that begin with {first_line:?}");
+        let count =
+            blocks(document).iter().filter(|block| block.first_line() == *first_line).count();
+        assert_eq!(count, 1, "{document} has {count} blocks that start with {first_line:?}");
     }
 }
 
@@ -140,14 +141,14 @@ fn every_example_works() {
     let failures: Vec<String> = std::thread::scope(|scope| {
         let running: Vec<_> = documents()
             .into_iter()
-            .map(|it| scope.spawn(move || Session::run(&it, package)))
+            .map(|document| scope.spawn(move || Session::run(&document, package)))
             .collect();
-        running.into_iter().filter_map(|it| it.join().unwrap().err()).collect()
+        running.into_iter().filter_map(|handle| handle.join().unwrap().err()).collect()
     });
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Makes what `import … from "@image2model/client"` finds.
+/// Compiles the package that `import … from "@image2model/client"` loads.
 fn compile_typescript_client(modules: &Path) {
     let (source, package) =
         (root().join("clients/typescript"), modules.join("@image2model/client"));
@@ -161,21 +162,21 @@ fn compile_typescript_client(modules: &Path) {
     fs::copy(source.join("package.json"), package.join("package.json")).unwrap();
 }
 
-/// A document's examples: one after the other in one shell, beside a service of their own, which is what
+/// The examples of a document, which run in order in one shell with their own service, as started by
 /// `I2M__CELERY__ENABLED=true make run` starts.
 struct Session {
     dir: tempfile::TempDir,
-    service: ServiceProcess,
-    /// What the shell does.
+    service: GatewayProcess,
+    /// The commands of the shell.
     script: String,
-    /// What commands are shown to answer: the place, the file that has what they said, what is shown.
+    /// Documented outputs: the location, the file with the actual output, the documented output.
     shown: Vec<(String, PathBuf, String)>,
 }
 
 impl Session {
     fn run(document: &str, modules: &Path) -> Result<(), String> {
         let mut blocks = blocks(document);
-        blocks.retain(|it| !runs_elsewhere(document, it));
+        blocks.retain(|block| !runs_elsewhere(document, block));
         if blocks.is_empty() {
             return Ok(());
         }
@@ -195,14 +196,14 @@ impl Session {
             symlink(root().join(name), dir.path().join(name)).unwrap();
         }
         symlink(modules, dir.path().join("node_modules")).unwrap();
-        let of_its_own = blocks.iter().find(|it| it.first_line() == "# gateway.toml");
-        let config = if let Some(block) = of_its_own {
+        let own_config = blocks.iter().find(|block| block.first_line() == "# gateway.toml");
+        let config = if let Some(block) = own_config {
             fs::write(dir.path().join("gateway.toml"), &block.text).unwrap();
             "gateway.toml"
         } else {
             "config/development.toml"
         };
-        let service = ServiceProcess::start_with(
+        let service = GatewayProcess::start_with(
             dir.path(),
             &["--config", config],
             &[("I2M__CELERY__ENABLED", "true")],
@@ -214,7 +215,7 @@ impl Session {
         self.service.base.strip_prefix("http://").unwrap()
     }
 
-    /// Has somebody work on all jobs.
+    /// Starts a Celery worker that runs all jobs.
     fn add_worker(&mut self) {
         let broker = self.dir.path().join("data/redis/redis.sock");
         _ = writeln!(
@@ -225,16 +226,16 @@ impl Session {
         );
     }
 
-    /// Adds what the shell has to do for an example.
+    /// Adds the commands that run an example.
     fn add(&mut self, block: &Block) {
-        let place = &block.place;
+        let location = &block.location;
         let code = block.code().replace(ADDRESS, self.address());
-        _ = writeln!(self.script, "echo '== {place}'");
+        _ = writeln!(self.script, "echo '== {location}'");
         match block.language.as_str() {
             "sh" => _ = writeln!(self.script, "{CURL_THAT_FAILS}\n{code}"),
             "console" => self.add_console(block),
-            "python" => match code.strip_prefix("# ").and_then(|it| it.split_once(".py\n")) {
-                // The commands that follow use it.
+            "python" => match code.strip_prefix("# ").and_then(|code| code.split_once(".py\n")) {
+                // Following commands use the file.
                 Some((name, _)) => {
                     fs::write(self.dir.path().join(format!("{name}.py")), &code).unwrap();
                 }
@@ -247,7 +248,7 @@ impl Session {
             }
             "js" => self.add_program("node", "mjs", &code),
             "toml" => self.add_program("image2model-gateway check-config --config", "toml", &code),
-            other => panic!("{place}: nobody knows how to run {other:?}"),
+            other => panic!("{location}: no way to run {other:?}"),
         }
     }
 
@@ -262,19 +263,19 @@ impl Session {
         for command in page::commands(block) {
             let file = self.new_file("txt");
             let text = command.command.replace(ADDRESS, self.address());
-            // What it says is compared, failures too.
+            // The output is compared later, even that of a failure.
             _ = writeln!(self.script, "{{ {text}\n}} >{} 2>&1 || true", file.display());
             self.shown.push((
-                format!("{}: $ {}", block.place, command.command),
+                format!("{}: $ {}", block.location, command.command),
                 file,
-                command.answer,
+                command.output,
             ));
         }
     }
 
     fn new_file(&self, extension: &str) -> PathBuf {
-        let n_files = fs::read_dir(self.dir.path()).unwrap().count();
-        let file = self.dir.path().join(format!("example-{n_files}.{extension}"));
+        let file_count = fs::read_dir(self.dir.path()).unwrap().count();
+        let file = self.dir.path().join(format!("example-{file_count}.{extension}"));
         File::create(&file).unwrap();
         file
     }
@@ -283,11 +284,11 @@ impl Session {
         let log = self.dir.path().join("log");
         let output = File::create(&log).unwrap();
         let path = std::env::var_os("PATH").unwrap();
-        let program = ServiceProcess::program();
+        let program = GatewayProcess::program();
         let folders = [program.parent().unwrap(), &root().join(".cache/venv/bin")];
-        let [ours, venv] = folders.map(|it| it.display().to_string());
+        let [ours, venv] = folders.map(|folder| folder.display().to_string());
         let packages = ["clients/python-worker/src", "clients/python-client/src"]
-            .map(|it| root().join(it).display().to_string());
+            .map(|folder| root().join(folder).display().to_string());
         let mut shell = Command::new("bash")
             .args(["-eo", "pipefail", "-c", &self.script])
             .current_dir(self.dir.path())
@@ -300,7 +301,7 @@ impl Session {
             .stderr(output)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let status = loop {
             match shell.try_wait().unwrap() {
                 Some(status) => break Some(status),
@@ -308,28 +309,31 @@ impl Session {
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         };
-        // What it left in the background, such as a worker.
+        // Background processes, such as a worker.
         let group = format!("-{}", shell.id());
         _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         _ = shell.wait();
-        if status.is_none_or(|it| !it.success()) {
-            let said = fs::read_to_string(log).unwrap();
-            return Err(format!("{status:?} after the last of these places:\n{said}"));
+        if status.is_none_or(|status| !status.success()) {
+            let output = fs::read_to_string(log).unwrap();
+            return Err(format!("{status:?} after the last of these locations:\n{output}"));
         }
         self.compare()
     }
 
     fn compare(&self) -> Result<(), String> {
         let mut wrong = String::new();
-        for (place, file, shown) in &self.shown {
-            let said = fs::read_to_string(file).unwrap().replace(self.address(), ADDRESS);
-            if !page::is_as_shown(&said, shown) {
-                _ = writeln!(wrong, "{place}\nis shown to answer\n{shown}\nand says\n{said}");
+        for (location, file, shown) in &self.shown {
+            let actual = fs::read_to_string(file).unwrap().replace(self.address(), ADDRESS);
+            if !page::is_as_shown(&actual, shown) {
+                _ = writeln!(
+                    wrong,
+                    "{location}\ndocumented output:\n{shown}\nactual output:\n{actual}"
+                );
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 
-/// Whatever is refused is a failure, unless the answer is shown.
+/// An error status fails the example, unless the document shows the output.
 const CURL_THAT_FAILS: &str = r#"curl() { command curl --fail-with-body "$@"; }"#;

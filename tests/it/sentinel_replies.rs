@@ -1,5 +1,5 @@
-//! The primary does what it was asked, its replicas have it, and dies before anybody hears of it: the service asks the
-//! next primary again, and nothing counts twice.
+//! The primary executes a command, its replicas receive it, and the primary dies before its response arrives. The service
+//! repeats the command on the next primary, and it is applied once.
 
 use axum::{Router, http::StatusCode};
 use reqwest::{Method, RequestBuilder};
@@ -7,45 +7,45 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Answer, As, SentinelSetup, TestApp, Topology, until},
+    harness::{ApiResponse, Caller, SentinelSetup, TestApp, Topology, wait_until},
     webhooks::{QUICK, create, webhooks_of},
 };
 
 const KEYS: &str = "/api/v1/admin/keys";
 const LOCK: &str = "/api/v1/locks/door";
 
-/// Servers whose answers can get lost.
+/// Servers behind proxies that can drop responses.
 async fn setup() -> SentinelSetup {
     SentinelSetup::start_with(Topology { is_proxied: true, ..Topology::default() }).await
 }
 
-/// A service of which one request is one call.
+/// A service in which one request makes one call to Redis.
 async fn serve(setup: &SentinelSetup) -> TestApp {
     setup.serve(&[("rate_limit.enabled", "false"), ("metrics.flush_interval", "20ms")]).await
 }
 
-/// Sends a request, has all answers of the primary lost until `command` says `said` at every replica, and kills it.
-async fn lose_the_answer(
+/// Sends a request while the proxy drops all responses of the primary. Kills the primary once `command` returns `expected` on every replica.
+async fn lose_the_response(
     setup: &mut SentinelSetup,
     request: RequestBuilder,
-    (command, said): (&[&str], &str),
-) -> Answer {
+    (command, expected): (&[&str], &str),
+) -> ApiResponse {
     let first = setup.primary().await;
-    lose_answers(setup, first);
+    drop_responses(setup, first);
     let mut asking = JoinSet::new();
-    asking.spawn(Answer::of(request));
-    kill_when(setup, first, (command, said)).await;
+    asking.spawn(ApiResponse::send(request));
+    kill_when(setup, first, (command, expected)).await;
     asking.join_next().await.unwrap().unwrap()
 }
 
-fn lose_answers(setup: &SentinelSetup, server: usize) {
-    setup.proxies[server].weather.send_modify(|it| it.loses_answers = true);
+fn drop_responses(setup: &SentinelSetup, server: usize) {
+    setup.proxies[server].fault.send_modify(|fault| fault.drops_responses = true);
 }
 
-async fn kill_when(setup: &mut SentinelSetup, first: usize, (command, said): (&[&str], &str)) {
-    until("the replicas have what nobody heard of", async || {
+async fn kill_when(setup: &mut SentinelSetup, first: usize, (command, expected): (&[&str], &str)) {
+    wait_until("the replicas have the write", async || {
         for (index, server) in setup.servers.iter().enumerate() {
-            if index != first && setup.cli(server.port, command).await.trim() != said {
+            if index != first && setup.cli(server.port, command).await.trim() != expected {
                 return false;
             }
         }
@@ -55,10 +55,10 @@ async fn kill_when(setup: &mut SentinelSetup, first: usize, (command, said): (&[
     setup.servers[first].kill();
 }
 
-/// What the present primary says.
+/// Runs a command on the current primary.
 async fn ask(setup: &SentinelSetup, command: &[&str]) -> String {
-    // The service may know the new primary before the sentinel that is asked here does.
-    until("a sentinel names a primary that is one", async || {
+    // The service may know the new primary before the sentinel that the test uses.
+    wait_until("a sentinel names a server that is the primary", async || {
         let port = setup.servers[setup.primary().await].port;
         setup.cli(port, &["role"]).await.starts_with("master")
     })
@@ -71,10 +71,10 @@ async fn ask(setup: &SentinelSetup, command: &[&str]) -> String {
 async fn a_lock_is_granted_once() {
     let mut setup = setup().await;
     let app = serve(&setup).await;
-    let wanted = app.request(As::Worker, Method::POST, LOCK).json(&json!({"ttl_secs": 60}));
+    let wanted = app.request(Caller::Worker, Method::POST, LOCK).json(&json!({"ttl_secs": 60}));
     let command = ["-n", "1", "exists", "lock:door"];
-    let held = lose_the_answer(&mut setup, wanted, (&command, "1")).await.ok(201);
-    // Its holder got the token that the first run made, and no second.
+    let held = lose_the_response(&mut setup, wanted, (&command, "1")).await.ok(201);
+    // The holder has the fencing token of the first run, and there is no second.
     let fence = ask(&setup, &["-n", "1", "hget", "i2m:lock:door", "fence"]).await;
     assert_eq!(held["fencing_token"].to_string(), fence);
     let token = ask(&setup, &["-n", "1", "get", "lock:door"]).await;
@@ -82,60 +82,62 @@ async fn a_lock_is_granted_once() {
 }
 
 #[tokio::test]
-async fn a_lock_that_was_given_back_was_not_lost() {
+async fn a_released_lock_is_not_reported_as_lost() {
     let mut setup = setup().await;
     let app = serve(&setup).await;
-    let held = app.post(As::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201);
+    let held = app.post(Caller::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201);
     let path = format!("{LOCK}?token={}", held["token"].as_str().unwrap());
-    let release = app.request(As::Worker, Method::DELETE, &path);
+    let release = app.request(Caller::Worker, Method::DELETE, &path);
     let command = ["-n", "1", "exists", "lock:door"];
-    let released = lose_the_answer(&mut setup, release, (&command, "0")).await;
+    let released = lose_the_response(&mut setup, release, (&command, "0")).await;
     assert_eq!(released.status, 204, "{}", released.text);
-    // Whoever asks once more is another caller.
-    app.send(As::Worker, Method::DELETE, &path, &Value::Null).await.problem(409, "LOCK_LOST");
+    // A further release is another call and fails.
+    app.send(Caller::Worker, Method::DELETE, &path, &Value::Null).await.problem(409, "LOCK_LOST");
 }
 
-/// Has Redis load the scripts of keys: else the answer that is lost is that it does not have them.
+/// Loads the scripts of keys; otherwise the lost response would be NOSCRIPT.
 async fn warm_up(app: &TestApp) {
     let order = json!({"name": "first", "roles": ["client"]});
-    let made = app.post(As::Admin, KEYS, &order).await.ok(201);
+    let made = app.post(Caller::Admin, KEYS, &order).await.ok(201);
     let path = format!("{KEYS}/{}", made["id"].as_str().unwrap());
-    assert_eq!(app.send(As::Admin, Method::DELETE, &path, &Value::Null).await.status, 204);
+    assert_eq!(app.send(Caller::Admin, Method::DELETE, &path, &Value::Null).await.status, 204);
 }
 
 #[tokio::test]
-async fn a_key_is_made_once() {
+async fn a_key_is_created_once() {
     let mut setup = setup().await;
     let app = serve(&setup).await;
     warm_up(&app).await;
     let order = json!({"name": "upload", "roles": ["client"]});
-    let order = app.request(As::Admin, Method::POST, KEYS).json(&order);
+    let order = app.request(Caller::Admin, Method::POST, KEYS).json(&order);
     let command = ["-n", "1", "hlen", "i2m:{keys}"];
-    let made = lose_the_answer(&mut setup, order, (&command, "1")).await.ok(201);
+    let made = lose_the_response(&mut setup, order, (&command, "1")).await.ok(201);
     assert_eq!(
         ask(&setup, &["-n", "1", "hkeys", "i2m:{keys}"]).await,
         made["id"].as_str().unwrap()
     );
-    until("the key is known", async || {
+    wait_until("the key is known", async || {
         let list = app.http.get(format!("{}/api/v1/jobs", app.base));
-        Answer::of(list.bearer_auth(made["key"].as_str().unwrap())).await.status == 200
+        ApiResponse::send(list.bearer_auth(made["key"].as_str().unwrap())).await.status == 200
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_key_that_was_revoked_was_not_missing() {
+async fn a_revoked_key_is_not_reported_as_missing() {
     let mut setup = setup().await;
     let app = serve(&setup).await;
     warm_up(&app).await;
     let order = json!({"name": "upload", "roles": ["client"]});
-    let made = app.post(As::Admin, KEYS, &order).await.ok(201);
+    let made = app.post(Caller::Admin, KEYS, &order).await.ok(201);
     let path = format!("{KEYS}/{}", made["id"].as_str().unwrap());
-    let revoke = app.request(As::Admin, Method::DELETE, &path);
+    let revoke = app.request(Caller::Admin, Method::DELETE, &path);
     let command = ["-n", "1", "exists", "i2m:{keys}"];
-    let revoked = lose_the_answer(&mut setup, revoke, (&command, "0")).await;
+    let revoked = lose_the_response(&mut setup, revoke, (&command, "0")).await;
     assert_eq!(revoked.status, 204, "{}", revoked.text);
-    app.send(As::Admin, Method::DELETE, &path, &Value::Null).await.problem(404, "KEY_NOT_FOUND");
+    app.send(Caller::Admin, Method::DELETE, &path, &Value::Null)
+        .await
+        .problem(404, "KEY_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -143,28 +145,28 @@ async fn a_batch_of_counters_is_added_once() {
     let mut setup = setup().await;
     let app = serve(&setup).await;
     let path = "/api/v1/metrics/models";
-    app.post(As::Worker, path, &json!({"increment": 1})).await.ok_status(202);
+    app.post(Caller::Worker, path, &json!({"increment": 1})).await.ok_status(202);
     let command = ["-n", "4", "get", "metric:models:count"];
-    until("the first is written", async || ask(&setup, &command).await == "1").await;
-    let more = app.request(As::Worker, Method::POST, path).json(&json!({"increment": 5}));
-    lose_the_answer(&mut setup, more, (&command, "6")).await.ok_status(202);
-    app.post(As::Worker, path, &json!({"increment": 10})).await.ok_status(202);
-    let shown = app.get(As::Admin, path).await.ok(200);
+    wait_until("the first batch is written", async || ask(&setup, &command).await == "1").await;
+    let more = app.request(Caller::Worker, Method::POST, path).json(&json!({"increment": 5}));
+    lose_the_response(&mut setup, more, (&command, "6")).await.ok_status(202);
+    app.post(Caller::Worker, path, &json!({"increment": 10})).await.ok_status(202);
+    let shown = app.get(Caller::Admin, path).await.ok(200);
     assert_eq!(shown["count"], json!(16.0));
     assert_eq!(ask(&setup, &command).await, "16");
 }
 
 #[tokio::test]
-async fn an_attempt_of_a_webhook_is_noted_once_and_not_repeated() {
+async fn a_webhook_attempt_is_recorded_once_and_not_repeated() {
     let mut setup = setup().await;
     let app = setup.serve(&[&[("rate_limit.enabled", "false")], QUICK].concat()).await;
     let first = setup.primary().await;
-    // Hears two webhooks, and from the second on nobody hears the primary. By then Redis has all scripts.
-    let weather = setup.proxies[first].weather.clone();
+    // From the second webhook on the proxy drops the primary's responses. By then Redis has all scripts.
+    let fault = setup.proxies[first].fault.clone();
     let (heard, n_heard) = tokio::sync::watch::channel(0);
     let router = Router::new().fallback(async move || {
-        heard.send_modify(|it| *it += 1);
-        weather.send_modify(|it| it.loses_answers = *heard.borrow() == 2);
+        heard.send_modify(|count| *count += 1);
+        fault.send_modify(|fault| fault.drops_responses = *heard.borrow() == 2);
         StatusCode::NO_CONTENT
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -174,7 +176,7 @@ async fn an_attempt_of_a_webhook_is_noted_once_and_not_repeated() {
 
     let jobs = [create(&app, &url).await, create(&app, &url).await];
     app.complete(&jobs[0], 0).await.ok(200);
-    until("the first is told", async || {
+    wait_until("the first webhook is delivered", async || {
         webhooks_of(&app, &jobs[0]).await[0]["state"] == "delivered"
     })
     .await;
@@ -186,7 +188,7 @@ async fn an_attempt_of_a_webhook_is_noted_once_and_not_repeated() {
     let noted = webhooks_of(&app, job).await;
     assert_eq!((&noted[0]["state"], &noted[0]["tries"]), (&json!("delivered"), &json!(1)));
     assert_eq!(noted[0]["log"].as_array().unwrap().len(), 1, "{noted:?}");
-    until("nothing is queued", async || {
+    wait_until("no webhook is queued", async || {
         ask(&setup, &["-n", "1", "zcard", "i2m:webhooks"]).await == "0"
     })
     .await;

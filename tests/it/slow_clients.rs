@@ -1,4 +1,4 @@
-//! Clients that are slow, many, large or crooked: refused or closed, and nobody else has to wait.
+//! Slow clients, many clients, large and malformed requests: they are rejected or closed, and no other client waits.
 
 use std::{
     io::ErrorKind,
@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::{Client, Method};
 use rstest::rstest;
 use tokio::{
@@ -22,7 +21,10 @@ use tokio_rustls::{
 };
 
 use crate::{
-    harness::{Answer, As, PATIENCE, ServiceProcess, TestApp, TestRedis, path_of, until},
+    harness::{
+        ApiResponse, Caller, GatewayProcess, TIMEOUT, TestApp, TestRedis, path_of, wait_until,
+        write_certificate,
+    },
     rate_limit::LIST,
 };
 
@@ -30,47 +32,47 @@ fn address(base: &str) -> &str {
     base.split_once("://").unwrap().1
 }
 
-/// Sends bytes as they are, and returns all that comes back until the service closes.
+/// Sends raw bytes and returns all received bytes until the service closes the connection.
 async fn raw(app: &TestApp, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
-    // A service that has heard enough may close before all is sent.
+    // The service may close the connection before all bytes are sent.
     _ = socket.write_all(bytes).await;
-    let mut answer = Vec::new();
-    let reading = socket.read_to_end(&mut answer);
-    _ = tokio::time::timeout(PATIENCE, reading).await.expect("it closes");
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut response = Vec::new();
+    let reading = socket.read_to_end(&mut response);
+    _ = tokio::time::timeout(TIMEOUT, reading).await.expect("it closes");
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 const FAST: [(&str, &str); 2] =
     [("server.header_timeout", "300ms"), ("server.body_timeout", "300ms")];
 
 #[tokio::test]
-async fn every_answer_tells_browsers_what_not_to_do() {
+async fn every_response_has_security_headers() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let link = job["links"]["stream"].as_str().unwrap();
     for (who, path) in [
-        (As::Alice, path_of(&job)),
-        (As::Nobody, "/livez"),
-        (As::Nobody, "/nothing"),
-        (As::Nobody, LIST),
-        (As::Nobody, "/"),
-        (As::Nobody, &format!("{link}&timeout=1")),
+        (Caller::Alice, path_of(&job)),
+        (Caller::Anonymous, "/livez"),
+        (Caller::Anonymous, "/nothing"),
+        (Caller::Anonymous, LIST),
+        (Caller::Anonymous, "/"),
+        (Caller::Anonymous, &format!("{link}&timeout=1")),
     ] {
-        let answer = app.get(who, path).await;
-        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
-        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
-        assert!(answer.header("content-security-policy").contains("default-src"), "{path}");
-        assert!(!answer.header("cache-control").is_empty(), "{path}");
-        assert_eq!(answer.header("strict-transport-security"), "", "{path}");
-        assert_eq!(answer.header("server"), "", "{path}");
+        let response = app.get(who, path).await;
+        assert_eq!(response.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(response.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(response.header("referrer-policy"), "no-referrer", "{path}");
+        assert!(response.header("content-security-policy").contains("default-src"), "{path}");
+        assert!(!response.header("cache-control").is_empty(), "{path}");
+        assert_eq!(response.header("strict-transport-security"), "", "{path}");
+        assert_eq!(response.header("server"), "", "{path}");
     }
     let preflight = app
-        .request(As::Nobody, Method::OPTIONS, LIST)
+        .request(Caller::Anonymous, Method::OPTIONS, LIST)
         .header("origin", "https://a.example")
         .header("access-control-request-method", "POST");
-    assert_eq!(Answer::of(preflight).await.header("x-content-type-options"), "nosniff");
+    assert_eq!(ApiResponse::send(preflight).await.header("x-content-type-options"), "nosniff");
 }
 
 #[rstest]
@@ -79,54 +81,57 @@ async fn every_answer_tells_browsers_what_not_to_do() {
 #[case::half_a_preface(b"PRI * HTTP/2.0\r\n")]
 #[case::half_a_head(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: ")]
 #[tokio::test]
-async fn who_says_nothing_is_not_waited_for(#[case] said: &[u8]) {
+async fn a_silent_client_is_disconnected(#[case] said: &[u8]) {
     let app = TestApp::start_with(&FAST).await;
     let started = Instant::now();
-    let answer = raw(&app, said).await;
-    assert!(started.elapsed() >= Duration::from_millis(250), "{answer}");
-    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+    let response = raw(&app, said).await;
+    assert!(started.elapsed() >= Duration::from_millis(250), "{response}");
+    assert!(!response.contains("HTTP/1.1 200"), "{response}");
 }
 
 #[tokio::test]
-async fn slowloris_takes_nobodys_place() {
+async fn a_slowloris_attack_blocks_no_other_client() {
     let app = TestApp::start_with(&FAST).await;
     let drip = async || {
         let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
         socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
         let started = Instant::now();
-        // Byte by byte, for as long as the service bears it.
+        // Sends header after header until the service closes the connection.
         while socket.write_all(b"x-a: b\r\n").await.is_ok() {
             let mut byte = [0];
             let read = tokio::time::timeout(Duration::from_millis(20), socket.read(&mut byte));
             if matches!(read.await, Ok(Ok(0) | Err(_))) {
                 break;
             }
-            assert!(started.elapsed() < PATIENCE, "it is still borne");
+            assert!(started.elapsed() < TIMEOUT, "it is still borne");
         }
     };
     let attack = futures_util::future::join_all((0..200).map(|_| drip()));
     let honest = async {
         for _ in 0..20 {
-            let answer = app.get(As::Alice, LIST).await;
-            assert!(answer.status == 200 && answer.took < Duration::from_secs(5));
+            let response = app.get(Caller::Alice, LIST).await;
+            assert!(response.status == 200 && response.took < Duration::from_secs(5));
         }
     };
     tokio::join!(attack, honest);
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_given_up() {
+async fn a_slow_request_body_times_out() {
     let app = TestApp::start_with(&FAST).await;
     let head = "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer alice-key\r\n\
         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"files\":";
-    let answer = raw(&app, head.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("BODY_TIMEOUT"), "{answer}");
+    let response = raw(&app, head.as_bytes()).await;
+    assert!(
+        response.starts_with("HTTP/1.1 408") && response.contains("BODY_TIMEOUT"),
+        "{response}"
+    );
 }
 
-/// From one address: what is over its share is told so at once, what is within it may be idle until its time is over,
-/// and other addresses notice nothing.
+/// Connections of one address over its limit are rejected at once. Those within the limit may be idle until their
+/// timeout. Other addresses are not affected.
 #[tokio::test]
-async fn ten_thousand_idle_connections_are_nothing_to_others() {
+async fn ten_thousand_idle_connections_do_not_affect_other_clients() {
     const WANTED: usize = 10_000;
     const SHARE: usize = 3000;
     let spare = 500;
@@ -135,15 +140,15 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
     let redis = TestRedis::start();
     let share = SHARE.to_string();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__SERVER__MAX_CONNECTIONS_PER_IP", &share),
         ("I2M__SERVER__HEADER_TIMEOUT", "10s"),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let elsewhere = Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2]));
-    let elsewhere = elsewhere.timeout(PATIENCE).build().unwrap();
-    let ask = async || Answer::of(elsewhere.get(format!("{}/livez", service.base))).await;
+    let elsewhere = elsewhere.timeout(TIMEOUT).build().unwrap();
+    let ask = async || ApiResponse::send(elsewhere.get(format!("{}/livez", service.base))).await;
     assert_eq!(ask().await.status, 200);
     let mut sockets = Vec::with_capacity(n);
     while sockets.len() < n {
@@ -153,59 +158,69 @@ async fn ten_thousand_idle_connections_are_nothing_to_others() {
         });
         sockets.extend(futures_util::future::join_all(more).await);
     }
-    until("all that are over the share are refused", async || {
-        // Nothing has come to those that are held.
-        sockets.retain(|it| {
-            let mut answer = [0; 12];
-            let read = it.try_read(&mut answer);
-            assert!(!matches!(read, Ok(12)) || answer == *b"HTTP/1.1 503");
-            read.is_err_and(|it| it.kind() == ErrorKind::WouldBlock)
+    wait_until("all connections over the limit are rejected", async || {
+        // Accepted connections have received no bytes.
+        sockets.retain(|socket| {
+            let mut response = [0; 12];
+            let read = socket.try_read(&mut response);
+            assert!(!matches!(read, Ok(12)) || response == *b"HTTP/1.1 503");
+            read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         });
         sockets.len() <= SHARE
     })
     .await;
     assert_eq!(sockets.len(), SHARE.min(n));
-    let answer = ask().await;
-    assert!(answer.status == 200 && answer.took < Duration::from_secs(2), "{:?}", answer.took);
-    // Places come back.
+    let response = ask().await;
+    assert!(
+        response.status == 200 && response.took < Duration::from_secs(2),
+        "{:?}",
+        response.took
+    );
+    // Closed connections release their permits.
     drop(sockets);
     let here = Client::new();
-    until("there is a place again", async || {
-        here.get(format!("{}/livez", service.base)).send().await.is_ok_and(|it| it.status() == 200)
+    wait_until("a connection is accepted again", async || {
+        here.get(format!("{}/livez", service.base))
+            .send()
+            .await
+            .is_ok_and(|response| response.status() == 200)
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_full_house_answers_at_once() {
+async fn a_full_service_responds_at_once() {
     let app = TestApp::start_with(&[("server.max_connections", "3")]).await;
     let mut open = Vec::new();
-    until("all places are taken", async || {
+    wait_until("all connections are in use", async || {
         let mut socket = TcpStream::connect(address(&app.base)).await.unwrap();
-        let mut answer = [0; 12];
-        let read = tokio::time::timeout(Duration::from_millis(50), socket.read(&mut answer)).await;
+        let mut response = [0; 12];
+        let read =
+            tokio::time::timeout(Duration::from_millis(50), socket.read(&mut response)).await;
         open.push(socket);
-        matches!(read, Ok(Ok(12)) if answer == *b"HTTP/1.1 503")
+        matches!(read, Ok(Ok(12)) if response == *b"HTTP/1.1 503")
     })
     .await;
     assert!(open.len() <= 4, "{}", open.len());
     drop(open);
-    // How often others were refused, until there is a place to ask from.
+    // The number of rejected connections, which can be read once a connection is free.
     let mut page = String::new();
-    until("there is a place again", async || {
-        let asked = app.request(As::Nobody, Method::GET, "/metrics").send().await;
-        let Ok(answer) = asked.and_then(reqwest::Response::error_for_status) else { return false };
-        page = answer.text().await.unwrap();
+    wait_until("a connection is accepted again", async || {
+        let asked = app.request(Caller::Anonymous, Method::GET, "/metrics").send().await;
+        let Ok(response) = asked.and_then(reqwest::Response::error_for_status) else {
+            return false;
+        };
+        page = response.text().await.unwrap();
         true
     })
     .await;
     let refused =
-        page.lines().find_map(|it| it.strip_prefix("i2m_http_connections_refused_total "));
+        page.lines().find_map(|line| line.strip_prefix("i2m_http_connections_refused_total "));
     assert!(refused.unwrap().parse::<u64>().unwrap() >= 1, "{refused:?}");
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn too_large_requests_are_rejected() {
     let app = TestApp::start().await;
     let get = |rest: &str| format!("GET /livez{rest}\r\n\r\n");
     let long = "x".repeat(100_000);
@@ -218,18 +233,18 @@ async fn what_is_too_large_is_refused() {
         ("headers", get(&format!(" HTTP/1.1\r\nhost: x\r\n{many}"))),
         ("method", format!("{long} /livez HTTP/1.1\r\nhost: x\r\n\r\n")),
     ] {
-        let answer = raw(&app, request.as_bytes()).await;
-        // Closed without an answer, or with a refusal: never served.
+        let response = raw(&app, request.as_bytes()).await;
+        // The connection is closed with or without an error response; the request is never served.
         let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
         assert!(
-            refused.iter().any(|it| answer.get(..12).unwrap_or_default() == *it),
-            "{what}: {answer}"
+            refused.iter().any(|status| response.get(..12).unwrap_or_default() == *status),
+            "{what}: {response}"
         );
     }
     let jobs = vec!["00000000-0000-4000-8000-000000000000"; 101].join(",");
-    let many = app.get(As::Alice, &format!("/api/v1/progress/stream?jobs={jobs}")).await;
+    let many = app.get(Caller::Alice, &format!("/api/v1/progress/stream?jobs={jobs}")).await;
     many.problem(422, "VALIDATION_ERROR");
-    assert_eq!(app.get(As::Nobody, "/livez").await.status, 200);
+    assert_eq!(app.get(Caller::Anonymous, "/livez").await.status, 200);
 }
 
 #[rstest]
@@ -247,21 +262,21 @@ async fn what_is_too_large_is_refused() {
     "POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n"
 )]
 #[tokio::test]
-async fn a_crooked_head_is_refused(#[case] request: &str) {
+async fn a_malformed_head_is_rejected(#[case] request: &str) {
     let app = TestApp::start().await;
-    let answer = raw(&app, request.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert!(!answer.contains("set-cookie"), "{answer}");
+    let response = raw(&app, request.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
+    assert!(!response.contains("set-cookie"), "{response}");
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_does_not_become_a_header() {
+async fn caller_input_does_not_become_a_header() {
     let app = TestApp::start().await;
     for path in
         ["/a%0d%0aset-cookie:%20b=c", "/api/v1/jobs/%0d%0aset-cookie:b", "/?a=%0d%0aset-cookie:b"]
     {
-        let answer = app.get(As::Alice, path).await;
-        assert!(answer.headers.get("set-cookie").is_none(), "{path}");
+        let response = app.get(Caller::Alice, path).await;
+        assert!(response.headers.get("set-cookie").is_none(), "{path}");
     }
 }
 
@@ -285,22 +300,13 @@ async fn a_path_has_one_spelling(#[case] path: &str) {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer alice-key\r\nconnection: close\r\n\r\n"
     );
-    let answer = raw(&app, request.as_bytes()).await;
+    let response = raw(&app, request.as_bytes()).await;
     let refused = ["HTTP/1.1 404", "HTTP/1.1 400", "HTTP/1.1 422", "HTTP/1.1 403"];
-    assert!(refused.iter().any(|it| answer.starts_with(it)), "{answer}");
-    assert!(!answer.contains("[package]") && !answer.contains("root:"), "{answer}");
+    assert!(refused.iter().any(|status| response.starts_with(status)), "{response}");
+    assert!(!response.contains("[package]") && !response.contains("root:"), "{response}");
 }
 
-/// A certificate for `localhost` that vouches for itself, in `cert.pem` and `key.pem`.
-pub(crate) fn certificate(dir: &std::path::Path) -> String {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
-    cert.pem()
-}
-
-/// A request over TLS by whoever trusts nothing but the certificate `pem`.
+/// Sends a request over TLS as a client that trusts only the certificate `pem`.
 async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
@@ -314,42 +320,42 @@ async fn over_tls(port: u16, pem: &str) -> std::io::Result<String> {
     let name = "localhost".try_into().unwrap();
     let mut stream = TlsConnector::from(Arc::new(client)).connect(name, socket).await?;
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response)
 }
 
 #[tokio::test]
-async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
+async fn tls_works_and_certificates_reload_without_a_restart() {
     let redis = TestRedis::start();
-    let first = certificate(redis.dir());
+    let first = write_certificate(redis.dir());
     let cert = redis.dir().join("cert.pem").display().to_string();
     let key = redis.dir().join("key.pem").display().to_string();
     let environment = [
-        redis.place()[0],
-        redis.place()[1],
+        redis.settings()[0],
+        redis.settings()[1],
         ("I2M__SERVER__TLS_CERT_FILE", &cert),
         ("I2M__SERVER__TLS_KEY_FILE", &key),
         ("I2M__SERVER__HEADER_TIMEOUT", "300ms"),
     ];
-    let service = ServiceProcess::start(redis.dir(), &environment);
+    let service = GatewayProcess::start(redis.dir(), &environment);
     let port = service.base.rsplit_once(':').unwrap().1;
     let ask = async |pem: &str| over_tls(port.parse().unwrap(), pem).await.ok();
-    let answer = ask(&first).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
-    let second = certificate(redis.dir());
+    let response = ask(&first).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.contains("strict-transport-security: max-age="), "{response}");
+    let second = write_certificate(redis.dir());
     assert!(ask(&second).await.is_none());
-    until("the new certificate is shown", async || {
+    wait_until("the new certificate is used", async || {
         service.signal("HUP");
         ask(&second).await.is_some()
     })
     .await;
     assert!(ask(&first).await.is_none());
-    // A key that is none changes nothing; and who speaks no TLS is not waited for.
+    // An invalid key keeps the old certificate, and a client that does not use TLS delays no other.
     std::fs::write(redis.dir().join("key.pem"), "no key").unwrap();
     service.signal("HUP");
-    until("it is refused", async || {
+    wait_until("the invalid key is rejected", async || {
         service.log.lock().unwrap().contains("keeping the previous configuration")
     })
     .await;
@@ -359,7 +365,7 @@ async fn tls_is_spoken_and_its_certificate_changes_without_a_restart() {
 }
 
 #[tokio::test]
-async fn streams_are_shared_out_by_address_and_by_caller() {
+async fn streams_are_limited_by_address_and_by_caller() {
     let app = TestApp::start_with(&[
         ("sse.max_streams_per_ip", "3"),
         ("sse.max_streams_per_caller", "2"),
@@ -373,7 +379,7 @@ async fn streams_are_shared_out_by_address_and_by_caller() {
         let mut stream = app.follow(job, None).await;
         assert_eq!(stream.response.status(), 200);
         if is_let_in {
-            stream.until("task_queued").await;
+            stream.wait_for("task_queued").await;
             held.push(stream);
         } else {
             assert_eq!(stream.next().await, None);
@@ -381,9 +387,9 @@ async fn streams_are_shared_out_by_address_and_by_caller() {
         }
     }
     drop(held);
-    until("places come back", async || {
+    wait_until("streams are accepted again", async || {
         let link = format!("{}&timeout=1", one["links"]["stream"].as_str().unwrap());
-        app.get(As::Nobody, &link).await.text.contains("task_queued")
+        app.get(Caller::Anonymous, &link).await.text.contains("task_queued")
     })
     .await;
 }

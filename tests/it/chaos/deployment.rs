@@ -1,4 +1,4 @@
-//! Redis with sentinels, two services, and a load balancer before them.
+//! Redis with sentinels, two services, and a load balancer in front of them.
 
 use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, block_in_place};
 
-use super::{balancer::Balancer, fault::Fault, ledger::Ledger};
-use crate::harness::{SentinelSetup, ServiceProcess, Topology, until};
+use super::{balancer::Balancer, event_log::EventLog, fault::Fault};
+use crate::harness::{GatewayProcess, SentinelSetup, Topology, wait_until};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Durability {
@@ -16,20 +16,20 @@ pub(super) enum Durability {
     Wait,
 }
 
-pub(super) struct World {
+pub(super) struct Deployment {
     pub(super) setup: SentinelSetup,
-    pub(super) services: Vec<ServiceProcess>,
+    pub(super) services: Vec<GatewayProcess>,
     pub(super) balancer: Arc<Balancer>,
-    pub(super) ledger: Ledger,
+    pub(super) log: EventLog,
     environment: Vec<(&'static str, String)>,
     dir: TempDir,
-    _looking: JoinSet<()>,
+    _polling: JoinSet<()>,
 }
 
-impl World {
+impl Deployment {
     pub(super) async fn start(fault: Fault, durability: Durability) -> Self {
         let topology = Topology {
-            is_proxied: fault.is_of_the_network(),
+            is_proxied: fault.is_network_fault(),
             server_lines: "enable-debug-command yes\nloading-process-events-interval-bytes 1024\n"
                 .to_owned(),
             ..Topology::default()
@@ -56,52 +56,53 @@ impl World {
             ]);
         }
         let balancer = Arc::new(Balancer::default());
-        let mut looking = JoinSet::new();
-        let looks = balancer.clone();
-        looking.spawn(async move { looks.look().await });
-        let mut world = Self {
+        let mut polling = JoinSet::new();
+        let polled_balancer = balancer.clone();
+        polling.spawn(async move { polled_balancer.poll().await });
+        let mut deployment = Self {
             setup,
             services: Vec::new(),
             balancer,
-            ledger: Ledger::default(),
+            log: EventLog::default(),
             environment,
             dir,
-            _looking: looking,
+            _polling: polling,
         };
-        for place in 0..2 {
-            world.start_service(place).await;
+        for index in 0..2 {
+            deployment.start_service(index).await;
         }
-        world
+        deployment
     }
 
-    /// Starts a service in place of the one that was there, and waits until it is ready.
-    pub(super) async fn start_service(&mut self, place: usize) {
+    /// Starts a service in place of the one with the same index, and waits until it is ready.
+    pub(super) async fn start_service(&mut self, index: usize) {
         let environment: Vec<(&str, &str)> =
-            self.environment.iter().map(|it| (it.0, it.1.as_str())).collect();
-        let fresh = block_in_place(|| ServiceProcess::start(self.dir.path(), &environment));
-        let ready = format!("{}/readyz", fresh.base);
-        until("the service is ready", async || {
-            reqwest::get(&ready).await.is_ok_and(|it| it.status().is_success())
+            self.environment.iter().map(|variable| (variable.0, variable.1.as_str())).collect();
+        let service = block_in_place(|| GatewayProcess::start(self.dir.path(), &environment));
+        let ready = format!("{}/readyz", service.base);
+        wait_until("the service is ready", async || {
+            reqwest::get(&ready).await.is_ok_and(|response| response.status().is_success())
         })
         .await;
-        self.balancer.set(place, &fresh.base);
-        if place < self.services.len() {
-            self.services[place] = fresh;
+        self.balancer.set(index, &service.base);
+        if index < self.services.len() {
+            self.services[index] = service;
         } else {
-            self.services.push(fresh);
+            self.services.push(service);
         }
     }
 
-    /// Sets the services' clock ahead, and waits until they say so.
+    /// Sets the clock of the services ahead and waits until their health reports show the new time.
     pub(super) async fn jump(&self, ahead: Duration) {
         let text = format!("+{}\n", ahead.as_secs());
         std::fs::write(self.dir.path().join("clock"), text).unwrap();
         for service in &self.services {
             let url = format!("{}/health", service.base);
-            until("the service takes it for later", async || {
+            wait_until("the clock of the service is ahead", async || {
                 let health: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
-                let said: DateTime<Utc> = health["timestamp"].as_str().unwrap().parse().unwrap();
-                (said - Utc::now()).to_std().is_ok_and(|it| it > ahead / 2)
+                let reported: DateTime<Utc> =
+                    health["timestamp"].as_str().unwrap().parse().unwrap();
+                (reported - Utc::now()).to_std().is_ok_and(|offset| offset > ahead / 2)
             })
             .await;
         }
@@ -116,6 +117,6 @@ fn libfaketime() -> PathBuf {
         ])
         .output()
         .unwrap();
-    let said = String::from_utf8(found.stdout).unwrap();
-    PathBuf::from(said.lines().next().expect("make test-chaos has set up libfaketime"))
+    let paths = String::from_utf8(found.stdout).unwrap();
+    PathBuf::from(paths.lines().next().expect("make test-chaos has set up libfaketime"))
 }

@@ -1,31 +1,33 @@
-//! What documents link to and name is there.
+//! The links of documents and the files that they name exist.
 
 use std::fs;
 
 use super::{documents, root};
 
-/// The decisions, which have links and no examples.
+/// The architecture decision records, which have links but no examples.
 fn decisions() -> Vec<String> {
     let pages = fs::read_dir(root().join("docs/adr")).unwrap();
-    pages.map(|it| format!("docs/adr/{}", it.unwrap().file_name().display())).collect()
+    pages.map(|entry| format!("docs/adr/{}", entry.unwrap().file_name().display())).collect()
 }
 
-/// The heading's anchor, as GitHub makes it.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
-    let kept = heading.trim().to_lowercase();
-    kept.chars()
-        .filter(|it| it.is_alphanumeric() || " -_".contains(*it))
+    let lowercase = heading.trim().to_lowercase();
+    lowercase
+        .chars()
+        .filter(|character| character.is_alphanumeric() || " -_".contains(*character))
         .collect::<String>()
         .replace(' ', "-")
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn link_targets_exist() {
     let mut wrong = Vec::new();
-    for document in documents().into_iter().chain(decisions()).map(|it| root().join(it)) {
+    for document in documents().into_iter().chain(decisions()).map(|document| root().join(document))
+    {
         let text = fs::read_to_string(&document).unwrap();
-        // What stands between `](` and `)`.
-        for link in text.split("](").skip(1).filter_map(|it| it.split(')').next()) {
+        // The text between `](` and `)`.
+        for link in text.split("](").skip(1).filter_map(|link| link.split(')').next()) {
             if link.starts_with("http") {
                 continue;
             }
@@ -36,10 +38,9 @@ fn links_lead_somewhere() {
                 document.with_file_name("").join(path)
             };
             let has_heading = heading.is_empty()
-                || fs::read_to_string(&target)
-                    .unwrap_or_default()
-                    .lines()
-                    .any(|it| it.starts_with('#') && anchor(it.trim_start_matches('#')) == heading);
+                || fs::read_to_string(&target).unwrap_or_default().lines().any(|line| {
+                    line.starts_with('#') && anchor(line.trim_start_matches('#')) == heading
+                });
             if !target.exists() || !has_heading {
                 wrong.push(format!("{}: {link}", document.display()));
             }
@@ -49,7 +50,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn files_that_documents_name_are_there() {
+fn files_named_in_documents_exist() {
     const FOLDERS: [&str; 10] = [
         "src/",
         "tests/",
@@ -63,17 +64,17 @@ fn files_that_documents_name_are_there() {
         "deploy/",
     ];
     let mut wrong = Vec::new();
-    let mut n_found = 0;
+    let mut count = 0;
     for document in ["CONTRIBUTING.md", "ARCHITECTURE.md", "README.md", "docs/OPERATIONS.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for path in text.split('`').skip(1).step_by(2) {
-            let is_path =
-                FOLDERS.iter().any(|it| path.starts_with(it)) && !path.contains(['*', ' ', '…']);
-            n_found += usize::from(is_path);
+            let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder))
+                && !path.contains(['*', ' ', '…']);
+            count += usize::from(is_path);
             if is_path && !root().join(path).exists() {
                 wrong.push(format!("{document}: {path}"));
             }
         }
     }
-    assert!(wrong.is_empty() && n_found > 80, "{n_found} {wrong:#?}");
+    assert!(wrong.is_empty() && count > 80, "{count} {wrong:#?}");
 }

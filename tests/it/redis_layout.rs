@@ -1,16 +1,16 @@
-//! What stands in Redis: the seed's keys and values, byte for byte.
+//! The data in Redis: the seed's keys and values, byte for byte.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::harness::{As, TestApp, id_of, path_of, until};
+use crate::harness::{Caller, TestApp, id_of, path_of, wait_until};
 
-/// The words that fred takes for pub/sub when they lead a flat array.
+/// Words at the start of a flat array that fred mistakes for a pub/sub message.
 const WORDS: [&str; 5] = ["message", "pmessage", "smessage", "subscribe", "unsubscribe"];
 
 #[tokio::test]
-async fn a_job_makes_these_keys_and_no_others() {
+async fn a_job_creates_exactly_these_keys() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     app.report(&job, 0, &json!({"progress": 40})).await.ok(200);
@@ -42,7 +42,7 @@ async fn a_job_makes_these_keys_and_no_others() {
     let limits = app.redis.keys(3).await;
     assert!(limits.contains(&format!("rl:key:{owner}")), "{limits:?}");
     assert!(limits.contains(&"rl:ip:127.0.0.1".to_owned()), "{limits:?}");
-    assert!(limits.iter().all(|it| it.starts_with("rl:")), "{limits:?}");
+    assert!(limits.iter().all(|key| key.starts_with("rl:")), "{limits:?}");
     for database in [0, 4] {
         assert_eq!(app.redis.keys(database).await, Vec::<String>::new());
     }
@@ -55,7 +55,7 @@ async fn a_job_makes_these_keys_and_no_others() {
 }
 
 #[tokio::test]
-async fn values_are_the_seeds() {
+async fn values_have_the_format_of_the_seed() {
     let app = TestApp::start().await;
     let job = app.create_job(1).await;
     let id = id_of(&job);
@@ -74,7 +74,7 @@ async fn values_are_the_seeds() {
         ("1", "0", "0")
     );
     assert_eq!(record["created_at"], record["updated_at"]);
-    // The seed's form: naive UTC with six digits of fraction.
+    // The seed's format: naive UTC with six fractional digits.
     assert_eq!(record["created_at"].len(), "2026-11-23T00:58:58.252605".len());
     assert!(
         job["created_at"].as_str().unwrap().starts_with(record["created_at"].trim_end_matches('0'))
@@ -111,13 +111,13 @@ async fn values_are_the_seeds() {
 }
 
 #[tokio::test]
-async fn a_job_that_python_made_is_served() {
+async fn a_job_created_by_python_is_served() {
     let app = TestApp::start().await;
     let id = uuid::Uuid::new_v4().to_string();
     python_creates(&app, &id).await;
     let path = format!("/api/v1/jobs/{id}");
 
-    let job = app.get(As::Alice, &path).await.ok(200);
+    let job = app.get(Caller::Alice, &path).await.ok(200);
     assert_eq!((&job["status"], &job["total_files"]), (&json!("pending"), &json!(2)));
     assert_eq!(job["created_at"], "2026-11-23T00:58:58.252605Z");
     assert_eq!(
@@ -128,9 +128,9 @@ async fn a_job_that_python_made_is_served() {
         })
     );
 
-    // The seed's tracker: SET without TTL, then XADD.
+    // The seed's tracker runs SET without a TTL, then XADD.
     app.redis.run(2, &["SET", &format!("progress:{id}:file_000"), "60"]).await;
-    let shown = app.get(As::Alice, &format!("{path}/progress")).await.ok(200);
+    let shown = app.get(Caller::Alice, &format!("{path}/progress")).await.ok(200);
     assert_eq!(
         (&shown["overall_progress"], &shown["files"]["file_000"]["progress"]),
         (&json!(30), &json!(60))
@@ -138,21 +138,21 @@ async fn a_job_that_python_made_is_served() {
 }
 
 #[tokio::test]
-async fn a_status_that_python_wrote_ends_the_job() {
+async fn a_status_written_by_python_ends_the_job() {
     let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
     let id = uuid::Uuid::new_v4().to_string();
     python_creates(&app, &id).await;
     let ticket =
-        app.post(As::Alice, &format!("/api/v1/jobs/{id}/ticket"), &json!({})).await.ok(200);
+        app.post(Caller::Alice, &format!("/api/v1/jobs/{id}/ticket"), &json!({})).await.ok(200);
     let job = json!({"links": {"stream": ticket["stream"], "self": format!("/api/v1/jobs/{id}")}});
     let mut stream = app.follow(&job, None).await;
-    stream.until("task_queued").await;
+    stream.wait_for("task_queued").await;
 
     let key = format!("job:{id}");
     app.redis
         .run(1, &["HSET", &key, "status", "completed", "updated_at", "2026-11-23T01:00:00.000000"])
         .await;
-    let end = stream.until("task_completed").await;
+    let end = stream.wait_for("task_completed").await;
     assert_eq!(
         end.data["summary"],
         json!({"total_files": 2, "successful_files": 2, "failed_files": 0})
@@ -164,36 +164,36 @@ async fn a_status_that_python_wrote_ends_the_job() {
 }
 
 #[tokio::test]
-async fn an_update_of_what_does_not_exist_makes_nothing() {
+async fn an_update_of_a_missing_job_creates_nothing() {
     let app = TestApp::start().await;
     let job = json!({"links": {"self": "/api/v1/jobs/00000000-0000-4000-8000-000000000000"}});
     app.report(&job, 0, &json!({"progress": 1})).await.problem(404, "JOB_NOT_FOUND");
     app.complete(&job, 0).await.problem(404, "JOB_NOT_FOUND");
-    // A ghost, as the seed's update_job_status makes of an expired job, is no job.
+    // The partial record that the seed's update_job_status creates for an expired job is not a job.
     app.redis
         .run(1, &["HSET", "job:00000000-0000-4000-8000-000000000000", "status", "processing"])
         .await;
-    app.get(As::Worker, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
+    app.get(Caller::Worker, path_of(&job)).await.problem(404, "JOB_NOT_FOUND");
     app.report(&job, 0, &json!({"progress": 1})).await.problem(404, "JOB_NOT_FOUND");
     assert_eq!(app.redis.keys(1).await.len(), 1);
     assert_eq!(app.redis.keys(2).await.len(), 0);
 }
 
 #[tokio::test]
-async fn every_write_renews_all_keys_of_the_job() {
+async fn every_write_renews_the_ttl_of_all_keys_of_the_job() {
     let app = TestApp::start().await;
     let job = app.create_job(2).await;
     app.complete(&job, 1).await.ok(200);
     for database in [1, 2] {
-        for key in app.redis.keys(database).await.iter().filter(|it| *it != "i2m:ticket_secret") {
+        for key in app.redis.keys(database).await.iter().filter(|key| *key != "i2m:ticket_secret") {
             app.redis.run(database, &["EXPIRE", key, "100"]).await;
         }
     }
     app.report(&job, 0, &json!({"progress": 1})).await.ok(200);
     for database in [1, 2] {
         for key in app.redis.keys(database).await {
-            // In a cluster the owner's list is renewed a little later.
-            until(&format!("{key} lives on"), async || {
+            // In a cluster the owner's list is renewed asynchronously.
+            wait_until(&format!("{key} gets a new TTL"), async || {
                 let ttl: i64 = app.redis.run(database, &["TTL", &key]).await.convert().unwrap();
                 ttl > 86_300
             })
@@ -202,27 +202,29 @@ async fn every_write_renews_all_keys_of_the_job() {
     }
 }
 
-/// fred takes an array of three or four elements that begins with one of these words for pub/sub, and then
-/// answers one caller with another's data.
+/// fred mistakes an array of three or four elements that starts with one of these words for a pub/sub message and then
+/// delivers one caller's data to another.
 #[tokio::test]
-async fn no_text_of_a_caller_is_taken_for_pubsub() {
+async fn caller_text_is_never_mistaken_for_pubsub() {
     let app = TestApp::start().await;
     for word in WORDS {
         let file = json!({"filename": word, "content_type": "image/png", "metadata": {word: word}});
         let new = json!({"files": [file, file, file], "params": {word: word}});
-        let job = app.post(As::Alice, "/api/v1/jobs", &new).await.ok(201);
+        let job = app.post(Caller::Alice, "/api/v1/jobs", &new).await.ok(201);
         app.report(&job, 0, &json!({"progress": 5, "message": word})).await.ok(200);
         app.fail(&job, 1, word).await.ok(200);
         for _ in 0..20 {
-            let (shown, other) =
-                tokio::join!(app.get(As::Alice, path_of(&job)), app.get(As::Worker, path_of(&job)));
+            let (shown, other) = tokio::join!(
+                app.get(Caller::Alice, path_of(&job)),
+                app.get(Caller::Worker, path_of(&job))
+            );
             assert_eq!(shown.ok(200)["files"][0]["filename"], word);
             assert_eq!(other.ok(200)["job_id"], job["job_id"]);
         }
-        let files = app.get(As::Alice, &format!("{}/files", path_of(&job))).await.ok(200);
+        let files = app.get(Caller::Alice, &format!("{}/files", path_of(&job))).await.ok(200);
         assert_eq!(files["files"][1]["error"], word);
         let mut stream = app.follow(&job, Some("0-0")).await;
-        let update = stream.until("file_update").await;
+        let update = stream.wait_for("file_update").await;
         assert_eq!(
             (&update.data["message"], &update.data["filename"]),
             (&json!(word), &json!(word))
@@ -230,7 +232,7 @@ async fn no_text_of_a_caller_is_taken_for_pubsub() {
     }
 }
 
-/// What the seed's `JobStore.create_job` writes, and nothing more.
+/// Creates a job with exactly the commands of the seed's `JobStore.create_job`.
 async fn python_creates(app: &TestApp, id: &str) {
     let key = format!("job:{id}");
     let now = "2026-11-23T00:58:58.252605";

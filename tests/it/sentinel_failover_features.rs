@@ -1,5 +1,5 @@
-//! What else is under way when the primary dies or is replaced: locks and who waits for them, the cleanup, changes of
-//! stored data, webhooks.
+//! Features during a failover: locks and their waiters, the cleanup, data
+//! migrations, and webhooks.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use tokio::task::JoinSet;
 
 use crate::{
     cleanup::{PATH, clean},
-    harness::{Answer, As, SentinelSetup, TestApp, until},
+    harness::{ApiResponse, Caller, SentinelSetup, TestApp, wait_until},
     webhooks::{QUICK, Receiver, create, webhooks_of},
 };
 
 const LOCK: &str = "/api/v1/locks/door";
 const OWNER: &str = "72ee9d4355ccb9d3a4c9dbf37382e38e75c1b1a225b5bd1f729ee91bbda30c20";
-/// Old jobs, as the Python service wrote them.
+/// Creates old jobs as the Python service does.
 const FILL: &str = "for i = 1, ARGV[1] do \
     local id = string.format('00000000-0000-4000-8000-%012d', i) \
     redis.call('HSET', 'job:' .. id, 'job_id', id, 'api_key_hash', ARGV[2], 'status', 'pending', \
@@ -32,15 +32,15 @@ enum Fault {
 }
 
 impl Fault {
-    /// The replicas have what there is so far: what a primary takes with it is not asked here.
-    async fn strike(self, setup: &mut SentinelSetup) {
+    /// First waits for the replicas; other tests cover data that is lost with the primary.
+    async fn inject(self, setup: &mut SentinelSetup) {
         let first = setup.primary().await;
-        setup.until_replicated().await;
+        setup.wait_until_replicated().await;
         match self {
             Self::Killed => setup.servers[first].kill(),
             Self::Replaced => setup.fail_over().await,
         }
-        until("there is another primary", async || setup.primary().await != first).await;
+        wait_until("another server is the primary", async || setup.primary().await != first).await;
     }
 }
 
@@ -58,37 +58,37 @@ fn number(value: &Value) -> u64 {
 }
 
 async fn acquire(app: &TestApp) -> Value {
-    app.post(As::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201)
+    app.post(Caller::Worker, LOCK, &json!({"ttl_secs": 60})).await.ok(201)
 }
 
-async fn release(app: &TestApp, lock: &Value) -> Answer {
+async fn release(app: &TestApp, lock: &Value) -> ApiResponse {
     let path = format!("{LOCK}?token={}", lock["token"].as_str().unwrap());
-    app.send(As::Worker, Method::DELETE, &path, &Value::Null).await
+    app.send(Caller::Worker, Method::DELETE, &path, &Value::Null).await
 }
 
-async fn extend(app: &TestApp, lock: &Value) -> Answer {
+async fn extend(app: &TestApp, lock: &Value) -> ApiResponse {
     let extension = json!({"token": lock["token"], "ttl_secs": 60});
-    app.send(As::Worker, Method::PATCH, LOCK, &extension).await
+    app.send(Caller::Worker, Method::PATCH, LOCK, &extension).await
 }
 
 #[rstest]
 #[case::killed(Fault::Killed)]
 #[case::replaced(Fault::Replaced)]
 #[tokio::test]
-async fn a_held_lock_and_who_waits_for_it_outlast_a_failover(#[case] fault: Fault) {
+async fn a_held_lock_and_its_waiters_survive_a_failover(#[case] fault: Fault) {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
     let held = acquire(&app).await;
     let mut waiting = JoinSet::new();
     for _ in 0..2 {
-        let wish = app.request(As::Worker, Method::POST, LOCK);
-        waiting.spawn(Answer::of(wish.json(&json!({"ttl_secs": 60, "wait_secs": 8}))));
+        let wish = app.request(Caller::Worker, Method::POST, LOCK);
+        waiting.spawn(ApiResponse::send(wish.json(&json!({"ttl_secs": 60, "wait_secs": 8}))));
     }
-    until("somebody waits", async || {
+    wait_until("the waiter is subscribed", async || {
         ask(&setup, &["pubsub", "numsub", "lock:door:released"]).await.ends_with('1')
     })
     .await;
-    fault.strike(&mut setup).await;
+    fault.inject(&mut setup).await;
     let extended = extend(&app, &held).await.ok(200);
     assert_eq!(extended["fencing_token"], held["fencing_token"]);
     assert_eq!(release(&app, &held).await.status, 204);
@@ -102,12 +102,12 @@ async fn a_held_lock_and_who_waits_for_it_outlast_a_failover(#[case] fault: Faul
 }
 
 #[tokio::test]
-async fn who_loses_a_lock_with_the_primary_is_told_and_the_fence_grows() {
+async fn a_lock_lost_with_the_primary_is_reported_and_the_fencing_token_grows() {
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[]).await;
     let held = acquire(&app).await;
-    setup.until_replicated().await;
-    // As if no replica had heard of it before the primary died.
+    setup.wait_until_replicated().await;
+    // Simulates that no replica received the lock before the primary died.
     let first = setup.primary().await;
     for (index, server) in setup.servers.iter().enumerate() {
         if index != first {
@@ -127,27 +127,27 @@ async fn who_loses_a_lock_with_the_primary_is_told_and_the_fence_grows() {
 #[case::killed(Fault::Killed)]
 #[case::replaced(Fault::Replaced)]
 #[tokio::test]
-async fn a_cleanup_outlasts_a_failover(#[case] fault: Fault) {
+async fn a_cleanup_survives_a_failover(#[case] fault: Fault) {
     const JOBS: usize = 1500;
     let mut setup = SentinelSetup::start().await;
     let app = setup.serve(&[("maintenance.pace", "0.2"), ("maintenance.batch", "50")]).await;
     fill(&setup, JOBS).await;
-    let begun = app.post(As::Admin, PATH, &json!({})).await.ok(202);
+    let begun = app.post(Caller::Admin, PATH, &json!({})).await.ok(202);
     let mut report = Value::Null;
-    until("some jobs are gone, and not all", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    wait_until("some jobs are removed, but not all", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         number(&report["totals"]["removed"]) > 0
     })
     .await;
     assert_eq!(report["state"], "running", "{report}");
-    fault.strike(&mut setup).await;
-    until("it is over", async || {
-        report = app.get(As::Admin, PATH).await.ok(200);
+    fault.inject(&mut setup).await;
+    wait_until("the cleanup ends", async || {
+        report = app.get(Caller::Admin, PATH).await.ok(200);
         report["state"] != "running"
     })
     .await;
     assert_eq!((&report["id"], &report["state"]), (&begun["id"], &json!("finished")), "{report}");
-    // Where a new primary goes on with a scan it may miss some keys, since each has an order of its own.
+    // A scan that continues on the new primary may miss keys, because each server has its own order.
     clean(&app, "").await;
     assert_eq!(ask(&setup, &["-n", "1", "exists", &format!("user_jobs:{OWNER}")]).await, "0");
     assert_eq!(ask(&setup, &["-n", "1", "keys", "job:*"]).await, "");
@@ -157,24 +157,24 @@ async fn a_cleanup_outlasts_a_failover(#[case] fault: Fault) {
 #[case::killed(Fault::Killed)]
 #[case::replaced(Fault::Replaced)]
 #[tokio::test]
-async fn changes_of_stored_data_outlast_a_failover(#[case] fault: Fault) {
+async fn migrations_survive_a_failover(#[case] fault: Fault) {
     const JOBS: usize = 1500;
     const FIRST: [&str; 5] = ["-n", "1", "hget", "i2m:schema", "0001_adopt_python_data"];
     let mut setup = SentinelSetup::start().await;
     fill(&setup, JOBS).await;
-    let app = setup.begin_to_serve(&[("maintenance.pace", "0.1")]).await;
-    until("a part is done", async || {
+    let app = setup.start_serving(&[("maintenance.pace", "0.1")]).await;
+    wait_until("the migration has made progress", async || {
         let state = ask(&setup, &FIRST).await;
         state.starts_with("running") && !state.contains(" 1:0 ")
     })
     .await;
-    assert_eq!(app.get(As::Nobody, "/readyz").await.status, 503);
-    fault.strike(&mut setup).await;
-    app.until_ready().await;
+    assert_eq!(app.get(Caller::Anonymous, "/readyz").await.status, 503);
+    fault.inject(&mut setup).await;
+    app.wait_until_ready().await;
     assert!(ask(&setup, &FIRST).await.starts_with("applied"));
     let by_time = format!("user_jobs:{OWNER}:by_time");
     assert_eq!(ask(&setup, &["-n", "1", "zcard", &by_time]).await, JOBS.to_string());
-    let page = app.get(As::Alice, "/api/v1/jobs?limit=50").await.ok(200);
+    let page = app.get(Caller::Alice, "/api/v1/jobs?limit=50").await.ok(200);
     assert_eq!(page["jobs"].as_array().unwrap().len(), 50);
 }
 
@@ -182,10 +182,10 @@ async fn changes_of_stored_data_outlast_a_failover(#[case] fault: Fault) {
 #[case::killed(Fault::Killed)]
 #[case::replaced(Fault::Replaced)]
 #[tokio::test]
-async fn webhooks_outlast_a_failover(#[case] fault: Fault) {
+async fn webhooks_survive_a_failover(#[case] fault: Fault) {
     const JOBS: usize = 10;
     let mut setup = SentinelSetup::start().await;
-    // So that those whose lease was lost with its answer come soon.
+    // Short leases, so that webhooks whose claim was lost with its response are sent soon.
     let app = setup.serve(&[QUICK, &[("webhooks.timeout", "1s")]].concat()).await;
     let (receiver, url) = Receiver::start(&[]).await;
     let mut jobs = Vec::new();
@@ -196,21 +196,24 @@ async fn webhooks_outlast_a_failover(#[case] fault: Fault) {
     for job in now {
         app.complete(job, 0).await.ok(200);
     }
-    fault.strike(&mut setup).await;
+    fault.inject(&mut setup).await;
     for job in later {
         app.complete(job, 0).await.ok(200);
     }
     for job in &jobs {
-        until("it is told", async || webhooks_of(&app, job).await[0]["state"] == "delivered").await;
+        wait_until("the webhook is delivered", async || {
+            webhooks_of(&app, job).await[0]["state"] == "delivered"
+        })
+        .await;
     }
-    let mut heard: BTreeMap<String, u64> = BTreeMap::new();
-    for it in receiver.heard() {
-        *heard.entry(it.headers["webhook-id"].clone()).or_default() += 1;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for delivery in receiver.deliveries() {
+        *counts.entry(delivery.headers["webhook-id"].clone()).or_default() += 1;
     }
     for job in &jobs {
         let webhook = &webhooks_of(&app, job).await[0];
-        let n_heard = heard[webhook["webhook_id"].as_str().unwrap()];
-        assert_eq!(number(&webhook["tries"]), n_heard, "{webhook}");
-        assert_eq!(webhook["log"].as_array().unwrap().len() as u64, n_heard, "{webhook}");
+        let count = counts[webhook["webhook_id"].as_str().unwrap()];
+        assert_eq!(number(&webhook["tries"]), count, "{webhook}");
+        assert_eq!(webhook["log"].as_array().unwrap().len() as u64, count, "{webhook}");
     }
 }

@@ -1,4 +1,4 @@
-//! The real program as a child process.
+//! The gateway program as a child process.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -8,17 +8,17 @@ use std::{
     time::Instant,
 };
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-pub(crate) struct ServiceProcess {
+pub(crate) struct GatewayProcess {
     pub(crate) child: Child,
     pub(crate) base: String,
-    /// What it has logged.
+    /// The log so far.
     pub(crate) log: Arc<Mutex<String>>,
 }
 
-impl ServiceProcess {
-    /// The program with nothing of the test's own environment, in `dir`.
+impl GatewayProcess {
+    /// A command that runs the program in `dir` with only this environment and `PATH`.
     pub(crate) fn command(dir: &Path, environment: &[(&str, &str)]) -> Command {
         Self::command_of(&Self::program(), dir, environment)
     }
@@ -36,17 +36,17 @@ impl ServiceProcess {
         command
     }
 
-    /// Starts the service on a free port and waits until it says where it listens.
+    /// Starts the service on a free port and waits until it logs its address.
     pub(crate) fn start(dir: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_program(&Self::program(), dir, &[], environment)
     }
 
-    /// The same with arguments.
+    /// [`Self::start`] with arguments.
     pub(crate) fn start_with(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_program(&Self::program(), dir, arguments, environment)
     }
 
-    /// The same with a program of another version.
+    /// [`Self::start_with`] for another program, such as an older version.
     pub(crate) fn start_program(
         program: &Path,
         dir: &Path,
@@ -61,23 +61,23 @@ impl ServiceProcess {
         let mut log = String::new();
         let address = loop {
             let Some(Ok(line)) = lines.next() else {
-                let mut said = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-                panic!("the service ended: {said}");
+                let mut errors = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+                panic!("the service stopped: {errors}");
             };
-            let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             log += &line;
             log.push('\n');
-            if said["message"] == "listening" {
-                break said["address"].as_str().unwrap().to_owned();
+            if entry["message"] == "listening" {
+                break entry["address"].as_str().unwrap().to_owned();
             }
         };
-        // Somebody has to read on, or the service would wait for room in the pipe.
+        // The log must be read further, or the service would block on a full pipe.
         let log = Arc::new(Mutex::new(log));
-        let logged = log.clone();
+        let shared_log = log.clone();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let mut log = logged.lock().unwrap();
+                let mut log = shared_log.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
@@ -85,7 +85,7 @@ impl ServiceProcess {
         Self { child, base: format!("http://{address}"), log }
     }
 
-    /// Runs a command that ends by itself.
+    /// Runs the program until it exits.
     pub(crate) fn output(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         Self::command(dir, environment).args(arguments).output().unwrap()
     }
@@ -96,18 +96,18 @@ impl ServiceProcess {
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the service does not end");
+            assert!(Instant::now() < deadline, "the service does not stop");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 }
 
-impl Drop for ServiceProcess {
+impl Drop for GatewayProcess {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();

@@ -1,17 +1,17 @@
-//! What stands in a document: its fenced blocks, with what surrounds them for those who run them.
+//! Parses the fenced blocks of a document and the comments that complete them.
 
 use std::mem::take;
 
 /// A fenced block.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// The document, and the line at which the block begins.
-    pub(super) place: String,
+    /// The document and the line of the block's start.
+    pub(super) location: String,
     pub(super) language: String,
     pub(super) text: String,
-    /// What a `<!-- before` comment right above it has: what the example assumes.
+    /// The content of a `<!-- before` comment directly above the block: the setup of the example.
     pub(super) before: String,
-    /// What an `<!-- after` comment right below it has: what shows that the example did its work.
+    /// The content of an `<!-- after` comment directly below the block: assertions on the example's effect.
     pub(super) after: String,
 }
 
@@ -26,11 +26,11 @@ impl Block {
     }
 }
 
-/// Where a line of a document stands.
+/// The context of a line.
 enum Within {
     Text,
     Block,
-    /// A comment that begins with the word.
+    /// A comment that starts with this word.
     Before,
     After,
 }
@@ -42,12 +42,12 @@ pub(super) fn blocks(document: &str, text: &str) -> Vec<Block> {
     let mut before = String::new();
     let mut is_right_below = false;
     for (index, line) in text.lines().enumerate() {
-        let place = format!("{document}:{}", index + 1);
+        let location = format!("{document}:{}", index + 1);
         match within {
             Within::Text => {
                 assert!(
                     !line.starts_with([' ', '\t']) || !line.trim().starts_with("```"),
-                    "{place}"
+                    "{location}"
                 );
                 within = match line {
                     "<!-- before" => Within::Before,
@@ -55,7 +55,7 @@ pub(super) fn blocks(document: &str, text: &str) -> Vec<Block> {
                     _ if line.starts_with("```") => {
                         let language = line.trim_matches('`').to_owned();
                         found.push(Block {
-                            place,
+                            location,
                             language,
                             before: take(&mut before),
                             ..Block::default()
@@ -65,11 +65,11 @@ pub(super) fn blocks(document: &str, text: &str) -> Vec<Block> {
                     _ => {
                         assert!(
                             before.is_empty(),
-                            "{place}: no block is right below its <!-- before"
+                            "{location}: no block directly below <!-- before"
                         );
                         assert!(
                             !line.starts_with("<!-- after"),
-                            "{place}: no block is right above"
+                            "{location}: no block directly above"
                         );
                         Within::Text
                     }
@@ -92,41 +92,42 @@ fn push_line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// A command of a `console` block, after its `$ `, and what is shown of its answer.
+/// A command of a `console` block, without its `$ `, and its documented output.
 #[derive(Debug, Default)]
 pub(super) struct Command {
     pub(super) command: String,
-    pub(super) answer: String,
+    pub(super) output: String,
 }
 
-/// The commands of a `console` block; one goes on in the next line after a backslash.
+/// The commands of a `console` block. A backslash at the end of a line continues the command.
 pub(super) fn commands(block: &Block) -> Vec<Command> {
     let mut found: Vec<Command> = Vec::new();
     for line in block.text.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
-            found.push(Command { command: command.to_owned(), answer: String::new() });
+            found.push(Command { command: command.to_owned(), output: String::new() });
             continue;
         }
-        let last = found.last_mut().unwrap_or_else(|| panic!("{} begins without a $", block.place));
-        if last.answer.is_empty() && last.command.ends_with('\\') {
+        let last =
+            found.last_mut().unwrap_or_else(|| panic!("{} does not start with $", block.location));
+        if last.output.is_empty() && last.command.ends_with('\\') {
             last.command.push('\n');
             last.command.push_str(line);
         } else {
-            push_line(&mut last.answer, line);
+            push_line(&mut last.output, line);
         }
     }
     found
 }
 
-/// Whether `said` is what is `shown`, where `…` stands for anything.
-pub(super) fn is_as_shown(said: &str, shown: &str) -> bool {
-    let tidy = |text: &str| -> String {
+/// Whether `actual` matches `shown`, in which `…` matches any text.
+pub(super) fn is_as_shown(actual: &str, shown: &str) -> bool {
+    let trim_lines = |text: &str| -> String {
         let lines: Vec<&str> = text.trim().lines().map(str::trim_end).collect();
         lines.join("\n")
     };
-    let (said, shown) = (tidy(said), tidy(shown));
+    let (actual, shown) = (trim_lines(actual), trim_lines(shown));
     let mut parts = shown.split('…');
-    let Some(mut rest) = said.strip_prefix(parts.next().unwrap()) else { return false };
+    let Some(mut rest) = actual.strip_prefix(parts.next().unwrap()) else { return false };
     let mut parts = parts.peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_none() {
@@ -139,7 +140,7 @@ pub(super) fn is_as_shown(said: &str, shown: &str) -> bool {
 }
 
 #[test]
-fn three_dots_stand_for_anything() {
+fn an_ellipsis_matches_any_text() {
     assert!(is_as_shown("a\r\nb  \nc\n", "a\nb\nc"));
     assert!(is_as_shown(
         "HTTP/1.1 200 OK\r\nx: 1\r\n\r\n{\"a\":17}\n",

@@ -1,5 +1,5 @@
-//! What alerts and dashboards ask for exists: each metric, label and value is in docs/METRICS.md, which is what
-//! `/metrics` says. That they are right `PromQL` is checked by scripts/check-prometheus.
+//! Alerts and the dashboard use only metrics, labels and values of docs/METRICS.md, which another test compares with
+//! `/metrics`. scripts/check-prometheus checks the `PromQL` syntax.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,25 +9,26 @@ use std::{
 
 use serde_json::Value;
 
-/// What Prometheus adds, to all metrics and to histograms.
+/// Labels that Prometheus adds to all metrics and to histograms.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The documented metrics, each with its labels and, where they are listed, their values.
+/// The documented metrics with their labels and, if listed, the labels' values.
 fn documented() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let page = read("docs/METRICS.md");
-    let rows = page.lines().filter(|it| it.starts_with("| `"));
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
     let mut metrics = BTreeMap::new();
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut last = "";
-        for word in cells[2].split(", ").filter(|it| !it.is_empty()) {
+        for word in cells[2].split(", ").filter(|label| !label.is_empty()) {
             // `name: value, value, name: …` or `name, name`.
-            let is_value = labels.get(last).is_some_and(|it| !it.is_empty()) && !word.contains(':');
+            let is_value =
+                labels.get(last).is_some_and(|values| !values.is_empty()) && !word.contains(':');
             let (name, value) = word.split_once(": ").unwrap_or((word, ""));
             if is_value {
                 labels.get_mut(last).unwrap().insert(word.to_owned());
@@ -42,7 +43,7 @@ fn documented() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     metrics
 }
 
-/// A piece of a query, taken apart as far as is needed here.
+/// A token of a query, as far as this test needs tokens.
 #[derive(Debug, PartialEq)]
 enum Token<'a> {
     Word(&'a str),
@@ -54,13 +55,13 @@ fn tokens(query: &str) -> Vec<Token<'_>> {
     let mut found = Vec::new();
     let mut rest = query.trim_start();
     while let Some(first) = rest.chars().next() {
-        let is_word = |it: char| it.is_alphanumeric() || "_:.".contains(it);
+        let is_word = |character: char| character.is_alphanumeric() || "_:.".contains(character);
         let length = if first == '"' {
             let end = rest[1..].find('"').unwrap();
             found.push(Token::Text(&rest[1..=end]));
             end + 2
         } else if is_word(first) {
-            let end = rest.find(|it| !is_word(it)).unwrap_or(rest.len());
+            let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
             found.push(Token::Word(&rest[..end]));
             end
         } else {
@@ -72,21 +73,22 @@ fn tokens(query: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// What a query asks for that is not there.
+/// The metrics, labels and values of a query that are not documented.
 fn unknown_in(query: &str) -> Vec<String> {
     let metrics = documented();
     let tokens = tokens(query);
     let mut wrong = Vec::new();
-    // The labels of what is asked for last, and of all of it.
+    // The labels of the last metric, and of all metrics of the query.
     let mut labels = BTreeMap::new();
     let mut all_labels: BTreeSet<String> = ADDED.map(str::to_owned).into();
     for (place, token) in tokens.iter().enumerate() {
         let Token::Word(word) = token else { continue };
-        if !["i2m_", "process_", "up"].iter().any(|it| word.starts_with(it)) {
+        if !["i2m_", "process_", "up"].iter().any(|prefix| word.starts_with(prefix)) {
             continue;
         }
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|it| word.strip_suffix(it));
-        let known = [Some(*word), base].into_iter().flatten().find_map(|it| metrics.get(it));
+        let base =
+            ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix));
+        let known = [Some(*word), base].into_iter().flatten().find_map(|name| metrics.get(name));
         match known {
             Some(known) => labels.clone_from(known),
             None if *word == "up" => labels.clear(),
@@ -99,7 +101,7 @@ fn unknown_in(query: &str) -> Vec<String> {
     }
     for (place, token) in tokens.iter().enumerate() {
         if *token == Token::Word("by") {
-            let names = tokens[place + 2..].iter().take_while(|it| **it != Token::Sign(')'));
+            let names = tokens[place + 2..].iter().take_while(|token| **token != Token::Sign(')'));
             for name in names {
                 if let Token::Word(name) = name
                     && !all_labels.contains(*name)
@@ -112,14 +114,14 @@ fn unknown_in(query: &str) -> Vec<String> {
     wrong
 }
 
-/// What is asked for between braces and is not there.
+/// The labels and values between braces that are not documented.
 fn unknown_matchers(
     tokens: &[Token<'_>],
     labels: &BTreeMap<String, BTreeSet<String>>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut name = "";
-    for token in tokens.iter().take_while(|it| **it != Token::Sign('}')) {
+    for token in tokens.iter().take_while(|token| **token != Token::Sign('}')) {
         match token {
             Token::Word(word) => name = word,
             Token::Text(value) => match labels.get(name) {
@@ -134,7 +136,7 @@ fn unknown_matchers(
     wrong
 }
 
-/// The expressions of the alerts: what follows `expr:`, or is further in below it.
+/// The expressions of the alerts: the text after `expr:` or the lines indented below it.
 fn alerts() -> Vec<String> {
     let text = read("deploy/prometheus/rules.yml");
     let mut found: Vec<String> = Vec::new();
@@ -160,27 +162,28 @@ fn dashboard() -> Value {
 fn panels() -> Vec<String> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
-    let targets = panels.iter().flat_map(|it| it["targets"].as_array().into_iter().flatten());
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
     let variables = dashboard["templating"]["list"].as_array().unwrap();
-    let queries =
-        targets.map(|it| &it["expr"]).chain(variables.iter().map(|it| &it["query"]["query"]));
+    let queries = targets
+        .map(|target| &target["expr"])
+        .chain(variables.iter().map(|variable| &variable["query"]["query"]));
     queries.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 #[test]
-fn what_alerts_and_the_dashboard_ask_for_exists() {
+fn alerts_and_the_dashboard_query_only_documented_metrics() {
     let (alerts, panels) = (alerts(), panels());
     assert_eq!(alerts.len(), read("deploy/prometheus/rules.yml").matches("- alert: ").count());
     assert!(panels.len() > 70, "{}", panels.len());
     let mut wrong = Vec::new();
     for query in alerts.iter().chain(&panels) {
-        wrong.extend(unknown_in(query).into_iter().map(|it| format!("{it}: {query}")));
+        wrong.extend(unknown_in(query).into_iter().map(|name| format!("{name}: {query}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn what_does_not_exist_is_found() {
+fn unknown_names_are_found() {
     for (query, n_wrong) in [
         (r#"sum by (instance) (rate(i2m_sse_resumes_total{source="resync"}[5m]))"#, 0),
         ("i2m_nothing", 1),
@@ -194,15 +197,15 @@ fn what_does_not_exist_is_found() {
     }
 }
 
-/// So that a new metric gets its place.
+/// Reminds the author of a new metric to add it to the dashboard.
 #[test]
 fn the_dashboard_shows_every_metric() {
     let queries = panels().join(" ");
     let words: BTreeSet<&str> =
-        queries.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
+        queries.split(|character: char| !character.is_alphanumeric() && character != '_').collect();
     for metric in documented().keys() {
         let names = [metric.clone(), format!("{metric}_bucket")];
-        assert!(names.iter().any(|it| words.contains(it.as_str())), "{metric}");
+        assert!(names.iter().any(|name| words.contains(name.as_str())), "{metric}");
     }
 }
 
