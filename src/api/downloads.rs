@@ -44,7 +44,7 @@ struct Download {
     mime_type: String,
     #[schema(required)]
     created_time: Option<DateTime<Utc>>,
-    /// Null if there is none, because the front-end compares with null.
+    /// Null without an image, because the front-end compares with null.
     #[schema(required, value_type = Option<Object>, example = json!({"url": "https://models.example/chair.png"}))]
     rendered_image: Option<Value>,
 }

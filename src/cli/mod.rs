@@ -16,8 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::exit::CliError;
 use crate::{
-    App, Config, config, demo,
+    app::App,
+    config::{self, Config},
+    demo,
     observability::{logging, traces::Traces},
+    settings::Environment,
 };
 
 /// HTTP gateway in front of Redis: jobs, live progress and a Celery queue.
@@ -137,7 +140,7 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
     let traces = config.traces.is_enabled().then(|| Traces::start(&config.traces)).transpose()?;
     logging::init(&config.log, traces.as_ref())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let is_development = config.environment == crate::Environment::Development;
+    let is_development = config.environment == Environment::Development;
     let stop = stop_signal()?;
     let app = App::bind(config).await?;
     let address = app.local_addr()?;

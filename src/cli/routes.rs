@@ -7,8 +7,8 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::{
-    Config,
     api::{openapi, router},
+    config::Config,
 };
 
 /// Prints one line per operation, or the whole OpenAPI document.

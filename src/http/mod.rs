@@ -1,4 +1,4 @@
-//! What routes are made of; knows no feature: extractors, problems, request ids, the listener.
+//! The HTTP listener: connection limits, timeouts, TLS, and the hand-off of sockets. Knows no routes and no features.
 
 mod connection;
 mod connection_limit;

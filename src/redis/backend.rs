@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{observability::metrics::Metrics, tasks::Tasks};
 
-/// What a backend is used for.
+/// The databases and the metrics of a backend.
 pub(crate) struct Usage {
     /// Calls name a database by its position here.
     pub(crate) databases: &'static [DatabaseId],

@@ -173,7 +173,7 @@ impl Retry {
         Self { idempotency, started: Instant::now() }
     }
 
-    /// Waits until the next attempt, or returns the error if there is none.
+    /// Waits until the next attempt, or returns the error if no attempt remains.
     async fn wait(&self, error: CallError, pool: &Pool, cluster: Option<&Cluster>) -> Result<()> {
         let is_connected = !matches!(error, CallError::NotConnected);
         if !self.may_repeat(&error) {

@@ -111,7 +111,7 @@ impl Replicas {
         replicas
     }
 
-    /// Runs `call` on a fresh replica; `None` if there is none or it does not answer in time.
+    /// Runs `call` on a fresh replica; `None` without a fresh replica, or if it does not answer in time.
     pub(super) async fn call<T, F>(&self, call: impl FnOnce(Client) -> F) -> Option<T>
     where
         F: Future<Output = Result<T, FredError>> + Send,

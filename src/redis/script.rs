@@ -67,7 +67,7 @@ impl LuaScript {
         parse(run_replicated(route, self.idempotency, self.loaded(), (keys, args)).await?)
     }
 
-    /// Runs the script on a replica that is fresh enough. `None` if there is none, it does not answer in time, or the
+    /// Runs the script on a replica that is fresh enough. `None` without such a replica, if it does not answer in time, or if the
     /// script tries to write.
     pub(crate) async fn run_on_replica<T: FromValue>(
         &self,

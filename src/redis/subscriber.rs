@@ -25,7 +25,7 @@ use crate::{observability::metrics::Counter, tasks::Tasks};
 /// Channels do not belong to a database.
 const ANY_DATABASE: u8 = 0;
 
-/// What a receiver of a [`Subscriber`] gets.
+/// An event for the receivers of a [`Subscriber`].
 #[derive(Clone, Debug)]
 pub(crate) enum PubSubEvent {
     /// A message on a subscribed channel.
@@ -38,7 +38,7 @@ pub(crate) enum PubSubEvent {
 #[derive(Clone)]
 pub(crate) struct Subscriber(Arc<SupervisedConnection<Subscriptions>>);
 
-/// What the connection is subscribed to, and where its messages go.
+/// The subscriptions of the connection, and the receivers of its messages.
 struct Subscriptions {
     /// Never unsubscribed.
     patterns: Vec<String>,
@@ -158,7 +158,7 @@ impl Subscriptions {
     }
 }
 
-/// What fred reports of a subscribing client; it separates keyspace events from other messages.
+/// The channels on which fred reports messages of a subscribing client; it separates keyspace events from others.
 struct Inbox {
     messages: broadcast::Receiver<Message>,
     keyspace_events: broadcast::Receiver<KeyspaceEvent>,

@@ -12,7 +12,7 @@ pub(crate) struct KeyKind {
     pub(crate) types: &'static str,
     pub(crate) rule: CleanupRule,
     pub(crate) lifetime: Lifetime,
-    /// What the members of a collection refer to, if stale members are removed.
+    /// The target of the members of a collection, if stale members are removed.
     pub(crate) members: Option<MemberKind>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Lifetime {
     Secs(u64),
 }
 
-/// What the members of a collection refer to.
+/// The target of the members of a collection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MemberKind {
     Jobs,

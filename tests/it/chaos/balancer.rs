@@ -31,7 +31,7 @@ impl Balancer {
         self.services.lock().unwrap()[index].1
     }
 
-    /// The next service that is ready, or any if there is none.
+    /// The next service that is ready, or any if no service is ready.
     pub(super) fn base(&self) -> String {
         let services = self.services.lock().unwrap();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);

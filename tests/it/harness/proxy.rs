@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A fault of the network; the default is none.
+/// A network fault; by default the network works.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct NetworkFault {
     /// Holds data back until the end of the cut.
