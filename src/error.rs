@@ -59,7 +59,7 @@ pub(crate) enum Error {
     #[error("a cleanup is running already; GET /api/v1/admin/cleanup shows how far it is")]
     CleanupRunning,
     #[error(
-        "migrations-lua/schema/{0}.lua is not the file that was applied to this Redis; a released change of stored \
+        "migrations-lua/migrations/{0}.lua is not the file that was applied to this Redis; a released change of stored \
          data must stay as it is, and further changes need a file of their own (image2model-gateway migrate --status)"
     )]
     SchemaChanged(&'static str),

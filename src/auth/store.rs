@@ -23,12 +23,13 @@ use crate::{
 static CREATE: Script =
     Script::new(include_str!("../../migrations-lua/auth/create.lua")).repeatable();
 static LIMIT: Script =
-    Script::new(include_str!("../../migrations-lua/auth/limit.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/auth/set_limits.lua")).repeatable();
 static REVOKE: Script =
     Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).repeatable();
 static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).repeatable();
 static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).repeatable();
-static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).repeatable();
+static USED: Script =
+    Script::new(include_str!("../../migrations-lua/auth/touch_last_used.lua")).repeatable();
 
 /// Keys are no session: they outlive a service that is switched off for a year.
 const KEPT_SECS: u64 = 366 * 24 * 3600;

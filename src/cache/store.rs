@@ -21,15 +21,16 @@ use crate::{
 };
 
 static OPEN: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/open.lua")).repeatable();
+    Script::about_cache(include_str!("../../migrations-lua/cache/get_or_lease.lua")).repeatable();
 static PUT: Script =
     Script::about_cache(include_str!("../../migrations-lua/cache/put.lua")).repeatable();
 static ABANDON: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/abandon.lua")).repeatable();
+    Script::about_cache(include_str!("../../migrations-lua/cache/release_lease.lua")).repeatable();
 static DROP: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/drop.lua")).repeatable();
+    Script::about_cache(include_str!("../../migrations-lua/cache/delete.lua")).repeatable();
 static DISCARD: Script =
-    Script::about_cache(include_str!("../../migrations-lua/cache/discard.lua")).repeatable();
+    Script::about_cache(include_str!("../../migrations-lua/cache/delete_if_equal.lua"))
+        .repeatable();
 static INVALIDATE_TAG: Script =
     Script::about_cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).repeatable();
 

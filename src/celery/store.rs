@@ -28,7 +28,7 @@ static SEND: Script =
     Script::new(include_str!("../../migrations-lua/celery/send.lua")).repeatable();
 // The second time it may find no task that it took back; then workers are waited for in vain, for a while.
 static WITHDRAW: Script =
-    Script::new(include_str!("../../migrations-lua/celery/withdraw.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/celery/revoke.lua")).repeatable();
 
 /// How long the broker remembers that it had a task: longer than anybody tries to send it.
 const MARK_SECS: i64 = 7 * 24 * 3600;

@@ -21,11 +21,11 @@ use crate::{
 
 // What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
 static JUDGE: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/cleanup/apply_rules.lua")).repeatable();
 static PRUNE: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/cleanup/prune.lua")).repeatable();
 static REMOVE_JOB: Script =
-    Script::about_job(include_str!("../../migrations-lua/maintenance/remove_job.lua")).repeatable();
+    Script::about_job(include_str!("../../migrations-lua/cleanup/remove_job.lua")).repeatable();
 
 /// A part of a database's keys. A key that is no text is `None`.
 pub(super) struct Page {

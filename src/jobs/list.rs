@@ -17,9 +17,10 @@ use crate::{
     redis::{Database, Redis, Retention, Script, user_jobs_keys},
 };
 
-static LIST: Script = Script::new(include_str!("../../migrations-lua/jobs/list.lua")).repeatable();
+static LIST: Script =
+    Script::new(include_str!("../../migrations-lua/jobs/list_page.lua")).repeatable();
 
-/// What is read of a job's record; `list.lua` reads the same.
+/// What is read of a job's record; `jobs/list_page.lua` reads the same.
 pub(super) const FIELDS: [&str; 9] = [
     "job_id",
     "status",
@@ -196,7 +197,7 @@ async fn page_by_script(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Re
 }
 
 impl Summary {
-    /// From the fields that `list.lua` names.
+    /// From the fields that `jobs/list_page.lua` names.
     fn from_stored(fields: &[Option<String>]) -> Option<Self> {
         let text = |i: usize| fields.get(i).and_then(Option::as_deref).filter(|it| !it.is_empty());
         let count = |i: usize| text(i).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Changes of stored data: the files of `migrations-lua/schema`, each run once, in order, by one process of all, in
+//! Changes of stored data: the files of `migrations-lua/migrations`, each run once, in order, by one process of all, in
 //! small pieces beside the traffic.
 //!
 //! The service is not ready before they are applied. Two versions of it may run at once: the older one does not
@@ -28,7 +28,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// A file of `migrations-lua/schema`. Once released it never changes.
+/// A file of `migrations-lua/migrations`. Once released it never changes.
 struct Migration {
     name: &'static str,
     text: &'static str,
@@ -48,7 +48,7 @@ impl Migration {
 /// All of them, in order. A test compares this with the folder.
 static MIGRATIONS: [Migration; 1] = [Migration::new(
     "0001_adopt_python_data",
-    include_str!("../../migrations-lua/schema/0001_adopt_python_data.lua"),
+    include_str!("../../migrations-lua/migrations/0001_adopt_python_data.lua"),
 )];
 
 /// Long enough for a failover and a few slow answers, short enough that work of a dead process is soon taken up.
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_compiled_in_and_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations-lua/schema");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations-lua/migrations");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|it| it.unwrap().file_name().into_string().unwrap())

@@ -24,10 +24,10 @@ static REPORT: Script =
     Script::about_job(include_str!("../../migrations-lua/progress/report.lua")).repeatable();
 
 static OVERALL: Script =
-    Script::about_job(include_str!("../../migrations-lua/progress/overall.lua")).repeatable();
+    Script::about_job(include_str!("../../migrations-lua/progress/report_job.lua")).repeatable();
 
 static CHECK: Script =
-    Script::new(include_str!("../../migrations-lua/progress/check.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/progress/job_liveness.lua")).repeatable();
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]

@@ -6,7 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Database, Redis, Script};
 use crate::error::Result;
 
-static AGED: Script = Script::new(include_str!("../../migrations-lua/jobs/aged.lua")).repeatable();
+static AGED: Script =
+    Script::new(include_str!("../../migrations-lua/sorted_set/older_than.lua")).repeatable();
 
 /// Places that are asked at once.
 const AT_ONCE: usize = 32;

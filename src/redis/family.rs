@@ -30,7 +30,7 @@ enum Shape {
     Sha256(&'static str, &'static str),
 }
 
-/// What decides over a key; see `migrations-lua/maintenance/judge.lua`.
+/// What decides over a key; see `migrations-lua/cleanup/apply_rules.lua`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rule {
     Job,

@@ -40,7 +40,7 @@ pub(crate) struct Target<'a> {
 /// What stands around a change of stored data: it becomes a function, of which each run is a piece.
 const BEFORE_SCHEMA: &str = "local function migrate(...)\n";
 const AFTER_SCHEMA: &str =
-    concat!("\nend\n", include_str!("../../migrations-lua/shared/schema.lua"));
+    concat!("\nend\n", include_str!("../../migrations-lua/shared/migrations.lua"));
 
 /// A script, compiled in.
 ///
@@ -74,7 +74,7 @@ impl Script {
         Self::of([ABOUT_CACHE, "", text, ""], 0)
     }
 
-    /// `text` is a file below `migrations-lua/schema`, run piece by piece by `shared/schema.lua`.
+    /// `text` is a file below `migrations-lua/migrations`, run piece by piece by `shared/migrations.lua`.
     pub(crate) const fn of_schema(text: &'static str) -> Self {
         // A piece and where the next begins are written together.
         Self::of([BEFORE_SCHEMA, "", text, AFTER_SCHEMA], 0).repeatable()

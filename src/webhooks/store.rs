@@ -24,7 +24,7 @@ use crate::{
 // Not repeatable: those that the lost answer named are leased, and it would lease others. The next tick does no less.
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
 static SETTLE: Script =
-    Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).repeatable();
+    Script::new(include_str!("../../migrations-lua/webhooks/record_attempt.lua")).repeatable();
 static READ: Script =
     Script::about_job(include_str!("../../migrations-lua/webhooks/read.lua")).repeatable();
 

@@ -31,13 +31,13 @@ use crate::{
 };
 
 static RESERVE: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/reserve.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/idempotency_reserve.lua")).repeatable();
 static ENLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/enlist.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_add.lua")).repeatable();
 static UNLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/unlist.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_remove.lua")).repeatable();
 static LISTED: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/listed.lua")).repeatable();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_page.lua")).repeatable();
 
 /// A job that was announced comes within this, or never.
 const COMES_WITHIN: Duration = Duration::from_mins(1);

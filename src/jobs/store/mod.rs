@@ -42,7 +42,8 @@ static RETRY: Script = Script::about_job(include_str!("../../../migrations-lua/j
 static DELETE: Script =
     Script::about_job(include_str!("../../../migrations-lua/jobs/delete.lua")).repeatable();
 static SETTLE: Script =
-    Script::about_job(include_str!("../../../migrations-lua/jobs/settle.lua")).repeatable();
+    Script::about_job(include_str!("../../../migrations-lua/jobs/reconcile_terminal.lua"))
+        .repeatable();
 
 /// Reads a job whole, as of one moment; `None` if there is none.
 pub(super) async fn read(redis: &Redis, retention: Retention, job: JobId) -> Result<Option<Job>> {
