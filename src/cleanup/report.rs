@@ -81,7 +81,7 @@ impl Report {
     }
 
     pub(super) fn count(&mut self, family: &str, database: u8, what: &str, n: u64) {
-        if what == "foreign" {
+        if what == "wrong_type" {
             *self.unknown.entry(database).or_default() += n;
             return;
         }

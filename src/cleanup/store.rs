@@ -20,8 +20,11 @@ use crate::{
 };
 
 // What is gone already a repeated call does not count again, so a report may fall short by a step; it never exceeds.
-static JUDGE: Script =
-    Script::new(include_str!("../../migrations-lua/cleanup/apply_rules.lua")).repeatable();
+static JUDGE: Script = Script::new(concat!(
+    include_str!("../../migrations-lua/shared/parse_timestamp.lua"),
+    include_str!("../../migrations-lua/cleanup/apply_rules.lua")
+))
+.repeatable();
 static PRUNE: Script =
     Script::new(include_str!("../../migrations-lua/cleanup/prune.lua")).repeatable();
 static REMOVE_JOB: Script =

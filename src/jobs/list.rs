@@ -17,8 +17,11 @@ use crate::{
     redis::{Database, Redis, Retention, Script, user_jobs_keys},
 };
 
-static LIST: Script =
-    Script::new(include_str!("../../migrations-lua/jobs/list_page.lua")).repeatable();
+static LIST: Script = Script::new(concat!(
+    include_str!("../../migrations-lua/shared/parse_timestamp.lua"),
+    include_str!("../../migrations-lua/jobs/list_page.lua")
+))
+.repeatable();
 
 /// What is read of a job's record; `jobs/list_page.lua` reads the same.
 pub(super) const FIELDS: [&str; 9] = [
