@@ -1,6 +1,6 @@
--- Removes values with all that is known of them.
--- KEYS: the values
--- Returns {'dropped', how many there were}
-local n = 0
-for _, key in ipairs(KEYS) do n = n + drop(key, load_record(key)) end
-return { 'dropped', n }
+-- Deletes values, their records and their tags.
+-- KEYS the values
+-- Returns {'deleted', number of existing values}
+local deleted = 0
+for _, key in ipairs(KEYS) do deleted = deleted + delete_value(key, load_record(key)) end
+return { 'deleted', deleted }

@@ -1,4 +1,4 @@
-//! Cached values in Redis: one function, one round trip. What stands where says `migrations-lua/shared/cache.lua`.
+//! Cached values in Redis: one function, one round trip. `migrations-lua/shared/cache.lua` describes the keys.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Celery in Redis: the outbox and the assignments beside the jobs, queues and results at the broker.
 //!
 //! In the jobs database, all ours: `i2m:outbox`, `i2m:active`, `i2m:task:{task_id}`, `job:{id}:tasks`; see
-//! `migrations-lua/shared/job.lua`. At the broker, beside Celery's own keys:
+//! `migrations-lua/shared/lifecycle.lua`. At the broker, beside Celery's own keys:
 //!
 //! * `i2m:sent:{task_id}` string: the task was put into its queue, or must not be any more
 //! * `i2m:cancelled:{task_id}` string: the tombstone that a worker can look for
@@ -44,7 +44,7 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    /// What `add_tasks` of `shared/job.lua` takes.
+    /// The arguments of `add_tasks` in `shared/lifecycle.lua`.
     pub(crate) fn script_args(&self) -> [Value; 3] {
         [
             Value::from(self.task.to_string()),

@@ -103,7 +103,7 @@ pub(super) async fn apply_piece(
     Ok(match answer.first().map(String::as_str) {
         Some("more") => Piece::More,
         Some("applied") => Piece::Applied,
-        Some("changed") => Piece::Changed,
+        Some("checksum_mismatch") => Piece::Changed,
         _ => Piece::Lost,
     })
 }

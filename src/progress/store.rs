@@ -1,7 +1,7 @@
 //! Progress in Redis: one function, one round trip.
 //!
 //! * `progress:{job_id}:{file_id}` string: percent
-//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/job.lua`
+//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/lifecycle.lua`
 
 use std::collections::HashMap;
 
@@ -172,7 +172,7 @@ async fn standings_at(redis: &Redis, place: Place<'_>, jobs: &[JobId]) -> Result
     let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
         exists: exists == 1,
         status: Status::from_stored(&status),
-        has_end: end == "has_end",
+        has_end: end == "has_terminal_entry",
         last_id: last_id.parse().unwrap_or(StreamId::ZERO),
     };
     Ok(answers.into_iter().map(standing).collect())

@@ -25,7 +25,8 @@ pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 
 /// What the keys of all cached values begin with, in the cache database.
 pub(crate) const CACHED: &str = "cache:";
-/// What `migrations-lua/shared/cache.lua` calls RECORD, CLAIM, TAG and INDEX, in its order; in the cache database.
+/// The prefixes that `migrations-lua/shared/cache.lua` takes, in its order: records, leases, TAG_PREFIX and
+/// TAG_INDEX_PREFIX; in the cache database.
 pub(super) const CACHE_PREFIXES: [&str; 4] = ["i2m:cache:", "i2m:claim:", "tag:", "i2m:tag:"];
 
 /// The seed's key of a cached value, in the cache database.

@@ -81,7 +81,7 @@ impl Layout {
 
     /// What scripts take for it.
     pub(crate) fn as_str(&self) -> &'static str {
-        if self.is_numbered() { "numbered" } else { "single" }
+        if self.is_numbered() { "numbered" } else { "cluster" }
     }
 
     pub(crate) fn key(&self, partition: Partition, name: &str) -> Key {

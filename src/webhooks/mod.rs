@@ -1,7 +1,7 @@
 //! Tells a URL of the job's owner that a job has ended: at least once, signed, tried again for hours.
 //!
-//! The script that ends a job queues its webhook (`shared/job.lua`), so none is lost. Every process looks for what is
-//! due and takes it under a lease; if it dies, another takes it when the lease is over. The form is that of
+//! The script that ends a job queues its webhook (`shared/lifecycle.lua`), so none is lost. Every process looks for
+//! what is due and takes it under a lease; if it dies, another takes it when the lease is over. The form is that of
 //! Standard Webhooks. See docs/adr/0007.
 
 mod config;

@@ -296,7 +296,7 @@ pub(super) async fn cancel(
                 stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect();
             Ok(Cancelling::Tasks(tasks))
         }
-        "over" => {
+        "already_terminal" => {
             Ok(Cancelling::Over(Status::from_stored(&next().as_string().unwrap_or_default())))
         }
         _ => Err(Error::JobNotFound(job)),
