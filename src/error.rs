@@ -59,7 +59,7 @@ pub(crate) enum Error {
     #[error("a cleanup is already running; GET /api/v1/admin/cleanup shows its progress")]
     CleanupRunning,
     #[error(
-        "the checksum of migrations-lua/schema/{0}.lua differs from the one applied to this Redis; a released migration \
+        "the checksum of migrations-lua/migrations/{0}.lua differs from the one applied to this Redis; a released migration \
          must not change, so add a new file (image2model-gateway migrate --status)"
     )]
     SchemaChanged(&'static str),

@@ -1,9 +1,9 @@
 -- Removes an API key.
--- KEYS[1] records      KEYS[2] their version      KEYS[3] when each was last used
--- ARGV[1] seconds to keep all of it      ARGV[2] channel that tells of changes      ARGV[3] the key's id
--- ARGV[4] this call's id, which is a part of the version
+-- KEYS[1] records      KEYS[2] their version      KEYS[3] last-use times
+-- ARGV[1] TTL of all three in seconds      ARGV[2] channel for changes      ARGV[3] the key's id
+-- ARGV[4] this call's id, which becomes part of the version
 -- Returns {'revoked' | 'missing'}
--- Asked again by who has not heard the answer.
+-- A repeated call returns what the first one did.
 if string.match(redis.call('GET', KEYS[2]) or '', ' (.*)$') == ARGV[4] then return { 'revoked' } end
 if redis.call('HDEL', KEYS[1], ARGV[3]) == 0 then return { 'missing' } end
 redis.call('HDEL', KEYS[3], ARGV[3])

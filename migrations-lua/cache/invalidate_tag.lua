@@ -1,28 +1,28 @@
--- Removes every value that has a tag, in one step.
--- KEYS[1] TAG .. tag   KEYS[2] INDEX .. tag   ARGV[5] the tag   ARGV[6] what a key has to begin with to be a value
--- Returns {'dropped', how many there were}
--- A value that was stored anew without the tag stays. Of one that another program stored we do not know its tags, so
--- it goes. Members that are no values stay, with the tag.
+-- Deletes every value with a tag, in one step.
+-- KEYS[1] TAG_PREFIX + tag   KEYS[2] TAG_INDEX_PREFIX + tag   ARGV[5] the tag   ARGV[6] prefix of the keys of values
+-- Returns {'deleted', number of existing values}
+-- A value that was stored again without the tag stays. The tags of a value that another program stored are unknown, so
+-- it is deleted.
 local tag, prefix = ARGV[5], ARGV[6]
 local members, seen = redis.call('SMEMBERS', KEYS[1]), {}
 for _, key in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do members[#members + 1] = key end
 
-local n, others = 0, {}
+local deleted, others = 0, {}
 for _, key in ipairs(members) do
   if string.sub(key, 1, #prefix) ~= prefix then
     others[#others + 1] = key
   elseif not seen[key] then
     seen[key] = true
     local record = load_record(key)
-    local is_tagged = not is_about_value(key, record)
-    for _, it in ipairs(record.tags) do is_tagged = is_tagged or it == tag end
-    if is_tagged then n = n + drop(key, record, tag) end
+    local is_tagged = not describes_value(key, record)
+    for _, record_tag in ipairs(record.tags) do is_tagged = is_tagged or record_tag == tag end
+    if is_tagged then deleted = deleted + delete_value(key, record, tag) end
   end
 end
--- Members that are no values keep their tag.
+-- Members that are not values keep their tag.
 if #others == 0 then
   redis.call('UNLINK', KEYS[1], KEYS[2])
 else
-  for key in pairs(seen) do untag(key, { tag }) end
+  for key in pairs(seen) do remove_from_tags(key, { tag }) end
 end
-return { 'dropped', n }
+return { 'deleted', deleted }

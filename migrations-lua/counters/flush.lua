@@ -1,23 +1,23 @@
--- Adds a batch of increments and sets a batch of values, once however often it is tried.
+-- Adds a batch of increments and sets a batch of values, once even if the call is repeated.
 -- KEYS[1] i2m:metrics:batch:{writer}   KEYS[2] i2m:metrics:names   KEYS[3..] the metrics' keys
--- ARGV[1] number of the batch   ARGV[2] TTL in seconds   ARGV[3] names that are listed
--- ARGV[4..] two a key: 'count' or 'value', and the number
--- Returns {'applied', number of keys that are of another type} | {'known'}: this batch was applied before
-local n, ttl = tonumber(ARGV[1]), ARGV[2]
-if (tonumber(redis.call('GET', KEYS[1])) or 0) >= n then return { 'known' } end
-redis.call('SET', KEYS[1], n, 'EX', ttl)
+-- ARGV[1] number of the batch   ARGV[2] TTL in seconds   ARGV[3] maximum number of listed names
+-- ARGV[4..] two arguments a key: 'count' or 'value', and the number
+-- Returns {'applied', number of keys of another type} | {'duplicate'}: this batch was applied before
+local batch, ttl = tonumber(ARGV[1]), ARGV[2]
+if (tonumber(redis.call('GET', KEYS[1])) or 0) >= batch then return { 'duplicate' } end
+redis.call('SET', KEYS[1], batch, 'EX', ttl)
 
 local now, refused = redis.call('TIME')[1], 0
 for i = 3, #KEYS do
-  local at = 4 + (i - 3) * 2
-  local answer
-  -- One key of another type does not keep the others from being written.
-  if ARGV[at] == 'count' then
-    answer = redis.pcall('INCRBY', KEYS[i], ARGV[at + 1])
+  local arg = 4 + (i - 3) * 2
+  local reply
+  -- A key of another type does not prevent the others from being written.
+  if ARGV[arg] == 'count' then
+    reply = redis.pcall('INCRBY', KEYS[i], ARGV[arg + 1])
   else
-    answer = redis.pcall('SET', KEYS[i], ARGV[at + 1])
+    reply = redis.pcall('SET', KEYS[i], ARGV[arg + 1])
   end
-  if type(answer) == 'table' and answer.err then
+  if type(reply) == 'table' and reply.err then
     refused = refused + 1
   else
     redis.call('EXPIRE', KEYS[i], ttl)

@@ -1,10 +1,10 @@
--- Begins to cancel a job: nothing of it is handed to workers any more, and what was can be withdrawn.
--- ARGV[5] until when workers may take to stop, in milliseconds from now
--- Returns {'cancelling', {task id, 'queue key\nmessage', …}} | {'over', status} | {'missing'}
--- A job that is being cancelled already is answered the same again, so that a crash after this can be made good.
+-- Begins to cancel a job: unsent tasks leave the outbox, and the reply contains the tasks to revoke.
+-- ARGV[5] time that workers have to stop, in ms
+-- Returns {'cancelling', {task id, 'queue key\nmessage', ...}} | {'already_terminal', status} | {'missing'}
+-- A job that is being cancelled already gets the same reply, so that the caller can repeat the call after a crash.
 local job = load_job()
 if not job then return { 'missing' } end
-if ENDED[job.status] then return { 'over', job.status } end
+if TERMINAL[job.status] then return { 'already_terminal', job.status } end
 
 for _, task_id in ipairs(redis.call('HKEYS', TASKS)) do redis.call('ZREM', OUTBOX, task_id) end
 if job.status ~= 'cancelling' then
@@ -14,6 +14,6 @@ if job.status ~= 'cancelling' then
   redis.call('EXPIRE', CANCELLING, ttl)
   publish_job_event('job_cancelling', { status = 'cancelling' })
 end
-renew(job)
-use(JOBS_DB)
+refresh_ttls(job)
+select_db(JOBS_DB)
 return { 'cancelling', redis.call('HGETALL', TASKS) }

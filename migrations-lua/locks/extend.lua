@@ -1,7 +1,7 @@
--- Sets the remaining time of a lock, if it is still the token's.
+-- Sets the remaining time of a lock that the token still holds.
 -- KEYS[1] lock:{resource}   KEYS[2] i2m:lock:{resource}   ARGV[1] token   ARGV[2] TTL in ms, more than 0
--- ARGV[3] how long the fence outlives the lock, in ms
--- Returns {'extended', fencing token or 0 of a lock that another program took, Unix ms of its end} | {'lost'}
+-- ARGV[3] time in ms that the fence outlives the lock
+-- Returns {'extended', fencing token or 0 for a lock that another program acquired, expiry in Unix ms} | {'lost'}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return { 'lost' } end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local record = redis.call('HMGET', KEYS[2], 'token', 'fence')

@@ -1,6 +1,6 @@
--- Gives a lock back, if it is still the token's, and wakes who waits for it. The fence stays: it must not fall.
--- KEYS[1] lock:{resource}   KEYS[2] i2m:lock:{resource}   ARGV[1] token   ARGV[2] the channel of waiters
--- ARGV[3] this call's id, by which it is known when it is repeated   ARGV[4] how long that is remembered, in ms
+-- Releases a lock that the token still holds, and wakes its waiters. The fence stays, because it must not decrease.
+-- KEYS[1] lock:{resource}   KEYS[2] i2m:lock:{resource}   ARGV[1] token   ARGV[2] the channel of the waiters
+-- ARGV[3] this call's id, which identifies a repeated call   ARGV[4] time in ms that the id is stored
 -- Returns {'released'} | {'lost'}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { redis.call('HGET', KEYS[2], 'released') == ARGV[3] and 'released' or 'lost' }

@@ -23,12 +23,13 @@ use crate::{
 static CREATE: Script =
     Script::new(include_str!("../../migrations-lua/auth/create.lua")).idempotent();
 static LIMIT: Script =
-    Script::new(include_str!("../../migrations-lua/auth/limit.lua")).idempotent();
+    Script::new(include_str!("../../migrations-lua/auth/set_limits.lua")).idempotent();
 static REVOKE: Script =
     Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).idempotent();
 static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).idempotent();
 static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).idempotent();
-static USED: Script = Script::new(include_str!("../../migrations-lua/auth/used.lua")).idempotent();
+static USED: Script =
+    Script::new(include_str!("../../migrations-lua/auth/touch_last_used.lua")).idempotent();
 
 /// API keys must survive a service that is switched off for a year.
 const RETENTION_SECS: u64 = 366 * 24 * 3600;
@@ -116,7 +117,7 @@ pub(crate) async fn limit(redis: &Redis, id: &KeyId, limits: &Limits) -> Result<
     match outcome.as_str() {
         "changed" => Ok(()),
         "missing" => Err(Error::KeyNotFound(id.clone())),
-        other => Err(unknown_outcome("auth/limit reply", other)),
+        other => Err(unknown_outcome("auth/set_limits reply", other)),
     }
 }
 

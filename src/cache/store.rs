@@ -21,14 +21,14 @@ use crate::{
 };
 
 static OPEN: Script =
-    Script::cache(include_str!("../../migrations-lua/cache/open.lua")).idempotent();
+    Script::cache(include_str!("../../migrations-lua/cache/get_or_lease.lua")).idempotent();
 static PUT: Script = Script::cache(include_str!("../../migrations-lua/cache/put.lua")).idempotent();
 static ABANDON: Script =
-    Script::cache(include_str!("../../migrations-lua/cache/abandon.lua")).idempotent();
+    Script::cache(include_str!("../../migrations-lua/cache/release_lease.lua")).idempotent();
 static DROP: Script =
-    Script::cache(include_str!("../../migrations-lua/cache/drop.lua")).idempotent();
+    Script::cache(include_str!("../../migrations-lua/cache/delete.lua")).idempotent();
 static DISCARD: Script =
-    Script::cache(include_str!("../../migrations-lua/cache/discard.lua")).idempotent();
+    Script::cache(include_str!("../../migrations-lua/cache/delete_if_equal.lua")).idempotent();
 static INVALIDATE_TAG: Script =
     Script::cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).idempotent();
 
@@ -102,7 +102,7 @@ pub(super) async fn open(
             OpenReply::InProgress { leaseholder, expires_in: duration }
         }
         "miss" => OpenReply::Missing,
-        other => return Err(unknown_outcome("cache/open reply", other)),
+        other => return Err(unknown_outcome("cache/get_or_lease reply", other)),
     })
 }
 

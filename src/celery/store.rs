@@ -30,7 +30,7 @@ static SEND: Script =
 // A repeated call no longer finds the tasks that the first call removed from the queue and reports them as taken. The
 // cancellation then waits up to `celery.cancel_grace` for workers that do not exist.
 static REVOKE: Script =
-    Script::new(include_str!("../../migrations-lua/celery/withdraw.lua")).idempotent();
+    Script::new(include_str!("../../migrations-lua/celery/revoke.lua")).idempotent();
 
 /// TTL of the markers and tombstones: longer than any process tries to send a task.
 const MARKER_TTL_SECS: i64 = 7 * 24 * 3600;

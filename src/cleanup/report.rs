@@ -78,7 +78,7 @@ impl Change {
             "adopted" => Self::Adopted,
             "removed" => Self::Removed,
             "pruned" => Self::Pruned,
-            "foreign" => Self::Foreign,
+            "wrong_type" => Self::Foreign,
             _ => return None,
         })
     }

@@ -21,12 +21,15 @@ use crate::{
 
 // A repeated call does not count the keys that the first call removed, so a report can be too low by one step, but
 // never too high.
-static APPLY_RULES: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/judge.lua")).idempotent();
+static APPLY_RULES: Script = Script::new(concat!(
+    include_str!("../../migrations-lua/shared/parse_timestamp.lua"),
+    include_str!("../../migrations-lua/cleanup/apply_rules.lua")
+))
+.idempotent();
 static PRUNE: Script =
-    Script::new(include_str!("../../migrations-lua/maintenance/prune.lua")).idempotent();
+    Script::new(include_str!("../../migrations-lua/cleanup/prune.lua")).idempotent();
 static REMOVE_JOB: Script =
-    Script::job_write(include_str!("../../migrations-lua/maintenance/remove_job.lua")).idempotent();
+    Script::job_write(include_str!("../../migrations-lua/cleanup/remove_job.lua")).idempotent();
 
 /// A page of the keys of a database.
 pub(super) struct Page {

@@ -1,4 +1,4 @@
-//! How long jobs wait and run, as the scripts say it that begin and end them; see `shared/job.lua`.
+//! How long jobs wait and run, from the lifecycle events of scripts; see `shared/lifecycle.lua`.
 
 use super::model::parse_time;
 use crate::observability::metrics::JobMetrics;
@@ -15,7 +15,7 @@ pub(crate) fn count(metrics: &JobMetrics, milestones: &str) {
         let took = parse_time(since).zip(parse_time(now)).map(|(since, now)| now - since);
         let secs = took.and_then(|it| it.to_std().ok()).map(|it| it.as_secs_f64());
         match (kind, secs) {
-            ("began", Some(secs)) => metrics.wait.observe(secs),
+            ("started", Some(secs)) => metrics.wait.observe(secs),
             ("ended", secs) => {
                 if let Some(secs) = secs {
                     metrics.run.observe(secs);

@@ -171,7 +171,7 @@ impl StoredFile {
     }
 }
 
-/// `status:attempt:note`, as `shared/job.lua` writes it.
+/// `status:attempt:note`, as `shared/lifecycle.lua` writes it.
 fn parse_state(text: &str) -> Option<(FileStatus, u32, Option<String>)> {
     let mut parts = text.splitn(3, ':');
     let status = FileStatus::from_stored(parts.next()?)?;

@@ -115,7 +115,7 @@ impl FileStatus {
 mod tests {
     use rstest::rstest;
 
-    use super::{Status, Status::*};
+    use super::{FileStatus, Status, Status::*};
 
     #[rstest]
     #[case(Pending, &[Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired])]
@@ -132,6 +132,24 @@ mod tests {
             assert_eq!(next.sources().contains(&from), to.contains(&next), "{from:?} to {next:?}");
         }
         assert_eq!(from.is_terminal(), to.is_empty());
+    }
+
+    /// The scripts have one table for jobs and files.
+    #[test]
+    fn scripts_know_the_same_terminal_statuses() {
+        let lua = include_str!("../../migrations-lua/shared/job.lua");
+        let (_, table) = lua.split_once("local TERMINAL = {").unwrap();
+        let (table, _) = table.split_once('}').unwrap();
+        let in_lua: Vec<&str> =
+            table.split(',').map(|entry| entry.trim().strip_suffix(" = true").unwrap()).collect();
+
+        let all = [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired];
+        let terminal = all.into_iter().filter(|status| status.is_terminal());
+        assert_eq!(in_lua, terminal.map(Status::as_str).collect::<Vec<_>>());
+        for status in ["pending", "processing", "retrying", "completed", "failed", "cancelled"] {
+            let is_finished = FileStatus::from_stored(status).unwrap().is_finished();
+            assert_eq!(is_finished, in_lua.contains(&status), "{status}");
+        }
     }
 
     #[test]

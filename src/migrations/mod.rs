@@ -1,4 +1,4 @@
-//! Migrations of stored data: the scripts in `migrations-lua/schema`. Each runs once, in order, in one process at a
+//! Migrations of stored data: the scripts in `migrations-lua/migrations`. Each runs once, in order, in one process at a
 //! time, in small steps while requests are served.
 //!
 //! The service is not ready until all migrations are applied. Two versions of the service can run at the same time: the
@@ -28,7 +28,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// A script in `migrations-lua/schema`. A released script never changes.
+/// A script in `migrations-lua/migrations`. A released script never changes.
 struct Migration {
     name: &'static str,
     text: &'static str,
@@ -48,7 +48,7 @@ impl Migration {
 /// All migrations, in order. A test compares this list with the folder.
 static MIGRATIONS: [Migration; 1] = [Migration::new(
     "0001_adopt_python_data",
-    include_str!("../../migrations-lua/schema/0001_adopt_python_data.lua"),
+    include_str!("../../migrations-lua/migrations/0001_adopt_python_data.lua"),
 )];
 
 /// Longer than a failover and a few slow replies; short, so that the lock of a crashed process expires soon.
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_listed_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations-lua/schema");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations-lua/migrations");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

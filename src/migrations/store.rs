@@ -95,7 +95,7 @@ impl StepResult {
         Ok(match outcome {
             "more" => Self::More,
             "applied" => Self::Applied,
-            "changed" => Self::Changed,
+            "checksum_mismatch" => Self::Changed,
             "lost" => Self::LockLost,
             other => {
                 return Err(Error::Corrupt {

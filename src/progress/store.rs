@@ -24,10 +24,10 @@ static REPORT: Script =
     Script::job_write(include_str!("../../migrations-lua/progress/report.lua")).idempotent();
 
 static OVERALL: Script =
-    Script::job_write(include_str!("../../migrations-lua/progress/overall.lua")).idempotent();
+    Script::job_write(include_str!("../../migrations-lua/progress/report_job.lua")).idempotent();
 
 static CHECK: Script =
-    Script::new(include_str!("../../migrations-lua/progress/check.lua")).idempotent();
+    Script::new(include_str!("../../migrations-lua/progress/job_liveness.lua")).idempotent();
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -178,7 +178,7 @@ async fn standings_at(
     let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
         exists: exists == 1,
         status: Status::from_stored(&status),
-        has_end: end == "has_end",
+        has_end: end == "has_terminal_entry",
         last_id: last_id.parse().unwrap_or(StreamId::ZERO),
     };
     Ok(answers.into_iter().map(standing).collect())

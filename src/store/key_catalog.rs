@@ -30,7 +30,7 @@ enum KeyPattern {
     Sha256(&'static str, &'static str),
 }
 
-/// How cleanup decides about a key; see `migrations-lua/maintenance/judge.lua`.
+/// How cleanup decides about a key; see `migrations-lua/cleanup/apply_rules.lua`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CleanupRule {
     Job,

@@ -97,7 +97,7 @@ impl KeyLayout {
 
     /// The argument of scripts that names the layout.
     pub(crate) fn as_str(&self) -> &'static str {
-        if self.is_multi_database() { "numbered" } else { "single" }
+        if self.is_multi_database() { "numbered" } else { "cluster" }
     }
 
     pub(crate) fn key(&self, partition: Partition, name: &str) -> Key {

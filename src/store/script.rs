@@ -22,10 +22,10 @@ const JOB: &str = include_str!("../../migrations-lua/shared/job.lua");
 const LIFECYCLE: &str = include_str!("../../migrations-lua/shared/lifecycle.lua");
 /// Shared by the scripts about cached values.
 const CACHE: &str = include_str!("../../migrations-lua/shared/cache.lua");
-/// A migration becomes the body of a function, which `shared/schema.lua` runs step by step.
+/// A migration becomes the body of a function, which `shared/migrations.lua` runs step by step.
 const MIGRATION_BEGIN: &str = "local function migrate(...)\n";
 const MIGRATION_END: &str =
-    concat!("\nend\n", include_str!("../../migrations-lua/shared/schema.lua"));
+    concat!("\nend\n", include_str!("../../migrations-lua/shared/migrations.lua"));
 
 /// How long a job's keys live, and how long its stream may become.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ impl Script {
         Self::concat([CACHE, "", text, ""], 0)
     }
 
-    /// `text` is a migration below `migrations-lua`, which `shared/schema.lua` runs step by step.
+    /// `text` is a migration below `migrations-lua`, which `shared/migrations.lua` runs step by step.
     pub(crate) const fn migration(text: &'static str) -> Self {
         // A step and the start of the next one are written together.
         Self::concat([MIGRATION_BEGIN, "", text, MIGRATION_END], 0).idempotent()

@@ -6,7 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{database::Database, handle::Redis, script::Script};
 use crate::error::{Error, Result};
 
-static AGED: Script = Script::new(include_str!("../../migrations-lua/jobs/aged.lua")).idempotent();
+static AGED: Script =
+    Script::new(include_str!("../../migrations-lua/sorted_set/older_than.lua")).idempotent();
 
 /// Keyspaces that are asked at once.
 const MAX_CONCURRENCY: usize = 32;

@@ -26,7 +26,7 @@ use crate::{
 // them instead.
 static CLAIM: Script = Script::new(include_str!("../../migrations-lua/webhooks/claim.lua"));
 static RECORD_ATTEMPT: Script =
-    Script::new(include_str!("../../migrations-lua/webhooks/settle.lua")).idempotent();
+    Script::new(include_str!("../../migrations-lua/webhooks/record_attempt.lua")).idempotent();
 static READ: Script =
     Script::job_write(include_str!("../../migrations-lua/webhooks/read.lua")).idempotent();
 

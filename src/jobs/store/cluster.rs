@@ -31,13 +31,13 @@ use crate::{
 };
 
 static RESERVE: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/reserve.lua")).idempotent();
+    Script::new(include_str!("../../../migrations-lua/jobs/idempotency_reserve.lua")).idempotent();
 static ENLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/enlist.lua")).idempotent();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_add.lua")).idempotent();
 static UNLIST: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/unlist.lua")).idempotent();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_remove.lua")).idempotent();
 static LISTED: Script =
-    Script::new(include_str!("../../../migrations-lua/jobs/listed.lua")).idempotent();
+    Script::new(include_str!("../../../migrations-lua/jobs/owner_index_page.lua")).idempotent();
 
 /// A job that was announced comes within this, or never.
 const COMES_WITHIN: Duration = Duration::from_mins(1);

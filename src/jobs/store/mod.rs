@@ -45,7 +45,8 @@ static RETRY: Script = Script::job_write(include_str!("../../../migrations-lua/j
 static DELETE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/delete.lua")).idempotent();
 static SETTLE: Script =
-    Script::job_write(include_str!("../../../migrations-lua/jobs/settle.lua")).idempotent();
+    Script::job_write(include_str!("../../../migrations-lua/jobs/reconcile_terminal.lua"))
+        .idempotent();
 
 /// Reads a job whole, as of one moment; `None` if there is none.
 pub(super) async fn read(
@@ -302,7 +303,7 @@ pub(super) async fn cancel(
                 stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect();
             Ok(Cancelling::Tasks(tasks))
         }
-        "over" => {
+        "already_terminal" => {
             Ok(Cancelling::Over(Status::from_stored(&next().as_string().unwrap_or_default())))
         }
         _ => Err(Error::JobNotFound(job)),

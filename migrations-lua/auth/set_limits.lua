@@ -1,7 +1,7 @@
--- Gives an API key other limits.
--- KEYS[1] records      KEYS[2] their version      KEYS[3] when each was last used
--- ARGV[1] seconds to keep all of it      ARGV[2] channel that tells of changes      ARGV[3] the key's id
--- ARGV[4] this call's id, which is a part of the version
+-- Replaces the rate limits of an API key.
+-- KEYS[1] records      KEYS[2] their version      KEYS[3] last-use times
+-- ARGV[1] TTL of all three in seconds      ARGV[2] channel for changes      ARGV[3] the key's id
+-- ARGV[4] this call's id, which becomes part of the version
 -- ARGV[5] limits by policy, as JSON
 -- Returns {'changed' | 'missing'}
 local text = redis.call('HGET', KEYS[1], ARGV[3])
