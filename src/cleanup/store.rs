@@ -21,11 +21,9 @@ use crate::{
 
 // A repeated call does not count the keys that the first call removed, so a report can be too low by one step, but
 // never too high.
-static APPLY_RULES: Script = Script::new(concat!(
-    include_str!("../../migrations-lua/shared/parse_timestamp.lua"),
-    include_str!("../../migrations-lua/cleanup/apply_rules.lua")
-))
-.idempotent();
+static APPLY_RULES: Script =
+    Script::with_timestamps(include_str!("../../migrations-lua/cleanup/apply_rules.lua"))
+        .idempotent();
 static PRUNE: Script =
     Script::new(include_str!("../../migrations-lua/cleanup/prune.lua")).idempotent();
 static REMOVE_JOB: Script =

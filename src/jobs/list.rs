@@ -17,11 +17,8 @@ use crate::{
     store::{Database, JobRetention, Redis, Script, user_jobs_keys},
 };
 
-static LIST: Script = Script::new(concat!(
-    include_str!("../../migrations-lua/shared/parse_timestamp.lua"),
-    include_str!("../../migrations-lua/jobs/list_page.lua")
-))
-.idempotent();
+static LIST: Script =
+    Script::with_timestamps(include_str!("../../migrations-lua/jobs/list_page.lua")).idempotent();
 
 /// What is read of a job's record; `list.lua` reads the same.
 pub(super) const FIELDS: [&str; 9] = [

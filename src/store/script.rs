@@ -22,6 +22,8 @@ const JOB: &str = include_str!("../../migrations-lua/shared/job.lua");
 const LIFECYCLE: &str = include_str!("../../migrations-lua/shared/lifecycle.lua");
 /// Shared by the scripts about cached values.
 const CACHE: &str = include_str!("../../migrations-lua/shared/cache.lua");
+/// Shared by the scripts that read timestamps.
+const PARSE_TIMESTAMP: &str = include_str!("../../migrations-lua/shared/parse_timestamp.lua");
 /// A migration becomes the body of a function, which `shared/migrations.lua` runs step by step.
 const MIGRATION_BEGIN: &str = "local function migrate(...)\n";
 const MIGRATION_END: &str =
@@ -63,6 +65,11 @@ impl Script {
     /// `text` is a file below `migrations-lua` that uses `shared/job.lua` and `shared/lifecycle.lua` and changes one job.
     pub(crate) const fn job_write(text: &'static str) -> Self {
         Self::concat([JOB, LIFECYCLE, text, ""], JOB_KEY_COUNT)
+    }
+
+    /// `text` is a file below `migrations-lua` that uses `shared/parse_timestamp.lua`.
+    pub(crate) const fn with_timestamps(text: &'static str) -> Self {
+        Self::concat([PARSE_TIMESTAMP, "", text, ""], 0)
     }
 
     /// `text` is a file below `migrations-lua` that uses `shared/cache.lua`.
