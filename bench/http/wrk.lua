@@ -1,5 +1,5 @@
--- Sends the requests of a file in turn and repeats them. Each `########` is replaced by a different number, so that every
--- report contains a new message and is recorded.
+-- Sends the requests of a file in turn and repeats them. Each `########` is replaced by a different number, so that
+-- every report contains a new message and is recorded.
 local PLACEHOLDER = '########'
 local requests = {}
 -- Starts above all numbers of an earlier run.
@@ -32,7 +32,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    'RESULT {"requests":%d,"micros":%d,"bytes":%.0f,"failed":%d,"error_statuses":%d,"p50":%.1f,"p99":%.1f,"p999":%.1f}\n',
+    'RESULT {"requests":%d,"micros":%d,"bytes":%.0f,"failed":%d,"error_statuses":%d,' ..
+      '"p50":%.1f,"p99":%.1f,"p999":%.1f}\n',
     summary.requests, summary.duration, summary.bytes,
     errors.connect + errors.read + errors.write + errors.timeout, errors.status,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
