@@ -10,31 +10,31 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Mutex as Turn, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use crate::error::{Error, Result};
 
 /// Reads of values by their names, under way or about to begin.
-pub(super) struct Together<K: Copy + Eq + Hash, V>(Mutex<HashMap<K, Arc<Lane<V>>>>);
+pub(super) struct ReadCoalescer<K: Copy + Eq + Hash, V>(Mutex<HashMap<K, Arc<Flight<V>>>>);
 
 /// Reads of one value, one after the other.
-struct Lane<V> {
+struct Flight<V> {
     /// Held by who reads; what the last read failed with, for those who waited for it.
-    turn: Turn<Option<Error>>,
+    turn: AsyncMutex<Option<Error>>,
     /// Those whose read has not begun.
-    next: Mutex<Group<V>>,
+    next: Mutex<Waiters<V>>,
 }
 
 /// Who gets one answer.
-type Group<V> = Arc<OnceCell<Result<V>>>;
+type Waiters<V> = Arc<OnceCell<Result<V>>>;
 
-impl<K: Copy + Eq + Hash, V> Default for Together<K, V> {
+impl<K: Copy + Eq + Hash, V> Default for ReadCoalescer<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Copy + Eq + Hash, V: Clone> Together<K, V> {
+impl<K: Copy + Eq + Hash, V: Clone> ReadCoalescer<K, V> {
     /// What `read` reads of `name`, once for all who ask for it before it begins. Whoever of them is first reads, and if
     /// that one goes away, the next.
     ///
@@ -42,39 +42,39 @@ impl<K: Copy + Eq + Hash, V: Clone> Together<K, V> {
     ///
     /// Those of `read`. Who waited while a read failed for want of Redis is told the same, and does not wait again.
     pub(super) async fn read(&self, name: K, read: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
-        let place = self.enter(name);
-        let group = place.lane.group().clone();
-        let answer = group.get_or_init(async || place.lane.read_in_turn(&group, read).await);
+        let guard = self.join(name);
+        let waiters = guard.flight.waiters().clone();
+        let answer = waiters.get_or_init(async || guard.flight.run_exclusive(&waiters, read).await);
         answer.await.clone()
     }
 
-    fn enter(&self, name: K) -> Place<'_, K, V> {
-        let mut lanes = lock(&self.0);
-        let lane = lanes.entry(name).or_insert_with(|| Arc::new(Lane::new())).clone();
-        Place { all: self, name, lane }
+    fn join(&self, name: K) -> EntryGuard<'_, K, V> {
+        let mut flights = lock(&self.0);
+        let flight = flights.entry(name).or_insert_with(|| Arc::new(Flight::new())).clone();
+        EntryGuard { coalescer: self, name, flight }
     }
 }
 
-impl<V> Lane<V> {
+impl<V> Flight<V> {
     fn new() -> Self {
-        Self { turn: Turn::default(), next: Mutex::default() }
+        Self { turn: AsyncMutex::default(), next: Mutex::default() }
     }
 
-    fn group(&self) -> MutexGuard<'_, Group<V>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters<V>> {
         lock(&self.next)
     }
 
     /// It is too late to join it.
-    fn close(&self, group: &Group<V>) {
-        let mut next = self.group();
-        if Arc::ptr_eq(&next, group) {
-            *next = Group::default();
+    fn seal(&self, waiters: &Waiters<V>) {
+        let mut next = self.waiters();
+        if Arc::ptr_eq(&next, waiters) {
+            *next = Waiters::default();
         }
     }
 
-    async fn read_in_turn(
+    async fn run_exclusive(
         &self,
-        group: &Group<V>,
+        waiters: &Waiters<V>,
         read: impl AsyncFnOnce() -> Result<V>,
     ) -> Result<V> {
         let mut turn = match self.turn.try_lock() {
@@ -84,7 +84,7 @@ impl<V> Lane<V> {
             }
             Err(_) => self.turn.lock().await,
         };
-        self.close(group);
+        self.seal(waiters);
         if let Some(error) = turn.take() {
             return Err(error);
         }
@@ -97,20 +97,20 @@ impl<V> Lane<V> {
 }
 
 /// Somebody's in a lane, which is gone with the last of them.
-struct Place<'a, K: Copy + Eq + Hash, V> {
-    all: &'a Together<K, V>,
+struct EntryGuard<'a, K: Copy + Eq + Hash, V> {
+    coalescer: &'a ReadCoalescer<K, V>,
     name: K,
-    lane: Arc<Lane<V>>,
+    flight: Arc<Flight<V>>,
 }
 
-impl<K: Copy + Eq + Hash, V> Drop for Place<'_, K, V> {
+impl<K: Copy + Eq + Hash, V> Drop for EntryGuard<'_, K, V> {
     fn drop(&mut self) {
-        const OURS_AND_THE_MAPS: usize = 2;
-        let mut lanes = lock(&self.all.0);
-        if Arc::strong_count(&self.lane) == OURS_AND_THE_MAPS
-            && let Entry::Occupied(lane) = lanes.entry(self.name)
+        const IDLE_STRONG_COUNT: usize = 2;
+        let mut flights = lock(&self.coalescer.0);
+        if Arc::strong_count(&self.flight) == IDLE_STRONG_COUNT
+            && let Entry::Occupied(flight) = flights.entry(self.name)
         {
-            lane.remove();
+            flight.remove();
         }
     }
 }
@@ -140,10 +140,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_while_one_reads_shares_the_next_read() {
-        let (together, n_reads, go) = (Together::default(), Cell::new(0), Notify::new());
+        let (together, read_count, go) = (ReadCoalescer::default(), Cell::new(0), Notify::new());
         let read = async || {
-            n_reads.set(n_reads.get() + 1);
-            let n = n_reads.get();
+            read_count.set(read_count.get() + 1);
+            let n = read_count.get();
             go.notified().await;
             Ok(n)
         };
@@ -151,7 +151,7 @@ mod tests {
         assert!(is_waiting(&mut first).await);
         let mut others = Box::pin(join_all((0..3).map(|_| together.read("a", read))));
         assert!(is_waiting(&mut others).await);
-        assert_eq!(n_reads.get(), 1);
+        assert_eq!(read_count.get(), 1);
         go.notify_one();
         assert_eq!(first.await.unwrap(), 1);
         assert!(is_waiting(&mut others).await);
@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_of_another_name_is_not_waited_for() {
-        let together = Together::default();
+        let together = ReadCoalescer::default();
         let mut stuck = Box::pin(together.read("a", async || pending().await));
         assert!(is_waiting(&mut stuck).await);
         assert_eq!(together.read("b", async || Ok(1)).await.unwrap(), 1);
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn if_who_reads_goes_away_the_next_one_reads() {
-        let together = Together::default();
+        let together = ReadCoalescer::default();
         let mut gone = Box::pin(together.read("a", async || pending().await));
         assert!(is_waiting(&mut gone).await);
         let mut waiting = Box::pin(together.read("a", async || pending().await));
@@ -186,9 +186,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_is_waited_for_once() {
-        let (together, n_reads, go) = (Together::<_, u8>::default(), Cell::new(0), Notify::new());
+        let (together, read_count, go) =
+            (ReadCoalescer::<_, u8>::default(), Cell::new(0), Notify::new());
         let read = async || {
-            n_reads.set(n_reads.get() + 1);
+            read_count.set(read_count.get() + 1);
             go.notified().await;
             Err(Error::RedisUnavailable("away".to_owned()))
         };
@@ -199,7 +200,7 @@ mod tests {
         go.notify_one();
         assert!(first.await.is_err());
         assert!(others.await.iter().all(Result::is_err));
-        assert_eq!(n_reads.get(), 1);
+        assert_eq!(read_count.get(), 1);
         // Who comes later tries.
         assert_eq!(together.read("a", async || Ok(1)).await.unwrap(), 1);
     }

@@ -7,14 +7,15 @@ use utoipa::ToSchema;
 use super::Config;
 use crate::{
     error::{Error, Result},
-    ids::{FileId, Sha256Hex, quoted},
-    serde_integer::maybe_whole,
+    ids::{FileId, Sha256Hex, truncate_quoted},
+    serde_integer::lenient_int_opt,
 };
 
 /// The body of POST /jobs.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewJob)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NewJob {
+pub(crate) struct CreateJobRequest {
     #[schema(min_items = 1)]
     files: Vec<NewFile>,
     /// What the worker shall do with the files; passed on as it is.
@@ -33,10 +34,10 @@ pub(super) struct Filename(String);
 
 /// An absolute http(s), s3 or gs URL, or a path.
 #[derive(ToSchema)]
-#[schema(value_type = String, max_length = 2048, example = "https://uploads.example/chair.png",
+#[schema(as = Link, value_type = String, max_length = 2048, example = "https://uploads.example/chair.png",
     pattern = r"^(https?://|/|s3://|gs://)[!-~]*$")]
 #[expect(dead_code, reason = "describes what `check_url` lets in")]
-pub(super) struct Link(String);
+pub(super) struct FileUrl(String);
 
 /// One picture. Its bytes are elsewhere; this says what they are.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -46,7 +47,11 @@ struct NewFile {
     filename: String,
     /// Bytes.
     #[schema(example = 204_800)]
-    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient_int_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
     size: Option<u64>,
     #[schema(
         example = "image/png",
@@ -56,7 +61,7 @@ struct NewFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     /// Where a worker fetches the picture.
-    #[schema(value_type = Option<Link>)]
+    #[schema(value_type = Option<FileUrl>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     /// Anything the caller wants to find again.
@@ -65,7 +70,7 @@ struct NewFile {
 }
 
 /// What is stored of a new job.
-pub(super) struct Checked {
+pub(super) struct ValidatedJob {
     /// One JSON object a file, with its `file_id`.
     pub(super) files: Vec<String>,
     /// A JSON object, or empty.
@@ -74,14 +79,19 @@ pub(super) struct Checked {
     pub(super) webhook_url: String,
 }
 
-impl Checked {
+impl ValidatedJob {
     /// The same for requests that ask for the same.
-    pub(super) fn fingerprint(&self) -> Sha256Hex {
-        Sha256Hex::of(&format!("{}\n{}\n{}", self.files.join("\n"), self.params, self.webhook_url))
+    pub(super) fn request_hash(&self) -> Sha256Hex {
+        Sha256Hex::digest(&format!(
+            "{}\n{}\n{}",
+            self.files.join("\n"),
+            self.params,
+            self.webhook_url
+        ))
     }
 }
 
-impl NewJob {
+impl CreateJobRequest {
     pub(super) fn params(&self) -> &Map<String, Value> {
         &self.params
     }
@@ -91,19 +101,19 @@ impl NewJob {
         self.webhook_url.as_deref()
     }
 
-    pub(super) fn check(&self, config: &Config) -> Result<Checked> {
+    pub(super) fn validate(&self, config: &Config) -> Result<ValidatedJob> {
         if self.files.is_empty() {
-            return Err(Error::Invalid("files: a job needs at least one file".to_owned()));
+            return Err(Error::Validation("files: a job needs at least one file".to_owned()));
         }
         if self.files.len() > config.max_files {
             return Err(Error::TooManyFiles { max: config.max_files, got: self.files.len() });
         }
         let files = self.files.iter().enumerate().map(|(index, file)| {
-            file.check(config)
-                .map_err(|reason| Error::Invalid(format!("files[{index}].{reason}")))?;
+            file.validate(config)
+                .map_err(|reason| Error::Validation(format!("files[{index}].{reason}")))?;
             file.to_json(FileId::from_index(index))
         });
-        Ok(Checked {
+        Ok(ValidatedJob {
             files: files.collect::<Result<_>>()?,
             params: self.params_json(config)?,
             webhook_url: self.webhook_url.clone().unwrap_or_default(),
@@ -116,7 +126,7 @@ impl NewJob {
         }
         let json = to_json(&self.params)?;
         if json.len() as u64 > config.max_params_size.as_u64() {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Validation(format!(
                 "params: {} bytes of JSON are more than {}",
                 json.len(),
                 config.max_params_size
@@ -127,18 +137,18 @@ impl NewJob {
 }
 
 impl NewFile {
-    fn check(&self, config: &Config) -> Result<(), String> {
+    fn validate(&self, config: &Config) -> Result<(), String> {
         const MAX_URL: usize = 2048;
         const MAX_METADATA: usize = 4096;
-        check_filename(&self.filename)?;
+        validate_filename(&self.filename)?;
         if self.size.is_some_and(|it| it > config.max_file_size.as_u64()) {
             return Err(format!("size: more than {}", config.max_file_size));
         }
         if let Some(content_type) = &self.content_type {
-            check_content_type(content_type)?;
+            validate_content_type(content_type)?;
         }
         if let Some(url) = &self.url {
-            check_url(url, MAX_URL)?;
+            validate_url(url, MAX_URL)?;
         }
         if self.metadata.is_empty() {
             return Ok(());
@@ -161,26 +171,26 @@ impl NewFile {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Invalid(error.to_string()))
+    serde_json::to_string(value).map_err(|error| Error::Validation(error.to_string()))
 }
 
 /// A name and no path: it will be shown, logged and used to name downloads.
-pub(super) fn check_filename(name: &str) -> Result<(), String> {
+pub(super) fn validate_filename(name: &str) -> Result<(), String> {
     const MAX_BYTES: usize = 255;
     if name.is_empty() || name.len() > MAX_BYTES {
         return Err(format!("filename: has {} bytes; it needs 1 to {MAX_BYTES}", name.len()));
     }
     if name.chars().any(char::is_control) {
-        return Err(format!("filename: holds a control character: {}", quoted(name)));
+        return Err(format!("filename: holds a control character: {}", truncate_quoted(name)));
     }
     if name.contains(['/', '\\']) || name == "." || name == ".." {
-        return Err(format!("filename: is a path and not a name: {}", quoted(name)));
+        return Err(format!("filename: is a path and not a name: {}", truncate_quoted(name)));
     }
     Ok(())
 }
 
 /// `type/subtype` of RFC 9110 tokens, parameters allowed.
-fn check_content_type(text: &str) -> Result<(), String> {
+fn validate_content_type(text: &str) -> Result<(), String> {
     const MAX_BYTES: usize = 127;
     let token = |it: &str| {
         !it.is_empty()
@@ -193,12 +203,12 @@ fn check_content_type(text: &str) -> Result<(), String> {
     if valid {
         Ok(())
     } else {
-        Err(format!("content_type: {} is no media type such as image/png", quoted(text)))
+        Err(format!("content_type: {} is no media type such as image/png", truncate_quoted(text)))
     }
 }
 
 /// A link that a page may show: `javascript:` and the like would run there.
-pub(super) fn check_url(url: &str, max_bytes: usize) -> Result<(), String> {
+pub(super) fn validate_url(url: &str, max_bytes: usize) -> Result<(), String> {
     let known = ["https://", "http://", "/", "s3://", "gs://"].iter().any(|it| url.starts_with(it));
     if known
         && url.len() <= max_bytes
@@ -208,7 +218,7 @@ pub(super) fn check_url(url: &str, max_bytes: usize) -> Result<(), String> {
     }
     Err(format!(
         "url: {} is no http(s), s3, gs or absolute path of at most {max_bytes} bytes",
-        quoted(url)
+        truncate_quoted(url)
     ))
 }
 
@@ -230,7 +240,7 @@ mod tests {
     #[case::newline("a\nb", false)]
     #[case::nul("a\0b", false)]
     fn a_filename_is_a_name(#[case] name: &str, #[case] valid: bool) {
-        assert_eq!(check_filename(name).is_ok(), valid);
+        assert_eq!(validate_filename(name).is_ok(), valid);
     }
 
     #[rstest]
@@ -240,7 +250,7 @@ mod tests {
     #[case("image/", false)]
     #[case("image/png\r\nX: y", false)]
     fn a_content_type_is_a_media_type(#[case] text: &str, #[case] valid: bool) {
-        assert_eq!(check_content_type(text).is_ok(), valid);
+        assert_eq!(validate_content_type(text).is_ok(), valid);
     }
 
     #[rstest]
@@ -249,6 +259,6 @@ mod tests {
     #[case("javascript:alert(1)", false)]
     #[case("https://a b", false)]
     fn a_url_can_be_shown(#[case] url: &str, #[case] valid: bool) {
-        assert_eq!(check_url(url, 2048).is_ok(), valid);
+        assert_eq!(validate_url(url, 2048).is_ok(), valid);
     }
 }

@@ -4,7 +4,7 @@ use super::model::parse_time;
 use crate::observability::metrics::JobMetrics;
 
 /// Measures what a script said began or ended in it.
-pub(crate) fn count(metrics: &JobMetrics, milestones: &str) {
+pub(crate) fn record(metrics: &JobMetrics, milestones: &str) {
     for line in milestones.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let (kind, since, now, status) = match words[..] {

@@ -34,7 +34,7 @@ pub(super) const FIELDS: [&str; 9] = [
 ];
 
 /// A part of a list, in words of Redis.
-pub(super) struct Wanted<'a> {
+pub(super) struct PageQuery<'a> {
     pub(super) n: usize,
     /// Jobs after this one: its score, or `+inf`, and its id, or nothing.
     pub(super) score: &'a str,
@@ -44,7 +44,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
-const LOOK_AT: usize = 1000;
+const MAX_SCANNED: usize = 1000;
 
 /// Which jobs are asked for.
 #[derive(Debug, Default)]
@@ -101,9 +101,9 @@ impl Cursor {
 
     /// # Errors
     ///
-    /// [`Error::Invalid`] for what [`Cursor::encode`] did not make.
+    /// [`Error::Validation`] for what [`Cursor::encode`] did not make.
     pub(crate) fn decode(text: &str) -> Result<Self> {
-        let bad = || Error::Invalid("cursor: use next_cursor of the page before".to_owned());
+        let bad = || Error::Validation("cursor: use next_cursor of the page before".to_owned());
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
         let text = String::from_utf8(bytes).map_err(|_| bad())?;
         let (score, job) = text.split_once(':').ok_or_else(bad)?;
@@ -124,12 +124,12 @@ pub(super) async fn page(
     if redis.layout().is_multi_database() {
         page_by_script(redis, owner, filter).await
     } else {
-        page_of_batches(redis, retention, owner, filter).await
+        page_from_cluster(redis, retention, owner, filter).await
     }
 }
 
 /// In a cluster every job has its own slot, so no script reads them together.
-async fn page_of_batches(
+async fn page_from_cluster(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
@@ -138,27 +138,27 @@ async fn page_of_batches(
     let oldest =
         filter.created_after.map_or("-inf".to_owned(), |it| it.timestamp_millis().to_string());
     let mut cursor = filter.after.clone();
-    let (mut jobs, mut n_seen) = (Vec::new(), 0);
+    let (mut jobs, mut seen_count) = (Vec::new(), 0);
     loop {
         let job = cursor.as_ref().map(|it| it.job.to_string()).unwrap_or_default();
-        let wanted = Wanted {
+        let wanted = PageQuery {
             n: filter.limit.max(1),
             score: cursor.as_ref().map_or("+inf", |it| it.score.as_str()),
             after: &job,
             oldest: &oldest,
         };
-        let batch = cluster::batch(redis, retention, owner, &wanted).await?;
+        let batch = cluster::read_index_page(redis, retention, owner, &wanted).await?;
         if batch.is_empty() {
             return Ok(Page { jobs, next: None });
         }
-        for cluster::Listed { job, score, fields } in batch {
-            n_seen += 1;
+        for cluster::IndexedJob { job, score, fields } in batch {
+            seen_count += 1;
             let summary = fields.and_then(|it| Summary::from_stored(&it));
             jobs.extend(
                 summary.filter(|it| filter.status.is_none_or(|wanted| wanted == it.status)),
             );
             cursor = Some(Cursor { score, job });
-            if jobs.len() >= filter.limit || n_seen >= LOOK_AT {
+            if jobs.len() >= filter.limit || seen_count >= MAX_SCANNED {
                 return Ok(Page { jobs, next: cursor });
             }
         }
@@ -174,7 +174,7 @@ async fn page_by_script(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Re
         Value::from(filter.after.as_ref().map(|it| it.job.to_string()).unwrap_or_default()),
         Value::from(oldest.unwrap_or_else(|| "-inf".to_owned())),
         Value::from(filter.status.map_or("", Status::as_str)),
-        Value::from(LOOK_AT.to_string()),
+        Value::from(MAX_SCANNED.to_string()),
     ];
     // The newest job stands on the first page, and its owner looks for it at once.
     let from_replica = match filter.after {
@@ -205,7 +205,7 @@ impl Summary {
         Some(Self {
             job_id: text(0)?.parse().ok()?,
             status,
-            progress: if status.is_success() { 100 } else { text(5).map_or(0, parse_percent) },
+            progress: if status.has_results() { 100 } else { text(5).map_or(0, parse_percent) },
             total_files: count(2),
             completed_files: count(3),
             failed_files: count(4),

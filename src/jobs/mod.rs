@@ -19,11 +19,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    coalesce::Together, create::Checked, status_cache::CachedStatus, store::cluster::Reserved,
+    coalesce::ReadCoalescer, create::ValidatedJob, status_cache::CachedStatus,
+    store::cluster::Reservation,
 };
 pub(crate) use self::{
-    create::NewJob,
-    lifecycle_metrics::count as count_milestones,
+    create::CreateJobRequest,
+    lifecycle_metrics::record as count_milestones,
     list::{Cursor, Filter, Page, Summary},
     model::{Job, JobFile, parse_percent},
     result::FileResult,
@@ -31,11 +32,11 @@ pub(crate) use self::{
 };
 use crate::{
     auth::Caller,
-    celery::{Celery, Order, Parcel},
+    celery::{Celery, TaskMessage, TaskRequest},
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
     observability::metrics::Metrics,
-    settings::{Size, Time, check_between},
+    settings::{HumanDuration, HumanSize, validate_range},
     store::{JobRetention, Redis},
 };
 
@@ -44,28 +45,28 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// A job is kept this long after its last change.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub ttl: Duration,
     /// The most files of a job.
     pub max_files: usize,
     /// The largest picture.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_file_size: ByteSize,
     /// How long a cached status is believed that no change of ours has dropped.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub status_cache_ttl: Duration,
     /// The largest `params` of a job, as JSON text.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_params_size: ByteSize,
     /// The largest result of a file, as JSON text.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_result_size: ByteSize,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         const MAX_FILES: usize = 1000;
-        check_between("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
+        validate_range("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
             bail!("max_files is {}; it has to be between 1 and {MAX_FILES}", self.max_files);
         }
@@ -80,13 +81,13 @@ pub(crate) struct Jobs {
     config: Config,
     retention: JobRetention,
     celery: Option<Celery>,
-    reads: Arc<Together<JobId, Option<Arc<Job>>>>,
-    statuses: Arc<Together<JobId, Option<CachedStatus>>>,
+    reads: Arc<ReadCoalescer<JobId, Option<Arc<Job>>>>,
+    statuses: Arc<ReadCoalescer<JobId, Option<CachedStatus>>>,
 }
 
 /// What a request to create a job carries beside its body.
 #[derive(Debug, Default)]
-pub(crate) struct Circumstances {
+pub(crate) struct CreateContext {
     /// The hash of its `Idempotency-Key`.
     pub(crate) idempotency: Option<Sha256Hex>,
     /// Its W3C Trace Context.
@@ -117,21 +118,22 @@ impl Jobs {
     pub(crate) async fn create(
         &self,
         owner: &Sha256Hex,
-        new: &NewJob,
-        circumstances: &Circumstances,
+        new: &CreateJobRequest,
+        circumstances: &CreateContext,
     ) -> Result<(Job, bool)> {
-        let checked = new.check(&self.config)?;
+        let checked = new.validate(&self.config)?;
         let hash = circumstances.idempotency.as_ref();
-        let (id, is_ours) = match store::reserve(&self.redis, self.retention, owner, &checked, hash)
-            .await?
-        {
-            Reserved::Ours(id) => (id, true),
-            Reserved::Theirs(id) => (id, false),
-            Reserved::Made(id) => return Ok((self.first_answer(id, owner, &checked).await?, true)),
-        };
-        let tasks = self.first_tasks(id, new, &checked, circumstances)?;
+        let (id, is_ours) =
+            match store::reserve_job(&self.redis, self.retention, owner, &checked, hash).await? {
+                Reservation::New(id) => (id, true),
+                Reservation::InProgress(id) => (id, false),
+                Reservation::Existing(id) => {
+                    return Ok((self.replayed_response(id, owner, &checked).await?, true));
+                }
+            };
+        let tasks = self.initial_tasks(id, new, &checked, circumstances)?;
         let idempotency = circumstances.idempotency.as_ref();
-        let record = store::NewRecord { id, owner, checked: &checked, idempotency, tasks: &tasks };
+        let record = store::CreateArgs { id, owner, checked: &checked, idempotency, tasks: &tasks };
         match store::create(&self.redis, self.retention, record).await? {
             store::Created::Job(job) => {
                 if let Some(celery) = &self.celery {
@@ -145,23 +147,23 @@ impl Jobs {
                 if let (true, Some(celery)) = (is_ours, &self.celery) {
                     celery.send(&tasks).await;
                 }
-                Ok((self.first_answer(made, owner, &checked).await?, !is_ours))
+                Ok((self.replayed_response(made, owner, &checked).await?, !is_ours))
             }
         }
     }
 
-    fn first_tasks(
+    fn initial_tasks(
         &self,
         job: JobId,
-        new: &NewJob,
-        checked: &Checked,
-        circumstances: &Circumstances,
-    ) -> Result<Vec<Parcel>> {
+        new: &CreateJobRequest,
+        checked: &ValidatedJob,
+        circumstances: &CreateContext,
+    ) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let file = |(i, it): (usize, &String)| {
             (FileId::from_index(i), serde_json::from_str(it).unwrap_or_default())
         };
-        celery.parcels(&Order {
+        celery.build_messages(&TaskRequest {
             job,
             attempt: 1,
             files: checked.files.iter().enumerate().map(file).collect(),
@@ -171,7 +173,12 @@ impl Jobs {
     }
 
     /// The job as it was when it was created.
-    async fn first_answer(&self, id: JobId, owner: &Sha256Hex, checked: &Checked) -> Result<Job> {
+    async fn replayed_response(
+        &self,
+        id: JobId,
+        owner: &Sha256Hex,
+        checked: &ValidatedJob,
+    ) -> Result<Job> {
         let now = self.get(id).await?;
         let mut then = Job::new(id, owner, checked);
         (then.created_at, then.updated_at) = (now.created_at, now.created_at);
@@ -188,20 +195,24 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongStatus`] for a job that ended otherwise.
+    /// [`Error::InvalidTransition`] for a job that ended otherwise.
     pub(crate) async fn cancel(&self, id: JobId) -> Result<Status> {
         let grace = self.celery.as_ref().map_or(Duration::ZERO, |it| it.config().cancel_grace);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let tasks = match store::cancel(&self.redis, self.retention, id, grace_ms).await? {
-            store::Cancelling::Over(Status::Cancelled) => return Ok(Status::Cancelled),
-            store::Cancelling::Over(status) => {
+            store::CancelReply::AlreadyTerminal(Status::Cancelled) => return Ok(Status::Cancelled),
+            store::CancelReply::AlreadyTerminal(status) => {
                 let present = status.as_str().to_owned();
-                return Err(Error::WrongStatus { job: id, present, wanted: "cancelled" });
+                return Err(Error::InvalidTransition {
+                    job: id,
+                    current: present,
+                    requested: "cancelled",
+                });
             }
-            store::Cancelling::Tasks(tasks) => tasks,
+            store::CancelReply::Tasks(tasks) => tasks,
         };
         let nobody_has_it = match &self.celery {
-            Some(celery) if !tasks.is_empty() => celery.withdraw(&tasks).await?,
+            Some(celery) if !tasks.is_empty() => celery.revoke(&tasks).await?,
             _ => true,
         };
         if nobody_has_it {
@@ -212,7 +223,7 @@ impl Jobs {
     }
 
     /// Ends the jobs whose workers did not heed their cancellation in time. Returns how many.
-    pub(crate) async fn finish_cancellations(&self) -> Result<usize> {
+    pub(crate) async fn force_overdue_cancellations(&self) -> Result<usize> {
         let overdue = store::overdue_cancellations(&self.redis).await?;
         for id in &overdue {
             // Once more: whoever began may have crashed before the tasks were taken back.
@@ -222,8 +233,8 @@ impl Jobs {
             };
             match ended {
                 Ok(()) => (),
-                Err(Error::JobNotFound(_) | Error::WrongStatus { .. }) => {
-                    store::forget_cancellation(&self.redis, *id).await?;
+                Err(Error::JobNotFound(_) | Error::InvalidTransition { .. }) => {
+                    store::clear_cancellation(&self.redis, *id).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -235,7 +246,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongStatus`] for a job that is not over, or has nothing to retry.
+    /// [`Error::InvalidTransition`] for a job that is not over, or has nothing to retry.
     pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Arc<Job>> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
@@ -251,14 +262,14 @@ impl Jobs {
         self.get(id).await
     }
 
-    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<Parcel>> {
+    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let open = job.files.iter().filter(|it| it.status != FileStatus::Completed);
         let params = job.params.clone().unwrap_or_default();
-        celery.parcels(&Order {
+        celery.build_messages(&TaskRequest {
             job: job.id,
             attempt: job.attempt + 1,
-            files: open.map(|it| (it.file_id, it.to_order())).collect(),
+            files: open.map(|it| (it.file_id, it.to_task_payload())).collect(),
             params: &params,
             traceparent,
         })
@@ -271,7 +282,7 @@ impl Jobs {
     /// [`Error::JobNotFound`].
     pub(crate) async fn delete(&self, id: JobId) -> Result<()> {
         match self.cancel(id).await {
-            Ok(_) | Err(Error::WrongStatus { .. }) => (),
+            Ok(_) | Err(Error::InvalidTransition { .. }) => (),
             Err(error) => return Err(error),
         }
         store::delete(&self.redis, self.retention, id).await.map(|_| ())
@@ -304,7 +315,7 @@ impl Jobs {
     }
 
     /// As [`Jobs::find`], with the newest entry of the job's progress stream.
-    pub(crate) async fn find_with_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
+    pub(crate) async fn find_with_stream_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
         store::read_with_head(&self.redis, self.retention, id).await
     }
 
@@ -313,9 +324,9 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Error::JobNotFound`] for a job that is somebody else's, just as for none.
-    pub(crate) async fn get_for(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
+    pub(crate) async fn get_visible_to(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
         let job = self.get(id).await?;
-        if caller.may_see(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
+        if caller.can_view(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
     }
 
     /// Whether a worker's result is one.
@@ -323,8 +334,8 @@ impl Jobs {
     /// # Errors
     ///
     /// Says what is wrong.
-    pub(crate) fn check_result(&self, result: &FileResult) -> Result<(), String> {
-        result.check(self.config.max_result_size)
+    pub(crate) fn validate_result(&self, result: &FileResult) -> Result<(), String> {
+        result.validate(self.config.max_result_size)
     }
 
     /// Stores a result that was checked; the last file ends the job. Returns the job's status.
@@ -339,7 +350,7 @@ impl Jobs {
         result: &FileResult,
     ) -> Result<Status> {
         let json = result.to_json(file)?;
-        let outcome = store::Outcome {
+        let outcome = store::FileResultRecord {
             status: result.status(),
             attempt: result.attempt(),
             json: &json,
@@ -366,13 +377,13 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongStatus`] if the job's status does not allow it.
+    /// [`Error::InvalidTransition`] if the job's status does not allow it.
     pub(crate) async fn transition(&self, id: JobId, to: Status) -> Result<Status> {
-        self.transition_because(id, to, "").await
+        self.transition_with_error(id, to, "").await
     }
 
     /// [`Jobs::transition`] with what went wrong, for people.
-    pub(crate) async fn transition_because(
+    pub(crate) async fn transition_with_error(
         &self,
         id: JobId,
         to: Status,
@@ -382,7 +393,7 @@ impl Jobs {
     }
 
     /// Makes good an end that another program wrote to the record only. The job's status, if it exists.
-    pub(crate) async fn settle(&self, id: JobId) -> Result<Option<Status>> {
-        store::settle(&self.redis, self.retention, id).await
+    pub(crate) async fn reconcile_terminal_state(&self, id: JobId) -> Result<Option<Status>> {
+        store::reconcile_terminal_state(&self.redis, self.retention, id).await
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    create::Checked,
+    create::ValidatedJob,
     status::{FileStatus, Status},
 };
 use crate::ids::{FileId, JobId, Sha256Hex, StreamId};
@@ -38,7 +38,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// A job that was created just now.
-    pub(super) fn new(id: JobId, owner: &Sha256Hex, new: &Checked) -> Self {
+    pub(super) fn new(id: JobId, owner: &Sha256Hex, new: &ValidatedJob) -> Self {
         let files = new.files.iter().enumerate();
         let files: Vec<_> =
             files.map(|(i, it)| JobFile::from_stored(i, Some(it), None, None)).collect();
@@ -125,7 +125,7 @@ impl JobFile {
     }
 
     /// The file as a worker is told of it.
-    pub(super) fn to_order(&self) -> Value {
+    pub(super) fn to_task_payload(&self) -> Value {
         let mut file = serde_json::to_value(self).unwrap_or_default();
         if let Value::Object(fields) = &mut file {
             for ours in ["status", "progress", "attempt", "message", "error"] {
@@ -136,7 +136,7 @@ impl JobFile {
     }
 
     /// What the file adds to the progress of its job: a finished one adds all it can.
-    pub(crate) fn share(&self) -> u8 {
+    pub(crate) fn progress_contribution(&self) -> u8 {
         if self.status.is_finished() { 100 } else { self.progress }
     }
 }

@@ -5,30 +5,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::create::{Filename, Link, check_filename, check_url};
+use super::create::{FileUrl, Filename, validate_filename, validate_url};
 use crate::{
     error::{Error, Result},
     ids::FileId,
-    serde_integer::{maybe_whole, whole},
+    serde_integer::{lenient_int, lenient_int_opt},
 };
 
 /// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileResult {
-    status: Outcome,
+    status: ResultKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     result: Option<Model>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Which attempt this is from; without it, the present one.
-    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient_int_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
     attempt: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = Outcome)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+enum ResultKind {
     Completed,
     Failed,
 }
@@ -46,10 +51,10 @@ struct Model {
     #[schema(value_type = Filename)]
     filename: String,
     /// Bytes.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_int")]
     size: u64,
     mime_type: String,
-    #[schema(value_type = Link)]
+    #[schema(value_type = FileUrl)]
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rendered_image: Option<RenderedImage>,
@@ -59,7 +64,7 @@ struct Model {
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct RenderedImage {
-    #[schema(value_type = Link)]
+    #[schema(value_type = FileUrl)]
     url: String,
     #[serde(flatten)]
     more: Map<String, Value>,
@@ -70,16 +75,16 @@ struct RenderedImage {
 #[schema(as = FileResult)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes which FileResult passes its check")]
-pub(crate) enum ResultBody {
-    Completed(CompletedBody),
-    Failed(FailedBody),
+pub(crate) enum FileResultRequest {
+    Completed(CompletedResultRequest),
+    Failed(FailedResultRequest),
 }
 
 #[derive(ToSchema)]
 #[schema(as = CompletedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(crate) struct CompletedBody {
+pub(crate) struct CompletedResultRequest {
     #[schema(inline)]
     status: OnlyCompleted,
     result: Model,
@@ -92,7 +97,7 @@ pub(crate) struct CompletedBody {
 #[schema(as = FailedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(crate) struct FailedBody {
+pub(crate) struct FailedResultRequest {
     #[schema(inline)]
     status: OnlyFailed,
     /// For people, 1 to 4096 bytes.
@@ -121,9 +126,9 @@ enum OnlyFailed {
 #[derive(ToSchema)]
 #[schema(as = StoredResult)]
 #[expect(dead_code, reason = "describes the JSON of to_json")]
-pub(crate) struct StoredBody {
+pub(crate) struct FileResultResponse {
     file_id: FileId,
-    status: Outcome,
+    status: ResultKind,
     result: Option<Model>,
     error: Option<String>,
     attempt: Option<u32>,
@@ -133,18 +138,23 @@ impl FileResult {
     /// A failure that the service itself found.
     pub(crate) fn failed(error: &str) -> Self {
         let error = if error.is_empty() { "the task failed" } else { error };
-        Self { status: Outcome::Failed, result: None, error: Some(error.to_owned()), attempt: None }
+        Self {
+            status: ResultKind::Failed,
+            result: None,
+            error: Some(error.to_owned()),
+            attempt: None,
+        }
     }
 
     /// A success of a worker that does not say where its model is.
     pub(crate) fn without_model() -> Self {
-        Self { status: Outcome::Completed, result: None, error: None, attempt: None }
+        Self { status: ResultKind::Completed, result: None, error: None, attempt: None }
     }
 
     pub(super) fn status(&self) -> &'static str {
         match self.status {
-            Outcome::Completed => "completed",
-            Outcome::Failed => "failed",
+            ResultKind::Completed => "completed",
+            ResultKind::Failed => "failed",
         }
     }
 
@@ -157,21 +167,25 @@ impl FileResult {
         self.error.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn check(&self, max_size: ByteSize) -> Result<(), String> {
+    pub(super) fn validate(&self, max_size: ByteSize) -> Result<(), String> {
         const MAX_ERROR: usize = 4096;
         const MAX_URL: usize = 4096;
         match (self.status, &self.result, &self.error) {
-            (Outcome::Completed, None, _) => {
+            (ResultKind::Completed, None, _) => {
                 return Err("result: a completed file needs one".to_owned());
             }
-            (Outcome::Completed, _, Some(_)) => {
+            (ResultKind::Completed, _, Some(_)) => {
                 return Err("error: a completed file has none".to_owned());
             }
-            (Outcome::Failed, Some(_), _) => {
+            (ResultKind::Failed, Some(_), _) => {
                 return Err("result: a failed file has none".to_owned());
             }
-            (Outcome::Failed, _, None) => return Err("error: a failed file needs one".to_owned()),
-            (Outcome::Failed, None, Some(error)) if error.is_empty() || error.len() > MAX_ERROR => {
+            (ResultKind::Failed, _, None) => {
+                return Err("error: a failed file needs one".to_owned());
+            }
+            (ResultKind::Failed, None, Some(error))
+                if error.is_empty() || error.len() > MAX_ERROR =>
+            {
                 return Err(format!("error: needs 1 to {MAX_ERROR} bytes"));
             }
             _ => (),
@@ -180,10 +194,11 @@ impl FileResult {
             return Err("attempt: the first attempt is 1".to_owned());
         }
         let Some(model) = &self.result else { return Ok(()) };
-        check_filename(&model.filename).map_err(|it| format!("result.{it}"))?;
-        check_url(&model.url, MAX_URL).map_err(|it| format!("result.{it}"))?;
+        validate_filename(&model.filename).map_err(|it| format!("result.{it}"))?;
+        validate_url(&model.url, MAX_URL).map_err(|it| format!("result.{it}"))?;
         if let Some(image) = &model.rendered_image {
-            check_url(&image.url, MAX_URL).map_err(|it| format!("result.rendered_image.{it}"))?;
+            validate_url(&image.url, MAX_URL)
+                .map_err(|it| format!("result.rendered_image.{it}"))?;
         }
         match serde_json::to_vec(model) {
             Ok(json) if json.len() as u64 <= max_size.as_u64() => Ok(()),
@@ -199,6 +214,6 @@ impl FileResult {
             result: &'a FileResult,
         }
         serde_json::to_string(&Stored { file_id, result: self })
-            .map_err(|error| Error::Invalid(error.to_string()))
+            .map_err(|error| Error::Validation(error.to_string()))
     }
 }

@@ -58,12 +58,12 @@ impl Status {
     }
 
     /// Whether at least one file has a result.
-    pub(crate) fn is_success(self) -> bool {
+    pub(crate) fn has_results(self) -> bool {
         matches!(self, Self::Completed | Self::Partial)
     }
 
     /// The states that a job may have just before this one.
-    pub(crate) fn sources(self) -> &'static [Self] {
+    pub(crate) fn allowed_from(self) -> &'static [Self] {
         match self {
             Self::Pending => &[],
             Self::Processing => &[Self::Pending],
@@ -129,7 +129,11 @@ mod tests {
     fn only_these_may_follow(#[case] from: Status, #[case] to: &[Status]) {
         let all = [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired];
         for next in all {
-            assert_eq!(next.sources().contains(&from), to.contains(&next), "{from:?} to {next:?}");
+            assert_eq!(
+                next.allowed_from().contains(&from),
+                to.contains(&next),
+                "{from:?} to {next:?}"
+            );
         }
         assert_eq!(from.is_terminal(), to.is_empty());
     }

@@ -26,7 +26,7 @@ impl Jobs {
     /// The small status of a job as far as it is `caller`'s business: at most one round trip.
     pub(crate) async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
         let found = self.statuses.read(id, async || self.read_status(id).await).await?;
-        let found = found.filter(|it| caller.may_see(it.owner.as_ref()));
+        let found = found.filter(|it| caller.can_view(it.owner.as_ref()));
         let found = found.ok_or(Error::JobNotFound(id))?;
         let cache = &self.redis.metrics().cache;
         if found.is_hit {
@@ -40,7 +40,7 @@ impl Jobs {
     async fn read_status(&self, id: JobId) -> Result<Option<CachedStatus>> {
         let ttl_secs = self.config.status_cache_ttl.as_secs().max(1);
         let args = vec![Value::from(ttl_secs.to_string())];
-        let mut parts = self.status_parts(id, args).await?.into_iter();
+        let mut parts = self.run_status_script(id, args).await?.into_iter();
         let mut next = || parts.next().unwrap_or(Value::Null);
         let outcome = next();
         let is_hit = outcome.as_str().as_deref() == Some("hit");
@@ -54,7 +54,7 @@ impl Jobs {
     }
 
     /// What the script says: on a replica if one has the status cached, else on the primary.
-    async fn status_parts(&self, job: JobId, args: Vec<Value>) -> Result<Vec<Value>> {
+    async fn run_status_script(&self, job: JobId, args: Vec<Value>) -> Result<Vec<Value>> {
         let target = JobScriptContext { redis: &self.redis, job, retention: self.retention };
         if let Some(answer) = STATUS.run_for_job_on_replica::<Value>(&target, args.clone()).await {
             let parts = answer.into_array();

@@ -12,7 +12,7 @@ use fred::{
 };
 use futures_util::future::try_join_all;
 
-use super::{report::Report, snapshot::Entry};
+use super::{report::ProgressUpdate, snapshot::StreamEntry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
@@ -31,7 +31,8 @@ static CHECK: Script =
 
 /// How many of the reports changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub(crate) struct Recorded {
+#[schema(as = Recorded)]
+pub(crate) struct RecordSummary {
     pub(crate) recorded: u64,
     /// From an older attempt, or of a file that is finished.
     pub(crate) ignored: u64,
@@ -41,13 +42,13 @@ pub(crate) struct Recorded {
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::WrongStatus`] for a job that is over.
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::InvalidTransition`] for a job that is over.
 pub(super) async fn report(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
-    reports: &[Report],
-) -> Result<Recorded> {
+    reports: &[ProgressUpdate],
+) -> Result<RecordSummary> {
     let args = reports.iter().flat_map(|it| {
         [
             Value::from(it.file_id.to_string()),
@@ -62,14 +63,14 @@ pub(super) async fn report(
     match text(0).as_str() {
         "recorded" => {
             count_milestones(&redis.metrics().jobs, &text(3));
-            Ok(Recorded { recorded: number(1), ignored: number(2) })
+            Ok(RecordSummary { recorded: number(1), ignored: number(2) })
         }
         "missing" => Err(Error::JobNotFound(job)),
         "unknown_file" => {
             let file = text(1).parse::<FileId>()?;
             Err(Error::FileNotFound { job, file })
         }
-        _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+        _ => Err(Error::InvalidTransition { job, current: text(1), requested: "processing" }),
     }
 }
 
@@ -91,21 +92,22 @@ pub(super) async fn report_overall(
             Ok(())
         }
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+        _ => Err(Error::InvalidTransition { job, current: text(1), requested: "processing" }),
     }
 }
 
 /// Reads what came after the given entries, at most `count` of each stream, without waiting: one call, or in a
 /// cluster one for each partition, all at once.
-pub(crate) async fn read_new(
+pub(crate) async fn read_entries_after(
     redis: &Redis,
     after: &[(JobId, StreamId)],
     count: u64,
-) -> Result<HashMap<JobId, Vec<Entry>>> {
+) -> Result<HashMap<JobId, Vec<StreamEntry>>> {
     let groups = redis.group_by_keyspace(Database::Progress, after.iter().copied(), |it| {
         Partition::for_job(it.0)
     });
-    let reads = groups.iter().map(|(keyspace, after)| read_new_at(*keyspace, after, count));
+    let reads =
+        groups.iter().map(|(keyspace, after)| read_entries_after_at(*keyspace, after, count));
     let mut found = HashMap::new();
     for streams in try_join_all(reads).await? {
         found.extend(streams);
@@ -113,11 +115,11 @@ pub(crate) async fn read_new(
     Ok(found)
 }
 
-async fn read_new_at(
+async fn read_entries_after_at(
     keyspace: Keyspace<'_>,
     after: &[(JobId, StreamId)],
     count: u64,
-) -> Result<Vec<(JobId, Vec<Entry>)>> {
+) -> Result<Vec<(JobId, Vec<StreamEntry>)>> {
     let read = |client: Client| async move {
         let keys: Vec<Key> = after.iter().map(|it| keyspace.key(&stream_key(it.0))).collect();
         let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
@@ -137,7 +139,7 @@ async fn read_new_at(
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct JobLiveness {
     pub(crate) exists: bool,
     pub(crate) status: Status,
     /// Whether its stream says the end.
@@ -147,35 +149,35 @@ pub(crate) struct Standing {
 }
 
 /// How `jobs` stand, in their order.
-pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
+pub(crate) async fn job_liveness(redis: &Redis, jobs: &[JobId]) -> Result<Vec<JobLiveness>> {
     let groups =
         redis.group_by_keyspace(Database::Jobs, 0..jobs.len(), |it| Partition::for_job(jobs[*it]));
     let checks = groups.iter().map(|(keyspace, group)| async move {
         let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
-        Ok::<_, Error>((group, standings_at(redis, *keyspace, &jobs).await?))
+        Ok::<_, Error>((group, job_liveness_at(redis, *keyspace, &jobs).await?))
     });
-    let mut standings = vec![None; jobs.len()];
+    let mut liveness = vec![None; jobs.len()];
     for (group, found) in try_join_all(checks).await? {
         for (at, standing) in group.iter().zip(found) {
-            standings[*at] = Some(standing);
+            liveness[*at] = Some(standing);
         }
     }
-    standings.into_iter().collect::<Option<_>>().ok_or_else(|| Error::Corrupt {
+    liveness.into_iter().collect::<Option<_>>().ok_or_else(|| Error::CorruptData {
         what: "answer of a script",
         reason: "too short".to_owned(),
     })
 }
 
-async fn standings_at(
+async fn job_liveness_at(
     redis: &Redis,
     keyspace: Keyspace<'_>,
     jobs: &[JobId],
-) -> Result<Vec<Standing>> {
+) -> Result<Vec<JobLiveness>> {
     let records = jobs.iter().map(|it| Key::from(job_key(*it)));
     let keys = records.chain(jobs.iter().map(|it| Key::from(stream_key(*it)))).collect();
     let args = vec![Value::from_static_str(redis.layout().as_str())];
     let answers: Vec<(u8, String, String, String)> = CHECK.run(keyspace, keys, args).await?;
-    let standing = |(exists, end, last_id, status): (u8, String, String, String)| Standing {
+    let standing = |(exists, end, last_id, status): (u8, String, String, String)| JobLiveness {
         exists: exists == 1,
         status: Status::from_stored(&status),
         has_end: end == "has_terminal_entry",
@@ -190,7 +192,7 @@ pub(crate) async fn read_range(
     job: JobId,
     from: StreamId,
     count: u64,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<StreamEntry>> {
     let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
         let key = keyspace.key(&stream_key(job));
@@ -201,7 +203,7 @@ pub(crate) async fn read_range(
 }
 
 /// Whether entries after `after` may have been trimmed away.
-pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
+pub(crate) async fn has_gap_after(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
         client.xinfo_stream::<Value, _>(keyspace.key(&stream_key(job)), false, None).await
@@ -219,18 +221,18 @@ pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) 
         .map(|it| parse_entries(Value::Array(vec![it])))
         .and_then(|it| it.first().map(|e| e.id));
     let Some(first) = first else { return Ok(false) };
-    let n_added = field("entries-added").and_then(|it| it.as_u64());
-    let n_kept = field("length").and_then(|it| it.as_u64());
-    Ok(after < first && (n_added.is_none() || n_added != n_kept))
+    let added_count = field("entries-added").and_then(|it| it.as_u64());
+    let kept_count = field("length").and_then(|it| it.as_u64());
+    Ok(after < first && (added_count.is_none() || added_count != kept_count))
 }
 
 /// Entries as Redis sends them, `[[id, [name, value, …]], …]`. Text that is not UTF-8 is made so: any
 /// program may write to a stream, and none may stop the others from being read.
-fn parse_entries(entries: Value) -> Vec<Entry> {
+fn parse_entries(entries: Value) -> Vec<StreamEntry> {
     entries.into_array().into_iter().filter_map(parse_entry).collect()
 }
 
-fn parse_entry(entry: Value) -> Option<Entry> {
+fn parse_entry(entry: Value) -> Option<StreamEntry> {
     let mut parts = entry.into_array().into_iter();
     let id = lossy(&parts.next()?).parse().ok()?;
     let mut flat = parts.next()?.into_array().into_iter();
@@ -238,7 +240,7 @@ fn parse_entry(entry: Value) -> Option<Entry> {
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
         fields.push((lossy(&name), lossy(&value)));
     }
-    Some(Entry { id, fields })
+    Some(StreamEntry { id, fields })
 }
 
 fn lossy(value: &Value) -> String {
@@ -250,5 +252,5 @@ fn lossy(value: &Value) -> String {
 }
 
 fn corrupt(error: &fred::error::Error) -> Error {
-    Error::Corrupt { what: "progress stream", reason: error.to_string() }
+    Error::CorruptData { what: "progress stream", reason: error.to_string() }
 }

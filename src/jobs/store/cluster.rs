@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
     jobs::{
-        list::{FIELDS, Wanted},
+        list::{FIELDS, PageQuery},
         model::parse_time,
     },
     store::{
@@ -30,28 +30,28 @@ use crate::{
     },
 };
 
-static RESERVE: Script =
+static RESERVE_IDEMPOTENCY_KEY: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/idempotency_reserve.lua")).idempotent();
-static ENLIST: Script =
+static ADD_TO_OWNER_INDEX: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/owner_index_add.lua")).idempotent();
-static UNLIST: Script =
+static REMOVE_FROM_OWNER_INDEX: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/owner_index_remove.lua")).idempotent();
-static LISTED: Script =
+static READ_OWNER_INDEX: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/owner_index_page.lua")).idempotent();
 
 /// A job that was announced comes within this, or never.
-const COMES_WITHIN: Duration = Duration::from_mins(1);
+const RESERVATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Records that are read at once.
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENCY: usize = 64;
 
 /// Which job a request with an `Idempotency-Key` is about.
-pub(in crate::jobs) enum Reserved {
+pub(in crate::jobs) enum Reservation {
     /// A new one, by this request.
-    Ours(JobId),
+    New(JobId),
     /// One that another attempt is making, or died before it did: who makes it first has made it.
-    Theirs(JobId),
+    InProgress(JobId),
     /// One that there is.
-    Made(JobId),
+    Existing(JobId),
 }
 
 /// Says which job the request stands for, `id` if it is the first.
@@ -59,12 +59,12 @@ pub(in crate::jobs) enum Reserved {
 /// # Errors
 ///
 /// [`Error::IdempotencyConflict`] if the key came with another request before.
-pub(in crate::jobs) async fn reserve(
+pub(in crate::jobs) async fn reserve_idempotency_key(
     redis: &Redis,
     retention: JobRetention,
     (owner, hash): (&Sha256Hex, &Sha256Hex),
     (id, fingerprint): (JobId, &str),
-) -> Result<Reserved> {
+) -> Result<Reservation> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     let mut abandoned = String::new();
     loop {
@@ -75,21 +75,22 @@ pub(in crate::jobs) async fn reserve(
             Value::try_from(retention.ttl_secs)?,
             Value::from(abandoned.as_str()),
         ];
-        let answer: Vec<String> = RESERVE.run(keyspace, names, args).await?;
+        let answer: Vec<String> = RESERVE_IDEMPOTENCY_KEY.run(keyspace, names, args).await?;
         let (Some(present), Some(age_ms)) = (answer.get(1), answer.get(2)) else {
-            return Ok(Reserved::Ours(id));
+            return Ok(Reservation::New(id));
         };
         let mut words = present.split(' ');
         let is_same = words.next() == Some(fingerprint);
         let made: JobId = words.next().unwrap_or_default().parse()?;
         if made == id {
             // An attempt whose answer was lost.
-            return Ok(Reserved::Ours(id));
+            return Ok(Reservation::New(id));
         }
-        let may_come = age_ms.parse().is_ok_and(|it| Duration::from_millis(it) < COMES_WITHIN);
+        let may_come =
+            age_ms.parse().is_ok_and(|it| Duration::from_millis(it) < RESERVATION_TIMEOUT);
         match (exists(redis, made).await?, is_same) {
-            (true, true) => return Ok(Reserved::Made(made)),
-            (false, true) if may_come => return Ok(Reserved::Theirs(made)),
+            (true, true) => return Ok(Reservation::Existing(made)),
+            (false, true) if may_come => return Ok(Reservation::InProgress(made)),
             (false, _) if !may_come => abandoned.clone_from(present),
             _ => return Err(Error::IdempotencyConflict),
         }
@@ -97,7 +98,11 @@ pub(in crate::jobs) async fn reserve(
 }
 
 /// The key that a deleted job was made under is free again.
-pub(in crate::jobs) async fn free(redis: &Redis, owner: &Sha256Hex, noted: &str) -> Result<()> {
+pub(in crate::jobs) async fn release_idempotency_key(
+    redis: &Redis,
+    owner: &Sha256Hex,
+    noted: &str,
+) -> Result<()> {
     let Some((_, name)) = redis.layout().parse(noted) else { return Ok(()) };
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     keyspace.call_idempotent(|client| async move { client.del(keyspace.key(name)).await }).await
@@ -111,17 +116,17 @@ async fn exists(redis: &Redis, job: JobId) -> Result<bool> {
 }
 
 /// Gives a job its place in the list of its owner, by the time of now unless it has one.
-pub(in crate::jobs) async fn enlist(
+pub(in crate::jobs) async fn add_to_owner_index(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
     job: JobId,
 ) -> Result<()> {
-    enlist_all(redis, retention, owner, &[(job, String::new())]).await
+    add_all_to_owner_index(redis, retention, owner, &[(job, String::new())]).await
 }
 
 /// The same for jobs that were created at these Unix milliseconds.
-pub(in crate::jobs) async fn enlist_all(
+pub(in crate::jobs) async fn add_all_to_owner_index(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
@@ -131,12 +136,12 @@ pub(in crate::jobs) async fn enlist_all(
     for (job, created_ms) in jobs {
         args.extend([Value::from(job.to_string()), Value::from(created_ms.as_str())]);
     }
-    let (keyspace, names) = list_of(redis, owner);
-    ENLIST.run::<i64>(keyspace, names, args).await.map(|_| ())
+    let (keyspace, names) = owner_index(redis, owner);
+    ADD_TO_OWNER_INDEX.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
 /// Takes jobs out of the list of their owner.
-pub(in crate::jobs) async fn unlist(
+pub(in crate::jobs) async fn remove_from_owner_index(
     redis: &Redis,
     owner: &Sha256Hex,
     jobs: &[JobId],
@@ -145,12 +150,12 @@ pub(in crate::jobs) async fn unlist(
         return Ok(());
     }
     let args = jobs.iter().map(|it| Value::from(it.to_string())).collect();
-    let (keyspace, names) = list_of(redis, owner);
-    UNLIST.run::<i64>(keyspace, names, args).await.map(|_| ())
+    let (keyspace, names) = owner_index(redis, owner);
+    REMOVE_FROM_OWNER_INDEX.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
 /// What stands in a list.
-pub(in crate::jobs) struct Listed {
+pub(in crate::jobs) struct IndexedJob {
     pub(in crate::jobs) job: JobId,
     /// Its place, as Redis spells the score.
     pub(in crate::jobs) score: String,
@@ -162,13 +167,13 @@ pub(in crate::jobs) struct Listed {
 type Fields = Vec<Option<String>>;
 
 /// Reads some of `owner`'s jobs, newest first. What has gone is taken out of the list.
-pub(in crate::jobs) async fn batch(
+pub(in crate::jobs) async fn read_index_page(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
-    wanted: &Wanted<'_>,
-) -> Result<Vec<Listed>> {
-    let (keyspace, names) = list_of(redis, owner);
+    wanted: &PageQuery<'_>,
+) -> Result<Vec<IndexedJob>> {
+    let (keyspace, names) = owner_index(redis, owner);
     let args = vec![
         Value::from(wanted.n.to_string()),
         Value::from(wanted.score),
@@ -176,25 +181,25 @@ pub(in crate::jobs) async fn batch(
         Value::from(wanted.oldest),
     ];
     let (_, now_ms, flat, unsorted): (String, String, Vec<String>, Vec<String>) =
-        LISTED.run(keyspace, names, args).await?;
+        READ_OWNER_INDEX.run(keyspace, names, args).await?;
     if !unsorted.is_empty() {
-        adopt(redis, retention, owner, &unsorted).await?;
+        index_foreign_jobs(redis, retention, owner, &unsorted).await?;
     }
     let listed = flat.chunks_exact(2).filter_map(|it| Some((it[0].parse().ok()?, it[1].clone())));
     let reads = listed.map(|(job, score): (JobId, String)| async move {
         let fields = record(redis, job).await?;
-        Ok::<_, Error>(Listed { job, score, fields })
+        Ok::<_, Error>(IndexedJob { job, score, fields })
     });
     let reads: Vec<_> = reads.collect();
-    let jobs: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+    let jobs: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENCY).try_collect().await?;
     let now_ms: u64 = now_ms.parse().unwrap_or(0);
     let is_late = |score: &str| {
         let age = now_ms.saturating_sub(score.parse().unwrap_or(0));
-        Duration::from_millis(age) > COMES_WITHIN
+        Duration::from_millis(age) > RESERVATION_TIMEOUT
     };
     let gone = jobs.iter().filter(|it| it.fields.is_none() && is_late(&it.score));
     let gone: Vec<JobId> = gone.map(|it| it.job).collect();
-    unlist(redis, owner, &gone).await?;
+    remove_from_owner_index(redis, owner, &gone).await?;
     Ok(jobs)
 }
 
@@ -217,7 +222,7 @@ async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
 }
 
 /// Jobs that other programs added stand in the set only; those that exist get their place by time.
-async fn adopt(
+async fn index_foreign_jobs(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
@@ -233,16 +238,16 @@ async fn adopt(
         }
     }
     if !known.is_empty() {
-        enlist_all(redis, retention, owner, &known).await?;
+        add_all_to_owner_index(redis, retention, owner, &known).await?;
     }
-    unlist(redis, owner, &gone).await
+    remove_from_owner_index(redis, owner, &gone).await
 }
 
 fn parse_ms(created_at: &str) -> Option<i64> {
     parse_time(created_at).map(|it: DateTime<Utc>| it.timestamp_millis())
 }
 
-fn list_of<'a>(redis: &'a Redis, owner: &Sha256Hex) -> (Keyspace<'a>, Vec<Key>) {
+fn owner_index<'a>(redis: &'a Redis, owner: &Sha256Hex) -> (Keyspace<'a>, Vec<Key>) {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     (keyspace, user_jobs_keys(owner).map(Key::from).to_vec())
 }
@@ -252,7 +257,7 @@ fn keyspace_for(redis: &Redis, job: JobId) -> Keyspace<'_> {
 }
 
 /// Jobs of a place whose lists have to be renewed, at most `n`.
-pub(in crate::jobs) async fn marked(keyspace: Keyspace<'_>, n: i64) -> Result<Vec<JobId>> {
+pub(in crate::jobs) async fn jobs_to_reindex(keyspace: Keyspace<'_>, n: i64) -> Result<Vec<JobId>> {
     let oldest = |client: Client| async move {
         let (key, last) = (keyspace.key(REINDEX_QUEUE), n - 1);
         client.zrange::<Vec<String>, _, _, _>(key, 0, last, None, false, None, false).await
@@ -261,7 +266,7 @@ pub(in crate::jobs) async fn marked(keyspace: Keyspace<'_>, n: i64) -> Result<Ve
 }
 
 /// Renews the list that `job` stands in, and takes its mark away.
-pub(in crate::jobs) async fn renew_list(
+pub(in crate::jobs) async fn refresh_owner_index(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
@@ -274,7 +279,7 @@ pub(in crate::jobs) async fn renew_list(
     if let [Some(owner), Some(created_at)] = keyspace.call_idempotent(read).await?.as_slice()
         && let (Ok(owner), Some(ms)) = (Sha256Hex::try_from(owner.clone()), parse_ms(created_at))
     {
-        enlist_all(redis, retention, &owner, &[(job, ms.to_string())]).await?;
+        add_all_to_owner_index(redis, retention, &owner, &[(job, ms.to_string())]).await?;
     }
     let done = |client: Client| async move {
         client.zrem::<(), _, _>(keyspace.key(REINDEX_QUEUE), job.to_string()).await

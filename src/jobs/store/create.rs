@@ -2,13 +2,13 @@
 
 use fred::types::{Key, Value};
 
-use super::cluster::{self, Reserved};
+use super::cluster::{self, Reservation};
 use crate::{
-    celery::Parcel,
+    celery::TaskMessage,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
     jobs::{
-        create::Checked,
+        create::ValidatedJob,
         model::{Job, parse_time},
     },
     store::{JobRetention, JobScriptContext, Redis, Script, idempotency_key},
@@ -18,13 +18,13 @@ static CREATE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/create.lua")).idempotent();
 
 /// A job to be created.
-pub(in crate::jobs) struct NewRecord<'a> {
+pub(in crate::jobs) struct CreateArgs<'a> {
     pub(in crate::jobs) id: JobId,
     pub(in crate::jobs) owner: &'a Sha256Hex,
-    pub(in crate::jobs) checked: &'a Checked,
+    pub(in crate::jobs) checked: &'a ValidatedJob,
     /// The hash of the request's `Idempotency-Key`.
     pub(in crate::jobs) idempotency: Option<&'a Sha256Hex>,
-    pub(in crate::jobs) tasks: &'a [Parcel],
+    pub(in crate::jobs) tasks: &'a [TaskMessage],
 }
 
 /// What came of creating a job.
@@ -39,21 +39,27 @@ pub(in crate::jobs) enum Created {
 ///
 /// # Errors
 ///
-/// As [`cluster::reserve`].
-pub(in crate::jobs) async fn reserve(
+/// As [`cluster::reserve_idempotency_key`].
+pub(in crate::jobs) async fn reserve_job(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
-    checked: &Checked,
+    checked: &ValidatedJob,
     idempotency: Option<&Sha256Hex>,
-) -> Result<Reserved> {
+) -> Result<Reservation> {
     let id = JobId::random();
     match idempotency {
         Some(hash) if !redis.layout().is_multi_database() => {
-            let fingerprint = checked.fingerprint();
-            cluster::reserve(redis, retention, (owner, hash), (id, fingerprint.as_str())).await
+            let fingerprint = checked.request_hash();
+            cluster::reserve_idempotency_key(
+                redis,
+                retention,
+                (owner, hash),
+                (id, fingerprint.as_str()),
+            )
+            .await
         }
-        _ => Ok(Reserved::Ours(id)),
+        _ => Ok(Reservation::New(id)),
     }
 }
 
@@ -66,10 +72,10 @@ pub(in crate::jobs) async fn reserve(
 pub(in crate::jobs) async fn create(
     redis: &Redis,
     retention: JobRetention,
-    new: NewRecord<'_>,
+    new: CreateArgs<'_>,
 ) -> Result<Created> {
     // Nobody asks for it without a key, and it is a hash of all that is stored.
-    let fingerprint = new.idempotency.map(|_| new.checked.fingerprint());
+    let fingerprint = new.idempotency.map(|_| new.checked.request_hash());
     let mut args = vec![
         Value::from(new.owner.as_str()),
         Value::from(new.checked.params.as_str()),
@@ -78,10 +84,10 @@ pub(in crate::jobs) async fn create(
         Value::from(new.checked.files.len().to_string()),
     ];
     args.extend(new.checked.files.iter().map(|it| Value::from(it.as_str())));
-    args.extend(new.tasks.iter().flat_map(Parcel::script_args));
+    args.extend(new.tasks.iter().flat_map(TaskMessage::script_args));
     let idempotency = new.idempotency.map(|it| Key::from(idempotency_key(new.owner, it)));
     if !redis.layout().is_multi_database() {
-        cluster::enlist(redis, retention, new.owner, new.id).await?;
+        cluster::add_to_owner_index(redis, retention, new.owner, new.id).await?;
     }
     let answer: Vec<String> = CREATE
         .run_for_job_replicated(

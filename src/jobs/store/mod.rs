@@ -16,14 +16,14 @@ use fred::{
 pub(crate) mod cluster;
 mod create;
 
-pub(super) use self::create::{Created, NewRecord, create, reserve};
+pub(super) use self::create::{CreateArgs, Created, create, reserve_job};
 use super::{
     lifecycle_metrics,
     model::{Job, JobFile, parse_percent, parse_time},
     status::Status,
 };
 use crate::{
-    celery::Parcel,
+    celery::TaskMessage,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
     store::{
@@ -44,7 +44,7 @@ static CANCEL: Script =
 static RETRY: Script = Script::job_write(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/delete.lua")).idempotent();
-static SETTLE: Script =
+static RECONCILE_TERMINAL_STATE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/reconcile_terminal.lua"))
         .idempotent();
 
@@ -54,7 +54,7 @@ pub(super) async fn read(
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<Job>> {
-    let answer = read_more(redis, retention, job, "").await?;
+    let answer = read_with(redis, retention, job, "").await?;
     Ok(answer.map(|(job, _)| job))
 }
 
@@ -64,13 +64,13 @@ pub(super) async fn read_with_head(
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<(Job, StreamId)>> {
-    let answer = read_more(redis, retention, job, "head").await?;
+    let answer = read_with(redis, retention, job, "head").await?;
     let id = |head: &Value| head.as_str()?.parse().ok();
     Ok(answer.map(|(job, head)| (job, head.first().and_then(id).unwrap_or(StreamId::ZERO))))
 }
 
 /// The job, and what more of it was asked for.
-async fn read_more(
+async fn read_with(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
@@ -150,7 +150,7 @@ impl Stored {
         let files = self.files();
         let status = self.field("status");
         let status = Status::from_stored(status.as_deref().unwrap_or("pending"));
-        let shares: u32 = files.iter().map(|it| u32::from(it.share())).sum();
+        let shares: u32 = files.iter().map(|it| u32::from(it.progress_contribution())).sum();
         let computed = shares.checked_div(u32::try_from(files.len()).unwrap_or(0)).unwrap_or(0);
         let stored = self.field("overall").map_or(0, |it| parse_percent(&it));
         let owner = self.owner.first().and_then(Value::as_string);
@@ -161,7 +161,7 @@ impl Stored {
             total_files: self.count("total_files"),
             completed_files: self.count("completed_files"),
             failed_files: self.count("failed_files"),
-            progress: if status.is_success() {
+            progress: if status.has_results() {
                 100
             } else if status.is_terminal() {
                 stored
@@ -182,7 +182,7 @@ impl Stored {
 }
 
 /// The outcome of a worker's report on one file, said once.
-pub(super) struct Outcome<'a> {
+pub(super) struct FileResultRecord<'a> {
     pub(super) status: &'static str,
     pub(super) attempt: u32,
     pub(super) json: &'a str,
@@ -193,14 +193,14 @@ pub(super) struct Outcome<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::WrongStatus`] if the
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::InvalidTransition`] if the
 /// job ended without this file.
 pub(super) async fn finish_file(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
     file: FileId,
-    outcome: Outcome<'_>,
+    outcome: FileResultRecord<'_>,
 ) -> Result<Status> {
     let args = vec![
         Value::from(file.to_string()),
@@ -214,13 +214,13 @@ pub(super) async fn finish_file(
     match answer.first().and_then(Option::as_deref) {
         Some("stored" | "duplicate") => {
             let milestones = answer.get(2).cloned().flatten().unwrap_or_default();
-            lifecycle_metrics::count(&redis.metrics().jobs, &milestones);
+            lifecycle_metrics::record(&redis.metrics().jobs, &milestones);
             Ok(Status::from_stored(&said))
         }
         Some("missing") => Err(Error::JobNotFound(job)),
         Some("unknown_file") => Err(Error::FileNotFound { job, file }),
         Some("stale") => Err(Error::StaleAttempt { file, present: said.parse().unwrap_or(0) }),
-        _ => Err(Error::WrongStatus { job, present: said, wanted: outcome.status }),
+        _ => Err(Error::InvalidTransition { job, current: said, requested: outcome.status }),
     }
 }
 
@@ -229,7 +229,7 @@ pub(super) async fn finish_file(
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::WrongStatus`] if its present status does not allow it.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if its present status does not allow it.
 pub(super) async fn transition(
     redis: &Redis,
     retention: JobRetention,
@@ -238,26 +238,27 @@ pub(super) async fn transition(
     error: &str,
 ) -> Result<Status> {
     let mut args = vec![Value::from(to.as_str()), Value::from(error)];
-    args.extend(to.sources().iter().map(|it| Value::from(it.as_str())));
+    args.extend(to.allowed_from().iter().map(|it| Value::from(it.as_str())));
     let answer: Vec<String> = TRANSITION.run_for_job(redis, job, retention, args).await?;
-    lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
-    let (outcome, status) = tagged(answer);
+    lifecycle_metrics::record(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    let (outcome, status) = status_reply(answer);
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::WrongStatus { job, present: status, wanted: to.as_str() }),
+        _ => Err(Error::InvalidTransition { job, current: status, requested: to.as_str() }),
     }
 }
 
 /// Completes an end that another program wrote to the record only. Returns the job's status, if it exists.
-pub(super) async fn settle(
+pub(super) async fn reconcile_terminal_state(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<Status>> {
-    let answer: Vec<String> = SETTLE.run_for_job(redis, job, retention, Vec::new()).await?;
-    lifecycle_metrics::count(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
-    let (outcome, status) = tagged(answer);
+    let answer: Vec<String> =
+        RECONCILE_TERMINAL_STATE.run_for_job(redis, job, retention, Vec::new()).await?;
+    lifecycle_metrics::record(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
+    let (outcome, status) = status_reply(answer);
     Ok((outcome != "missing").then(|| Status::from_stored(&status)))
 }
 
@@ -274,11 +275,11 @@ pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Op
 }
 
 /// What came of beginning to cancel.
-pub(super) enum Cancelling {
+pub(super) enum CancelReply {
     /// These tasks have to be taken back.
-    Tasks(Vec<Parcel>),
+    Tasks(Vec<TaskMessage>),
     /// The job was over.
-    Over(Status),
+    AlreadyTerminal(Status),
 }
 
 /// Begins to cancel a job, which workers have `grace_ms` to heed.
@@ -291,7 +292,7 @@ pub(super) async fn cancel(
     retention: JobRetention,
     job: JobId,
     grace_ms: u64,
-) -> Result<Cancelling> {
+) -> Result<CancelReply> {
     let args = vec![Value::from(grace_ms.to_string())];
     let answer: Value = CANCEL.run_for_job(redis, job, retention, args).await?;
     let mut parts = answer.into_array().into_iter();
@@ -300,12 +301,12 @@ pub(super) async fn cancel(
         "cancelling" => {
             let stored: HashMap<String, String> = next().convert()?;
             let tasks =
-                stored.iter().filter_map(|(task, it)| Parcel::from_stored(task, it)).collect();
-            Ok(Cancelling::Tasks(tasks))
+                stored.iter().filter_map(|(task, it)| TaskMessage::from_stored(task, it)).collect();
+            Ok(CancelReply::Tasks(tasks))
         }
-        "already_terminal" => {
-            Ok(Cancelling::Over(Status::from_stored(&next().as_string().unwrap_or_default())))
-        }
+        "already_terminal" => Ok(CancelReply::AlreadyTerminal(Status::from_stored(
+            &next().as_string().unwrap_or_default(),
+        ))),
         _ => Err(Error::JobNotFound(job)),
     }
 }
@@ -315,22 +316,22 @@ pub(super) async fn cancel(
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::WrongStatus`] for a job that is not over or has nothing to retry.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that is not over or has nothing to retry.
 pub(super) async fn retry(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
     known_attempt: u32,
-    tasks: &[Parcel],
+    tasks: &[TaskMessage],
 ) -> Result<bool> {
     let mut args = vec![Value::from(known_attempt.to_string())];
-    args.extend(tasks.iter().flat_map(Parcel::script_args));
-    let (outcome, said) = tagged(RETRY.run_for_job(redis, job, retention, args).await?);
+    args.extend(tasks.iter().flat_map(TaskMessage::script_args));
+    let (outcome, said) = status_reply(RETRY.run_for_job(redis, job, retention, args).await?);
     match outcome.as_str() {
         "retrying" => Ok(true),
         "changed" => Ok(false),
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::WrongStatus { job, present: said, wanted: "pending" }),
+        _ => Err(Error::InvalidTransition { job, current: said, requested: "pending" }),
     }
 }
 
@@ -343,8 +344,8 @@ pub(super) async fn delete(redis: &Redis, retention: JobRetention, job: JobId) -
         let noted: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
         let [owner, idempotency] = noted.as_slice() else { return Ok(true) };
         if let Ok(owner) = Sha256Hex::try_from(owner.clone()) {
-            cluster::unlist(redis, &owner, &[job]).await?;
-            cluster::free(redis, &owner, idempotency).await?;
+            cluster::remove_from_owner_index(redis, &owner, &[job]).await?;
+            cluster::release_idempotency_key(redis, &owner, idempotency).await?;
         }
     }
     Ok(was_there)
@@ -352,13 +353,13 @@ pub(super) async fn delete(redis: &Redis, retention: JobRetention, job: JobId) -
 
 /// Jobs whose workers have had their time to stop.
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
-    const AT_ONCE: usize = 100;
-    let due = members_older_than(redis, Database::Jobs, CANCELLING, 0, AT_ONCE).await?;
+    const BATCH_SIZE: usize = 100;
+    let due = members_older_than(redis, Database::Jobs, CANCELLING, 0, BATCH_SIZE).await?;
     Ok(due.iter().filter_map(|it| it.parse().ok()).collect())
 }
 
 /// A job that is gone is not being cancelled.
-pub(super) async fn forget_cancellation(redis: &Redis, job: JobId) -> Result<()> {
+pub(super) async fn clear_cancellation(redis: &Redis, job: JobId) -> Result<()> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
     keyspace
         .call_idempotent(|client| async move {
@@ -373,13 +374,13 @@ pub(super) async fn results(
     retention: JobRetention,
     job: JobId,
 ) -> Result<Vec<serde_json::Value>> {
-    let answer = read_more(redis, retention, job, "results").await?;
+    let answer = read_with(redis, retention, job, "results").await?;
     let results = answer.map(|it| it.1).unwrap_or_default();
     let result = |it: &Value| serde_json::from_str(&it.as_str()?).ok();
     Ok(results.iter().filter_map(result).collect())
 }
 
-fn tagged(answer: Vec<String>) -> (String, String) {
+fn status_reply(answer: Vec<String>) -> (String, String) {
     let mut parts = answer.into_iter();
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
