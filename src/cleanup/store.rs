@@ -132,7 +132,7 @@ pub(super) async fn remove_job(
     let mut parts = reply.into_array().into_iter();
     let outcome = parts.next().and_then(|word| word.as_string()).unwrap_or_default();
     match outcome.as_str() {
-        "kept" => Ok(Vec::new()),
+        "modified" => Ok(Vec::new()),
         "removed" => {
             let counts: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
             let parse = |count: &[String]| {

@@ -52,7 +52,7 @@ pub(super) async fn flush(
     match reply.first().and_then(Value::as_str).as_deref().unwrap_or_default() {
         "applied" => Ok(reply.get(1).and_then(Value::as_u64).unwrap_or(0)),
         // An earlier call of a retry has applied the batch, and its count of rejected keys is lost.
-        "known" => Ok(0),
+        "duplicate" => Ok(0),
         other => {
             let reason = format!("unknown outcome {other:?}");
             Err(Error::CorruptData { what: "counters/flush reply", reason })

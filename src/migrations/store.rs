@@ -96,7 +96,7 @@ impl StepResult {
             "more" => Self::More,
             "applied" => Self::Applied,
             "checksum_mismatch" => Self::Changed,
-            "lost" => Self::LockLost,
+            "lock_lost" => Self::LockLost,
             other => {
                 return Err(Error::CorruptData {
                     what: "migration step reply",

@@ -1,7 +1,7 @@
 //! Progress in Redis: one function, one round trip.
 //!
 //! * `progress:{job_id}:{file_id}` string: percent
-//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/job.lua`
+//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/lifecycle.lua`
 
 use std::collections::HashMap;
 

@@ -15,7 +15,7 @@ pub(crate) const OUTBOX: &str = "i2m:outbox";
 /// Jobs that are being cancelled, by the deadline of the cancellation, in the jobs database.
 pub(crate) const CANCELLING: &str = "i2m:cancelling";
 /// In a cluster: jobs whose entry in their owner's index must be refreshed, by when that was noticed.
-pub(crate) const REINDEX_QUEUE: &str = "i2m:listing";
+pub(crate) const REINDEX_QUEUE: &str = "i2m:reindex";
 /// Pending webhooks: `job_id:attempt` by their time of delivery, in the jobs database.
 pub(crate) const WEBHOOKS: &str = "i2m:webhooks";
 /// Followed by `job_id:attempt`: a webhook, in the jobs database.
@@ -25,7 +25,8 @@ pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 
 /// The prefix of all cached values, in the cache database.
 pub(crate) const CACHE_PREFIX: &str = "cache:";
-/// The prefixes RECORD, CLAIM, TAG and INDEX of `migrations-lua/shared/cache.lua`, in its order; in the cache database.
+/// The prefixes that `migrations-lua/shared/cache.lua` takes, in its order: records, leases, TAG_PREFIX and
+/// TAG_INDEX_PREFIX; in the cache database.
 pub(super) const CACHE_PREFIXES: [&str; 4] = ["i2m:cache:", "i2m:claim:", "tag:", "i2m:tag:"];
 
 /// The seed's key of a cached value, in the cache database.

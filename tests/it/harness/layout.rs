@@ -45,7 +45,7 @@ pub(super) fn database_of(name: &str) -> u8 {
 
 /// Whether every partition has its own key of this name.
 pub(super) fn is_in_every_partition(name: &str) -> bool {
-    ["i2m:active", "i2m:outbox", "i2m:cancelling", "i2m:webhooks", "i2m:listing"].contains(&name)
+    ["i2m:active", "i2m:outbox", "i2m:cancelling", "i2m:webhooks", "i2m:reindex"].contains(&name)
         || name.starts_with("tag:")
         || name.starts_with("i2m:tag:")
 }

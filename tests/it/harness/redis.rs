@@ -325,7 +325,7 @@ impl TestRedis {
             self.run(database, &["KEYS", "*"]).await.convert().unwrap()
         };
         names.retain(|name| {
-            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:listing"].contains(&name.as_str())
+            !["i2m:schema", "i2m:lock:i2m:schema", "i2m:reindex"].contains(&name.as_str())
         });
         names.sort();
         names
