@@ -75,7 +75,7 @@ local function is_orphan(key, type_name, ttl, family_ttl, exists)
   return age ~= nil and age >= grace
 end
 
--- Applies a rule to a key. Returns the action, or nil if the key is gone.
+-- Applies a rule to a key. Returns the action, or nil if the key does not exist.
 local function evaluate(i, rule, types, family_ttl, exists)
   local key = KEYS[i]
   local type_name = redis.call('TYPE', key).ok

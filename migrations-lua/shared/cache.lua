@@ -35,7 +35,7 @@ local function load_record(key)
 end
 
 -- Whether the record describes the stored value. A program that stores its own value does not change the record, but
--- gives the key another expiry: ours is random to the millisecond.
+-- gives the key another expiry: the one in the record is random to the millisecond.
 local function describes_value(key, record)
   return record.ends and math.abs(now + redis.call('PTTL', key) - record.ends) <= 20
 end
