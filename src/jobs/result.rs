@@ -1,39 +1,40 @@
-//! What a worker says of a file it is done with.
+//! The result of a file, reported by a worker.
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::create::{Filename, Link, check_filename, check_url};
+use super::create::{FileUrl, Filename, validate_filename, validate_url};
 use crate::{
     error::{Error, Result},
     ids::FileId,
     serde_integer::{maybe_whole, whole},
 };
 
-/// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
+/// The body of PUT …/`files/{file_id}/result`. The stored form also has a `file_id`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileResult {
-    status: Outcome,
+    status: ResultKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     result: Option<Model>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = Outcome)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+enum ResultKind {
     Completed,
     Failed,
 }
 
-/// The finished model. Fields beyond these are kept.
+/// The finished model. Other fields are stored too.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(example = json!({
     "filename": "chair.glb",
@@ -45,31 +46,31 @@ enum Outcome {
 struct Model {
     #[schema(value_type = Filename)]
     filename: String,
-    /// Bytes.
+    /// Size in bytes.
     #[serde(deserialize_with = "whole")]
     size: u64,
     mime_type: String,
-    #[schema(value_type = Link)]
+    #[schema(value_type = FileUrl)]
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rendered_image: Option<RenderedImage>,
     #[serde(flatten)]
-    more: Map<String, Value>,
+    other_fields: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct RenderedImage {
-    #[schema(value_type = Link)]
+    #[schema(value_type = FileUrl)]
     url: String,
     #[serde(flatten)]
-    more: Map<String, Value>,
+    other_fields: Map<String, Value>,
 }
 
 /// The body of PUT …/result: a model or an error.
 #[derive(ToSchema)]
 #[schema(as = FileResult)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes which FileResult passes its check")]
+#[expect(dead_code, reason = "describes a valid FileResult")]
 pub(crate) enum ResultBody {
     Completed(CompletedBody),
     Failed(FailedBody),
@@ -83,7 +84,7 @@ pub(crate) struct CompletedBody {
     #[schema(inline)]
     status: OnlyCompleted,
     result: Model,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[schema(minimum = 1)]
     attempt: Option<u32>,
 }
@@ -95,10 +96,10 @@ pub(crate) struct CompletedBody {
 pub(crate) struct FailedBody {
     #[schema(inline)]
     status: OnlyFailed,
-    /// For people, 1 to 4096 bytes.
+    /// Error message for people, 1 to 4096 bytes.
     #[schema(min_length = 1, max_length = 4096, example = "no object in the picture")]
     error: String,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[schema(minimum = 1)]
     attempt: Option<u32>,
 }
@@ -117,38 +118,43 @@ enum OnlyFailed {
     Failed,
 }
 
-/// What is stored of a file's result. Other programs may have written more.
+/// The stored result of a file. Results of other programs may have more fields.
 #[derive(ToSchema)]
 #[schema(as = StoredResult)]
 #[expect(dead_code, reason = "describes the JSON of to_json")]
 pub(crate) struct StoredBody {
     file_id: FileId,
-    status: Outcome,
+    status: ResultKind,
     result: Option<Model>,
     error: Option<String>,
     attempt: Option<u32>,
 }
 
 impl FileResult {
-    /// A failure that the service itself found.
+    /// A failure that the service detected.
     pub(crate) fn failed(error: &str) -> Self {
         let error = if error.is_empty() { "the task failed" } else { error };
-        Self { status: Outcome::Failed, result: None, error: Some(error.to_owned()), attempt: None }
+        Self {
+            status: ResultKind::Failed,
+            result: None,
+            error: Some(error.to_owned()),
+            attempt: None,
+        }
     }
 
-    /// A success of a worker that does not say where its model is.
+    /// A success without the URL of the model, which the worker did not report.
     pub(crate) fn without_model() -> Self {
-        Self { status: Outcome::Completed, result: None, error: None, attempt: None }
+        Self { status: ResultKind::Completed, result: None, error: None, attempt: None }
     }
 
     pub(super) fn status(&self) -> &'static str {
         match self.status {
-            Outcome::Completed => "completed",
-            Outcome::Failed => "failed",
+            ResultKind::Completed => "completed",
+            ResultKind::Failed => "failed",
         }
     }
 
-    /// 0 stands for the present attempt.
+    /// 0 means the current attempt.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt.unwrap_or(0)
     }
@@ -157,22 +163,29 @@ impl FileResult {
         self.error.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn check(&self, max_size: ByteSize) -> Result<(), String> {
-        const MAX_ERROR: usize = 4096;
-        const MAX_URL: usize = 4096;
+    pub(super) fn validate(&self, max_size: ByteSize) -> Result<(), String> {
+        const MAX_ERROR_BYTES: usize = 4096;
+        const MAX_URL_BYTES: usize = 4096;
         match (self.status, &self.result, &self.error) {
-            (Outcome::Completed, None, _) => {
-                return Err("result: a completed file needs one".to_owned());
+            (ResultKind::Completed, None, _) => {
+                return Err("result: required for a completed file".to_owned());
             }
-            (Outcome::Completed, _, Some(_)) => {
-                return Err("error: a completed file has none".to_owned());
+            (ResultKind::Completed, _, Some(_)) => {
+                return Err("error: not allowed for a completed file".to_owned());
             }
-            (Outcome::Failed, Some(_), _) => {
-                return Err("result: a failed file has none".to_owned());
+            (ResultKind::Failed, Some(_), _) => {
+                return Err("result: not allowed for a failed file".to_owned());
             }
-            (Outcome::Failed, _, None) => return Err("error: a failed file needs one".to_owned()),
-            (Outcome::Failed, None, Some(error)) if error.is_empty() || error.len() > MAX_ERROR => {
-                return Err(format!("error: needs 1 to {MAX_ERROR} bytes"));
+            (ResultKind::Failed, _, None) => {
+                return Err("error: required for a failed file".to_owned());
+            }
+            (ResultKind::Failed, None, Some(error))
+                if error.is_empty() || error.len() > MAX_ERROR_BYTES =>
+            {
+                return Err(format!(
+                    "error: has {} bytes; the limits are 1 and {MAX_ERROR_BYTES}",
+                    error.len()
+                ));
             }
             _ => (),
         }
@@ -180,10 +193,11 @@ impl FileResult {
             return Err("attempt: the first attempt is 1".to_owned());
         }
         let Some(model) = &self.result else { return Ok(()) };
-        check_filename(&model.filename).map_err(|it| format!("result.{it}"))?;
-        check_url(&model.url, MAX_URL).map_err(|it| format!("result.{it}"))?;
+        validate_filename(&model.filename).map_err(|reason| format!("result.{reason}"))?;
+        validate_url(&model.url, MAX_URL_BYTES).map_err(|reason| format!("result.{reason}"))?;
         if let Some(image) = &model.rendered_image {
-            check_url(&image.url, MAX_URL).map_err(|it| format!("result.rendered_image.{it}"))?;
+            validate_url(&image.url, MAX_URL_BYTES)
+                .map_err(|reason| format!("result.rendered_image.{reason}"))?;
         }
         match serde_json::to_vec(model) {
             Ok(json) if json.len() as u64 <= max_size.as_u64() => Ok(()),

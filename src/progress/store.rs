@@ -16,7 +16,7 @@ use super::{report::Report, snapshot::Entry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
-    jobs::{Status, count_milestones},
+    jobs::{Status, record_lifecycle_events},
     store::{Database, JobRetention, Keyspace, Partition, Redis, Script, job_key, stream_key},
 };
 
@@ -61,7 +61,7 @@ pub(super) async fn report(
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
         "recorded" => {
-            count_milestones(&redis.metrics().jobs, &text(3));
+            record_lifecycle_events(&redis.metrics().jobs, &text(3));
             Ok(Recorded { recorded: number(1), ignored: number(2) })
         }
         "missing" => Err(Error::JobNotFound(job)),
@@ -87,7 +87,7 @@ pub(super) async fn report_overall(
     let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
         "recorded" => {
-            count_milestones(&redis.metrics().jobs, &text(2));
+            record_lifecycle_events(&redis.metrics().jobs, &text(2));
             Ok(())
         }
         "missing" => Err(Error::JobNotFound(job)),
