@@ -145,7 +145,7 @@ impl Jobs {
                 Ok((*job, false))
             }
             store::Created::Replayed(existing) => {
-                // Only if a call of this request created the job and its reply was lost, the job has these tasks.
+                // The job has these tasks only if a call of this request created it and the reply was lost.
                 let is_own = is_new && existing == id;
                 if let (true, Some(celery)) = (is_own, &self.celery) {
                     celery.send(&tasks).await;
@@ -191,8 +191,8 @@ impl Jobs {
         list::page(&self.redis, self.retention, owner, filter).await
     }
 
-    /// Cancels a job: immediately if no Celery worker has one of its tasks, else when the workers stop, and at the latest
-    /// after `celery.cancel_grace`. Returns the new status.
+    /// Cancels a job: immediately if no Celery worker has one of its tasks, else when the workers stop, and at the
+    /// latest after `celery.cancel_grace`. Returns the new status.
     ///
     /// # Errors
     ///

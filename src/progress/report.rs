@@ -1,4 +1,4 @@
-//! Progress as workers report it, checked once.
+//! Progress reports of workers, and their validation.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -17,17 +17,17 @@ pub(crate) struct FileReport {
     #[schema(maximum = 100, example = 40)]
     #[serde(deserialize_with = "whole")]
     progress: u8,
-    /// For people, at most 1024 bytes.
+    /// Message for people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
-    /// What is from an older attempt than the present one is ignored.
+    /// The attempt of the file, by default the current one. Reports of older attempts are ignored.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "maybe_whole")]
     attempt: Option<u32>,
 }
 
-/// The body of POST …/progress: many files at once.
+/// The body of POST …/progress, with reports of several files.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchReport {
@@ -43,7 +43,7 @@ struct BatchItem {
     #[schema(maximum = 100, example = 40)]
     #[serde(deserialize_with = "whole")]
     progress: u8,
-    /// For people, at most 1024 bytes.
+    /// Message for people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
@@ -52,14 +52,14 @@ struct BatchItem {
     attempt: Option<u32>,
 }
 
-/// One file's progress, valid.
+/// A valid report of a file's progress.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) file_id: FileId,
     /// 0 to 100.
     pub(crate) progress: u8,
     pub(crate) message: Option<String>,
-    /// 0 stands for the present attempt.
+    /// 0 means the current attempt.
     pub(crate) attempt: u32,
 }
 
@@ -73,33 +73,35 @@ impl BatchReport {
     pub(crate) fn check(self, max_files: usize) -> Result<Vec<Report>> {
         if self.files.is_empty() || self.files.len() > max_files {
             return Err(Error::Invalid(format!(
-                "files: {} entries; it needs 1 to {max_files}",
+                "files: has {} entries; the limits are 1 and {max_files}",
                 self.files.len()
             )));
         }
         self.files
             .into_iter()
-            .map(|it| Report::checked(it.file_id, it.progress, it.message, it.attempt))
+            .map(|file| Report::checked(file.file_id, file.progress, file.message, file.attempt))
             .collect()
     }
 }
 
 impl Report {
+    /// Validates the fields of a report. `attempt` is by default the current one.
+    ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says what is wrong.
+    /// [`Error::Invalid`] names the invalid field.
     pub(crate) fn checked(
         file_id: FileId,
         progress: u8,
         message: Option<String>,
         attempt: Option<u32>,
     ) -> Result<Self> {
-        const MAX_MESSAGE: usize = 1024;
+        const MAX_MESSAGE_BYTES: usize = 1024;
         if progress > 100 {
             return Err(Error::Invalid(format!("progress: {progress} is more than 100")));
         }
-        if message.as_ref().is_some_and(|it| it.len() > MAX_MESSAGE) {
-            return Err(Error::Invalid(format!("message: more than {MAX_MESSAGE} bytes")));
+        if message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE_BYTES) {
+            return Err(Error::Invalid(format!("message: more than {MAX_MESSAGE_BYTES} bytes")));
         }
         if attempt == Some(0) {
             return Err(Error::Invalid("attempt: the first attempt is 1".to_owned()));

@@ -33,7 +33,8 @@ pub(in crate::jobs) struct CreateArgs<'a> {
 /// The reply of `jobs/create.lua`.
 pub(in crate::jobs) enum Created {
     Job(Box<Job>),
-    /// This job exists already: an earlier identical request created it, or a call of this request whose reply was lost.
+    /// This job exists already. An earlier identical request created it, or a call of this request whose reply was
+    /// lost.
     Replayed(JobId),
 }
 

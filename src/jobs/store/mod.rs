@@ -40,7 +40,7 @@ static TRANSITION: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/transition.lua")).idempotent();
 static CANCEL: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/cancel.lua")).idempotent();
-// Not idempotent: a repeated call finds the attempt that the first one began and cannot tell who began it.
+// Not idempotent: a repeated call finds the attempt that the first one began and cannot know which call began it.
 static RETRY: Script = Script::job_write(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/delete.lua")).idempotent();
@@ -256,7 +256,8 @@ pub(super) async fn transition(
     }
 }
 
-/// Completes a terminal status that another program set only in the record. Returns the status of the job, if it exists.
+/// Completes a terminal status that another program set only in the record. Returns the status of the job, if it
+/// exists.
 pub(super) async fn reconcile_terminal_state(
     redis: &Redis,
     retention: JobRetention,
@@ -369,7 +370,7 @@ pub(super) async fn delete(redis: &Redis, retention: JobRetention, job: JobId) -
     Ok(true)
 }
 
-/// Jobs that are being cancelled and whose workers did not stop in time, a batch of them.
+/// A batch of jobs that are being cancelled and have workers that did not stop in time.
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
     const BATCH_SIZE: usize = 100;
     let overdue = members_older_than(redis, Database::Jobs, CANCELLING, 0, BATCH_SIZE).await?;
