@@ -11,24 +11,24 @@ use crate::{
         router::{Router, router},
         state::{AppState, StateFields},
     },
-    auth::{self, ApiKeys, Tickets},
+    auth::{self, ApiKeys, StreamTickets},
     cache::Cache,
     celery::Celery,
-    cleanup::{Lifetimes, Maintenance},
+    cleanup::{Cleanup, Lifetimes},
     config::Config,
     counters::Counters,
     health::Health,
     http::{Server, Tls},
     jobs::Jobs,
     locks::Locks,
-    migrations::Schema,
+    migrations::Migrator,
     models::Models,
     progress::Progress,
     rate_limit::RateLimiter,
     settings::Environment,
     sse::Hub,
     store::{JobRetention, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
     webhooks::Webhooks,
     workers::Workers,
 };
@@ -38,19 +38,19 @@ pub struct App {
     server: Server,
     router: Router,
     state: AppState,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
     shutdown_delay: Duration,
     shutdown_timeout: Duration,
 }
 
 /// Reloads the settings that can change without a restart: keys, ticket secrets and the TLS certificate.
-pub struct Reloader {
+pub struct ReloadHandle {
     keys: ApiKeys,
-    tickets: Tickets,
+    tickets: StreamTickets,
     tls: Option<Tls>,
 }
 
-impl Reloader {
+impl ReloadHandle {
     /// Replaces the keys, ticket secrets and certificate with those of `config`. Open connections are kept.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self> {
         let proxies = config.rate_limit.trusted_proxies.iter().map(|proxy| proxy.net()).collect();
         let server = Server::bind(&config.server, proxies)?;
-        let tasks = Tasks::default();
+        let tasks = TaskSupervisor::default();
         let redis = Redis::start(&config.redis, &tasks).await?;
         let rejected = redis.metrics().refused_connections.clone();
         let server = server.on_connection_rejected(move || _ = rejected.inc());
@@ -101,38 +101,39 @@ impl App {
     /// The router with all middleware, for benchmarks that send requests without a socket.
     #[cfg(feature = "bench-internals")]
     #[doc(hidden)]
-    pub fn into_routes(self) -> Router {
+    pub fn into_router(self) -> Router {
         self.router
     }
 
-    fn build(config: &Config, redis: &Redis, tasks: &Tasks) -> Result<AppState> {
+    fn build(config: &Config, redis: &Redis, tasks: &TaskSupervisor) -> Result<AppState> {
         let retention = JobRetention {
             ttl_secs: config.jobs.ttl.as_secs(),
             stream_length: config.progress.stream_length,
         };
         let celery = Celery::start(&config.celery, &config.redis, redis, tasks)?;
         let jobs = Jobs::new(redis.clone(), config.jobs.clone(), retention, celery.clone());
-        jobs.keep_listed(tasks);
+        jobs.spawn_owner_index_refresher(tasks);
         let progress = Progress::new(redis.clone(), retention, config.jobs.max_files);
         let cache = Cache::new(redis.clone(), config.cache.clone(), tasks.clone());
         let locks = Self::locks(config, redis, tasks);
         let workers = celery.map(|celery| {
             Workers::start(celery, jobs.clone(), progress.clone(), locks.clone(), tasks)
         });
-        let schema = Schema::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
+        let schema =
+            Migrator::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
         schema.start(tasks);
         let maintenance = Self::maintenance(config, redis, &locks, retention, tasks);
         maintenance.start();
         let drain_spread = config.server.drain_spread;
         let keys = ApiKeys::new(&config.auth, redis.clone());
-        let tickets = Tickets::new(&config.auth, redis.clone());
-        let refresher = auth::watch(
+        let tickets = StreamTickets::new(&config.auth, redis.clone());
+        let refresher = auth::run_refresher(
             keys.clone(),
             tickets.clone(),
             redis.subscriber().clone(),
-            tasks.shutdown(),
+            tasks.shutdown_token(),
         );
-        tasks.spawn("keys", refresher);
+        tasks.spawn_critical("keys", refresher);
         Ok(AppState::new(StateFields {
             keys,
             tickets,
@@ -163,17 +164,17 @@ impl App {
         redis: &Redis,
         locks: &Locks,
         retention: JobRetention,
-        tasks: &Tasks,
-    ) -> Maintenance {
+        tasks: &TaskSupervisor,
+    ) -> Cleanup {
         let lifetimes = Lifetimes {
             jobs: retention,
             cached_status: config.jobs.status_cache_ttl,
             metrics: config.metrics.ttl,
         };
-        Maintenance::new((redis.clone(), locks.clone()), &config.maintenance, lifetimes, tasks)
+        Cleanup::new((redis.clone(), locks.clone()), &config.maintenance, lifetimes, tasks)
     }
 
-    fn locks(config: &Config, redis: &Redis, tasks: &Tasks) -> Locks {
+    fn locks(config: &Config, redis: &Redis, tasks: &TaskSupervisor) -> Locks {
         let mut lock_config = config.locks.clone();
         // A request that waits for a lock must get its response before the request times out.
         let max_wait = config.server.request_timeout.saturating_sub(config.redis.command_timeout);
@@ -182,8 +183,8 @@ impl App {
     }
 
     /// The handle that applies changed settings while the service runs.
-    pub fn reloader(&self) -> Reloader {
-        Reloader {
+    pub fn reload_handle(&self) -> ReloadHandle {
+        ReloadHandle {
             keys: self.state.keys.clone(),
             tickets: self.state.tickets.clone(),
             tls: self.server.tls(),
@@ -211,7 +212,7 @@ impl App {
         let serving = server.run(router, &tasks, stop_accepting.clone(), shutdown_timeout);
         tokio::pin!(serving);
 
-        let tasks_stopped = tasks.shutdown();
+        let tasks_stopped = tasks.shutdown_token();
         let task_failed = tokio::select! {
             () = stop => false,
             () = tasks_stopped.cancelled() => true,
@@ -230,7 +231,7 @@ impl App {
         if let Err(error) = state.counters.flush().await {
             warn!(%error, "cannot write the last shared metrics; they are lost");
         }
-        let all_ended = tasks.drain(shutdown_timeout).await;
+        let all_ended = tasks.shutdown(shutdown_timeout).await;
         if let Some(failure) = state.schema.failure() {
             bail!("{failure}");
         }

@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use crate::ids::{FileId, InvalidId, JobId, KeyId, MetricName, ModelId, Resource};
+use crate::ids::{FileId, InvalidId, JobId, KeyId, LockName, MetricName, ModelId};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -12,7 +12,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) enum Error {
     /// The request is invalid; the message is for the client.
     #[error("{0}")]
-    Invalid(String),
+    Validation(String),
     #[error("a job id is a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")]
     InvalidJobId,
     #[error("a job takes at most {max} files; got {got}")]
@@ -36,15 +36,15 @@ pub(crate) enum Error {
     #[error("job {0} does not exist")]
     JobNotFound(JobId),
     #[error("metric {0} does not exist")]
-    NoMetric(MetricName),
+    MetricNotFound(MetricName),
     #[error("this Idempotency-Key was used for another request")]
     IdempotencyConflict,
     #[error("job {0} already exists")]
     JobExists(JobId),
     #[error("job {job} has no file {file}")]
     FileNotFound { job: JobId, file: FileId },
-    #[error("job {job} is {present}, so it cannot become {wanted}")]
-    WrongStatus { job: JobId, present: String, wanted: &'static str },
+    #[error("job {job} is {current}, so it cannot become {requested}")]
+    InvalidTransition { job: JobId, current: String, requested: &'static str },
     #[error("file {file} is at attempt {present}; this report is from an older one")]
     StaleAttempt { file: FileId, present: u64 },
     #[error("model {0} does not exist")]
@@ -53,41 +53,41 @@ pub(crate) enum Error {
     #[error("the origin failed: {0}")]
     Origin(String),
     #[error("{resource} is locked by another holder")]
-    LockUnavailable { resource: Resource, expires_in: Option<Duration> },
+    LockUnavailable { resource: LockName, expires_in: Option<Duration> },
     #[error("{resource} is not locked by this token (any more)")]
-    LockLost { resource: Resource },
+    LockLost { resource: LockName },
     #[error("a cleanup is already running; GET /api/v1/admin/cleanup shows its progress")]
     CleanupRunning,
     #[error(
         "the checksum of migrations-lua/migrations/{0}.lua differs from the one applied to this Redis; a released migration \
          must not change, so add a new file (image2model-gateway migrate --status)"
     )]
-    SchemaChanged(&'static str),
+    MigrationChecksumMismatch(&'static str),
     #[error("rate limit {policy:?} exceeded")]
     RateLimited { policy: String, retry_after: Duration },
     /// A limit of this process is reached, or the service is shutting down.
     #[error("{0}")]
-    Busy(&'static str),
+    Overloaded(&'static str),
     #[error("the request took longer than {} s", .0.as_secs_f32())]
-    TooSlow(Duration),
+    Timeout(Duration),
     /// Redis is unreachable, too slow, or cannot write at present; a later call may succeed.
     #[error("Redis is not available: {0}")]
     RedisUnavailable(String),
     /// A new job is stored, but on fewer replicas than `redis.min_replicas`.
-    #[error("{n_replicas} of {wanted} replicas have the job")]
-    NotReplicated { wanted: u32, n_replicas: u32 },
+    #[error("{replica_count} of {required} replicas have the job")]
+    NotReplicated { required: u32, replica_count: u32 },
     /// Redis rejected a command: a bug, or a key of an unexpected type.
     #[error("Redis refused a command: {0}")]
     Redis(fred::error::Error),
     #[error("stored {what} cannot be read: {reason}")]
-    Corrupt { what: &'static str, reason: String },
+    CorruptData { what: &'static str, reason: String },
 }
 
 impl From<InvalidId> for Error {
     fn from(error: InvalidId) -> Self {
         match error {
             InvalidId::Job => Self::InvalidJobId,
-            InvalidId::Other(message) => Self::Invalid(message),
+            InvalidId::Other(message) => Self::Validation(message),
         }
     }
 }
@@ -137,6 +137,6 @@ pub(crate) fn causes<'a>(
 }
 
 /// The messages of an error and its sources on one line, joined by `: `.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn display_chain(error: &(dyn StdError + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -7,21 +7,23 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// For `#[serde(deserialize_with = "whole")]`. Fails on fractions and on numbers that do not fit into `T`.
-pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(json: D) -> Result<T, D::Error> {
-    json.deserialize_any(Whole(PhantomData))
+/// For `#[serde(deserialize_with = "lenient_int")]`. Fails on fractions and on numbers that do not fit into `T`.
+pub(crate) fn lenient_int<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
+    json: D,
+) -> Result<T, D::Error> {
+    json.deserialize_any(LenientInt(PhantomData))
 }
 
-/// Like [`whole`], for a field that may be absent or null.
-pub(crate) fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
+/// Like [`lenient_int`], for a field that may be absent or null.
+pub(crate) fn lenient_int_opt<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
     json: D,
 ) -> Result<Option<T>, D::Error> {
-    json.deserialize_option(Maybe(PhantomData))
+    json.deserialize_option(LenientIntOpt(PhantomData))
 }
 
-struct Whole<T>(PhantomData<T>);
+struct LenientInt<T>(PhantomData<T>);
 
-impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
+impl<T: TryFrom<i128>> Visitor<'_> for LenientInt<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,13 +55,13 @@ impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
     }
 }
 
-struct Maybe<T>(PhantomData<T>);
+struct LenientIntOpt<T>(PhantomData<T>);
 
-impl<'de, T: TryFrom<i128>> Visitor<'de> for Maybe<T> {
+impl<'de, T: TryFrom<i128>> Visitor<'de> for LenientIntOpt<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Whole::<T>(PhantomData).expecting(f)
+        LenientInt::<T>(PhantomData).expecting(f)
     }
 
     fn visit_none<E: Error>(self) -> Result<Option<T>, E> {
@@ -71,7 +73,7 @@ impl<'de, T: TryFrom<i128>> Visitor<'de> for Maybe<T> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<Option<T>, D::Error> {
-        whole(json).map(Some)
+        lenient_int(json).map(Some)
     }
 }
 
@@ -84,9 +86,9 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct Body {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "lenient_int")]
         progress: u8,
-        #[serde(default, deserialize_with = "maybe_whole")]
+        #[serde(default, deserialize_with = "lenient_int_opt")]
         attempt: Option<u32>,
     }
 

@@ -18,9 +18,9 @@ pub enum Environment {
 }
 
 /// Serde adapter of a `Duration` written as text, such as `250ms`, `5s` or `24h`.
-pub(crate) struct Time;
+pub(crate) struct HumanDuration;
 
-impl Time {
+impl HumanDuration {
     pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
         humantime_serde::serialize(time, to)
     }
@@ -31,7 +31,7 @@ impl Time {
 }
 
 /// JSON schema of a `ByteSize` written as text, such as `64KiB` or `1MiB`.
-pub(crate) struct Size;
+pub(crate) struct HumanSize;
 
 /// A value that is masked in logs and by `check-config`, and wiped from memory when it is dropped.
 #[derive(Clone, Default, Deserialize)]
@@ -71,7 +71,7 @@ impl Serialize for Secret {
 }
 
 /// Fails unless `value` is between `min` and `max`; the message names the setting.
-pub(crate) fn check_between(
+pub(crate) fn validate_range(
     name: &str,
     value: Duration,
     min: Duration,
@@ -98,6 +98,6 @@ macro_rules! text_of_form {
     };
 }
 
-text_of_form!(Time, "time");
-text_of_form!(Size, "size");
+text_of_form!(HumanDuration, "time");
+text_of_form!(HumanSize, "size");
 text_of_form!(Secret, "secret");

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, info_span};
 
 /// A group of tasks. When a critical task ends early, even by a panic, all tasks are cancelled. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Tasks {
+pub(crate) struct TaskSupervisor {
     tracker: TaskTracker,
     /// Cancels all tasks of the service.
     all: CancellationToken,
@@ -17,21 +17,21 @@ pub(crate) struct Tasks {
     shutdown: CancellationToken,
 }
 
-impl Default for Tasks {
+impl Default for TaskSupervisor {
     fn default() -> Self {
         let all = CancellationToken::new();
         Self { tracker: TaskTracker::new(), shutdown: all.clone(), all }
     }
 }
 
-impl Tasks {
+impl TaskSupervisor {
     /// Cancelled when the group should stop; long-lived tasks must watch it.
-    pub(crate) fn shutdown(&self) -> CancellationToken {
+    pub(crate) fn shutdown_token(&self) -> CancellationToken {
         self.shutdown.clone()
     }
 
     /// A child group, which can be stopped by itself.
-    pub(crate) fn part(&self) -> Self {
+    pub(crate) fn child(&self) -> Self {
         Self {
             tracker: self.tracker.clone(),
             all: self.all.clone(),
@@ -44,14 +44,14 @@ impl Tasks {
         self.shutdown.cancel();
     }
 
-    /// Spawns a critical task: if it ends before [`Tasks::shutdown`] is cancelled, the service stops.
-    pub(crate) fn spawn(
+    /// Spawns a critical task: if it ends before [`TaskSupervisor::shutdown_token`] is cancelled, the service stops.
+    pub(crate) fn spawn_critical(
         &self,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (stop_all, own) = (self.all.clone().drop_guard(), self.shutdown.clone());
-        self.spawn_unguarded(name, async move {
+        self.spawn(name, async move {
             task.await;
             if own.is_cancelled() {
                 stop_all.disarm();
@@ -77,8 +77,8 @@ impl Tasks {
             // A panic drops the sender instead. A failed send means that the service has already stopped.
             _ = running.send(());
         })?;
-        let shutdown = self.shutdown();
-        self.spawn(name, async move {
+        let shutdown = self.shutdown_token();
+        self.spawn_critical(name, async move {
             if ended.await.is_ok() {
                 shutdown.cancelled().await;
             }
@@ -88,7 +88,7 @@ impl Tasks {
 
     /// Spawns a task that may end at any time, such as one connection.
     #[expect(clippy::disallowed_methods, reason = "the only function that spawns")]
-    pub(crate) fn spawn_unguarded(
+    pub(crate) fn spawn(
         &self,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
@@ -97,7 +97,7 @@ impl Tasks {
     }
 
     /// Cancels every task of the service and waits up to `grace`. Returns whether all of them ended in time.
-    pub(crate) async fn drain(&self, grace: Duration) -> bool {
+    pub(crate) async fn shutdown(&self, grace: Duration) -> bool {
         self.all.cancel();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()

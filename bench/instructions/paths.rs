@@ -8,7 +8,7 @@ use axum::{
     http::{Method, Request, header},
 };
 use http_body_util::BodyExt as _;
-use image2model_gateway::{App, Config, bench::Watched};
+use image2model_gateway::{App, Config, bench::WatchedJob};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
@@ -67,7 +67,7 @@ impl Path {
     /// Walks the path `times` times to warm up, then as often with instruction counting.
     pub(crate) fn walk(self, times: usize) {
         if self == Self::Frame {
-            let mut watched = Watched::default();
+            let mut watched = WatchedJob::default();
             let mut walk = || (0..times).for_each(|_| _ = black_box(watched.frame()));
             walk();
             return count_from_here(walk);
@@ -157,7 +157,7 @@ impl Service {
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::load(Some(&file), settings).unwrap();
-        let routes = background.block_on(async { App::bind(config).await.unwrap().into_routes() });
+        let routes = background.block_on(async { App::bind(config).await.unwrap().into_router() });
         Self { routes, runtime, _background: background }
     }
 

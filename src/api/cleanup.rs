@@ -15,7 +15,7 @@ use crate::{
         problem::Problem,
         state::AppState,
     },
-    cleanup::{Maintenance, Report},
+    cleanup::{Cleanup, CleanupReport},
 };
 
 const PATH: &str = "/api/v1/admin/cleanup";
@@ -37,9 +37,9 @@ struct StartCleanupRequest {
 /// Returns immediately. GET on the same path reports the progress.
 #[utoipa::path(post, path = "/api/v1/admin/cleanup", operation_id = "begin", tag = "admin",
     security(("key" = ["admin"])), params(StartCleanupRequest),
-    responses((status = 202, body = Report), (status = 409, description = "CLEANUP_RUNNING")))]
+    responses((status = 202, body = CleanupReport), (status = 409, description = "CLEANUP_RUNNING")))]
 async fn start_cleanup(
-    State(maintenance): State<Maintenance>,
+    State(maintenance): State<Cleanup>,
     _: RequireAdmin,
     Query(request): Query<StartCleanupRequest>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -52,11 +52,11 @@ async fn start_cleanup(
 ///
 /// Any process may have run it.
 #[utoipa::path(get, path = "/api/v1/admin/cleanup", operation_id = "last", tag = "admin", security(("key" = ["admin"])),
-    responses((status = 200, body = Report), (status = 404, description = "CLEANUP_NOT_FOUND")))]
+    responses((status = 200, body = CleanupReport), (status = 404, description = "CLEANUP_NOT_FOUND")))]
 async fn get_last_report(
-    State(maintenance): State<Maintenance>,
+    State(maintenance): State<Cleanup>,
     _: RequireAdmin,
-) -> Result<Json<Report>, Problem> {
+) -> Result<Json<CleanupReport>, Problem> {
     let not_found =
         || Problem::new(StatusCode::NOT_FOUND, "CLEANUP_NOT_FOUND", "no cleanup has run yet");
     maintenance.last().await?.map(Json).ok_or_else(not_found)

@@ -18,7 +18,7 @@ pub(crate) fn json_with_etag(
     x_cache: &'static str,
     cache_control: &str,
 ) -> Response {
-    let etag = format!("\"{}\"", Sha256Hex::of(&String::from_utf8_lossy(&json)).as_str());
+    let etag = format!("\"{}\"", Sha256Hex::digest(&String::from_utf8_lossy(&json)).as_str());
     let mut response = if if_none_match(request, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{api::state::AppState, settings::Environment};
 
 /// A sample model, the result of simulated workers.
-pub(crate) const CUBE: &[u8] = include_bytes!("../../web/cube.glb");
-pub(crate) const CUBE_PATH: &str = "/web/cube.glb";
+pub(crate) const SAMPLE_MODEL: &[u8] = include_bytes!("../../web/cube.glb");
+pub(crate) const SAMPLE_MODEL_PATH: &str = "/web/cube.glb";
 
 const INDEX: &str = include_str!("../../web/index.html");
 /// Placeholder in a page for the API key that is filled in.
@@ -28,7 +28,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const DOCS: &str = include_str!("../../web/docs.html");
 const FILES: &[(&str, &str, &[u8])] = &[
-    (CUBE_PATH, "model/gltf-binary", CUBE),
+    (SAMPLE_MODEL_PATH, "model/gltf-binary", SAMPLE_MODEL),
     ("/web/actions.js", JAVASCRIPT, include_bytes!("../../web/actions.js")),
     ("/web/api.js", JAVASCRIPT, include_bytes!("../../web/api.js")),
     ("/web/confirm-dialog.js", JAVASCRIPT, include_bytes!("../../web/confirm-dialog.js")),
@@ -75,7 +75,7 @@ pub(crate) fn router(environment: Environment) -> Router<AppState> {
         Environment::Production => "",
     };
     let asset = |path, file, content_type, body| {
-        let compiled = Version::new(body, key);
+        let compiled = ETag::new(body, key);
         let asset = Arc::new(Asset { file, content_type, key, compiled });
         (path, get(move |headers: HeaderMap| async move { asset.respond(&headers) }))
     };
@@ -96,16 +96,16 @@ struct Asset {
     file: &'static str,
     content_type: &'static str,
     key: &'static str,
-    compiled: Version,
+    compiled: ETag,
 }
 
 #[derive(Clone)]
-struct Version {
+struct ETag {
     body: Bytes,
     etag: HeaderValue,
 }
 
-impl Version {
+impl ETag {
     /// Replaces the placeholder in `file` by `key`.
     fn new(file: &[u8], key: &str) -> Self {
         let body = match std::str::from_utf8(file) {
@@ -119,18 +119,18 @@ impl Version {
 impl Asset {
     /// The compiled version. A debug build reads the source file first, so that a change of the page needs no build;
     /// the blocking read is acceptable there.
-    fn version(&self) -> Version {
+    fn etag(&self) -> ETag {
         if cfg!(debug_assertions) {
             let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/web/");
             if let Ok(file) = std::fs::read(format!("{sources}{}", self.file)) {
-                return Version::new(&file, self.key);
+                return ETag::new(&file, self.key);
             }
         }
         self.compiled.clone()
     }
 
     fn respond(&self, request: &HeaderMap) -> Response {
-        let Version { body, etag } = self.version();
+        let ETag { body, etag } = self.etag();
         let known = request.get(header::IF_NONE_MATCH);
         let known = known.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let is_current = known.split(',').any(|tag| tag.trim().as_bytes() == etag.as_bytes());
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_browser_with_the_current_page_gets_304() {
-        let compiled = Version::new(b"a", "");
+        let compiled = ETag::new(b"a", "");
         let asset = Asset { file: "no such file", content_type: "text/css", key: "", compiled };
         let first = asset.respond(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);

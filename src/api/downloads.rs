@@ -59,7 +59,7 @@ async fn list_downloads(
     RequireReader(caller): RequireReader,
     Path(job_id): Path<JobId>,
 ) -> Result<Json<DownloadsResponse>, Problem> {
-    let job = jobs.get_for(&caller, job_id).await?;
+    let job = jobs.get_visible_to(&caller, job_id).await?;
     let results = jobs.results(job_id).await?;
     let created_time = job.ended_at.or(job.updated_at);
     let (mut files, mut download_urls) = (Vec::new(), Vec::new());

@@ -24,7 +24,7 @@ use crate::{
     ids::{FileId, JobId},
     jobs::{
         FileResult, JobFile, Jobs, Status,
-        result::{ResultBody, StoredBody},
+        result::{FileResultRequest, FileResultResponse},
     },
 };
 
@@ -50,7 +50,7 @@ async fn list_files(
     RequireReader(caller): RequireReader,
     Path(job_id): Path<JobId>,
 ) -> Result<Json<FilesResponse>, Problem> {
-    let job = jobs.get_for(&caller, job_id).await?;
+    let job = jobs.get_visible_to(&caller, job_id).await?;
     Ok(Json(FilesResponse { job_id, files: Arc::unwrap_or_clone(job).files }))
 }
 
@@ -62,7 +62,7 @@ async fn get_file(
     RequireReader(caller): RequireReader,
     Path((job_id, file_id)): Path<(JobId, FileId)>,
 ) -> Result<Json<JobFile>, Problem> {
-    let job = jobs.get_for(&caller, job_id).await?;
+    let job = jobs.get_visible_to(&caller, job_id).await?;
     let file = job.files.get(file_id.index()).cloned();
     Ok(Json(file.ok_or(Error::FileNotFound { job: job_id, file: file_id })?))
 }
@@ -71,7 +71,7 @@ async fn get_file(
 ///
 /// Repeating the same result has no effect. The result of the last file ends the job.
 #[utoipa::path(put, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", operation_id = "finish", tag = "files",
-    security(("key" = ["worker"])), request_body = ResultBody,
+    security(("key" = ["worker"])), request_body = FileResultRequest,
     responses((status = 200, body = PutFileResultResponse), (status = 409, description = "INVALID_TRANSITION")))]
 async fn put_file_result(
     State(jobs): State<Jobs>,
@@ -79,7 +79,7 @@ async fn put_file_result(
     Path((job_id, file_id)): Path<(JobId, FileId)>,
     Json(result): Json<FileResult>,
 ) -> Result<Json<PutFileResultResponse>, Problem> {
-    jobs.check_result(&result).map_err(Error::Invalid)?;
+    jobs.validate_result(&result).map_err(Error::Validation)?;
     let status = jobs.finish_file(job_id, file_id, &result).await?;
     Ok(Json(PutFileResultResponse { job_id, file_id, status }))
 }
@@ -95,13 +95,13 @@ struct PutFileResultResponse {
 
 /// Read a file's result
 #[utoipa::path(get, path = "/api/v1/jobs/{job_id}/files/{file_id}/result", operation_id = "result", tag = "files",
-    security(("key" = ["client", "worker"])), responses((status = 200, body = StoredBody)))]
+    security(("key" = ["client", "worker"])), responses((status = 200, body = FileResultResponse)))]
 async fn get_file_result(
     State(jobs): State<Jobs>,
     RequireReader(caller): RequireReader,
     Path((job_id, file_id)): Path<(JobId, FileId)>,
 ) -> Result<Response, Problem> {
-    jobs.get_for(&caller, job_id).await?;
+    jobs.get_visible_to(&caller, job_id).await?;
     let json = jobs.result(job_id, file_id).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }

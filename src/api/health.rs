@@ -19,10 +19,10 @@ use crate::{
     auth::ApiKeys,
     health::{
         Health,
-        report::{Report, Verdict},
+        report::{HealthReport, HealthStatus},
         slow_log,
     },
-    migrations::Schema,
+    migrations::Migrator,
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
@@ -90,16 +90,16 @@ async fn live(uri: Uri) -> Response {
     (status = 503, description = "The service cannot serve requests now.", body = Probe)))]
 async fn ready(
     State(health): State<Health>,
-    State(schema): State<Schema>,
+    State(schema): State<Migrator>,
     State(keys): State<ApiKeys>,
     uri: Uri,
 ) -> Response {
     let databases = health.redis_parts().into_iter();
     let mut checks: Vec<Check> =
         databases.map(|(name, ok)| Check::new(&format!("redis:{name}"), ok)).collect();
-    checks.push(Check::new("schema", schema.is_current()));
+    checks.push(Check::new("schema", schema.is_up_to_date()));
     checks.push(Check::new("started", health.has_started()));
-    checks.push(Check::new("keys_known", keys.are_known()));
+    checks.push(Check::new("keys_known", keys.is_loaded()));
     checks.push(Check::new("not_draining", !health.is_draining()));
     probe(&uri, &checks)
 }
@@ -113,12 +113,12 @@ async fn started(State(health): State<Health>, uri: Uri) -> Response {
 
 /// Report the health of the service and its Redis
 #[utoipa::path(get, path = "/health", tag = "health", responses(
-    (status = 200, body = Report), (status = 503, description = "The service cannot serve requests.", body = Report)))]
+    (status = 200, body = HealthReport), (status = 503, description = "The service cannot serve requests.", body = HealthReport)))]
 async fn health(State(health): State<Health>) -> Response {
     let report = health.report().await;
     let status = match report.status {
-        Verdict::Healthy | Verdict::Degraded => StatusCode::OK,
-        Verdict::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        HealthStatus::Healthy | HealthStatus::Degraded => StatusCode::OK,
+        HealthStatus::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(report)).into_response()
 }

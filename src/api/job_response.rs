@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    auth::Tickets,
+    auth::StreamTickets,
     error::Result,
     ids::JobId,
     jobs::{Job, JobFile, Status},
@@ -61,7 +61,7 @@ pub(super) struct JobLinks {
 }
 
 impl JobResponse {
-    pub(super) async fn new(job: Job, tickets: &Tickets) -> Result<Self> {
+    pub(super) async fn new(job: Job, tickets: &StreamTickets) -> Result<Self> {
         let ticket = tickets.issue(job.id).await?;
         let self_ = format!("/api/v1/jobs/{}", job.id);
         Ok(Self {

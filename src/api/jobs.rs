@@ -22,10 +22,10 @@ use crate::{
         problem::Problem,
         state::AppState,
     },
-    auth::Tickets,
+    auth::StreamTickets,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    jobs::{Circumstances, Cursor, Filter, Jobs, NewJob, Status, Summary},
+    jobs::{CreateContext, CreateJobRequest, Cursor, Filter, Jobs, Status, Summary},
     observability::traces::traceparent,
     webhooks::{Webhook, Webhooks},
 };
@@ -50,7 +50,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", security(("key" = ["client"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters.",
         min_length = 1, max_length = 255, pattern = "^[!-~]([ -~]*[!-~])?$")),
-    request_body = NewJob,
+    request_body = CreateJobRequest,
     responses(
         (status = 201, body = JobResponse, headers(("Location" = String, description = "The path of the job."))),
         (status = 422, description = "TOO_MANY_FILES, IDEMPOTENCY_CONFLICT"),
@@ -59,12 +59,12 @@ async fn create(
     State(state): State<AppState>,
     RequireClient(caller): RequireClient,
     headers: HeaderMap,
-    Json(new_job): Json<NewJob>,
+    Json(new_job): Json<CreateJobRequest>,
 ) -> Result<Response, Problem> {
     if let Some(url) = new_job.webhook_url() {
-        state.webhooks.check(url)?;
+        state.webhooks.validate_url(url)?;
     }
-    let circumstances = Circumstances {
+    let circumstances = CreateContext {
         idempotency: idempotency_key(&headers)?,
         traceparent: traceparent(&headers),
     };
@@ -92,11 +92,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Sha256Hex>> {
         || key.len() > MAX_BYTES
         || !key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     {
-        return Err(Error::Invalid(format!(
+        return Err(Error::Validation(format!(
             "Idempotency-Key must have 1 to {MAX_BYTES} printable ASCII characters"
         )));
     }
-    Ok(Some(Sha256Hex::of(key)))
+    Ok(Some(Sha256Hex::digest(key)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -155,11 +155,11 @@ async fn list(
     responses((status = 200, body = JobResponse)))]
 async fn get_job(
     State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(tickets): State<StreamTickets>,
     RequireReader(caller): RequireReader,
     Path(id): Path<JobId>,
 ) -> Result<Json<JobResponse>, Problem> {
-    let job = jobs.get_for(&caller, id).await?;
+    let job = jobs.get_visible_to(&caller, id).await?;
     let queue_position = jobs.queue_position(&job).await?;
     let mut body = JobResponse::new(Arc::unwrap_or_clone(job), &tickets).await?;
     body.queue_position = queue_position;
@@ -180,7 +180,7 @@ async fn cancel(
     RequireClient(caller): RequireClient,
     Path(job_id): Path<JobId>,
 ) -> Result<(StatusCode, Json<UpdateStatusResponse>), Problem> {
-    jobs.get_for(&caller, job_id).await?;
+    jobs.get_visible_to(&caller, job_id).await?;
     let status = jobs.cancel(job_id).await?;
     let code = if status == Status::Cancelling { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((code, Json(UpdateStatusResponse { job_id, status })))
@@ -191,12 +191,12 @@ async fn cancel(
     responses((status = 200, body = JobResponse), (status = 409, description = "INVALID_TRANSITION")))]
 async fn retry(
     State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(tickets): State<StreamTickets>,
     RequireClient(caller): RequireClient,
     Path(id): Path<JobId>,
     headers: HeaderMap,
 ) -> Result<Json<JobResponse>, Problem> {
-    jobs.get_for(&caller, id).await?;
+    jobs.get_visible_to(&caller, id).await?;
     let job = jobs.retry(id, traceparent(&headers).as_deref()).await?;
     Ok(Json(JobResponse::new(Arc::unwrap_or_clone(job), &tickets).await?))
 }
@@ -209,7 +209,7 @@ async fn delete(
     RequireClientOrAdmin(caller): RequireClientOrAdmin,
     Path(id): Path<JobId>,
 ) -> Result<StatusCode, Problem> {
-    jobs.get_for(&caller, id).await?;
+    jobs.get_visible_to(&caller, id).await?;
     jobs.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -262,6 +262,6 @@ async fn webhooks(
     RequireClient(caller): RequireClient,
     Path(job_id): Path<JobId>,
 ) -> Result<Json<WebhooksResponse>, Problem> {
-    jobs.get_for(&caller, job_id).await?;
-    Ok(Json(WebhooksResponse { job_id, webhooks: webhooks.of_job(job_id).await? }))
+    jobs.get_visible_to(&caller, job_id).await?;
+    Ok(Json(WebhooksResponse { job_id, webhooks: webhooks.for_job(job_id).await? }))
 }

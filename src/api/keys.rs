@@ -19,10 +19,10 @@ use crate::{
         problem::Problem,
         state::AppState,
     },
-    auth::{ApiKeys, Caller, Limits, Role, key_admin::Order, store::StoredKey},
+    auth::{ApiKeys, Caller, Limits, Role, key_admin::NewApiKey, store::StoredKey},
     error::Error,
     ids::KeyId,
-    serde_integer::whole,
+    serde_integer::lenient_int,
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
@@ -134,7 +134,7 @@ async fn create(
     Json(request): Json<CreateKeyRequest>,
 ) -> Result<Response, Problem> {
     let limits = validated_limits(&state, request.limits)?;
-    let new_key = Order { name: request.name, roles: request.roles, limits };
+    let new_key = NewApiKey { name: request.name, roles: request.roles, limits };
     let created = state.keys.create(new_key).await?;
     let body = Json(CreateKeyResponse { id: &created.id, key: created.key.expose_secret() });
     let mut response = (StatusCode::CREATED, body).into_response();
@@ -167,7 +167,7 @@ async fn list(State(keys): State<ApiKeys>, _: RequireAdmin) -> Result<Json<KeysR
 /// Deserializes limits, each an integer of at least 1.
 fn whole_limits<'de, D: Deserializer<'de>>(json: D) -> Result<Limits, D::Error> {
     #[derive(Deserialize)]
-    struct Whole(#[serde(deserialize_with = "whole")] u32);
+    struct Whole(#[serde(deserialize_with = "lenient_int")] u32);
 
     let limits = BTreeMap::<String, Whole>::deserialize(json)?;
     let limits = limits.into_iter().map(|(policy, Whole(limit))| {
@@ -225,8 +225,8 @@ async fn revoke(
 }
 
 fn validated_limits(state: &AppState, limits: Limits) -> Result<Limits, Problem> {
-    match state.limiter.check_limits(&limits) {
+    match state.limiter.validate_limits(&limits) {
         Ok(()) => Ok(limits),
-        Err(error) => Err(Error::Invalid(format!("limits: {error:#}")).into()),
+        Err(error) => Err(Error::Validation(format!("limits: {error:#}")).into()),
     }
 }

@@ -16,9 +16,9 @@ use crate::{
         state::AppState,
     },
     error::{Error, Result},
-    ids::{Resource, quoted},
-    locks::{Locks, Wanted},
-    serde_integer::whole,
+    ids::{LockName, truncate_quoted},
+    locks::{LockRequest, Locks},
+    serde_integer::lenient_int,
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
@@ -31,10 +31,10 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 struct AcquireLockRequest {
     /// At most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_int")]
     ttl_secs: i64,
     /// Maximum time to wait for the lock; at most `locks.max_wait`.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "lenient_int")]
     #[schema(minimum = 0, example = 0)]
     wait_secs: i64,
 }
@@ -47,7 +47,7 @@ struct ExtendLockRequest {
     token: String,
     /// The new time to live, counted from now; at most `locks.max_ttl`.
     #[schema(minimum = 1, example = 30)]
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_int")]
     ttl_secs: i64,
 }
 
@@ -88,13 +88,13 @@ struct LockResponse {
 async fn acquire(
     State(locks): State<Locks>,
     _: RequireWorker,
-    Path(resource): Path<Resource>,
+    Path(resource): Path<LockName>,
     Json(request): Json<AcquireLockRequest>,
 ) -> Result<(StatusCode, Json<LockResponse>), Problem> {
     let config = locks.config();
     let ttl = seconds("ttl_secs", request.ttl_secs, 1, config.max_ttl)?;
     let wait = seconds("wait_secs", request.wait_secs, 0, config.max_wait)?;
-    let lease = locks.acquire(&Wanted { resource, ttl, wait }).await?;
+    let lease = locks.acquire(&LockRequest { resource, ttl, wait }).await?;
     let body = LockResponse {
         resource: lease.resource.to_string(),
         token: lease.token,
@@ -111,7 +111,7 @@ async fn acquire(
 async fn extend(
     State(locks): State<Locks>,
     _: RequireWorker,
-    Path(resource): Path<Resource>,
+    Path(resource): Path<LockName>,
     Json(request): Json<ExtendLockRequest>,
 ) -> Result<Json<LockResponse>, Problem> {
     let ttl = seconds("ttl_secs", request.ttl_secs, 1, locks.config().max_ttl)?;
@@ -126,7 +126,7 @@ async fn extend(
 async fn release(
     State(locks): State<Locks>,
     _: RequireWorker,
-    Path(resource): Path<Resource>,
+    Path(resource): Path<LockName>,
     Query(request): Query<ReleaseLockRequest>,
 ) -> Result<StatusCode, Problem> {
     locks.release(&resource, parse_token(&request.token)?).await?;
@@ -138,12 +138,14 @@ fn seconds(name: &str, value: i64, min: u64, max: Duration) -> Result<Duration> 
     let max = max.as_secs();
     match u64::try_from(value) {
         Ok(secs) if (min..=max).contains(&secs) => Ok(Duration::from_secs(secs)),
-        _ => Err(Error::Invalid(format!("{name}: {value} is not between {min} and {max}"))),
+        _ => Err(Error::Validation(format!("{name}: {value} is not between {min} and {max}"))),
     }
 }
 
 /// Accepts only the canonical spelling, because Redis compares tokens as strings.
 fn parse_token(text: &str) -> Result<Uuid> {
     let token = Uuid::try_parse(text).ok().filter(|token| token.hyphenated().to_string() == text);
-    token.ok_or_else(|| Error::Invalid(format!("token: {} is not a UUID of a lock", quoted(text))))
+    token.ok_or_else(|| {
+        Error::Validation(format!("token: {} is not a UUID of a lock", truncate_quoted(text)))
+    })
 }

@@ -24,11 +24,11 @@ use crate::{
         problem::Problem,
         state::AppState,
     },
-    cache::{Outcome, Terms},
+    cache::{CachePolicy, CacheStatus},
     error::{Error, Result},
     ids::{InvalidId, ModelId, Tag},
     models::Models,
-    serde_integer::{maybe_whole, whole},
+    serde_integer::{lenient_int, lenient_int_opt},
 };
 
 pub(crate) fn router() -> OpenApiRouter<AppState> {
@@ -49,11 +49,11 @@ struct PutModelRequest {
     #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
     /// Time for which the model is fresh, at most `models.max_ttl`; default `models.ttl`.
-    #[serde(default, deserialize_with = "maybe_whole")]
+    #[serde(default, deserialize_with = "lenient_int_opt")]
     #[schema(minimum = 1, example = 300)]
     ttl_secs: Option<i64>,
     /// Time after that for which the model is still served, as stale.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "lenient_int")]
     #[schema(minimum = 0, example = 60)]
     stale_secs: i64,
     /// Whether each read restarts the time to live.
@@ -107,8 +107,10 @@ async fn get_model(
     };
     let max_age = entry.fresh_for.min(models.config().client_max_age).as_secs();
     let cache_control = match lookup.outcome {
-        Outcome::Stale => "private, no-cache".to_owned(),
-        Outcome::Hit | Outcome::Miss | Outcome::Negative => format!("private, max-age={max_age}"),
+        CacheStatus::Stale => "private, no-cache".to_owned(),
+        CacheStatus::Hit | CacheStatus::Miss | CacheStatus::Negative => {
+            format!("private, max-age={max_age}")
+        }
     };
     Ok(json_with_etag(&headers, entry.json, x_cache, &cache_control))
 }
@@ -146,23 +148,23 @@ async fn remove(
 }
 
 /// Validates a request and returns the cache policy of the model.
-fn cache_policy(models: &Models, request: &PutModelRequest) -> Result<Terms> {
+fn cache_policy(models: &Models, request: &PutModelRequest) -> Result<CachePolicy> {
     const MAX_TAGS: usize = 16;
     let config = models.config();
     let (size, max_size) = (request.data.get().len() as u64, config.max_size.as_u64());
     if size > max_size {
-        return Err(Error::Invalid(format!("data: {size} bytes are more than {max_size}")));
+        return Err(Error::Validation(format!("data: {size} bytes are more than {max_size}")));
     }
     if request.tags.len() > MAX_TAGS {
         let count = request.tags.len();
-        return Err(Error::Invalid(format!("tags: {count} are more than {MAX_TAGS}")));
+        return Err(Error::Validation(format!("tags: {count} are more than {MAX_TAGS}")));
     }
     let max = config.max_ttl.as_secs();
     let seconds = |name: &str, value: i64, min: u64| match u64::try_from(value) {
         Ok(secs) if (min..=max).contains(&secs) => Ok(Duration::from_secs(secs)),
-        _ => Err(Error::Invalid(format!("{name}: {value} is not between {min} and {max}"))),
+        _ => Err(Error::Validation(format!("{name}: {value} is not between {min} and {max}"))),
     };
-    Ok(Terms {
+    Ok(CachePolicy {
         ttl: request.ttl_secs.map_or(Ok(config.ttl), |ttl| seconds("ttl_secs", ttl, 1))?,
         stale_for: seconds("stale_secs", request.stale_secs, 0)?,
         slides: request.refresh_on_hit,

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::Error,
-    ids::{InvalidId, Resource, quoted},
+    ids::{InvalidId, LockName, truncate_quoted},
 };
 
 /// An error response. `code` is part of the API; `detail` is for people and may change.
@@ -114,7 +114,7 @@ impl From<Error> for Problem {
         use StatusCode as S;
 
         let mut problem = match &error {
-            Error::Invalid(detail) => Self::invalid(detail.as_str()),
+            Error::Validation(detail) => Self::invalid(detail.as_str()),
             Error::InvalidJobId => Self::new(S::BAD_REQUEST, "INVALID_JOB_ID", error.to_string()),
             Error::TooManyFiles { max, got } => {
                 Self::new(S::UNPROCESSABLE_ENTITY, "TOO_MANY_FILES", error.to_string())
@@ -130,7 +130,9 @@ impl From<Error> for Problem {
             Error::ModelNotFound(model) => {
                 Self::not_found(&error, "MODEL_NOT_FOUND", "model_id", model)
             }
-            Error::NoMetric(_) => Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string()),
+            Error::MetricNotFound(_) => {
+                Self::new(S::NOT_FOUND, "METRIC_NOT_FOUND", error.to_string())
+            }
             Error::KeyNotFound(_) => Self::new(S::NOT_FOUND, "KEY_NOT_FOUND", error.to_string()),
             Error::TooManyKeys(_) => Self::new(S::CONFLICT, "TOO_MANY_KEYS", error.to_string()),
             Error::IdempotencyConflict => {
@@ -141,7 +143,7 @@ impl From<Error> for Problem {
             Error::FileNotFound { file, .. } => {
                 Self::not_found(&error, "FILE_NOT_FOUND", "file_id", file)
             }
-            Error::WrongStatus { present, wanted, .. } => {
+            Error::InvalidTransition { current: present, requested: wanted, .. } => {
                 Self::new(S::CONFLICT, "INVALID_TRANSITION", error.to_string())
                     .with_detail("status", present.as_str())
                     .with_detail("wanted", *wanted)
@@ -157,14 +159,14 @@ impl From<Error> for Problem {
                 .with_detail("resource", resource.to_string()),
             Error::CleanupRunning => Self::new(S::CONFLICT, "CLEANUP_RUNNING", error.to_string()),
             Error::RateLimited { policy, retry_after } => Self::rate_limited(policy, *retry_after),
-            Error::TooSlow(_)
-            | Error::Busy(_)
+            Error::Timeout(_)
+            | Error::Overloaded(_)
             | Error::RedisUnavailable(_)
             | Error::NotReplicated { .. }
             | Error::Redis(_)
             | Error::Origin(_)
-            | Error::SchemaChanged(_)
-            | Error::Corrupt { .. } => Self::from_server_error(&error),
+            | Error::MigrationChecksumMismatch(_)
+            | Error::CorruptData { .. } => Self::from_server_error(&error),
         };
         if problem.status.is_server_error() {
             problem.retry_after =
@@ -181,10 +183,10 @@ impl Problem {
         use StatusCode as S;
 
         match error {
-            Error::TooSlow(_) => {
+            Error::Timeout(_) => {
                 Self::new(S::GATEWAY_TIMEOUT, "TIMEOUT", "the request timed out; please try again")
             }
-            Error::Busy(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
+            Error::Overloaded(reason) => Self::new(S::SERVICE_UNAVAILABLE, "SERVICE_BUSY", *reason),
             Error::RedisUnavailable(_) | Error::NotReplicated { .. } => Self::unavailable(error),
             Error::Origin(_) => Self::new(
                 S::BAD_GATEWAY,
@@ -218,7 +220,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, code, error.to_string()).with_detail(name, id.to_string())
     }
 
-    fn locked(detail: String, resource: &Resource, expires_in: Option<Duration>) -> Self {
+    fn locked(detail: String, resource: &LockName, expires_in: Option<Duration>) -> Self {
         let problem = Self::new(StatusCode::CONFLICT, "LOCK_UNAVAILABLE", detail)
             .with_detail("resource", resource.to_string());
         match expires_in.and_then(|time| u64::try_from(time.as_millis()).ok()) {
@@ -280,13 +282,17 @@ pub(crate) async fn not_found(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "NOT_FOUND",
-        format!("{} does not exist", quoted(uri.path())),
+        format!("{} does not exist", truncate_quoted(uri.path())),
     )
 }
 
 /// The response to a method that the path does not support.
 pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not support {}", quoted(uri.path()), quoted(method.as_str()));
+    let detail = format!(
+        "{} does not support {}",
+        truncate_quoted(uri.path()),
+        truncate_quoted(method.as_str())
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 

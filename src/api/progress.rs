@@ -23,9 +23,9 @@ use crate::{
     ids::{FileId, JobId},
     jobs::Jobs,
     progress::{
-        Progress, View,
-        report::{BatchReport, FileReport},
-        store::Recorded,
+        JobSnapshot, Progress,
+        report::{BatchProgressRequest, FileProgressRequest},
+        store::RecordSummary,
     },
     sse::{
         Hub,
@@ -44,30 +44,30 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 
 /// Report a file's progress
 #[utoipa::path(post, path = "/api/v1/jobs/{job_id}/files/{file_id}/progress", tag = "progress",
-    security(("key" = ["worker"])), request_body = FileReport,
-    responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
+    security(("key" = ["worker"])), request_body = FileProgressRequest,
+    responses((status = 200, body = RecordSummary), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_file(
     State(progress): State<Progress>,
     _: RequireWorker,
     Path((job, file)): Path<(JobId, FileId)>,
-    Json(report): Json<FileReport>,
-) -> Result<Json<Recorded>, Problem> {
-    Ok(Json(progress.report(job, &[report.check(file)?]).await?))
+    Json(report): Json<FileProgressRequest>,
+) -> Result<Json<RecordSummary>, Problem> {
+    Ok(Json(progress.report(job, &[report.validate(file)?]).await?))
 }
 
 /// Report the progress of many files
 ///
 /// All reports are recorded, or none if one is invalid.
 #[utoipa::path(post, path = "/api/v1/jobs/{job_id}/progress", tag = "progress", security(("key" = ["worker"])),
-    request_body = BatchReport,
-    responses((status = 200, body = Recorded), (status = 409, description = "INVALID_TRANSITION")))]
+    request_body = BatchProgressRequest,
+    responses((status = 200, body = RecordSummary), (status = 409, description = "INVALID_TRANSITION")))]
 async fn report_batch(
     State(progress): State<Progress>,
     _: RequireWorker,
     Path(job): Path<JobId>,
-    Json(batch): Json<BatchReport>,
-) -> Result<Json<Recorded>, Problem> {
-    let reports = batch.check(progress.max_files())?;
+    Json(batch): Json<BatchProgressRequest>,
+) -> Result<Json<RecordSummary>, Problem> {
+    let reports = batch.validate(progress.max_files())?;
     Ok(Json(progress.report(job, &reports).await?))
 }
 
@@ -79,7 +79,7 @@ async fn get_progress(
     RequireReader(caller): RequireReader,
     Path(job): Path<JobId>,
 ) -> Result<Response, Problem> {
-    let snapshot = View::of(&*jobs.get_for(&caller, job).await?);
+    let snapshot = JobSnapshot::new(&*jobs.get_visible_to(&caller, job).await?);
     Ok(Json(full_snapshot(&snapshot)).into_response())
 }
 
@@ -103,7 +103,7 @@ struct WatchedJob {
     responses((status = 200, body = OpenStreamsResponse)))]
 async fn streams(State(hub): State<Hub>, _: RequireAdmin) -> Json<OpenStreamsResponse> {
     const MAX_JOBS: usize = 100;
-    let jobs = hub.most_watched(MAX_JOBS).into_iter();
+    let jobs = hub.top_watched(MAX_JOBS).into_iter();
     let jobs = jobs.map(|(job_id, subscribers)| WatchedJob { job_id, subscribers }).collect();
-    Json(OpenStreamsResponse { open: hub.n_open(), jobs })
+    Json(OpenStreamsResponse { open: hub.open_count(), jobs })
 }

@@ -16,7 +16,7 @@ use crate::{
     auth::Caller,
     rate_limit::{
         RateLimiter, RouteGroup, ceil_secs,
-        heavy_hitters::{Busy, Name},
+        heavy_hitters::{CallerId, TopCaller},
         policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
     },
 };
@@ -141,19 +141,19 @@ struct BusyCaller {
     uncertain: u64,
 }
 
-impl From<Busy> for BusyCaller {
-    fn from(busy: Busy) -> Self {
-        let (caller, key_hash) = match busy.who {
-            Name::Key { name, hash } => (name.to_string(), Some(hash.into_string())),
-            Name::Address(address) => (address.to_string(), None),
+impl From<TopCaller> for BusyCaller {
+    fn from(busy: TopCaller) -> Self {
+        let (caller, key_hash) = match busy.caller {
+            CallerId::Key { name, hash } => (name.to_string(), Some(hash.into_string())),
+            CallerId::Address(address) => (address.to_string(), None),
         };
-        let Busy { route, admitted, refused, uncertain, .. } = busy;
+        let TopCaller { route, admitted, refused, error_bound: uncertain, .. } = busy;
         Self { caller, key_hash, route, admitted, refused, uncertain }
     }
 }
 
 impl RateLimitPolicy {
-    fn new(policy: &Policy, busiest: Vec<Busy>) -> Self {
+    fn new(policy: &Policy, busiest: Vec<TopCaller>) -> Self {
         Self {
             policy: policy.name.clone(),
             scope: policy.scope,

@@ -60,11 +60,11 @@ impl ChangeMetricRequest {
         const MAX_INCREMENT: u64 = 1_000_000_000;
         match (self.increment, self.value) {
             (Some(amount @ 1..=MAX_INCREMENT), None) => Ok(Change::Increment(amount)),
-            (Some(amount), None) => Err(Error::Invalid(format!(
+            (Some(amount), None) => Err(Error::Validation(format!(
                 "increment: {amount} is not between 1 and {MAX_INCREMENT}"
             ))),
             (None, Some(value)) if value.is_finite() => Ok(Change::Value(value)),
-            _ => Err(Error::Invalid(
+            _ => Err(Error::Validation(
                 "the body must be like {\"increment\": 1} or {\"value\": 0.5}".to_owned(),
             )),
         }
@@ -86,7 +86,7 @@ async fn change_metric(
     Path(name): Path<MetricName>,
     Json(request): Json<ChangeMetricRequest>,
 ) -> Result<StatusCode, Problem> {
-    counters.note(name, request.validate()?)?;
+    counters.record(name, request.validate()?)?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -110,7 +110,7 @@ async fn get_metric(
 ) -> Result<Json<MetricResponse>, Problem> {
     let metric = counters.read(&name).await?;
     if metric.count.is_none() && metric.value.is_none() {
-        return Err(Error::NoMetric(name).into());
+        return Err(Error::MetricNotFound(name).into());
     }
     Ok(Json(MetricResponse { name, count: metric.count, value: metric.value }))
 }
@@ -206,7 +206,7 @@ async fn queue(workers: &Workers) -> Result<String> {
         DEPTH.to_text(depths.map(|(step, depth)| (step.to_string(), depth.to_string()))),
         IN_FLIGHT.to_text(single(gauges.report.in_flight)),
         OLDEST.to_text(single(gauges.report.oldest_age_seconds.unwrap_or(0))),
-        WORKERS.to_text(single(gauges.n_workers as u64)),
+        WORKERS.to_text(single(gauges.worker_count as u64)),
     ]
     .concat())
 }

@@ -11,29 +11,29 @@ use axum::{
 use futures_util::StreamExt as _;
 
 use crate::{
-    http::Takeover,
+    http::SocketHandoff,
     sse::{
-        body::{Handle, live_stream, session_stream},
+        body::{SessionSlot, live_stream, session_stream},
         frame,
-        hub::{Hub, Place, Subscription},
-        session::{Follower, Following},
+        hub::{Hub, StreamSlot, Subscription},
+        session::{SessionTarget, SseSession},
     },
 };
 
 /// Streams events until the jobs end, `timeout` passes or the service stops.
 pub(super) fn stream_response(
     hub: Hub,
-    permit: Place,
-    target: Following,
+    permit: StreamSlot,
+    target: SessionTarget,
     timeout: Duration,
 ) -> Response {
     let writers = hub.writers().clone();
-    let session = Handle::new(Follower::new(hub, permit, target, timeout));
+    let session = SessionSlot::new(SseSession::new(hub, permit, target, timeout));
     let frames = session_stream(session.clone()).map(Ok::<_, Infallible>);
     let mut response = event_stream(Body::from_stream(frames));
-    Takeover::ask(&mut response, move |connection| {
+    SocketHandoff::request(&mut response, move |connection| {
         if let Some(session) = session.take() {
-            writers.adopt(session, connection);
+            writers.add_connection(session, connection);
         }
     });
     response
@@ -58,7 +58,7 @@ pub(super) fn no_content() -> Response {
 /// Streams the published events of a job as they arrive, until the job ends.
 pub(super) fn live_events_response(
     hub: Hub,
-    permit: Place,
+    permit: StreamSlot,
     subscription: Subscription,
 ) -> Response {
     let events = live_stream(hub, permit, subscription).map(Ok::<_, Infallible>);

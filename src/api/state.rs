@@ -5,14 +5,14 @@ use std::{ops::Deref, sync::Arc};
 use axum::extract::FromRef;
 
 use crate::{
-    auth::{ApiKeys, Tickets},
+    auth::{ApiKeys, StreamTickets},
     cache::Cache,
-    cleanup::Maintenance,
+    cleanup::Cleanup,
     counters::Counters,
     health::Health,
     jobs::Jobs,
     locks::Locks,
-    migrations::Schema,
+    migrations::Migrator,
     models::Models,
     observability::metrics::Metrics,
     progress::Progress,
@@ -29,7 +29,7 @@ pub(crate) struct AppState(Arc<StateFields>);
 /// The handles of all components, each cheap to clone.
 pub(crate) struct StateFields {
     pub(crate) keys: ApiKeys,
-    pub(crate) tickets: Tickets,
+    pub(crate) tickets: StreamTickets,
     pub(crate) jobs: Jobs,
     pub(crate) progress: Progress,
     pub(crate) hub: Hub,
@@ -41,8 +41,8 @@ pub(crate) struct StateFields {
     pub(crate) cache: Cache,
     pub(crate) models: Models,
     pub(crate) webhooks: Webhooks,
-    pub(crate) schema: Schema,
-    pub(crate) maintenance: Maintenance,
+    pub(crate) schema: Migrator,
+    pub(crate) maintenance: Cleanup,
     /// `None` if Celery is disabled.
     pub(crate) workers: Option<Workers>,
 }
@@ -73,7 +73,7 @@ macro_rules! impl_from_ref {
 
 impl_from_ref! {
     keys: ApiKeys,
-    tickets: Tickets,
+    tickets: StreamTickets,
     jobs: Jobs,
     progress: Progress,
     hub: Hub,
@@ -85,7 +85,7 @@ impl_from_ref! {
     cache: Cache,
     models: Models,
     webhooks: Webhooks,
-    schema: Schema,
-    maintenance: Maintenance,
+    schema: Migrator,
+    maintenance: Cleanup,
     workers: Option<Workers>,
 }

@@ -14,7 +14,7 @@ use crate::{
         problem::Problem,
         state::AppState,
     },
-    auth::Tickets,
+    auth::StreamTickets,
     error::{Error, Result},
     ids::{InvalidId, JobId},
     jobs::Jobs,
@@ -44,11 +44,11 @@ struct TicketResponse {
     security(("key" = ["client"])), responses((status = 200, body = TicketResponse)))]
 async fn create_ticket(
     State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(tickets): State<StreamTickets>,
     RequireClient(caller): RequireClient,
     Path(id): Path<JobId>,
 ) -> Result<Json<TicketResponse>, Problem> {
-    let job = jobs.get_for(&caller, id).await?;
+    let job = jobs.get_visible_to(&caller, id).await?;
     let ticket = tickets.issue(job.id).await?.as_str().to_owned();
     Ok(Json(TicketResponse { stream: stream_link(id, &ticket), ticket }))
 }
@@ -82,7 +82,7 @@ struct StreamLink {
     responses((status = 200, body = StreamLink), (status = 400, description = "INVALID_JOB_ID")))]
 async fn create_multi_stream_link(
     State(jobs): State<Jobs>,
-    State(tickets): State<Tickets>,
+    State(tickets): State<StreamTickets>,
     RequireClient(caller): RequireClient,
     Json(request): Json<MultiStreamRequest>,
 ) -> Result<Json<StreamLink>, Problem> {
@@ -97,7 +97,7 @@ async fn create_multi_stream_link(
         .map(str::parse)
         .collect::<Result<_, InvalidId>>()?;
     let mut existing = Vec::with_capacity(count);
-    for lookup in join_all(requested.iter().map(|id| jobs.get_for(&caller, *id))).await {
+    for lookup in join_all(requested.iter().map(|id| jobs.get_visible_to(&caller, *id))).await {
         match lookup {
             Ok(job) => existing.push(job.id),
             Err(Error::JobNotFound(_)) => (),

@@ -24,8 +24,8 @@ use crate::{
     error::{Error, Result},
     ids::{InvalidId, JobId, StreamId},
     sse::{
-        Access, Hub, frame::StreamEvent, hub::Place, last_event_id, session::Following,
-        stream_limit::Who,
+        Access, Hub, frame::StreamEvent, hub::StreamSlot, last_event_id, session::SessionTarget,
+        stream_limit::Requester,
     },
 };
 
@@ -60,9 +60,9 @@ impl FollowQuery {
         match self.timeout {
             None => Ok(default),
             Some(secs @ 1..=86_400) => Ok(Duration::from_secs(secs)),
-            Some(secs) => {
-                Err(Error::Invalid(format!("timeout: {secs} is not between 1 and 86400 seconds")))
-            }
+            Some(secs) => Err(Error::Validation(format!(
+                "timeout: {secs} is not between 1 and 86400 seconds"
+            ))),
         }
     }
 
@@ -78,7 +78,10 @@ impl FollowQuery {
         let jobs: Vec<JobId> =
             text.split(',').map(|id| id.trim().parse()).collect::<Result<_, InvalidId>>()?;
         if jobs.len() > MAX_JOBS {
-            return Err(Error::Invalid(format!("jobs: {} are more than {MAX_JOBS}", jobs.len())));
+            return Err(Error::Validation(format!(
+                "jobs: {} are more than {MAX_JOBS}",
+                jobs.len()
+            )));
         }
         Ok(jobs)
     }
@@ -109,7 +112,7 @@ async fn follow_job(
             _ => sse_response::stream_response(
                 hub.clone(),
                 permit,
-                Following::OneJob(subscription),
+                SessionTarget::OneJob(subscription),
                 timeout,
             ),
         })
@@ -162,7 +165,7 @@ async fn follow_jobs(
         Ok(sse_response::stream_response(
             hub.clone(),
             permit,
-            Following::Jobs(subscriptions),
+            SessionTarget::Jobs(subscriptions),
             timeout,
         ))
     };
@@ -219,10 +222,10 @@ async fn authorize(
     jobs: &[JobId],
     query: &FollowQuery,
     parts: &mut Parts,
-) -> Result<Place, Problem> {
+) -> Result<StreamSlot, Problem> {
     let owner = stream_owner(state, jobs, query, parts).await?;
     let address = parts.extensions.get::<ClientIp>().map_or("", |ip| &ip.0);
-    Ok(state.hub.enter(Who { address, caller: owner.as_deref() })?)
+    Ok(state.hub.try_acquire(Requester { address, caller: owner.as_deref() })?)
 }
 
 /// The name under which `sse.max_streams_per_caller` counts a stream: the hash of the key or, without a key, the first
@@ -234,14 +237,14 @@ async fn stream_owner(
     parts: &mut Parts,
 ) -> Result<Option<String>, Problem> {
     if let Some(tickets) = &query.ticket {
-        state.tickets.check(jobs, tickets).await?;
+        state.tickets.verify(jobs, tickets).await?;
         return Ok(jobs.first().map(JobId::to_string));
     }
     if state.hub.config().access == Access::JobId {
         return Ok(jobs.first().map(JobId::to_string));
     }
     let RequireReader(caller) = RequireReader::from_request_parts(parts, state).await?;
-    let lookups = jobs.iter().map(|job| state.jobs.get_for(&caller, *job));
+    let lookups = jobs.iter().map(|job| state.jobs.get_visible_to(&caller, *job));
     try_join_all(lookups).await?;
     Ok(Some(caller.hash.as_str().to_owned()))
 }

@@ -16,18 +16,18 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn is(&self, role: Role) -> bool {
+    pub(crate) fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 
     /// Whether this caller may see a job of `owner`.
-    pub(crate) fn may_see(&self, owner: Option<&Sha256Hex>) -> bool {
+    pub(crate) fn can_view(&self, owner: Option<&Sha256Hex>) -> bool {
         self.sees_all_jobs() || owner == Some(&self.hash)
     }
 
     /// Whether this caller may see every job. Workers process all jobs. A key that also has the role `client` sees only
     /// its own.
     fn sees_all_jobs(&self) -> bool {
-        !self.is(Role::Client) && (self.is(Role::Worker) || self.is(Role::Admin))
+        !self.has_role(Role::Client) && (self.has_role(Role::Worker) || self.has_role(Role::Admin))
     }
 }

@@ -12,7 +12,7 @@ use serde::{
 use crate::{
     ids::Sha256Hex,
     settings::Environment,
-    settings::{Secret, Time, check_between},
+    settings::{HumanDuration, Secret, validate_range},
 };
 
 /// Limits of one key that replace those of the policies, by policy name.
@@ -33,13 +33,13 @@ pub struct Config {
     #[schemars(extend("x-json" = true))]
     pub keys: Vec<KeyConfig>,
     /// How long the keys stored in Redis keep working after they were last loaded from Redis; after that they get 503.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub stored_keys_grace: Duration,
     /// Secrets of at least 16 characters that sign stream tickets. The first one signs; signatures of all are
     /// accepted. If empty, a secret is generated and stored in Redis.
     pub ticket_secrets: Vec<Secret>,
     /// The lifetime of a stream ticket; at least `jobs.ttl`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub ticket_ttl: Duration,
 }
 
@@ -92,7 +92,7 @@ pub enum Role {
 }
 
 impl Config {
-    pub(crate) fn check(&self, environment: Environment, jobs_ttl: Duration) -> Result<()> {
+    pub(crate) fn validate(&self, environment: Environment, jobs_ttl: Duration) -> Result<()> {
         const MIN_SECRET_LEN: usize = 16;
         if environment == Environment::Production && self.mode == Mode::Open {
             bail!("mode is \"open\", which accepts every key; in production it must be \"keys\"");
@@ -106,7 +106,7 @@ impl Config {
             bail!("ticket_secrets contains a secret shorter than {MIN_SECRET_LEN} characters");
         }
         let (secs, days) = (Duration::from_secs, |days: u64| Duration::from_hours(24 * days));
-        check_between("stored_keys_grace", self.stored_keys_grace, secs(1), days(365))?;
+        validate_range("stored_keys_grace", self.stored_keys_grace, secs(1), days(365))?;
         if self.ticket_ttl < jobs_ttl {
             bail!(
                 "ticket_ttl is {:?}; it must be at least jobs.ttl, which is {jobs_ttl:?}",

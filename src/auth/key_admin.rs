@@ -11,34 +11,34 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    ids::{KeyId, Sha256Hex, quoted},
+    ids::{KeyId, Sha256Hex, truncate_quoted},
     store::Redis,
 };
 
 /// A key that was just created. It cannot be shown again later.
-pub(crate) struct NewKey {
+pub(crate) struct CreatedKey {
     pub(crate) key: SecretString,
     pub(crate) id: KeyId,
 }
 
 /// The parameters of a new key.
-pub(crate) struct Order {
+pub(crate) struct NewApiKey {
     pub(crate) name: String,
     pub(crate) roles: Vec<Role>,
     pub(crate) limits: Limits,
 }
 
-impl Order {
+impl NewApiKey {
     fn validate(&self) -> Result<()> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(is_allowed) {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Validation(format!(
                 "name: must have 1 to 64 letters, digits, '.', '_' and '-'; got {}",
-                quoted(&self.name)
+                truncate_quoted(&self.name)
             )));
         }
         if self.roles.is_empty() {
-            return Err(Error::Invalid(
+            return Err(Error::Validation(
                 "roles: must have at least one of client, worker, admin".to_owned(),
             ));
         }
@@ -50,13 +50,17 @@ impl Order {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`], [`Error::TooManyKeys`], [`Error::RedisUnavailable`].
-pub(crate) async fn create(redis: &Redis, configured: &Config, order: Order) -> Result<NewKey> {
+/// [`Error::Validation`], [`Error::TooManyKeys`], [`Error::RedisUnavailable`].
+pub(crate) async fn create(
+    redis: &Redis,
+    configured: &Config,
+    order: NewApiKey,
+) -> Result<CreatedKey> {
     const MAX_ATTEMPTS: usize = 4;
     order.validate()?;
     let configured_count = configured.key_count(&order.name);
     let mut record = Record {
-        sha256: Sha256Hex::of(""),
+        sha256: Sha256Hex::digest(""),
         name: order.name,
         roles: order.roles,
         limits: order.limits,
@@ -64,13 +68,14 @@ pub(crate) async fn create(redis: &Redis, configured: &Config, order: Order) -> 
     };
     for _ in 0..MAX_ATTEMPTS {
         let key = random_key();
-        let Some(id) = KeyId::of(key.expose_secret()) else { continue };
-        record.sha256 = Sha256Hex::of(key.expose_secret());
+        let Some(id) = KeyId::from_key(key.expose_secret()) else { continue };
+        record.sha256 = Sha256Hex::digest(key.expose_secret());
         match store::create(redis, &id, &record, configured_count).await? {
-            CreateReply::Created => return Ok(NewKey { key, id }),
+            CreateReply::Created => return Ok(CreatedKey { key, id }),
             CreateReply::IdTaken => warn!(%id, "generated key has the id of another key; retrying"),
             CreateReply::NameTaken => {
-                let reason = format!("{} has two live keys; revoke one", quoted(&record.name));
+                let reason =
+                    format!("{} has two live keys; revoke one", truncate_quoted(&record.name));
                 return Err(Error::TooManyKeys(reason));
             }
             CreateReply::Full => {
@@ -90,7 +95,7 @@ fn random_key() -> SecretString {
 }
 
 impl ApiKeys {
-    pub(crate) async fn create(&self, order: Order) -> Result<NewKey> {
+    pub(crate) async fn create(&self, order: NewApiKey) -> Result<CreatedKey> {
         let new = create(&self.0.redis, &self.configured(), order).await?;
         self.reload_after_change().await;
         Ok(new)

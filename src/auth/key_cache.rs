@@ -110,7 +110,7 @@ impl ApiKeys {
 
     /// Whether the keys of Redis were loaded once, so that an unknown key can be rejected. False while the service
     /// starts.
-    pub(crate) fn are_known(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.0.mode == Mode::Open || self.stored(|stored| stored.loaded_at.is_some())
     }
 
@@ -124,12 +124,12 @@ impl ApiKeys {
     ///
     /// [`Error::InvalidKey`]; [`Error::RedisUnavailable`] for a key that is not configured, while the keys of Redis are
     /// not loaded or older than `auth.stored_keys_grace`.
-    pub(crate) fn identify(&self, key: &str) -> Result<Caller> {
-        let hash = Sha256Hex::of(key);
+    pub(crate) fn authenticate(&self, key: &str) -> Result<Caller> {
+        let hash = Sha256Hex::digest(key);
         if self.0.mode == Mode::Open {
             let roles = Arc::from([Role::Client, Role::Worker, Role::Admin]);
             return Ok(Caller {
-                name: Arc::from(hash.short()),
+                name: Arc::from(hash.prefix()),
                 hash,
                 roles,
                 limits: Arc::default(),
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn fingerprints_depend_on_the_secret_of_the_process() {
         let (secret, other_secret) = ([1; 32], [2; 32]);
-        let (key, similar_key) = (Sha256Hex::of("key"), Sha256Hex::of("kez"));
+        let (key, similar_key) = (Sha256Hex::digest("key"), Sha256Hex::digest("kez"));
         let fingerprint = Fingerprint::new(&secret, &key);
         assert!(fingerprint == Fingerprint::new(&secret, &key));
         assert!(fingerprint != Fingerprint::new(&other_secret, &key));

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{ApiKeys, Tickets};
+use super::{ApiKeys, StreamTickets};
 use crate::{
     redis::{PubSubEvent, Subscriber},
     store::API_KEYS_CHANNEL,
@@ -24,9 +24,9 @@ const LAST_USED_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 const SECRET_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Runs until `shutdown`.
-pub(crate) async fn watch(
+pub(crate) async fn run_refresher(
     keys: ApiKeys,
-    tickets: Tickets,
+    tickets: StreamTickets,
     subscriber: Subscriber,
     shutdown: CancellationToken,
 ) {
@@ -48,7 +48,7 @@ pub(crate) async fn watch(
                 _ = polls.tick() => (),
             }
             is_healthy = refresh(&keys, is_healthy).await;
-            if !keys.are_known() {
+            if !keys.is_loaded() {
                 polls.reset_after(STARTUP_POLL_INTERVAL);
             }
             if last_flush.elapsed() >= LAST_USED_FLUSH_INTERVAL {
@@ -69,16 +69,16 @@ pub(crate) async fn watch(
 
 /// Reloads the keys. Returns whether that succeeded; a failure during startup does not count.
 async fn refresh(keys: &ApiKeys, was_healthy: bool) -> bool {
-    if !keys.are_known() && !keys.is_redis_up() {
+    if !keys.is_loaded() && !keys.is_redis_up() {
         return was_healthy;
     }
     let refreshed = keys.refresh().await;
     match &refreshed {
         Ok(()) if !was_healthy => info!("API keys are loaded from Redis again"),
-        Err(error) if was_healthy && keys.are_known() => {
+        Err(error) if was_healthy && keys.is_loaded() => {
             warn!(%error, "loading API keys from Redis failed; keeping the previous keys");
         }
         _ => (),
     }
-    refreshed.is_ok() || !keys.are_known()
+    refreshed.is_ok() || !keys.is_loaded()
 }

@@ -12,6 +12,6 @@ pub(crate) use self::{
     caller::Caller,
     config::{Config, Limits, Mode, Role},
     key_cache::ApiKeys,
-    key_refresher::watch,
-    ticket::Tickets,
+    key_refresher::run_refresher,
+    ticket::StreamTickets,
 };

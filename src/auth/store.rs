@@ -28,7 +28,7 @@ static REVOKE: Script =
     Script::new(include_str!("../../migrations-lua/auth/revoke.lua")).idempotent();
 static LOAD: Script = Script::new(include_str!("../../migrations-lua/auth/load.lua")).idempotent();
 static LIST: Script = Script::new(include_str!("../../migrations-lua/auth/list.lua")).idempotent();
-static USED: Script =
+static TOUCH_LAST_USED: Script =
     Script::new(include_str!("../../migrations-lua/auth/touch_last_used.lua")).idempotent();
 
 /// API keys must survive a service that is switched off for a year.
@@ -185,7 +185,7 @@ pub(super) async fn touch_last_used(
 ) -> Result<()> {
     let mut args = vec![Value::try_from(RETENTION_SECS)?];
     args.extend(ids.map(|id| Value::from(id.as_str())));
-    run(&USED, redis, args).await
+    run(&TOUCH_LAST_USED, redis, args).await
 }
 
 /// The first arguments of every script that changes a key. The last one is the id of the call, by which the script
@@ -200,7 +200,7 @@ fn change_args(id: &KeyId) -> Result<Vec<Value>> {
 }
 
 fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
-    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
+    Error::CorruptData { what, reason: format!("unknown outcome {outcome:?}") }
 }
 
 async fn run<T: fred::types::FromValue>(
@@ -220,7 +220,7 @@ fn parse(records: HashMap<String, String>, used: &HashMap<String, i64>) -> Vec<S
             return Some(StoredKey { id, record, used_at });
         }
         tracing::error!(
-            id = crate::ids::quoted(&id),
+            id = crate::ids::truncate_quoted(&id),
             "skipping an API key whose stored record is invalid"
         );
         None
@@ -230,7 +230,7 @@ fn parse(records: HashMap<String, String>, used: &HashMap<String, i64>) -> Vec<S
 
 fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value)
-        .map_err(|error| Error::Corrupt { what: "key", reason: error.to_string() })
+        .map_err(|error| Error::CorruptData { what: "key", reason: error.to_string() })
 }
 
 mod hash_as_text {

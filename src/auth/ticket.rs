@@ -32,7 +32,7 @@ impl Ticket {
 
 /// Signs and verifies tickets. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Tickets(Arc<Inner>);
+pub(crate) struct StreamTickets(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
@@ -55,7 +55,7 @@ impl Secrets {
     }
 }
 
-impl Tickets {
+impl StreamTickets {
     pub(crate) fn new(config: &Config, redis: Redis) -> Self {
         let secrets = Secrets { configured: config.ticket_secrets.clone(), shared: Vec::new() };
         let secrets = RwLock::new(Arc::new(secrets));
@@ -89,7 +89,7 @@ impl Tickets {
     ///
     /// [`Error::InvalidTicket`] if any ticket is invalid, else [`Error::ExpiredTicket`] if any has expired;
     /// [`Error::RedisUnavailable`], only if no secret is configured.
-    pub(crate) async fn check(&self, jobs: &[JobId], tickets: &str) -> Result<()> {
+    pub(crate) async fn verify(&self, jobs: &[JobId], tickets: &str) -> Result<()> {
         let tickets: Vec<&str> = tickets.split(',').collect();
         if tickets.len() != jobs.len() {
             return Err(Error::InvalidTicket);

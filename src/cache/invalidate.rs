@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Cache, store};
 use crate::{
     error::{Error, Result},
-    ids::{Tag, quoted},
+    ids::{Tag, truncate_quoted},
     store::{CACHE_PREFIX, Database},
 };
 
@@ -24,9 +24,9 @@ impl TryFrom<String> for Pattern {
         if text.starts_with(CACHE_PREFIX) && text.len() <= MAX_BYTES {
             return Ok(Self(text));
         }
-        Err(Error::Invalid(format!(
+        Err(Error::Validation(format!(
             "pattern: must begin with {CACHE_PREFIX} and have at most {MAX_BYTES} bytes, such as cache:model:*; got {}",
-            quoted(&text)
+            truncate_quoted(&text)
         )))
     }
 }
@@ -117,7 +117,10 @@ impl Cache {
         }
         let is_complete = position.server >= servers.len();
         self.0.redis.metrics().cache.invalidated.inc_by(removed);
-        info!(pattern = quoted(&pattern.0), removed, "invalidated cached values by pattern");
+        info!(
+            pattern = truncate_quoted(&pattern.0),
+            removed, "invalidated cached values by pattern"
+        );
         Ok(Removed { n: removed, cursor: (!is_complete).then_some(position.into()) })
     }
 }

@@ -28,9 +28,9 @@ use self::{
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    settings::{Time, check_between},
+    settings::{HumanDuration, validate_range},
     store::{CacheKey, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// The cache.
@@ -43,14 +43,14 @@ pub struct Config {
     /// beta of `XFetch`). 1.0 is a good default; 0 never refreshes early.
     pub early_refresh: f64,
     /// The maximum time of a computation. After it, another caller may compute the value.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub compute_timeout: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         let ms = Duration::from_millis;
-        check_between("compute_timeout", self.compute_timeout, ms(10), ms(60_000))?;
+        validate_range("compute_timeout", self.compute_timeout, ms(10), ms(60_000))?;
         if self.jitter_percent > 50 {
             bail!("jitter_percent is {}; it must be between 0 and 50", self.jitter_percent);
         }
@@ -68,7 +68,7 @@ pub(crate) struct Cache(Arc<Inner>);
 struct Inner {
     redis: Redis,
     config: Config,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
     flights: SingleFlight,
     /// One permit per concurrent computation.
     compute_permits: Semaphore,
@@ -76,7 +76,7 @@ struct Inner {
 
 /// The lifetime of a value, and its tags.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct CachePolicy {
     /// How long the value is fresh.
     pub(crate) ttl: Duration,
     /// How long the value is served as stale after that, while it is refreshed.
@@ -87,11 +87,11 @@ pub(crate) struct Terms {
 }
 
 /// A computation of a value as JSON text, or of `None` if there is no value. It is polled only if its result is needed.
-pub(crate) type Computation = BoxFuture<'static, Result<Option<Bytes>>>;
+pub(crate) type ComputeFn = BoxFuture<'static, Result<Option<Bytes>>>;
 
 /// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CacheStatus {
     Hit,
     Stale,
     Miss,
@@ -99,7 +99,7 @@ pub(crate) enum Outcome {
     Negative,
 }
 
-impl Outcome {
+impl CacheStatus {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -119,25 +119,25 @@ pub(crate) struct CachedValue {
 
 /// The reply to a lookup.
 #[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) outcome: Outcome,
+pub(crate) struct Lookup {
+    pub(crate) outcome: CacheStatus,
     /// `None` if there is no value, whether this was cached or computed.
     pub(crate) entry: Option<CachedValue>,
 }
 
-impl Found {
+impl Lookup {
     fn value(json: Bytes, is_stale: bool, fresh_for: Duration) -> Self {
-        let outcome = if is_stale { Outcome::Stale } else { Outcome::Hit };
+        let outcome = if is_stale { CacheStatus::Stale } else { CacheStatus::Hit };
         Self { outcome, entry: Some(CachedValue { json, fresh_for }) }
     }
 
     fn negative() -> Self {
-        Self { outcome: Outcome::Negative, entry: None }
+        Self { outcome: CacheStatus::Negative, entry: None }
     }
 }
 
 impl Cache {
-    pub(crate) fn new(redis: Redis, config: Config, tasks: Tasks) -> Self {
+    pub(crate) fn new(redis: Redis, config: Config, tasks: TaskSupervisor) -> Self {
         const MAX_COMPUTATIONS: usize = 64;
         Self(Arc::new(Inner {
             redis,
@@ -153,16 +153,16 @@ impl Cache {
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
-    pub(crate) async fn get(&self, key: &CacheKey) -> Result<Found> {
+    pub(crate) async fn get(&self, key: &CacheKey) -> Result<Lookup> {
         let found = match self.open(key, None).await? {
             OpenReply::Value { json, is_stale, fresh_for, .. } => {
-                Found::value(json, is_stale, fresh_for)
+                Lookup::value(json, is_stale, fresh_for)
             }
-            OpenReply::Negative => Found::negative(),
+            OpenReply::Negative => Lookup::negative(),
             OpenReply::Leased
             | OpenReply::InProgress { .. }
             | OpenReply::Missing
-            | OpenReply::Unreadable(_) => Found { outcome: Outcome::Miss, entry: None },
+            | OpenReply::Unreadable(_) => Lookup { outcome: CacheStatus::Miss, entry: None },
         };
         self.record_lookup(key, found.outcome);
         Ok(found)
@@ -177,10 +177,10 @@ impl Cache {
     pub(crate) async fn get_or_set(
         &self,
         key: &CacheKey,
-        terms: Terms,
+        terms: CachePolicy,
         negative_ttl: Duration,
-        computation: Computation,
-    ) -> Result<Found> {
+        computation: ComputeFn,
+    ) -> Result<Lookup> {
         let lease = self.new_lease();
         let request = ComputeRequest { key: key.clone(), terms, negative_ttl, lease };
         let found = match self.open(key, Some(lease)).await? {
@@ -188,9 +188,9 @@ impl Cache {
                 if is_leased {
                     self.refresh_in_background(request, computation);
                 }
-                Found::value(json, is_stale, fresh_for)
+                Lookup::value(json, is_stale, fresh_for)
             }
-            OpenReply::Negative => Found::negative(),
+            OpenReply::Negative => Lookup::negative(),
             missing => {
                 let leaseholder = match missing {
                     OpenReply::Leased => Some(lease.token),
@@ -198,7 +198,7 @@ impl Cache {
                     _ => None,
                 };
                 let entry = self.get_or_compute(request, computation, leaseholder).await?;
-                Found { outcome: Outcome::Miss, entry }
+                Lookup { outcome: CacheStatus::Miss, entry }
             }
         };
         self.record_lookup(key, found.outcome);
@@ -215,12 +215,12 @@ impl Cache {
         &self,
         key: &CacheKey,
         json: Bytes,
-        terms: &Terms,
+        terms: &CachePolicy,
     ) -> Result<[DateTime<Utc>; 2]> {
         let value = NewValue { json: Some(json), lease: None, cost: Duration::ZERO };
         let stored = store::put(&self.0.redis, key, value, &self.with_jitter(terms)).await?;
         let reason = "superseded without a lease".to_owned();
-        stored.ok_or(Error::Corrupt { what: "cache/put reply", reason })
+        stored.ok_or(Error::CorruptData { what: "cache/put reply", reason })
     }
 
     /// Removes a value, also a cached "no value". Returns whether a value existed.
@@ -276,18 +276,18 @@ impl Cache {
     }
 
     /// `terms` with a TTL that is shortened at random, so that values stored together do not expire together.
-    fn with_jitter(&self, terms: &Terms) -> Terms {
+    fn with_jitter(&self, terms: &CachePolicy) -> CachePolicy {
         let share = f64::from(self.0.config.jitter_percent) / 100.0 * fastrand::f64();
-        Terms { ttl: terms.ttl.mul_f64(1.0 - share), ..terms.clone() }
+        CachePolicy { ttl: terms.ttl.mul_f64(1.0 - share), ..terms.clone() }
     }
 
-    fn record_lookup(&self, key: &CacheKey, outcome: Outcome) {
+    fn record_lookup(&self, key: &CacheKey, outcome: CacheStatus) {
         let metrics = &self.0.redis.metrics().cache;
         match outcome {
-            Outcome::Hit => metrics.hit.inc(),
-            Outcome::Stale => metrics.stale.inc(),
-            Outcome::Miss => metrics.miss.inc(),
-            Outcome::Negative => metrics.negative.inc(),
+            CacheStatus::Hit => metrics.hit.inc(),
+            CacheStatus::Stale => metrics.stale.inc(),
+            CacheStatus::Miss => metrics.miss.inc(),
+            CacheStatus::Negative => metrics.negative.inc(),
         };
         debug!(key = key.as_str(), outcome = outcome.as_str(), "cache lookup");
     }
@@ -308,7 +308,7 @@ impl Drop for LeaseGuard {
             return;
         }
         let (cache, key, token) = (self.cache.clone(), self.key.clone(), self.lease.token);
-        self.cache.0.tasks.spawn_unguarded("cache lease release", async move {
+        self.cache.0.tasks.spawn("cache lease release", async move {
             // If this fails, the lease expires.
             _ = store::release_lease(&cache.0.redis, &key, token, Duration::from_millis(1)).await;
         });

@@ -21,7 +21,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Cache, CachedValue, Computation, Terms,
+    Cache, CachePolicy, CachedValue, ComputeFn,
     store::{self, ComputeLease, NewValue, OpenReply},
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct ComputeRequest {
     pub(super) key: CacheKey,
-    pub(super) terms: Terms,
+    pub(super) terms: CachePolicy,
     pub(super) negative_ttl: Duration,
     pub(super) lease: ComputeLease,
 }
@@ -51,16 +51,16 @@ struct Flight {
 }
 
 /// The result that every caller of a flight gets.
-type FlightResult = Result<Option<CachedValue>, Failure>;
+type FlightResult = Result<Option<CachedValue>, SharedError>;
 
 /// An error that can be cloned for every caller.
 #[derive(Clone, Debug)]
-enum Failure {
+enum SharedError {
     Redis(String),
     Origin(String),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for SharedError {
     fn from(error: Error) -> Self {
         match error {
             Error::RedisUnavailable(reason) => Self::Redis(reason),
@@ -70,11 +70,11 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
+impl From<SharedError> for Error {
+    fn from(failure: SharedError) -> Self {
         match failure {
-            Failure::Redis(reason) => Self::RedisUnavailable(reason),
-            Failure::Origin(reason) => Self::Origin(reason),
+            SharedError::Redis(reason) => Self::RedisUnavailable(reason),
+            SharedError::Origin(reason) => Self::Origin(reason),
         }
     }
 }
@@ -103,7 +103,7 @@ impl SingleFlight {
         let flight = Flight { token, computes: computes.clone(), result: result.clone() };
         flights.insert(request.key.clone(), flight);
         let key = request.key.clone();
-        (result, Some(Leader { flights: self.clone(), key, token, computes, sender }))
+        (result, Some(Leader { single_flight: self.clone(), key, token, computes, sender }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Flight>> {
@@ -113,7 +113,7 @@ impl SingleFlight {
 
 /// The leader of a flight. When it is dropped, even by a panic, the flight can no longer be joined.
 struct Leader {
-    flights: SingleFlight,
+    single_flight: SingleFlight,
     key: CacheKey,
     token: Uuid,
     computes: Arc<AtomicBool>,
@@ -122,7 +122,7 @@ struct Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let mut flights = self.flights.lock();
+        let mut flights = self.single_flight.lock();
         if flights.get(&self.key).is_some_and(|flight| flight.token == self.token) {
             flights.remove(&self.key);
         }
@@ -144,32 +144,32 @@ impl Cache {
     pub(super) async fn get_or_compute(
         &self,
         request: ComputeRequest,
-        computation: Computation,
+        computation: ComputeFn,
         leaseholder: Option<Uuid>,
     ) -> Result<Option<CachedValue>> {
         let (mut result, leader) = self.0.flights.join(&request, leaseholder);
         if let Some(leader) = leader {
             let cache = self.clone();
             // Spawned, so that it continues for the other callers if the leader's request is cancelled.
-            self.0.tasks.spawn_unguarded("cache flight", async move {
+            self.0.tasks.spawn("cache flight", async move {
                 let result = if leaseholder == Some(request.lease.token) {
                     leader.computes.store(true, Ordering::Relaxed);
                     cache.compute(&request, computation).await
                 } else {
                     cache.wait_or_compute(&request, computation, &leader.computes).await
                 };
-                _ = leader.sender.send(Some(result.map_err(Failure::from)));
+                _ = leader.sender.send(Some(result.map_err(SharedError::from)));
             });
         }
         let result = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
-        let aborted = || Err(Failure::Origin("the computation was aborted".into()));
+        let aborted = || Err(SharedError::Origin("the computation was aborted".into()));
         Ok(result.unwrap_or_else(aborted)?)
     }
 
     /// Refreshes a value that still exists, while callers use the present one.
-    pub(super) fn refresh_in_background(&self, request: ComputeRequest, computation: Computation) {
+    pub(super) fn refresh_in_background(&self, request: ComputeRequest, computation: ComputeFn) {
         let cache = self.clone();
-        self.0.tasks.spawn_unguarded("cache refresh", async move {
+        self.0.tasks.spawn("cache refresh", async move {
             if let Err(error) = cache.compute(&request, computation).await {
                 warn!(%error, key = request.key.as_str(), "refreshing a cached value failed");
             }
@@ -180,7 +180,7 @@ impl Cache {
     async fn wait_or_compute(
         &self,
         request: &ComputeRequest,
-        computation: Computation,
+        computation: ComputeFn,
         computes: &AtomicBool,
     ) -> Result<Option<CachedValue>> {
         let wait_timeout = 2 * request.lease.ttl;
@@ -203,7 +203,7 @@ impl Cache {
         /// Redis' clock has whole milliseconds.
         const CLOCK_RESOLUTION: Duration = Duration::from_millis(2);
         // Subscribe before the first lookup, so that no value is missed in between.
-        let bell = self.0.redis.channel_waiter(vec![request.key.ready_channel()]).await;
+        let notifier = self.0.redis.channel_waiter(vec![request.key.ready_channel()]).await;
         loop {
             match self.open(&request.key, Some(request.lease)).await? {
                 OpenReply::Value { json, fresh_for, is_leased, .. } => {
@@ -217,7 +217,7 @@ impl Cache {
                 OpenReply::Negative => return Ok(WaitOutcome::Done(None)),
                 OpenReply::Leased => return Ok(WaitOutcome::Leased),
                 OpenReply::InProgress { expires_in, .. } => tokio::select! {
-                    () = bell.notified() => (),
+                    () = notifier.notified() => (),
                     () = sleep(expires_in + CLOCK_RESOLUTION) => (),
                 },
                 OpenReply::Missing | OpenReply::Unreadable(_) => {
@@ -231,7 +231,7 @@ impl Cache {
     async fn compute(
         &self,
         request: &ComputeRequest,
-        computation: Computation,
+        computation: ComputeFn,
     ) -> Result<Option<CachedValue>> {
         /// The pause before the next attempt to refresh a value that still exists.
         const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -258,7 +258,7 @@ impl Cache {
         };
         let terms = match &value {
             Some(_) => self.with_jitter(&request.terms),
-            None => Terms {
+            None => CachePolicy {
                 ttl: request.negative_ttl,
                 stale_for: Duration::ZERO,
                 slides: false,

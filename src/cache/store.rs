@@ -13,21 +13,21 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
-use super::Terms;
+use super::CachePolicy;
 use crate::{
     error::{Error, Result},
     ids::Tag,
     store::{CACHE_PREFIX, CacheKey, Database, Keyspace, Partition, Redis, Script, tag_keys},
 };
 
-static OPEN: Script =
+static GET_OR_LEASE: Script =
     Script::cache(include_str!("../../migrations-lua/cache/get_or_lease.lua")).idempotent();
 static PUT: Script = Script::cache(include_str!("../../migrations-lua/cache/put.lua")).idempotent();
-static ABANDON: Script =
+static RELEASE_LEASE: Script =
     Script::cache(include_str!("../../migrations-lua/cache/release_lease.lua")).idempotent();
-static DROP: Script =
+static DELETE: Script =
     Script::cache(include_str!("../../migrations-lua/cache/delete.lua")).idempotent();
-static DISCARD: Script =
+static DELETE_IF_EQUAL: Script =
     Script::cache(include_str!("../../migrations-lua/cache/delete_if_equal.lua")).idempotent();
 static INVALIDATE_TAG: Script =
     Script::cache(include_str!("../../migrations-lua/cache/invalidate_tag.lua")).idempotent();
@@ -82,7 +82,7 @@ pub(super) async fn open(
     let args = vec![token.into(), millis(ttl), early_factor.to_string().into(), millis(MAX_SLIDE)];
     // Another program may have stored bytes that are not text.
     let (outcome, value, ms, is_leased): (String, Value, i64, i64) =
-        OPEN.run_for_cache(keyspace(redis, key), keys(key), args).await?;
+        GET_OR_LEASE.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     let duration = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
     let found = |value: Value, is_stale| {
         let json = value.into_bytes().unwrap_or_default();
@@ -130,7 +130,7 @@ pub(super) async fn put(
     redis: &Redis,
     key: &CacheKey,
     value: NewValue,
-    terms: &Terms,
+    terms: &CachePolicy,
 ) -> Result<Option<[DateTime<Utc>; 2]>> {
     let slide = if terms.slides { terms.ttl } else { Duration::ZERO };
     let mut args = vec![
@@ -165,7 +165,7 @@ pub(super) async fn release_lease(
     retry_delay: Duration,
 ) -> Result<()> {
     let args = vec![token.to_string().into(), millis(retry_delay)];
-    let _: Value = ABANDON.run_for_cache(keyspace(redis, key), keys(key), args).await?;
+    let _: Value = RELEASE_LEASE.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
@@ -180,7 +180,7 @@ pub(super) async fn delete_if_equal(
     unreadable: Bytes,
 ) -> Result<()> {
     let args = vec![Value::Bytes(unreadable)];
-    let _: Value = DISCARD.run_for_cache(keyspace(redis, key), keys(key), args).await?;
+    let _: Value = DELETE_IF_EQUAL.run_for_cache(keyspace(redis, key), keys(key), args).await?;
     Ok(())
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn remove(redis: &Redis, name: &str) -> Result<u64> {
 
 async fn remove_at(keyspace: Keyspace<'_>, names: Vec<String>) -> Result<u64> {
     let names = names.into_iter().map(Key::from).collect();
-    let (_, removed): (String, u64) = DROP.run_for_cache(keyspace, names, Vec::new()).await?;
+    let (_, removed): (String, u64) = DELETE.run_for_cache(keyspace, names, Vec::new()).await?;
     Ok(removed)
 }
 
@@ -273,11 +273,11 @@ fn millis(duration: Duration) -> Value {
 }
 
 fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
-    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
+    Error::CorruptData { what, reason: format!("unknown outcome {outcome:?}") }
 }
 
 fn from_unix_ms(unix_ms: &Value) -> Result<DateTime<Utc>> {
-    unix_ms.as_i64().and_then(DateTime::from_timestamp_millis).ok_or_else(|| Error::Corrupt {
+    unix_ms.as_i64().and_then(DateTime::from_timestamp_millis).ok_or_else(|| Error::CorruptData {
         what: "expiry of a cached value",
         reason: format!("{unix_ms:?}"),
     })

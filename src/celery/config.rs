@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::{Secret, Time, check_between};
+use crate::settings::{HumanDuration, Secret, validate_range};
 
 /// Sending jobs to Celery workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -27,7 +27,7 @@ pub struct Config {
     /// Priority of the tasks, 0 to 9 in steps of three; priority 0 is served first.
     pub priority: u8,
     /// Send one task per job or one task per file.
-    pub per: Per,
+    pub per: TaskGranularity,
     /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids`
     /// and `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by
     /// values of the file.
@@ -35,14 +35,14 @@ pub struct Config {
     /// Keyword arguments of a task: a JSON object with the same placeholders.
     pub kwargs: String,
     /// Time that workers have to stop running tasks of a cancelled job. After that the job is cancelled without them.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub cancel_grace: Duration,
     /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results
     /// and checks for stalled tasks.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub tick: Duration,
     /// A task that a worker took is stalled after this time without a heartbeat or result message.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub stalled_after: Duration,
     /// Action on stalled tasks.
     pub on_stalled: OnStalled,
@@ -51,7 +51,7 @@ pub struct Config {
 /// Granularity of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Per {
+pub enum TaskGranularity {
     /// One task per job.
     Job,
     /// One task per file.
@@ -75,10 +75,10 @@ pub(super) const PLACEHOLDERS: [&str; 8] =
     ["$job_id", "$files", "$filenames", "$file_ids", "$params", "$file", "$file_id", "$filename"];
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let ms = Duration::from_millis;
-        check_between("cancel_grace", self.cancel_grace, ms(0), Duration::from_hours(24))?;
-        check_between("tick", self.tick, ms(10), Duration::from_hours(1))?;
+        validate_range("cancel_grace", self.cancel_grace, ms(0), Duration::from_hours(24))?;
+        validate_range("tick", self.tick, ms(10), Duration::from_hours(1))?;
         if self.priority > 9 {
             bail!("priority is {}; it has to be between 0 and 9", self.priority);
         }
@@ -102,7 +102,7 @@ impl Config {
             if !PLACEHOLDERS.contains(&word) {
                 bail!("{name} contains {word}; known placeholders are {}", PLACEHOLDERS.join(", "));
             }
-            if self.per == Per::Job && only_for_files.contains(&word) {
+            if self.per == TaskGranularity::Job && only_for_files.contains(&word) {
                 bail!("{name} contains {word}, which needs per = \"file\"");
             }
         }

@@ -15,18 +15,18 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
-pub(crate) use self::config::{Config, OnStalled, Per};
+pub(crate) use self::config::{Config, OnStalled, TaskGranularity};
 pub(crate) use self::{
     protocol::heartbeat_channel,
     queues::QueueReport,
-    store::{Assignment, Parcel},
+    store::{Assignment, TaskMessage},
 };
 use crate::{
     error::Result,
     ids::{FileId, JobId},
     redis::{Config as RedisConfig, DatabaseId, Pool, Subscriber},
     store::{Database, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Client of the Celery broker and its result backend. Cheap to clone.
@@ -46,7 +46,7 @@ struct Inner {
 }
 
 /// The work of one attempt of a job, from which its tasks are built.
-pub(crate) struct Order<'a> {
+pub(crate) struct TaskRequest<'a> {
     pub(crate) job: JobId,
     /// Attempt of the job; the first is 1.
     pub(crate) attempt: u32,
@@ -67,7 +67,7 @@ impl Celery {
         config: &Config,
         redis_config: &RedisConfig,
         redis: &Redis,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> AnyResult<Option<Self>> {
         if !config.enabled {
             return Ok(None);
@@ -122,15 +122,15 @@ impl Celery {
     }
 
     /// Builds the tasks of `order`: one per job or one per file, as configured.
-    pub(crate) fn parcels(&self, order: &Order<'_>) -> Result<Vec<Parcel>> {
+    pub(crate) fn build_messages(&self, order: &TaskRequest<'_>) -> Result<Vec<TaskMessage>> {
         match self.0.config.per {
-            Per::Job => {
+            TaskGranularity::Job => {
                 // The deployed front-end assumes that the task id is the job id.
                 let id =
                     if order.attempt == 1 { order.job.as_uuid() } else { new_task_id(order.job) };
                 Ok(vec![self.build_message(order, id, None)?])
             }
-            Per::File => {
+            TaskGranularity::File => {
                 let files = order.files.iter();
                 files
                     .map(|file| self.build_message(order, new_task_id(order.job), Some(file)))
@@ -141,10 +141,10 @@ impl Celery {
 
     fn build_message(
         &self,
-        order: &Order<'_>,
+        order: &TaskRequest<'_>,
         id: Uuid,
         file: Option<&(FileId, Value)>,
-    ) -> Result<Parcel> {
+    ) -> Result<TaskMessage> {
         let config = &self.0.config;
         let files: Vec<FileId> = order.files.iter().map(|(file, _)| *file).collect();
         let call = protocol::TaskCall {
@@ -159,7 +159,7 @@ impl Celery {
             file: file.map(|(file, _)| *file),
             traceparent: order.traceparent,
         };
-        Ok(Parcel {
+        Ok(TaskMessage {
             task: id,
             file: file.map(|(file, _)| *file),
             queue_key: protocol::queue_key(&config.queue, config.priority),
@@ -168,14 +168,14 @@ impl Celery {
     }
 
     /// Sends tasks that a script has written to the outbox. If this fails, [`Celery::send_outbox`] sends them later.
-    pub(crate) async fn send(&self, parcels: &[Parcel]) {
+    pub(crate) async fn send(&self, parcels: &[TaskMessage]) {
         if let Err(error) = self.try_send(parcels).await {
             self.0.redis.metrics().celery.send_failures.inc();
             warn!(%error, tasks = parcels.len(), "could not send tasks; they stay in the outbox and are retried");
         }
     }
 
-    async fn try_send(&self, parcels: &[Parcel]) -> Result<()> {
+    async fn try_send(&self, parcels: &[TaskMessage]) -> Result<()> {
         if parcels.is_empty() {
             return Ok(());
         }
@@ -193,7 +193,7 @@ impl Celery {
     }
 
     /// Revokes tasks. Returns whether none of them had been taken by a worker.
-    pub(crate) async fn withdraw(&self, parcels: &[Parcel]) -> Result<bool> {
+    pub(crate) async fn revoke(&self, parcels: &[TaskMessage]) -> Result<bool> {
         let pidbox = protocol::pidbox_channel(self.0.broker_database);
         Ok(store::revoke(&self.0.broker, &pidbox, parcels).await? == parcels.len())
     }
@@ -265,7 +265,11 @@ fn new_task_id(job: JobId) -> Uuid {
 }
 
 /// Replaces the placeholders of a template; see `config::PLACEHOLDERS`.
-fn fill_template(template: &Value, order: &Order<'_>, file: Option<&(FileId, Value)>) -> Value {
+fn fill_template(
+    template: &Value,
+    order: &TaskRequest<'_>,
+    file: Option<&(FileId, Value)>,
+) -> Value {
     let records = || order.files.iter().map(|(_, record)| record);
     match template {
         Value::String(text) => match text.as_str() {

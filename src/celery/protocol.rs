@@ -190,7 +190,7 @@ fn encode_body(body: &Value) -> String {
 
 fn encode(message: &impl Serialize) -> Result<String> {
     serde_json::to_string(message)
-        .map_err(|error| Error::Corrupt { what: "Celery message", reason: error.to_string() })
+        .map_err(|error| Error::CorruptData { what: "Celery message", reason: error.to_string() })
 }
 
 /// The text of arguments that Flower and the worker logs show.

@@ -56,7 +56,7 @@ pub(super) async fn report(broker: &Pool, queue: &str) -> Result<QueueReport> {
         .await?;
     let oldest: Vec<(String, f64)> = oldest
         .convert()
-        .map_err(|error| Error::Corrupt { what: "unacked_index", reason: error.to_string() })?;
+        .map_err(|error| Error::CorruptData { what: "unacked_index", reason: error.to_string() })?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

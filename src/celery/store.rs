@@ -37,7 +37,7 @@ const MARKER_TTL_SECS: i64 = 7 * 24 * 3600;
 
 /// An encoded task message and its queue.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct TaskMessage {
     pub(crate) task: Uuid,
     pub(crate) file: Option<FileId>,
     pub(crate) queue_key: String,
@@ -45,7 +45,7 @@ pub(crate) struct Parcel {
     pub(crate) message: String,
 }
 
-impl Parcel {
+impl TaskMessage {
     /// The arguments that `add_tasks` in `migrations-lua/shared/lifecycle.lua` takes.
     pub(crate) fn script_args(&self) -> [Value; 3] {
         [
@@ -80,7 +80,7 @@ fn task_place(redis: &Redis, task: Uuid) -> Keyspace<'_> {
     redis.keyspace(Database::Jobs, Partition::for_task(task))
 }
 
-fn sent_key(task: Uuid) -> Key {
+fn sent_marker_key(task: Uuid) -> Key {
     Key::from(format!("i2m:sent:{task}"))
 }
 
@@ -89,10 +89,10 @@ fn cancelled_key(task: Uuid) -> Key {
 }
 
 /// Puts tasks into their queues. Repeated calls do not send a task twice.
-pub(super) async fn send(broker: &Pool, parcels: &[Parcel]) -> Result<()> {
+pub(super) async fn send(broker: &Pool, parcels: &[TaskMessage]) -> Result<()> {
     let keys = parcels
         .iter()
-        .flat_map(|parcel| [sent_key(parcel.task), Key::from(parcel.queue_key.as_str())]);
+        .flat_map(|parcel| [sent_marker_key(parcel.task), Key::from(parcel.queue_key.as_str())]);
     let mut args = vec![Value::from(MARKER_TTL_SECS)];
     args.extend(parcels.iter().map(|parcel| Value::from(parcel.message.as_str())));
     SEND.run_on_pool::<Value>(broker, keys.collect(), args).await.map(|_| ())
@@ -100,10 +100,10 @@ pub(super) async fn send(broker: &Pool, parcels: &[Parcel]) -> Result<()> {
 
 /// Removes tasks from their queues and asks workers to drop the others. Returns the number of tasks that no worker has
 /// taken.
-pub(super) async fn revoke(broker: &Pool, pidbox: &str, parcels: &[Parcel]) -> Result<usize> {
+pub(super) async fn revoke(broker: &Pool, pidbox: &str, parcels: &[TaskMessage]) -> Result<usize> {
     let keys = parcels.iter().flat_map(|parcel| {
         let queue_key = Key::from(parcel.queue_key.as_str());
-        [sent_key(parcel.task), cancelled_key(parcel.task), queue_key]
+        [sent_marker_key(parcel.task), cancelled_key(parcel.task), queue_key]
     });
     let mut args = vec![Value::from(MARKER_TTL_SECS), Value::from(pidbox)];
     for parcel in parcels {
@@ -116,7 +116,7 @@ pub(super) async fn revoke(broker: &Pool, pidbox: &str, parcels: &[Parcel]) -> R
 
 /// Deletes the marker of a task at the broker, so that the task can be sent again.
 pub(super) async fn clear_sent_marker(broker: &Pool, task: Uuid) -> Result<()> {
-    broker.call_once(|client| async move { client.del(sent_key(task)).await }).await
+    broker.call_once(|client| async move { client.del(sent_marker_key(task)).await }).await
 }
 
 /// Puts a task into the outbox with the oldest possible time, so that it is sent next.
@@ -160,7 +160,7 @@ pub(super) async fn pending_outbox(
     redis: &Redis,
     older_than_ms: u64,
     limit: usize,
-) -> Result<Vec<Parcel>> {
+) -> Result<Vec<TaskMessage>> {
     let mut parcels = Vec::new();
     for task in tasks_older_than(redis, OUTBOX, older_than_ms, limit).await? {
         let stored = match assignment(redis, task).await? {
@@ -176,7 +176,7 @@ pub(super) async fn pending_outbox(
             }
             None => None,
         };
-        match stored.and_then(|stored| Parcel::from_stored(&task.to_string(), &stored)) {
+        match stored.and_then(|stored| TaskMessage::from_stored(&task.to_string(), &stored)) {
             Some(parcel) => parcels.push(parcel),
             None => clear_outbox(redis, std::iter::once(task)).await?,
         }
@@ -234,18 +234,18 @@ pub(super) async fn assignment(redis: &Redis, task: Uuid) -> Result<Option<Assig
 }
 
 /// The tasks of a job's current attempt.
-pub(super) async fn job_tasks(redis: &Redis, job: JobId) -> Result<Vec<Parcel>> {
+pub(super) async fn job_tasks(redis: &Redis, job: JobId) -> Result<Vec<TaskMessage>> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
     let stored: HashMap<String, String> = keyspace
         .call_idempotent(
             |client| async move { client.hgetall(keyspace.key(&job_tasks_key(job))).await },
         )
         .await?;
-    Ok(stored.iter().filter_map(|(task, stored)| Parcel::from_stored(task, stored)).collect())
+    Ok(stored.iter().filter_map(|(task, stored)| TaskMessage::from_stored(task, stored)).collect())
 }
 
 /// Number of messages that are served before this one; `None` if it is not among the first thousand.
-pub(super) async fn position(broker: &Pool, parcel: &Parcel) -> Result<Option<u64>> {
+pub(super) async fn position(broker: &Pool, parcel: &TaskMessage) -> Result<Option<u64>> {
     const MAX_SCANNED: &str = "1000";
     let (key, message) = (&parcel.queue_key, &parcel.message);
     broker

@@ -6,35 +6,35 @@ use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Time, check_between};
+use crate::settings::{HumanDuration, validate_range};
 
 /// Removal of old and orphaned keys.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Interval of cleanups, across all processes. With `0s` cleanups run only on request.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub every: Duration,
     /// Keys per step. Redis serves no other client during a step; 200 keys take about a millisecond.
     pub batch: usize,
     /// Fraction of the time that cleanups and data migrations work; the rest of the time they pause.
     pub pace: f64,
     /// Age after which unchanged jobs and unused keys without a TTL are removed; at least `jobs.ttl`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_age: Duration,
     /// Age after which keys that belonged to a deleted job are removed.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub orphan_grace: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let years = Duration::from_hours(24 * 366);
         if !self.every.is_zero() {
-            check_between("every", self.every, Duration::from_secs(1), years)?;
+            validate_range("every", self.every, Duration::from_secs(1), years)?;
         }
-        check_between("max_age", self.max_age, Duration::from_secs(1), years)?;
-        check_between("orphan_grace", self.orphan_grace, Duration::ZERO, years)?;
+        validate_range("max_age", self.max_age, Duration::from_secs(1), years)?;
+        validate_range("orphan_grace", self.orphan_grace, Duration::ZERO, years)?;
         if !(10..=10_000).contains(&self.batch) {
             bail!("batch is {}; it has to be between 10 and 10000", self.batch);
         }

@@ -19,13 +19,13 @@ use tracing::{info, warn};
 
 pub(crate) use self::config::Config;
 use self::pass::{CleanupPass, PassError};
-pub(crate) use self::report::{Report, State};
+pub(crate) use self::report::{CleanupReport, State};
 use crate::{
     error::{Error, Result},
-    ids::Resource,
-    locks::{Held, Locks, Wanted},
+    ids::LockName,
+    locks::{LockLease, LockRequest, Locks},
     store::{Database, JobRetention, Lifetime, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Longer than a failover and a few slow replies; short, so that the lock of a crashed process expires soon.
@@ -33,14 +33,14 @@ const LOCK_TTL: Duration = Duration::from_secs(10);
 
 /// Runs cleanups, on schedule and on request. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Maintenance(Arc<Inner>);
+pub(crate) struct Cleanup(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
     locks: Locks,
     policy: Policy,
     interval: Duration,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
 }
 
 /// Ages and speed of a cleanup.
@@ -71,12 +71,12 @@ impl Policy {
     }
 }
 
-impl Maintenance {
+impl Cleanup {
     pub(crate) fn new(
         (redis, locks): (Redis, Locks),
         config: &Config,
         lifetimes: Lifetimes,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> Self {
         let policy = Policy {
             // `jobs.ttl` may be longer than `max_age`; the cleanup must not shorten it.
@@ -92,8 +92,8 @@ impl Maintenance {
     /// Spawns the scheduled cleanup. The first process that finds it due runs it.
     pub(crate) fn start(&self) {
         if !self.0.interval.is_zero() {
-            let shutdown = self.0.tasks.shutdown();
-            self.0.tasks.spawn("cleanup", self.clone().run_scheduled(shutdown));
+            let shutdown = self.0.tasks.shutdown_token();
+            self.0.tasks.spawn_critical("cleanup", self.clone().run_scheduled(shutdown));
         }
     }
 
@@ -127,7 +127,11 @@ impl Maintenance {
     ///
     /// [`Error::CleanupRunning`], or [`Error::RedisUnavailable`] if the cleanup could not start. The report of a
     /// cleanup that failed later contains the error.
-    pub(crate) async fn run(&self, dry_run: bool, stop: &CancellationToken) -> Result<Report> {
+    pub(crate) async fn run(
+        &self,
+        dry_run: bool,
+        stop: &CancellationToken,
+    ) -> Result<CleanupReport> {
         let (started, _) = oneshot::channel();
         self.clone().run_exclusive(dry_run, stop.clone(), started).await
     }
@@ -136,23 +140,23 @@ impl Maintenance {
     ///
     /// # Errors
     ///
-    /// Those of [`Maintenance::run`].
-    pub(crate) async fn run_in_background(&self, dry_run: bool) -> Result<Report> {
+    /// Those of [`Cleanup::run`].
+    pub(crate) async fn run_in_background(&self, dry_run: bool) -> Result<CleanupReport> {
         let (started, mut first_report) = oneshot::channel();
-        let shutdown = self.0.tasks.shutdown();
+        let shutdown = self.0.tasks.shutdown_token();
         let mut run = Box::pin(self.clone().run_exclusive(dry_run, shutdown, started));
         tokio::select! {
             biased;
             ended = &mut run => ended,
             Ok(report) = &mut first_report => {
-                self.0.tasks.spawn_unguarded("cleanup on demand", async move { drop(run.await) });
+                self.0.tasks.spawn("cleanup on demand", async move { drop(run.await) });
                 Ok(report)
             }
         }
     }
 
     /// The last cleanup of any process, or the one that is running.
-    pub(crate) async fn last(&self) -> Result<Option<Report>> {
+    pub(crate) async fn last(&self) -> Result<Option<CleanupReport>> {
         let last = store::load(&self.0.redis).await?;
         // The metric is the same in every process, so it includes cleanups of other processes.
         if let Some(report) = &last {
@@ -166,20 +170,20 @@ impl Maintenance {
         self,
         dry_run: bool,
         stop: CancellationToken,
-        started: oneshot::Sender<Report>,
-    ) -> Result<Report> {
-        let wanted = Wanted { resource: lock(), ttl: LOCK_TTL, wait: Duration::ZERO };
+        started: oneshot::Sender<CleanupReport>,
+    ) -> Result<CleanupReport> {
+        let wanted = LockRequest { resource: lock(), ttl: LOCK_TTL, wait: Duration::ZERO };
         // Outside of `work`, which is dropped at any await when the lock is lost.
         let mut report = None;
         let slot = &mut report;
         let (this, stop) = (&self, &stop);
-        let work = |held: Held| async move {
+        let work = |held: LockLease| async move {
             let report = slot.insert(this.begin(held, dry_run).await?);
             _ = started.send(report.clone());
             this.run_pass(report, stop).await;
             Ok::<_, Error>(())
         };
-        let interruption = match Box::pin(self.0.locks.exclusively(&wanted, work)).await {
+        let interruption = match Box::pin(self.0.locks.with_lock(&wanted, work)).await {
             Ok(Some(Ok(()))) => None,
             Ok(None) => Some("the process stopped"),
             Err(Error::LockLost { .. }) => Some("the lock was lost"),
@@ -196,7 +200,7 @@ impl Maintenance {
     }
 
     /// Logs a cleanup of this process and counts it in the metrics.
-    fn record(&self, report: &Report) {
+    fn record(&self, report: &CleanupReport) {
         let totals = report.totals;
         info!(
             state = ?report.state, error = report.error, dry_run = report.dry_run, scanned = totals.scanned,
@@ -218,20 +222,20 @@ impl Maintenance {
         self.record_finish(report);
     }
 
-    fn record_finish(&self, report: &Report) {
+    fn record_finish(&self, report: &CleanupReport) {
         if let (State::Finished, false, Some(at)) = (report.state, report.dry_run, report.ended_at)
         {
             self.0.redis.metrics().cleanup.last_finished.set(at.timestamp());
         }
     }
 
-    async fn begin(&self, held: Held, dry_run: bool) -> Result<Report> {
-        let report = Report::begin(held.token, dry_run, self.now().await?);
+    async fn begin(&self, held: LockLease, dry_run: bool) -> Result<CleanupReport> {
+        let report = CleanupReport::begin(held.token, dry_run, self.now().await?);
         store::save(&self.0.redis, &report).await?;
         Ok(report)
     }
 
-    async fn run_pass(&self, report: &mut Report, stop: &CancellationToken) {
+    async fn run_pass(&self, report: &mut CleanupReport, stop: &CancellationToken) {
         let redis = &self.0.redis;
         let pass = CleanupPass::new(redis, &self.0.policy, report, stop);
         let (state, error) = match pass.run().await {
@@ -249,11 +253,11 @@ impl Maintenance {
     async fn now(&self) -> Result<DateTime<Utc>> {
         let ms = self.0.redis.default_keyspace(Database::Jobs).now_ms().await?;
         let at = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
-        at.ok_or_else(|| Error::Corrupt { what: "time of Redis", reason: ms.to_string() })
+        at.ok_or_else(|| Error::CorruptData { what: "time of Redis", reason: ms.to_string() })
     }
 }
 
 /// The lock that a cleanup holds.
-fn lock() -> Resource {
-    Resource::internal("cleanup")
+fn lock() -> LockName {
+    LockName::reserved("cleanup")
 }

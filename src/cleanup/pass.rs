@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Policy,
-    report::{Change, Report},
+    report::{Change, CleanupReport},
     store::{self, OldJob},
 };
 use crate::{
@@ -30,7 +30,7 @@ type CatalogedKey = (&'static KeyKind, String);
 pub(super) struct CleanupPass<'a> {
     redis: &'a Redis,
     policy: &'a Policy,
-    report: &'a mut Report,
+    report: &'a mut CleanupReport,
     stop: &'a CancellationToken,
     saved_at: Instant,
 }
@@ -53,7 +53,7 @@ impl<'a> CleanupPass<'a> {
     pub(super) fn new(
         redis: &'a Redis,
         policy: &'a Policy,
-        report: &'a mut Report,
+        report: &'a mut CleanupReport,
         stop: &'a CancellationToken,
     ) -> Self {
         Self { redis, policy, report, stop, saved_at: Instant::now() }

@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 /// A cleanup, running or ended. Stored in Redis, so that every process can show the last cleanup.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[schema(as = CleanupReport)]
-pub(crate) struct Report {
+pub(crate) struct CleanupReport {
     /// Id of the run, which is also the token of its lock.
     pub(crate) id: Uuid,
     pub(crate) state: State,
@@ -84,7 +83,7 @@ impl Change {
     }
 }
 
-impl Report {
+impl CleanupReport {
     pub(super) fn end(&mut self, state: State, error: Option<String>, ended_at: DateTime<Utc>) {
         (self.state, self.error, self.ended_at) = (state, error, Some(ended_at));
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Policy, lock,
-    report::{Change, Report, State},
+    report::{Change, CleanupReport, State},
 };
 use crate::{
     error::{Error, Result},
@@ -26,7 +26,7 @@ static APPLY_RULES: Script = Script::new(concat!(
     include_str!("../../migrations-lua/cleanup/apply_rules.lua")
 ))
 .idempotent();
-static PRUNE: Script =
+static PRUNE_MEMBERS: Script =
     Script::new(include_str!("../../migrations-lua/cleanup/prune.lua")).idempotent();
 static REMOVE_JOB: Script =
     Script::job_write(include_str!("../../migrations-lua/cleanup/remove_job.lua")).idempotent();
@@ -168,7 +168,7 @@ pub(super) async fn prune_members(
     let mut args = common_args(redis, keyspace.database(), dry_run);
     args.extend([Value::from(member_kind), Value::from(cursor), Value::from(batch.to_string())]);
     let (_, next, member_count, key_count): (String, String, u64, u64) =
-        PRUNE.run(keyspace, vec![Key::from(key)], args).await?;
+        PRUNE_MEMBERS.run(keyspace, vec![Key::from(key)], args).await?;
     Ok(Pruned { next, member_count, key_count })
 }
 
@@ -182,7 +182,7 @@ fn mode_arg(dry_run: bool) -> Value {
     Value::from_static_str(if dry_run { "dry" } else { "real" })
 }
 
-pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
+pub(super) async fn save(redis: &Redis, report: &CleanupReport) -> Result<()> {
     const MONTH_SECS: i64 = 30 * 24 * 3600;
     let json = serde_json::to_string(report).map_err(|error| corrupt(&error.to_string()))?;
     let (keyspace, json) = (redis.default_keyspace(Database::Jobs), &json);
@@ -194,7 +194,7 @@ pub(super) async fn save(redis: &Redis, report: &Report) -> Result<()> {
 }
 
 /// The report of the last cleanup of any process. A running report whose id is not in the lock is shown as interrupted.
-pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
+pub(super) async fn load(redis: &Redis) -> Result<Option<CleanupReport>> {
     let keyspace = redis.default_keyspace(Database::Jobs);
     let read = |client: Client| async move {
         let keys = vec![keyspace.key(CLEANUP_REPORT), keyspace.key(&lock_key(&lock()))];
@@ -203,7 +203,7 @@ pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
     let found = keyspace.call_idempotent(read).await?;
     let text = |index: usize| found.get(index).and_then(Option::as_deref);
     let Some(json) = text(0) else { return Ok(None) };
-    let mut report: Report =
+    let mut report: CleanupReport =
         serde_json::from_str(json).map_err(|error| corrupt(&error.to_string()))?;
     let holder = text(1).and_then(|token| token.parse::<Uuid>().ok());
     if report.state == State::Running && holder != Some(report.id) {
@@ -213,5 +213,5 @@ pub(super) async fn load(redis: &Redis) -> Result<Option<Report>> {
 }
 
 fn corrupt(reason: &str) -> Error {
-    Error::Corrupt { what: "cleanup reply or report", reason: reason.to_owned() }
+    Error::CorruptData { what: "cleanup reply or report", reason: reason.to_owned() }
 }

@@ -11,13 +11,13 @@ use crate::{
     api::keys::rfc3339,
     auth::{
         Limits, Role,
-        key_admin::{self, Order},
+        key_admin::{self, NewApiKey},
         store,
     },
     config::Config,
     ids::KeyId,
     store::Redis,
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 const EXAMPLES: &str = "\
@@ -97,11 +97,11 @@ enum Command {
 ///
 /// If Redis is unreachable, or the command fails.
 pub(crate) async fn run(arguments: Arguments, config: &Config) -> Result<()> {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let redis = Redis::attach(&config.redis, &tasks).await?;
     redis.wait_until_ready(Duration::from_secs(5)).await.context("cannot reach Redis")?;
     let output = execute(arguments.command, config, &redis).await;
-    tasks.drain(Duration::from_secs(2)).await;
+    tasks.shutdown(Duration::from_secs(2)).await;
     std::io::stdout().write_all(output?.as_bytes())?;
     Ok(())
 }
@@ -111,7 +111,8 @@ async fn execute(command: Command, config: &Config, redis: &Redis) -> Result<Str
     match command {
         Command::Create { name, roles, limits } => {
             let limits = parse_limits(&limits, config)?;
-            let new = key_admin::create(redis, &config.auth, Order { name, roles, limits }).await?;
+            let new =
+                key_admin::create(redis, &config.auth, NewApiKey { name, roles, limits }).await?;
             Ok(format!("{}\n", new.key.expose_secret()))
         }
         Command::List => list(redis).await,
@@ -160,6 +161,6 @@ fn parse_limits(texts: &[String], config: &Config) -> Result<Limits> {
         };
         limits.insert(policy, limit);
     }
-    config.rate_limit.check_limits(&limits, config.jobs.max_files)?;
+    config.rate_limit.validate_limits(&limits, config.jobs.max_files)?;
     Ok(limits)
 }

@@ -6,22 +6,22 @@ use anyhow::{Result, bail};
 use tokio::time::sleep;
 
 use crate::{
-    cleanup::{Lifetimes, Maintenance, State},
+    cleanup::{Cleanup, Lifetimes, State},
     config::Config,
     locks::Locks,
-    migrations::Schema,
+    migrations::Migrator,
     store::{JobRetention, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs one cleanup pass and prints its report as JSON.
 pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let redis = connect_and_wait(config, &tasks).await?;
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
-    let maintenance = Maintenance::new(
+    let maintenance = Cleanup::new(
         (redis, locks),
         &config.maintenance,
         Lifetimes {
@@ -31,7 +31,7 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
         },
         &tasks,
     );
-    let stop = tasks.shutdown().child_token();
+    let stop = tasks.shutdown_token().child_token();
     let mut run = std::pin::pin!(maintenance.run(dry_run, &stop));
     let report = tokio::select! {
         report = &mut run => report?,
@@ -50,10 +50,10 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
 
 /// Applies pending data migrations, or only prints their status.
 pub(crate) async fn migrate(config: &Config, only_status: bool) -> Result<()> {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let redis = connect_and_wait(config, &tasks).await?;
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
-    let schema = Schema::new(redis.clone(), locks, retention(config), config.maintenance.pace);
+    let schema = Migrator::new(redis.clone(), locks, retention(config), config.maintenance.pace);
     while !only_status && !schema.apply_pending().await? {
         sleep(POLL_INTERVAL).await;
     }
@@ -70,14 +70,14 @@ fn retention(config: &Config) -> JobRetention {
     }
 }
 
-async fn connect_and_wait(config: &Config, tasks: &Tasks) -> Result<Redis> {
+async fn connect_and_wait(config: &Config, tasks: &TaskSupervisor) -> Result<Redis> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     let redis = Redis::attach(&config.redis, tasks).await?;
     redis.wait_until_ready(TIMEOUT).await?;
     Ok(redis)
 }
 
-async fn shutdown(tasks: &Tasks) {
+async fn shutdown(tasks: &TaskSupervisor) {
     const TIMEOUT: Duration = Duration::from_secs(5);
-    tasks.drain(TIMEOUT).await;
+    tasks.shutdown(TIMEOUT).await;
 }

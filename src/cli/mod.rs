@@ -148,7 +148,7 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<()> {
     if is_development {
         std::io::stdout().write_all(demo::banner(address).as_bytes())?;
     }
-    let reloader = app.reloader();
+    let reloader = app.reload_handle();
     let reload = async {
         while hangup.recv().await.is_some() {
             // An invalid file must not stop a running service.

@@ -113,36 +113,36 @@ impl Config {
             .context("cannot read the configuration")?;
         let config: Self = serde_path_to_error::deserialize(merged.clone())
             .map_err(|error| annotate_error(&merged, error))?;
-        config.check()?;
+        config.validate()?;
         Ok(config)
     }
 
     /// Checks values and combinations of settings that their types cannot express.
-    fn check(&self) -> Result<()> {
-        self.server.check().context("server")?;
+    fn validate(&self) -> Result<()> {
+        self.server.validate().context("server")?;
         self.redis.validate().context("redis")?;
-        self.auth.check(self.environment, self.jobs.ttl).context("auth")?;
-        self.jobs.check().context("jobs")?;
-        self.celery.check().context("celery")?;
-        self.progress.check().context("progress")?;
-        self.sse.check().context("sse")?;
-        self.rate_limit.check(self.jobs.max_files).context("rate_limit")?;
-        self.locks.check().context("locks")?;
-        self.cache.check().context("cache")?;
-        self.models.check().context("models")?;
-        self.traces.check().context("traces")?;
-        self.webhooks.check().context("webhooks")?;
-        self.health.check().context("health")?;
-        self.metrics.check().context("metrics")?;
-        self.maintenance.check().context("maintenance")?;
+        self.auth.validate(self.environment, self.jobs.ttl).context("auth")?;
+        self.jobs.validate().context("jobs")?;
+        self.celery.validate().context("celery")?;
+        self.progress.validate().context("progress")?;
+        self.sse.validate().context("sse")?;
+        self.rate_limit.validate(self.jobs.max_files).context("rate_limit")?;
+        self.locks.validate().context("locks")?;
+        self.cache.validate().context("cache")?;
+        self.models.validate().context("models")?;
+        self.traces.validate().context("traces")?;
+        self.webhooks.validate().context("webhooks")?;
+        self.health.validate().context("health")?;
+        self.metrics.validate().context("metrics")?;
+        self.maintenance.validate().context("maintenance")?;
         for key in &self.auth.keys {
-            let checked = self.rate_limit.check_limits(&key.limits, self.jobs.max_files);
+            let checked = self.rate_limit.validate_limits(&key.limits, self.jobs.max_files);
             checked.with_context(|| format!("auth.keys: limits of {:?}", key.name))?;
         }
-        self.telemetry_check()
+        self.validate_telemetry()
     }
 
-    fn telemetry_check(&self) -> Result<()> {
+    fn validate_telemetry(&self) -> Result<()> {
         self.log.filter().map(|_| ()).context("log.level")
     }
 

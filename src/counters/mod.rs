@@ -21,9 +21,9 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Result},
     ids::MetricName,
-    settings::{Time, check_between},
+    settings::{HumanDuration, validate_range},
     store::Redis,
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Counters and gauges that all processes share, and the part of `/metrics` that is read from Redis.
@@ -31,26 +31,26 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The interval of writes to Redis.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub flush_interval: Duration,
     /// The TTL of a counter or gauge after its last change.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub ttl: Duration,
     /// The maximum number of names with pending changes, and of shared metrics in `/metrics`.
     pub max_names: usize,
     /// The maximum time that `/metrics` waits for Redis.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub scrape_timeout: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         // `unpack` in `list.lua` is limited to slightly less than 8000 values.
         const MAX_NAMES: usize = 5000;
         let (ms, hours) = (Duration::from_millis, Duration::from_hours);
-        check_between("flush_interval", self.flush_interval, ms(10), ms(60_000))?;
-        check_between("ttl", self.ttl, ms(60_000), hours(8784))?;
-        check_between("scrape_timeout", self.scrape_timeout, ms(10), ms(10_000))?;
+        validate_range("flush_interval", self.flush_interval, ms(10), ms(60_000))?;
+        validate_range("ttl", self.ttl, ms(60_000), hours(8784))?;
+        validate_range("scrape_timeout", self.scrape_timeout, ms(10), ms(10_000))?;
         if !(1..=MAX_NAMES).contains(&self.max_names) {
             bail!("max_names is {}; it must be between 1 and {MAX_NAMES}", self.max_names);
         }
@@ -69,7 +69,7 @@ pub(crate) enum Change {
 
 /// The counter and the gauge of a name, as stored in Redis.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct SharedMetric {
     pub(crate) count: Option<f64>,
     pub(crate) value: Option<f64>,
 }
@@ -114,7 +114,7 @@ impl PendingChanges {
 }
 
 impl Counters {
-    pub(crate) fn start(redis: Redis, config: Config, tasks: &Tasks) -> Self {
+    pub(crate) fn start(redis: Redis, config: Config, tasks: &TaskSupervisor) -> Self {
         let writer = Writer { id: Uuid::new_v4(), batch_number: 0, unconfirmed: None };
         let counters = Self(Arc::new(Inner {
             redis,
@@ -122,7 +122,7 @@ impl Counters {
             pending: Mutex::default(),
             writer: tokio::sync::Mutex::new(writer),
         }));
-        tasks.spawn("shared metrics", counters.clone().run(tasks.shutdown()));
+        tasks.spawn_critical("shared metrics", counters.clone().run(tasks.shutdown_token()));
         counters
     }
 
@@ -145,13 +145,13 @@ impl Counters {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when `metrics.max_names` names have pending changes.
-    pub(crate) fn note(&self, name: MetricName, change: Change) -> Result<()> {
+    /// [`Error::Overloaded`] when `metrics.max_names` names have pending changes.
+    pub(crate) fn record(&self, name: MetricName, change: Change) -> Result<()> {
         let metrics = &self.0.redis.metrics().shared;
         let mut pending = self.0.pending.lock();
         if !pending.has_room_for(&name, change, self.0.config.max_names) {
             metrics.dropped.inc();
-            return Err(Error::Busy("too many shared metrics are pending; please try again"));
+            return Err(Error::Overloaded("too many shared metrics are pending; please try again"));
         }
         match change {
             Change::Increment(by) => {
@@ -224,7 +224,7 @@ impl Counters {
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
-    pub(crate) async fn list(&self) -> Result<store::Listed> {
+    pub(crate) async fn list(&self) -> Result<store::ListReply> {
         store::list(&self.0.redis, &self.0.config).await
     }
 
@@ -233,7 +233,7 @@ impl Counters {
     /// # Errors
     ///
     /// [`Error::RedisUnavailable`].
-    pub(crate) async fn read(&self, name: &MetricName) -> Result<Reading> {
+    pub(crate) async fn read(&self, name: &MetricName) -> Result<SharedMetric> {
         self.flush().await?;
         store::read(&self.0.redis, &self.0.config, name).await
     }

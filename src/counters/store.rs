@@ -8,7 +8,7 @@
 use fred::types::{Key, Value};
 use uuid::Uuid;
 
-use super::{Config, PendingChanges, Reading};
+use super::{Config, PendingChanges, SharedMetric};
 use crate::{
     error::{Error, Result},
     ids::MetricName,
@@ -55,36 +55,40 @@ pub(super) async fn flush(
         "known" => Ok(0),
         other => {
             let reason = format!("unknown outcome {other:?}");
-            Err(Error::Corrupt { what: "counters/flush reply", reason })
+            Err(Error::CorruptData { what: "counters/flush reply", reason })
         }
     }
 }
 
 /// The counter and the gauge of a name, each `None` if it is missing or not a number.
-pub(super) async fn read(redis: &Redis, config: &Config, name: &MetricName) -> Result<Reading> {
+pub(super) async fn read(
+    redis: &Redis,
+    config: &Config,
+    name: &MetricName,
+) -> Result<SharedMetric> {
     let [count, value] = metric_keys(name).map(Key::from);
     let keys = vec![count, value, Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.ttl.as_secs().to_string())];
     let reply: Vec<Option<String>> =
         READ.run(redis.default_keyspace(Database::Cache), keys, args).await?;
     let number = |index: usize| reply.get(index)?.as_deref()?.parse().ok();
-    Ok(Reading { count: number(1), value: number(2) })
+    Ok(SharedMetric { count: number(1), value: number(2) })
 }
 
 /// Names and numbers, as text.
 #[derive(Debug, Default)]
-pub(crate) struct Listed {
+pub(crate) struct ListReply {
     pub(crate) counts: Vec<(String, String)>,
     pub(crate) values: Vec<(String, String)>,
 }
 
 /// The most recently changed metrics, at most `max_names`.
-pub(super) async fn list(redis: &Redis, config: &Config) -> Result<Listed> {
+pub(super) async fn list(redis: &Redis, config: &Config) -> Result<ListReply> {
     let keys = vec![Key::from_static_str(METRIC_NAMES)];
     let args = vec![Value::from(config.max_names.to_string())];
     let (_, flat): (String, Vec<String>) =
         LIST.run(redis.default_keyspace(Database::Cache), keys, args).await?;
-    let mut listed = Listed::default();
+    let mut listed = ListReply::default();
     for pair in flat.chunks_exact(2) {
         let (key, number) = (&pair[0], &pair[1]);
         let name = redis.layout().parse(key).and_then(|(_, name)| name.strip_prefix("metric:"));

@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn the_session_names_the_served_sample_model() {
         let text = banner("127.0.0.1:8080".parse().unwrap());
-        let size = format!(r#""size":{},"#, crate::api::dashboard::CUBE.len());
-        assert!(text.contains(&size) && text.contains(crate::api::dashboard::CUBE_PATH));
+        let size = format!(r#""size":{},"#, crate::api::dashboard::SAMPLE_MODEL.len());
+        assert!(text.contains(&size) && text.contains(crate::api::dashboard::SAMPLE_MODEL_PATH));
     }
 }

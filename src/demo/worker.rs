@@ -60,9 +60,9 @@ fn sample_result(file: &File) -> serde_json::Value {
         "status": "completed",
         "result": {
             "filename": format!("{name}.glb"),
-            "size": crate::api::dashboard::CUBE.len(),
+            "size": crate::api::dashboard::SAMPLE_MODEL.len(),
             "mime_type": "model/gltf-binary",
-            "url": crate::api::dashboard::CUBE_PATH,
+            "url": crate::api::dashboard::SAMPLE_MODEL_PATH,
         },
     })
 }

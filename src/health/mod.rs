@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, time::timeout};
 
-pub(crate) use self::report::Report;
+pub(crate) use self::report::HealthReport;
 use self::{
     info::Info,
     report::{DatabaseCheck, ProbeResults},
@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    settings::{Time, check_between},
+    settings::{HumanDuration, validate_range},
     store::{Database, Keyspace, Redis},
 };
 
@@ -38,20 +38,20 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Time for which `/health` waits for Redis.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub deadline: Duration,
     /// The health is `degraded` if Redis uses more than this fraction of its `maxmemory` ...
     pub memory_warning: f64,
     /// ... or if a replica lags behind by more than this.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_replication_lag: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
-        check_between("deadline", self.deadline, ms(10), ms(60_000))?;
-        check_between("max_replication_lag", self.max_replication_lag, secs(1), secs(86_400))?;
+        validate_range("deadline", self.deadline, ms(10), ms(60_000))?;
+        validate_range("max_replication_lag", self.max_replication_lag, secs(1), secs(86_400))?;
         if !(0.0..=1.0).contains(&self.memory_warning) {
             bail!("memory_warning is {}; it has to be between 0 and 1", self.memory_warning);
         }
@@ -121,7 +121,7 @@ impl Health {
     }
 
     /// The health report, from results that are at most 100 ms old.
-    pub(crate) async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> HealthReport {
         const MAX_AGE: Duration = Duration::from_millis(100);
         let mut last = self.0.last.lock().await;
         let results = match &*last {
@@ -134,7 +134,7 @@ impl Health {
         };
         drop(last);
         let (config, started_at) = (&self.0.config, self.0.started_at);
-        let mut report = Report::new(&results, config, self.is_draining(), started_at);
+        let mut report = HealthReport::new(&results, config, self.is_draining(), started_at);
         if let Some(replicas) = self.0.redis.replica_reports() {
             report.add("replicas", &replicas);
         }

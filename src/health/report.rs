@@ -12,8 +12,9 @@ use crate::error::Result;
 
 /// The overall health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Verdict)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Verdict {
+pub(crate) enum HealthStatus {
     Healthy,
     /// Serves requests, but needs an operator; `problems` lists the reasons.
     Degraded,
@@ -38,9 +39,8 @@ pub(super) struct DatabaseCheck {
 
 /// The body of `/health`.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = HealthReport)]
-pub(crate) struct Report {
-    pub(crate) status: Verdict,
+pub(crate) struct HealthReport {
+    pub(crate) status: HealthStatus,
     #[schema(example = "image2model-gateway")]
     service: &'static str,
     #[schema(example = "0.1.0")]
@@ -54,7 +54,7 @@ pub(crate) struct Report {
     checks: Map<String, Value>,
 }
 
-impl Report {
+impl HealthReport {
     pub(super) fn new(
         results: &ProbeResults,
         config: &Config,
@@ -87,9 +87,9 @@ impl Report {
         let now = Utc::now();
         Self {
             status: match (is_down, problems.is_empty()) {
-                (true, _) => Verdict::Unhealthy,
-                (false, false) => Verdict::Degraded,
-                (false, true) => Verdict::Healthy,
+                (true, _) => HealthStatus::Unhealthy,
+                (false, false) => HealthStatus::Degraded,
+                (false, true) => HealthStatus::Healthy,
             },
             service: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),

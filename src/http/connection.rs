@@ -36,7 +36,7 @@ use tracing::debug;
 use super::{
     Tls,
     connection_limit::ConnectionPermit,
-    socket_handoff::{Taken, Takeover, encode_response_head},
+    socket_handoff::{RawConnection, SocketHandoff, encode_response_head},
     timeout_stream::TimeoutStream,
 };
 
@@ -219,7 +219,7 @@ async fn serve_http1<A: HttpService>(
             let response = handle_request(app, peer, request).await?;
             if may_hand_over
                 && !has_backlog.load(Ordering::Relaxed)
-                && let Some(takeover) = Takeover::from_response(&response)
+                && let Some(takeover) = SocketHandoff::from_response(&response)
             {
                 let head = encode_response_head(&response);
                 *requested_handoff.lock() = Some((takeover, head));
@@ -248,20 +248,20 @@ async fn serve_http1<A: HttpService>(
     match outcome.await {
         Ok(handoff) => {
             let socket = connection.into_parts().io.into_inner().into_inner();
-            hand_over(handoff, socket, accepted.permit);
+            complete_handoff(handoff, socket, accepted.permit);
         }
         Err(Err(error)) => debug!(%error, "connection closed with an error"),
         Err(Ok(())) => (),
     }
 }
 
-fn hand_over(
-    (takeover, head): (Takeover, Bytes),
+fn complete_handoff(
+    (takeover, head): (SocketHandoff, Bytes),
     socket: BacklogTrackingStream,
     permit: ConnectionPermit,
 ) {
     match socket.stream.into_std() {
-        Ok(socket) => takeover.complete(Taken { socket, head, permit }),
+        Ok(socket) => takeover.complete(RawConnection { socket, head, permit }),
         Err(error) => debug!(%error, "socket hand-off failed"),
     }
 }

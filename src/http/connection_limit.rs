@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::Config;
-use crate::observability::log_throttle::Seldom;
+use crate::observability::log_throttle::LogThrottle;
 
 /// The response to a connection above the limit.
 const RESPONSE_503: &[u8] =
@@ -32,7 +32,7 @@ struct Inner {
     /// Trusted proxies, whose addresses stand for many clients.
     exempt: Vec<IpNet>,
     open: Mutex<Open>,
-    rejected_log: Seldom,
+    rejected_log: LogThrottle,
 }
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl ConnectionLimiter {
             max_per_ip: config.max_connections_per_ip,
             exempt,
             open: Mutex::default(),
-            rejected_log: Seldom::default(),
+            rejected_log: LogThrottle::default(),
         }))
     }
 
@@ -67,7 +67,7 @@ impl ConnectionLimiter {
     ) -> Option<(TcpStream, ConnectionPermit)> {
         let permit = self.try_acquire(peer);
         if permit.is_none() {
-            if let Some(suppressed) = self.0.rejected_log.due() {
+            if let Some(suppressed) = self.0.rejected_log.should_log() {
                 warn!(suppressed, %peer, "connection rejected: server.max_connections or max_connections_per_ip reached");
             }
             // The response fits into the empty send buffer of a new socket; a failure changes nothing.
@@ -142,7 +142,7 @@ mod tests {
             max_per_ip: 2,
             exempt: vec!["10.0.0.0/8".parse().unwrap()],
             open: Mutex::default(),
-            rejected_log: Seldom::default(),
+            rejected_log: LogThrottle::default(),
         }));
         let acquire = |address: &str| limiter.try_acquire(address.parse().unwrap());
         let mut permits = vec![acquire("192.0.2.1"), acquire("::ffff:192.0.2.1")];

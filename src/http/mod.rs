@@ -18,11 +18,11 @@ pub(crate) use self::{
     connection::PeerAddress,
     connection_limit::ConnectionPermit,
     server::Server,
-    socket_handoff::{Taken, Takeover},
+    socket_handoff::{RawConnection, SocketHandoff},
     tls::Tls,
 };
 
-use crate::settings::{Secret, Size, Time, check_between};
+use crate::settings::{HumanDuration, HumanSize, Secret, validate_range};
 
 /// The listener and its limits.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -31,22 +31,22 @@ pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The longest that an answer may take to begin; then it is 504.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub request_timeout: Duration,
     /// The longest that a request head may take to arrive, idle time of a kept connection included.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub header_timeout: Duration,
     /// The largest request head.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub header_limit: ByteSize,
     /// The largest request body.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub body_limit: ByteSize,
     /// The longest that a request body may take to arrive.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub body_timeout: Duration,
     /// A client that takes nothing of what it is sent for this long is cut off.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub write_timeout: Duration,
     /// Connections kept at once; further ones are answered 503 and closed.
     pub max_connections: usize,
@@ -57,22 +57,22 @@ pub struct Config {
     /// Its private key, as PEM text.
     pub tls_key: Secret,
     /// After SIGTERM: still serving, but not ready, so that load balancers look away ...
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub shutdown_delay: Duration,
     /// ... then streams close, spread over this time ...
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub drain_spread: Duration,
     /// ... and what is not finished by then is cut.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub shutdown_timeout: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let (ms, hour) = (Duration::from_millis, Duration::from_hours(1));
-        check_between("header_timeout", self.header_timeout, ms(10), hour)?;
-        check_between("body_timeout", self.body_timeout, ms(10), hour)?;
-        check_between("write_timeout", self.write_timeout, ms(10), hour)?;
+        validate_range("header_timeout", self.header_timeout, ms(10), hour)?;
+        validate_range("body_timeout", self.body_timeout, ms(10), hour)?;
+        validate_range("write_timeout", self.write_timeout, ms(10), hour)?;
         if self.max_connections == 0 || self.max_connections_per_ip == 0 {
             bail!("max_connections and max_connections_per_ip have to be at least 1");
         }

@@ -15,7 +15,7 @@ use super::{
     connection::{self, AcceptedConnection, HttpService, ProtocolConfig},
     connection_limit::ConnectionLimiter,
 };
-use crate::tasks::Tasks;
+use crate::tasks::TaskSupervisor;
 
 /// A bound listener that does not accept connections yet.
 pub(crate) struct Server {
@@ -60,7 +60,7 @@ impl Server {
     pub(crate) async fn run<A: HttpService>(
         self,
         app: A,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
         stop: CancellationToken,
         grace: Duration,
     ) -> bool {
@@ -69,7 +69,7 @@ impl Server {
             let Some(accepted) = accepted else { continue };
             let serving =
                 connection::serve(accepted, app.clone(), self.protocols.clone(), stop.clone());
-            tasks.spawn_unguarded("connection", connections.track_future(serving));
+            tasks.spawn("connection", connections.track_future(serving));
         }
         drop(self.listener);
         connections.close();

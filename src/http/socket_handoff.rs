@@ -1,6 +1,6 @@
 //! Responses that bypass hyper: a stream that stays open for hours needs a socket and little else.
 //!
-//! A handler adds a [`Takeover`] to its response. If the request arrived over plain HTTP/1, the server drops its own
+//! A handler adds a [`SocketHandoff`] to its response. If the request arrived over plain HTTP/1, the server drops its own
 //! state of the connection and hands over the socket; otherwise it sends the response body as usual.
 
 use std::{net::TcpStream, sync::Arc};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::connection_limit::ConnectionPermit;
 
 /// A socket for the code that made the response to write to.
-pub(crate) struct Taken {
+pub(crate) struct RawConnection {
     /// Non-blocking, not registered with any reactor.
     pub(crate) socket: TcpStream,
     /// The encoded head of the response, to be written first. The body ends with the connection.
@@ -22,15 +22,18 @@ pub(crate) struct Taken {
     pub(crate) permit: ConnectionPermit,
 }
 
-type OnHandoff = Box<dyn FnOnce(Taken) + Send>;
+type OnHandoff = Box<dyn FnOnce(RawConnection) + Send>;
 
 /// A response extension: a function that takes over the socket instead of sending the body.
 #[derive(Clone)]
-pub(crate) struct Takeover(Arc<Mutex<Option<OnHandoff>>>);
+pub(crate) struct SocketHandoff(Arc<Mutex<Option<OnHandoff>>>);
 
-impl Takeover {
+impl SocketHandoff {
     /// Adds the request for the socket to `response`.
-    pub(crate) fn ask<B>(response: &mut Response<B>, take: impl FnOnce(Taken) + Send + 'static) {
+    pub(crate) fn request<B>(
+        response: &mut Response<B>,
+        take: impl FnOnce(RawConnection) + Send + 'static,
+    ) {
         let take: OnHandoff = Box::new(take);
         response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(take)))));
     }
@@ -39,7 +42,7 @@ impl Takeover {
         response.extensions().get::<Self>().cloned()
     }
 
-    pub(super) fn complete(&self, taken: Taken) {
+    pub(super) fn complete(&self, taken: RawConnection) {
         let take = self.0.lock().take();
         if let Some(take) = take {
             take(taken);

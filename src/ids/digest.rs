@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{InvalidId, quoted};
+use super::{InvalidId, truncate_quoted};
 
 /// A SHA-256 digest as 64 lower-case hexadecimal digits: of an API key, which identifies its owner while the key
 /// itself is never stored, or of a request.
@@ -14,7 +14,7 @@ use super::{InvalidId, quoted};
 pub(crate) struct Sha256Hex(String);
 
 impl Sha256Hex {
-    pub(crate) fn of(text: &str) -> Self {
+    pub(crate) fn digest(text: &str) -> Self {
         Self(HEXLOWER.encode(&Sha256::digest(text.as_bytes())))
     }
 
@@ -23,7 +23,7 @@ impl Sha256Hex {
     }
 
     /// The first 8 digits: enough to tell clients apart in a log, too few to be useful to an attacker.
-    pub(crate) fn short(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.0[..8]
     }
 }
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Sha256Hex {
 
 impl fmt::Debug for Sha256Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.short())
+        f.write_str(self.prefix())
     }
 }
 
@@ -63,7 +63,7 @@ impl KeyId {
     const LEN: usize = Self::PREFIX.len() + 8;
 
     /// The id of `key`, if the key has the format of a generated one.
-    pub(crate) fn of(key: &str) -> Option<Self> {
+    pub(crate) fn from_key(key: &str) -> Option<Self> {
         key.get(..Self::LEN)?.parse().ok()
     }
 
@@ -83,7 +83,7 @@ impl FromStr for KeyId {
             InvalidId::Other(format!(
                 "a key id is the first {} characters of the key, such as i2m_Ab12Cd34; got {}",
                 Self::LEN,
-                quoted(text)
+                truncate_quoted(text)
             ))
         })
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_key_is_hashed_as_the_seed_does() {
-        let hash = Sha256Hex::of("abc");
+        let hash = Sha256Hex::digest("abc");
         assert_eq!(
             hash.as_str(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

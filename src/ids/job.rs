@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{InvalidId, quoted};
+use super::{InvalidId, truncate_quoted};
 
 /// The id of a job: a UUID, written in lower case with hyphens in Redis keys and over HTTP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
@@ -75,7 +75,7 @@ impl FromStr for FileId {
             Some(id) if id.to_string() == text => Ok(id),
             _ => Err(InvalidId::Other(format!(
                 "a file id is 'file_' and its index with at least three digits, such as file_000; got {}",
-                quoted(text)
+                truncate_quoted(text)
             ))),
         }
     }

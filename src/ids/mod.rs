@@ -8,7 +8,7 @@ mod stream;
 pub(crate) use self::{
     digest::{KeyId, Sha256Hex},
     job::{FileId, JobId},
-    names::{MetricName, ModelId, Resource, Tag},
+    names::{LockName, MetricName, ModelId, Tag},
     stream::StreamId,
 };
 
@@ -22,7 +22,7 @@ pub(crate) enum InvalidId {
 }
 
 /// `text` quoted for an error message: escaped, and truncated to 60 characters so that it cannot flood a log.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn truncate_quoted(text: &str) -> String {
     const MAX_CHARS: usize = 60;
     let cut: String = text.chars().take(MAX_CHARS).collect();
     if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }

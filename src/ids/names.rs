@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{InvalidId, quoted};
+use super::{InvalidId, truncate_quoted};
 
 /// The name of a shared metric.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -26,7 +26,7 @@ impl FromStr for MetricName {
         }
         Err(InvalidId::Other(format!(
             "a metric name has 1 to {MAX_BYTES} letters, digits, dots, hyphens and underscores; got {}",
-            quoted(text)
+            truncate_quoted(text)
         )))
     }
 }
@@ -39,16 +39,16 @@ impl fmt::Display for MetricName {
 
 /// The name of a lock, such as `job:{id}` or `file:{id}`. Names that begin with `i2m:` are reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Resource(Arc<str>);
+pub(crate) struct LockName(Arc<str>);
 
-impl Resource {
+impl LockName {
     /// A reserved name, which clients cannot use.
-    pub(crate) fn internal(name: &str) -> Self {
+    pub(crate) fn reserved(name: &str) -> Self {
         Self(Arc::from(format!("i2m:{name}")))
     }
 }
 
-impl FromStr for Resource {
+impl FromStr for LockName {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
@@ -59,12 +59,12 @@ impl FromStr for Resource {
         }
         Err(InvalidId::Other(format!(
             "a resource has 1 to {MAX_BYTES} bytes, no spaces, and does not begin with i2m:; got {}",
-            quoted(text)
+            truncate_quoted(text)
         )))
     }
 }
 
-impl fmt::Display for Resource {
+impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -87,7 +87,7 @@ impl FromStr for ModelId {
         valid_name(text, 128).map(Self).ok_or_else(|| {
             InvalidId::Other(format!(
                 "a model id has 1 to 128 letters, digits and -_.:; got {}",
-                quoted(text)
+                truncate_quoted(text)
             ))
         })
     }
@@ -111,7 +111,7 @@ impl FromStr for Tag {
         valid_name(text, 100).map(Self).ok_or_else(|| {
             InvalidId::Other(format!(
                 "a tag has 1 to 100 letters, digits and -_.:; got {}",
-                quoted(text)
+                truncate_quoted(text)
             ))
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidId, quoted};
+use super::{InvalidId, truncate_quoted};
 
 /// The id of a Redis stream entry: Unix milliseconds and a sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ impl FromStr for StreamId {
             .ok_or_else(|| {
                 InvalidId::Other(format!(
                     "an event id looks like 1700000000000-0; got {}",
-                    quoted(text)
+                    truncate_quoted(text)
                 ))
             })
     }

@@ -7,14 +7,15 @@ use utoipa::ToSchema;
 use super::Config;
 use crate::{
     error::{Error, Result},
-    ids::{FileId, Sha256Hex, quoted},
-    serde_integer::maybe_whole,
+    ids::{FileId, Sha256Hex, truncate_quoted},
+    serde_integer::lenient_int_opt,
 };
 
 /// The body of POST /jobs.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewJob)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NewJob {
+pub(crate) struct CreateJobRequest {
     #[schema(min_items = 1)]
     files: Vec<NewFile>,
     /// Parameters for the worker, passed on unchanged.
@@ -46,7 +47,11 @@ struct NewFile {
     filename: String,
     /// Size in bytes.
     #[schema(example = 204_800)]
-    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient_int_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
     size: Option<u64>,
     #[schema(
         example = "image/png",
@@ -77,11 +82,16 @@ pub(super) struct ValidatedJob {
 impl ValidatedJob {
     /// Equal for requests with the same content.
     pub(super) fn request_hash(&self) -> Sha256Hex {
-        Sha256Hex::of(&format!("{}\n{}\n{}", self.files.join("\n"), self.params, self.webhook_url))
+        Sha256Hex::digest(&format!(
+            "{}\n{}\n{}",
+            self.files.join("\n"),
+            self.params,
+            self.webhook_url
+        ))
     }
 }
 
-impl NewJob {
+impl CreateJobRequest {
     pub(super) fn params(&self) -> &Map<String, Value> {
         &self.params
     }
@@ -93,14 +103,14 @@ impl NewJob {
 
     pub(super) fn validate(&self, config: &Config) -> Result<ValidatedJob> {
         if self.files.is_empty() {
-            return Err(Error::Invalid("files: a job needs at least one file".to_owned()));
+            return Err(Error::Validation("files: a job needs at least one file".to_owned()));
         }
         if self.files.len() > config.max_files {
             return Err(Error::TooManyFiles { max: config.max_files, got: self.files.len() });
         }
         let files = self.files.iter().enumerate().map(|(index, file)| {
             file.validate(config)
-                .map_err(|reason| Error::Invalid(format!("files[{index}].{reason}")))?;
+                .map_err(|reason| Error::Validation(format!("files[{index}].{reason}")))?;
             file.to_json(FileId::from_index(index))
         });
         Ok(ValidatedJob {
@@ -116,7 +126,7 @@ impl NewJob {
         }
         let json = to_json(&self.params)?;
         if json.len() as u64 > config.max_params_size.as_u64() {
-            return Err(Error::Invalid(format!(
+            return Err(Error::Validation(format!(
                 "params: {} bytes of JSON are more than {}",
                 json.len(),
                 config.max_params_size
@@ -161,7 +171,7 @@ impl NewFile {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Invalid(error.to_string()))
+    serde_json::to_string(value).map_err(|error| Error::Validation(error.to_string()))
 }
 
 /// Rejects paths and control characters, because the name is displayed, logged and used for downloads.
@@ -174,10 +184,10 @@ pub(super) fn validate_filename(name: &str) -> Result<(), String> {
         ));
     }
     if name.chars().any(char::is_control) {
-        return Err(format!("filename: contains a control character: {}", quoted(name)));
+        return Err(format!("filename: contains a control character: {}", truncate_quoted(name)));
     }
     if name.contains(['/', '\\']) || name == "." || name == ".." {
-        return Err(format!("filename: is a path instead of a name: {}", quoted(name)));
+        return Err(format!("filename: is a path instead of a name: {}", truncate_quoted(name)));
     }
     Ok(())
 }
@@ -200,7 +210,10 @@ fn validate_content_type(text: &str) -> Result<(), String> {
     if valid {
         Ok(())
     } else {
-        Err(format!("content_type: {} is not a media type such as image/png", quoted(text)))
+        Err(format!(
+            "content_type: {} is not a media type such as image/png",
+            truncate_quoted(text)
+        ))
     }
 }
 
@@ -216,7 +229,7 @@ pub(super) fn validate_url(url: &str, max_bytes: usize) -> Result<(), String> {
     }
     Err(format!(
         "url: {} is not an http(s), s3 or gs URL or an absolute path of at most {max_bytes} bytes",
-        quoted(url)
+        truncate_quoted(url)
     ))
 }
 

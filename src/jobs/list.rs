@@ -106,10 +106,10 @@ impl Cursor {
 
     /// # Errors
     ///
-    /// [`Error::Invalid`] if `text` was not created by [`Cursor::encode`].
+    /// [`Error::Validation`] if `text` was not created by [`Cursor::encode`].
     pub(crate) fn decode(text: &str) -> Result<Self> {
         let invalid =
-            || Error::Invalid("cursor: must be the next_cursor of the previous page".to_owned());
+            || Error::Validation("cursor: must be the next_cursor of the previous page".to_owned());
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let text = String::from_utf8(bytes).map_err(|_| invalid())?;
         let (score, job) = text.split_once(':').ok_or_else(invalid)?;
@@ -214,7 +214,7 @@ impl Summary {
         Some(Self {
             job_id: text(0)?.parse().ok()?,
             status,
-            progress: if status.is_success() { 100 } else { text(5).map_or(0, parse_percent) },
+            progress: if status.has_results() { 100 } else { text(5).map_or(0, parse_percent) },
             total_files: count(2),
             completed_files: count(3),
             failed_files: count(4),

@@ -23,7 +23,7 @@ use self::{
     store::cluster::Reservation,
 };
 pub(crate) use self::{
-    create::NewJob,
+    create::CreateJobRequest,
     lifecycle_metrics::record as record_lifecycle_events,
     list::{Cursor, Filter, Page, Summary},
     model::{Job, JobFile, parse_percent},
@@ -32,11 +32,11 @@ pub(crate) use self::{
 };
 use crate::{
     auth::Caller,
-    celery::{Celery, Order, Parcel},
+    celery::{Celery, TaskMessage, TaskRequest},
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
     observability::metrics::Metrics,
-    settings::{Size, Time, check_between},
+    settings::{HumanDuration, HumanSize, validate_range},
     store::{JobRetention, Redis},
 };
 
@@ -45,29 +45,29 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// How long a job is kept after its last change.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub ttl: Duration,
     /// Maximum number of files of a job.
     pub max_files: usize,
     /// Maximum size of a picture.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_file_size: ByteSize,
     /// TTL of a cached status. Every change by this service deletes it at once; other programs' changes may be visible
     /// only after this time.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub status_cache_ttl: Duration,
     /// Maximum size of a job's `params` as JSON text.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_params_size: ByteSize,
     /// Maximum size of a file's result as JSON text.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_result_size: ByteSize,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         const MAX_FILES: usize = 1000;
-        check_between("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
+        validate_range("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
             bail!("max_files is {}; it must be between 1 and {MAX_FILES}", self.max_files);
         }
@@ -88,7 +88,7 @@ pub(crate) struct Jobs {
 
 /// The headers of a request to create a job.
 #[derive(Debug, Default)]
-pub(crate) struct Circumstances {
+pub(crate) struct CreateContext {
     /// Hash of the `Idempotency-Key`.
     pub(crate) idempotency: Option<Sha256Hex>,
     /// W3C Trace Context.
@@ -120,8 +120,8 @@ impl Jobs {
     pub(crate) async fn create(
         &self,
         owner: &Sha256Hex,
-        new: &NewJob,
-        circumstances: &Circumstances,
+        new: &CreateJobRequest,
+        circumstances: &CreateContext,
     ) -> Result<(Job, bool)> {
         let validated = new.validate(&self.config)?;
         let idempotency = circumstances.idempotency.as_ref();
@@ -158,15 +158,15 @@ impl Jobs {
     fn initial_tasks(
         &self,
         job: JobId,
-        new: &NewJob,
+        new: &CreateJobRequest,
         validated: &ValidatedJob,
-        circumstances: &Circumstances,
-    ) -> Result<Vec<Parcel>> {
+        circumstances: &CreateContext,
+    ) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let file = |(index, json): (usize, &String)| {
             (FileId::from_index(index), serde_json::from_str(json).unwrap_or_default())
         };
-        celery.parcels(&Order {
+        celery.build_messages(&TaskRequest {
             job,
             attempt: 1,
             files: validated.files.iter().enumerate().map(file).collect(),
@@ -196,7 +196,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongStatus`] for a job with another terminal status.
+    /// [`Error::InvalidTransition`] for a job with another terminal status.
     pub(crate) async fn cancel(&self, id: JobId) -> Result<Status> {
         let grace =
             self.celery.as_ref().map_or(Duration::ZERO, |celery| celery.config().cancel_grace);
@@ -205,12 +205,16 @@ impl Jobs {
             store::CancelReply::AlreadyTerminal(Status::Cancelled) => return Ok(Status::Cancelled),
             store::CancelReply::AlreadyTerminal(status) => {
                 let present = status.as_str().to_owned();
-                return Err(Error::WrongStatus { job: id, present, wanted: "cancelled" });
+                return Err(Error::InvalidTransition {
+                    job: id,
+                    current: present,
+                    requested: "cancelled",
+                });
             }
             store::CancelReply::Cancelling(tasks) => tasks,
         };
         let no_worker_has_tasks = match &self.celery {
-            Some(celery) if !tasks.is_empty() => celery.withdraw(&tasks).await?,
+            Some(celery) if !tasks.is_empty() => celery.revoke(&tasks).await?,
             _ => true,
         };
         if no_worker_has_tasks {
@@ -221,7 +225,7 @@ impl Jobs {
     }
 
     /// Cancels the jobs whose workers did not stop in time. Returns the number of such jobs.
-    pub(crate) async fn finish_cancellations(&self) -> Result<usize> {
+    pub(crate) async fn force_overdue_cancellations(&self) -> Result<usize> {
         let overdue = store::overdue_cancellations(&self.redis).await?;
         for id in &overdue {
             // The process that began the cancellation may have crashed before it revoked the tasks.
@@ -231,7 +235,7 @@ impl Jobs {
             };
             match ended {
                 Ok(()) => (),
-                Err(Error::JobNotFound(_) | Error::WrongStatus { .. }) => {
+                Err(Error::JobNotFound(_) | Error::InvalidTransition { .. }) => {
                     store::clear_cancellation(&self.redis, *id).await?;
                 }
                 Err(error) => return Err(error),
@@ -244,7 +248,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongStatus`] for a job that has not ended or has no file to retry.
+    /// [`Error::InvalidTransition`] for a job that has not ended or has no file to retry.
     pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Arc<Job>> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
@@ -260,11 +264,11 @@ impl Jobs {
         self.get(id).await
     }
 
-    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<Parcel>> {
+    fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
         let to_retry = job.files.iter().filter(|file| file.status != FileStatus::Completed);
         let params = job.params.clone().unwrap_or_default();
-        celery.parcels(&Order {
+        celery.build_messages(&TaskRequest {
             job: job.id,
             attempt: job.attempt + 1,
             files: to_retry.map(|file| (file.file_id, file.to_task_payload())).collect(),
@@ -280,7 +284,7 @@ impl Jobs {
     /// [`Error::JobNotFound`].
     pub(crate) async fn delete(&self, id: JobId) -> Result<()> {
         match self.cancel(id).await {
-            Ok(_) | Err(Error::WrongStatus { .. }) => (),
+            Ok(_) | Err(Error::InvalidTransition { .. }) => (),
             Err(error) => return Err(error),
         }
         store::delete(&self.redis, self.retention, id).await.map(|_| ())
@@ -313,7 +317,7 @@ impl Jobs {
     }
 
     /// Returns a job like [`Jobs::find`], and the id of the newest entry of its progress stream.
-    pub(crate) async fn find_with_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
+    pub(crate) async fn find_with_stream_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
         store::read_with_head(&self.redis, self.retention, id).await
     }
 
@@ -322,9 +326,9 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Error::JobNotFound`], also for a job of another owner.
-    pub(crate) async fn get_for(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
+    pub(crate) async fn get_visible_to(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
         let job = self.get(id).await?;
-        if caller.may_see(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
+        if caller.can_view(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
     }
 
     /// Validates the result of a worker.
@@ -332,7 +336,7 @@ impl Jobs {
     /// # Errors
     ///
     /// A message for the worker that names the invalid field.
-    pub(crate) fn check_result(&self, result: &FileResult) -> Result<(), String> {
+    pub(crate) fn validate_result(&self, result: &FileResult) -> Result<(), String> {
         result.validate(self.config.max_result_size)
     }
 
@@ -340,7 +344,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::WrongStatus`] if the job
+    /// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::InvalidTransition`] if the job
     /// ended without this file.
     pub(crate) async fn finish_file(
         &self,
@@ -376,13 +380,13 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::JobNotFound`], or [`Error::WrongStatus`] if the current status does not allow it.
+    /// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if the current status does not allow it.
     pub(crate) async fn transition(&self, id: JobId, to: Status) -> Result<Status> {
-        self.transition_because(id, to, "").await
+        self.transition_with_error(id, to, "").await
     }
 
     /// Works like [`Jobs::transition`], with an error message for people.
-    pub(crate) async fn transition_because(
+    pub(crate) async fn transition_with_error(
         &self,
         id: JobId,
         to: Status,
@@ -393,7 +397,7 @@ impl Jobs {
 
     /// Completes a terminal status that another program set only in the record. Returns the status of the job, if it
     /// exists.
-    pub(crate) async fn settle(&self, id: JobId) -> Result<Option<Status>> {
+    pub(crate) async fn reconcile_terminal_state(&self, id: JobId) -> Result<Option<Status>> {
         store::reconcile_terminal_state(&self.redis, self.retention, id).await
     }
 }

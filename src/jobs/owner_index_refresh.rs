@@ -11,7 +11,7 @@ use super::{Jobs, store::cluster};
 use crate::{
     error::Result,
     store::{Database, Keyspace},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,9 +21,12 @@ const JOBS_PER_PARTITION: i64 = 100;
 
 impl Jobs {
     /// Starts the task in a cluster. Elsewhere, scripts refresh the indexes.
-    pub(crate) fn keep_listed(&self, tasks: &Tasks) {
+    pub(crate) fn spawn_owner_index_refresher(&self, tasks: &TaskSupervisor) {
         if !self.redis.layout().is_multi_database() {
-            tasks.spawn("owner indexes", self.clone().refresh_owner_indexes(tasks.shutdown()));
+            tasks.spawn_critical(
+                "owner indexes",
+                self.clone().refresh_owner_indexes(tasks.shutdown_token()),
+            );
         }
     }
 

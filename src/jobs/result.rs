@@ -9,7 +9,7 @@ use super::create::{FileUrl, Filename, validate_filename, validate_url};
 use crate::{
     error::{Error, Result},
     ids::FileId,
-    serde_integer::{maybe_whole, whole},
+    serde_integer::{lenient_int, lenient_int_opt},
 };
 
 /// The body of PUT …/`files/{file_id}/result`. The stored form also has a `file_id`.
@@ -22,7 +22,11 @@ pub(crate) struct FileResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// The attempt of the file that the result belongs to; by default the current one.
-    #[serde(default, deserialize_with = "maybe_whole", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient_int_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
     attempt: Option<u32>,
 }
 
@@ -47,7 +51,7 @@ struct Model {
     #[schema(value_type = Filename)]
     filename: String,
     /// Size in bytes.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "lenient_int")]
     size: u64,
     mime_type: String,
     #[schema(value_type = FileUrl)]
@@ -71,16 +75,16 @@ struct RenderedImage {
 #[schema(as = FileResult)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes a valid FileResult")]
-pub(crate) enum ResultBody {
-    Completed(CompletedBody),
-    Failed(FailedBody),
+pub(crate) enum FileResultRequest {
+    Completed(CompletedResultRequest),
+    Failed(FailedResultRequest),
 }
 
 #[derive(ToSchema)]
 #[schema(as = CompletedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(crate) struct CompletedBody {
+pub(crate) struct CompletedResultRequest {
     #[schema(inline)]
     status: OnlyCompleted,
     result: Model,
@@ -93,7 +97,7 @@ pub(crate) struct CompletedBody {
 #[schema(as = FailedFileResult)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "see above")]
-pub(crate) struct FailedBody {
+pub(crate) struct FailedResultRequest {
     #[schema(inline)]
     status: OnlyFailed,
     /// Error message for people, 1 to 4096 bytes.
@@ -122,7 +126,7 @@ enum OnlyFailed {
 #[derive(ToSchema)]
 #[schema(as = StoredResult)]
 #[expect(dead_code, reason = "describes the JSON of to_json")]
-pub(crate) struct StoredBody {
+pub(crate) struct FileResultResponse {
     file_id: FileId,
     status: ResultKind,
     result: Option<Model>,
@@ -213,6 +217,6 @@ impl FileResult {
             result: &'a FileResult,
         }
         serde_json::to_string(&Stored { file_id, result: self })
-            .map_err(|error| Error::Invalid(error.to_string()))
+            .map_err(|error| Error::Validation(error.to_string()))
     }
 }

@@ -58,7 +58,7 @@ impl Status {
     }
 
     /// Whether at least one file has a result.
-    pub(crate) fn is_success(self) -> bool {
+    pub(crate) fn has_results(self) -> bool {
         matches!(self, Self::Completed | Self::Partial)
     }
 

@@ -33,7 +33,7 @@ impl Jobs {
     /// [`Error::JobNotFound`], also for a job of another owner.
     pub(crate) async fn cached_status(&self, caller: &Caller, id: JobId) -> Result<CachedStatus> {
         let found = self.statuses.read(id, async || self.read_status(id).await).await?;
-        let found = found.filter(|status| caller.may_see(status.owner.as_ref()));
+        let found = found.filter(|status| caller.can_view(status.owner.as_ref()));
         let found = found.ok_or(Error::JobNotFound(id))?;
         let cache = &self.redis.metrics().cache;
         if found.is_hit {

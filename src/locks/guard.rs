@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::{Held, Locks, Wanted};
+use super::{LockLease, LockRequest, Locks};
 use crate::error::{Error, Result};
 
 impl Locks {
@@ -21,10 +21,10 @@ impl Locks {
     /// # Errors
     ///
     /// [`Error::LockLost`]; those of [`Locks::acquire`] except [`Error::LockUnavailable`].
-    pub(crate) async fn exclusively<T, F>(
+    pub(crate) async fn with_lock<T, F>(
         &self,
-        wanted: &Wanted,
-        work: impl FnOnce(Held) -> F,
+        request: &LockRequest,
+        work: impl FnOnce(LockLease) -> F,
     ) -> Result<Option<T>>
     where
         F: Future<Output = T>,
@@ -34,7 +34,7 @@ impl Locks {
             return Ok(None);
         }
         let acquired = tokio::select! {
-            acquired = self.acquire_guard(wanted) => acquired,
+            acquired = self.acquire_guard(request) => acquired,
             () = self.0.draining.cancelled() => return Ok(None),
         };
         let guard = match acquired {
@@ -45,7 +45,7 @@ impl Locks {
         let lease = &guard.lease;
         let outcome = tokio::select! {
             output = work(lease.clone()) => Some(output),
-            () = self.renew_until_lost(lease, wanted.ttl) => {
+            () = self.renew_until_lost(lease, request.ttl) => {
                 warn!(resource = %lease.resource, "lock lost before release; the guarded work was stopped");
                 return Err(Error::LockLost { resource: guard.into_lease().resource });
             }
@@ -67,7 +67,7 @@ impl Locks {
         }
     }
 
-    async fn renew_until_lost(&self, lease: &Held, ttl: Duration) {
+    async fn renew_until_lost(&self, lease: &LockLease, ttl: Duration) {
         let safe_ttl = ttl.mul_f64(0.9);
         let mut safe_until = lease.requested_at + safe_ttl;
         let mut interval = ttl / 3;
@@ -95,7 +95,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{config::Config, ids::Resource, store::Redis, tasks::Tasks};
+    use crate::{config::Config, ids::LockName, store::Redis, tasks::TaskSupervisor};
 
     #[tokio::test]
     async fn a_lock_that_cannot_be_renewed_is_lost_before_it_expires() {
@@ -103,12 +103,12 @@ mod tests {
         let unreachable =
             ("I2M__REDIS__URL".to_owned(), "redis+unix:///nowhere/redis.sock".to_owned());
         let config = Config::load(None, [unreachable]).unwrap();
-        let tasks = Tasks::default();
+        let tasks = TaskSupervisor::default();
         let redis = Redis::start(&config.redis, &tasks).await.unwrap();
         let locks = Locks::new(redis, config.locks, tasks);
         let started = Instant::now();
-        let lease = Held {
-            resource: Resource::internal("test"),
+        let lease = LockLease {
+            resource: LockName::reserved("test"),
             token: Uuid::new_v4(),
             fencing_token: 1,
             expires_at: chrono::DateTime::default(),

@@ -25,11 +25,11 @@ use uuid::Uuid;
 use self::{queue::WaitQueues, store::AcquireReply};
 use crate::{
     error::{Error, Result},
-    ids::Resource,
+    ids::LockName,
     redis::ChannelWaiter,
-    settings::{Time, check_between},
+    settings::{HumanDuration, validate_range},
     store::{Redis, lock_keyspace_channel, lock_released_channel},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Distributed locks.
@@ -37,25 +37,25 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The maximum TTL of a lock, when it is acquired and when it is extended.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_ttl: Duration,
     /// The maximum time that a request waits for a lock; at most `server.request_timeout` minus
     /// `redis.command_timeout`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_wait: Duration,
     /// The maximum number of requests that wait for locks at the same time. Further requests get 503.
     pub max_waiting: usize,
     /// How often a waiter retries while the lock is held by a program that does not announce its release.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub check_interval: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         let (ms, hours) = (Duration::from_millis, Duration::from_hours);
-        check_between("max_ttl", self.max_ttl, Duration::from_secs(1), hours(24))?;
-        check_between("max_wait", self.max_wait, ms(0), hours(1))?;
-        check_between("check_interval", self.check_interval, ms(10), ms(60_000))?;
+        validate_range("max_ttl", self.max_ttl, Duration::from_secs(1), hours(24))?;
+        validate_range("max_wait", self.max_wait, ms(0), hours(1))?;
+        validate_range("check_interval", self.check_interval, ms(10), ms(60_000))?;
         if self.max_waiting == 0 {
             bail!("max_waiting must be at least 1");
         }
@@ -70,7 +70,7 @@ pub(crate) struct Locks(Arc<Inner>);
 struct Inner {
     redis: Redis,
     config: Config,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
     queues: WaitQueues,
     /// One permit per waiting caller.
     wait_permits: Semaphore,
@@ -81,8 +81,8 @@ struct Inner {
 
 /// A request for a lock.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) resource: Resource,
+pub(crate) struct LockRequest {
+    pub(crate) resource: LockName,
     pub(crate) ttl: Duration,
     /// The maximum time to wait for the lock; zero: do not wait.
     pub(crate) wait: Duration,
@@ -90,8 +90,8 @@ pub(crate) struct Wanted {
 
 /// A lock that was acquired.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
-    pub(crate) resource: Resource,
+pub(crate) struct LockLease {
+    pub(crate) resource: LockName,
     pub(crate) token: Uuid,
     /// Larger than the token of every earlier holder.
     pub(crate) fencing_token: u64,
@@ -112,7 +112,7 @@ enum Event {
 }
 
 impl Locks {
-    pub(crate) fn new(redis: Redis, config: Config, tasks: Tasks) -> Self {
+    pub(crate) fn new(redis: Redis, config: Config, tasks: TaskSupervisor) -> Self {
         Self(Arc::new(Inner {
             redis,
             tasks,
@@ -135,31 +135,31 @@ impl Locks {
     ///
     /// # Errors
     ///
-    /// [`Error::LockUnavailable`]; [`Error::Busy`] when too many callers wait; [`Error::RedisUnavailable`].
-    pub(crate) async fn acquire(&self, wanted: &Wanted) -> Result<Held> {
-        Ok(self.acquire_guard(wanted).await?.into_lease())
+    /// [`Error::LockUnavailable`]; [`Error::Overloaded`] when too many callers wait; [`Error::RedisUnavailable`].
+    pub(crate) async fn acquire(&self, request: &LockRequest) -> Result<LockLease> {
+        Ok(self.acquire_guard(request).await?.into_lease())
     }
 
-    async fn acquire_guard(&self, wanted: &Wanted) -> Result<LockGuard> {
+    async fn acquire_guard(&self, request: &LockRequest) -> Result<LockGuard> {
         let requested_at = Instant::now();
-        let acquired = self.acquire_or_wait(wanted).await;
+        let acquired = self.acquire_or_wait(request).await;
         self.0.redis.metrics().locks.wait.observe(requested_at.elapsed().as_secs_f64());
         match &acquired {
-            Ok(_) => self.record_event(Event::Granted, &wanted.resource),
+            Ok(_) => self.record_event(Event::Granted, &request.resource),
             Err(Error::LockUnavailable { .. }) => {
-                self.record_event(Event::Refused, &wanted.resource);
+                self.record_event(Event::Refused, &request.resource);
             }
             Err(_) => (),
         }
         acquired
     }
 
-    async fn acquire_or_wait(&self, wanted: &Wanted) -> Result<LockGuard> {
-        if wanted.wait.is_zero() || !self.0.queues.has_waiters(&wanted.resource) {
-            match self.try_acquire(wanted).await? {
+    async fn acquire_or_wait(&self, request: &LockRequest) -> Result<LockGuard> {
+        if request.wait.is_zero() || !self.0.queues.has_waiters(&request.resource) {
+            match self.try_acquire(request).await? {
                 Ok(guard) => return Ok(guard),
-                Err(AcquireFailure { expires_in, .. }) if wanted.wait.is_zero() => {
-                    let resource = wanted.resource.clone();
+                Err(AcquireFailure { expires_in, .. }) if request.wait.is_zero() => {
+                    let resource = request.resource.clone();
                     return Err(Error::LockUnavailable { resource, expires_in });
                 }
                 Err(_) => (),
@@ -169,33 +169,35 @@ impl Locks {
             .0
             .wait_permits
             .try_acquire()
-            .map_err(|_| Error::Busy("too many callers wait for locks"))?;
+            .map_err(|_| Error::Overloaded("too many callers wait for locks"))?;
         let mut expires_in = None;
-        match timeout(wanted.wait, self.wait_for(wanted, &mut expires_in)).await {
+        match timeout(request.wait, self.wait_for(request, &mut expires_in)).await {
             Ok(acquired) => acquired,
-            Err(_) => Err(Error::LockUnavailable { resource: wanted.resource.clone(), expires_in }),
+            Err(_) => {
+                Err(Error::LockUnavailable { resource: request.resource.clone(), expires_in })
+            }
         }
     }
 
     /// Waits without limit. `expires_in` is updated with every reply.
     async fn wait_for(
         &self,
-        wanted: &Wanted,
+        request: &LockRequest,
         expires_in: &mut Option<Duration>,
     ) -> Result<LockGuard> {
         /// While the holder announces its release, in case that the announcement is lost.
         const POLL_INTERVAL: Duration = Duration::from_secs(5);
         /// Redis' clock has whole milliseconds.
         const CLOCK_RESOLUTION: Duration = Duration::from_millis(2);
-        let ticket = self.0.queues.enqueue(&wanted.resource);
+        let ticket = self.0.queues.enqueue(&request.resource);
         let mut turn = ticket.wait_turn().await;
         // Subscribe before the first attempt, so that no release is missed in between.
-        let bell = match turn.take() {
-            Some(bell) => turn.insert(bell),
-            None => turn.insert(self.bell(&wanted.resource).await),
+        let notifier = match turn.take() {
+            Some(notifier) => turn.insert(notifier),
+            None => turn.insert(self.notifier(&request.resource).await),
         };
         loop {
-            let failure = match self.try_acquire(wanted).await? {
+            let failure = match self.try_acquire(request).await? {
                 Ok(guard) => return Ok(guard),
                 Err(failure) => failure,
             };
@@ -209,25 +211,28 @@ impl Locks {
                 .expires_in
                 .map_or(max_pause, |expires_in| max_pause.min(expires_in + CLOCK_RESOLUTION));
             tokio::select! {
-                () = bell.notified() => (),
+                () = notifier.notified() => (),
                 () = sleep(pause) => (),
             }
         }
     }
 
-    async fn bell(&self, resource: &Resource) -> ChannelWaiter {
+    async fn notifier(&self, resource: &LockName) -> ChannelWaiter {
         let mut channels = vec![lock_released_channel(resource)];
         channels.extend(lock_keyspace_channel(self.0.redis.layout(), resource));
         self.0.redis.channel_waiter(channels).await
     }
 
     /// One attempt. It runs to its end even if the caller is cancelled, so that no lock remains that nothing releases.
-    async fn try_acquire(&self, wanted: &Wanted) -> Result<Result<LockGuard, AcquireFailure>> {
+    async fn try_acquire(
+        &self,
+        request: &LockRequest,
+    ) -> Result<Result<LockGuard, AcquireFailure>> {
         let (sender, receiver) = oneshot::channel();
-        let (locks, wanted) = (self.clone(), wanted.clone());
-        self.0.tasks.spawn_unguarded("lock attempt", async move {
+        let (locks, request) = (self.clone(), request.clone());
+        self.0.tasks.spawn("lock attempt", async move {
             let (token, requested_at) = (Uuid::new_v4(), Instant::now());
-            let Wanted { resource, ttl, .. } = wanted;
+            let LockRequest { resource, ttl, .. } = request;
             let reply = store::acquire(&locks.0.redis, &resource, token, ttl).await;
             if reply.is_err() {
                 // The lock may have been acquired nevertheless.
@@ -236,7 +241,8 @@ impl Locks {
             // If the receiver is gone, dropping the guard releases the lock.
             _ = sender.send(reply.map(|reply| match reply {
                 AcquireReply::Granted { fencing_token, expires_at } => {
-                    let lease = Held { resource, token, fencing_token, expires_at, requested_at };
+                    let lease =
+                        LockLease { resource, token, fencing_token, expires_at, requested_at };
                     Ok(LockGuard { locks, lease, is_leaked: false })
                 }
                 AcquireReply::Held { expires_in, is_release_announced } => {
@@ -244,7 +250,7 @@ impl Locks {
                 }
             }));
         });
-        receiver.await.unwrap_or_else(|_| Err(Error::Busy("the service is shutting down")))
+        receiver.await.unwrap_or_else(|_| Err(Error::Overloaded("the service is shutting down")))
     }
 
     /// Sets the remaining time of a lock. A lock that another program acquired has no fencing token.
@@ -254,7 +260,7 @@ impl Locks {
     /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
     pub(crate) async fn extend(
         &self,
-        resource: &Resource,
+        resource: &LockName,
         token: Uuid,
         ttl: Duration,
     ) -> Result<(Option<u64>, DateTime<Utc>)> {
@@ -272,7 +278,7 @@ impl Locks {
     /// # Errors
     ///
     /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
-    pub(crate) async fn release(&self, resource: &Resource, token: Uuid) -> Result<()> {
+    pub(crate) async fn release(&self, resource: &LockName, token: Uuid) -> Result<()> {
         let released = store::release(&self.0.redis, resource, token).await;
         match &released {
             Ok(()) => self.record_event(Event::Released, resource),
@@ -282,7 +288,7 @@ impl Locks {
         released
     }
 
-    fn record_event(&self, event: Event, resource: &Resource) {
+    fn record_event(&self, event: Event, resource: &LockName) {
         let metrics = &self.0.redis.metrics().locks;
         match event {
             Event::Granted => metrics.acquired.inc(),
@@ -301,12 +307,12 @@ impl Locks {
 /// An acquired lock that is released on drop, unless it becomes a plain lease.
 struct LockGuard {
     locks: Locks,
-    lease: Held,
+    lease: LockLease,
     is_leaked: bool,
 }
 
 impl LockGuard {
-    fn into_lease(mut self) -> Held {
+    fn into_lease(mut self) -> LockLease {
         self.is_leaked = true;
         self.lease.clone()
     }
@@ -318,7 +324,7 @@ impl Drop for LockGuard {
             return;
         }
         let (locks, lease) = (self.locks.clone(), self.lease.clone());
-        self.locks.0.tasks.spawn_unguarded("lock release", async move {
+        self.locks.0.tasks.spawn("lock release", async move {
             // If this fails, the lock expires with its TTL.
             _ = locks.release(&lease.resource, lease.token).await;
         });

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::{Mutex as SyncMutex, MutexGuard as SyncMutexGuard};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{ids::Resource, redis::ChannelWaiter};
+use crate::{ids::LockName, redis::ChannelWaiter};
 
 /// One queue per lock that has waiters.
 #[derive(Default)]
-pub(super) struct WaitQueues(SyncMutex<HashMap<Resource, Waiters>>);
+pub(super) struct WaitQueues(SyncMutex<HashMap<LockName, Waiters>>);
 
 struct Waiters {
     count: usize,
@@ -23,16 +23,16 @@ type Queue = Mutex<Option<ChannelWaiter>>;
 /// A position in a queue. Dropping it leaves the queue.
 pub(super) struct QueueTicket<'a> {
     queues: &'a WaitQueues,
-    resource: Resource,
+    resource: LockName,
     queue: Arc<Queue>,
 }
 
 impl WaitQueues {
-    pub(super) fn has_waiters(&self, resource: &Resource) -> bool {
+    pub(super) fn has_waiters(&self, resource: &LockName) -> bool {
         self.lock().contains_key(resource)
     }
 
-    pub(super) fn enqueue(&self, resource: &Resource) -> QueueTicket<'_> {
+    pub(super) fn enqueue(&self, resource: &LockName) -> QueueTicket<'_> {
         let mut queues = self.lock();
         let no_waiters = || Waiters { count: 0, queue: Arc::default() };
         let waiters = queues.entry(resource.clone()).or_insert_with(no_waiters);
@@ -40,7 +40,7 @@ impl WaitQueues {
         QueueTicket { queues: self, resource: resource.clone(), queue: waiters.queue.clone() }
     }
 
-    fn lock(&self) -> SyncMutexGuard<'_, HashMap<Resource, Waiters>> {
+    fn lock(&self) -> SyncMutexGuard<'_, HashMap<LockName, Waiters>> {
         self.0.lock()
     }
 }

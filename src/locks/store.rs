@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Error, Result},
-    ids::Resource,
+    ids::LockName,
     store::{
         Database, Keyspace, Redis, Script, lock_key, lock_metadata_key, lock_partition,
         lock_released_channel,
@@ -53,7 +53,7 @@ pub(super) enum AcquireReply {
 /// [`Error::RedisUnavailable`]; the lock may have been acquired nevertheless.
 pub(super) async fn acquire(
     redis: &Redis,
-    resource: &Resource,
+    resource: &LockName,
     token: Uuid,
     ttl: Duration,
 ) -> Result<AcquireReply> {
@@ -81,7 +81,7 @@ pub(super) async fn acquire(
 /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
 pub(super) async fn extend(
     redis: &Redis,
-    resource: &Resource,
+    resource: &LockName,
     token: Uuid,
     ttl: Duration,
 ) -> Result<(Option<u64>, DateTime<Utc>)> {
@@ -104,7 +104,7 @@ pub(super) async fn extend(
 /// # Errors
 ///
 /// [`Error::LockLost`]; [`Error::RedisUnavailable`].
-pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> Result<()> {
+pub(super) async fn release(redis: &Redis, resource: &LockName, token: Uuid) -> Result<()> {
     let args = vec![
         token.to_string().into(),
         lock_released_channel(resource).into(),
@@ -120,11 +120,11 @@ pub(super) async fn release(redis: &Redis, resource: &Resource, token: Uuid) -> 
     }
 }
 
-fn keyspace<'a>(redis: &'a Redis, resource: &Resource) -> Keyspace<'a> {
+fn keyspace<'a>(redis: &'a Redis, resource: &LockName) -> Keyspace<'a> {
     redis.keyspace(Database::Jobs, lock_partition(resource))
 }
 
-fn keys(resource: &Resource) -> Vec<Key> {
+fn keys(resource: &LockName) -> Vec<Key> {
     vec![Key::from(lock_key(resource)), Key::from(lock_metadata_key(resource))]
 }
 
@@ -133,10 +133,10 @@ fn millis(duration: Duration) -> Value {
 }
 
 fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
-    Error::Corrupt { what, reason: format!("unknown outcome {outcome:?}") }
+    Error::CorruptData { what, reason: format!("unknown outcome {outcome:?}") }
 }
 
 fn from_unix_ms(unix_ms: i64) -> Result<DateTime<Utc>> {
     DateTime::from_timestamp_millis(unix_ms)
-        .ok_or_else(|| Error::Corrupt { what: "expiry of a lock", reason: unix_ms.to_string() })
+        .ok_or_else(|| Error::CorruptData { what: "expiry of a lock", reason: unix_ms.to_string() })
 }

@@ -22,10 +22,10 @@ use tracing::{info, warn};
 use self::store::{State, StepResult};
 use crate::{
     error::{Error, Result},
-    ids::{Resource, Sha256Hex},
-    locks::{Held, Locks, Wanted},
+    ids::{LockName, Sha256Hex},
+    locks::{LockLease, LockRequest, Locks},
     store::{JobRetention, Redis, Script},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// A script in `migrations-lua/migrations`. A released script never changes.
@@ -41,7 +41,7 @@ impl Migration {
     }
 
     fn checksum(&self) -> Sha256Hex {
-        Sha256Hex::of(self.text)
+        Sha256Hex::digest(self.text)
     }
 }
 
@@ -56,7 +56,7 @@ const LOCK_TTL: Duration = Duration::from_secs(10);
 
 /// Applies migrations. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Schema(Arc<Inner>);
+pub(crate) struct Migrator(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
@@ -68,7 +68,7 @@ struct Inner {
     failure: OnceLock<String>,
 }
 
-impl Schema {
+impl Migrator {
     pub(crate) fn new(
         redis: Redis,
         locks: Locks,
@@ -80,12 +80,12 @@ impl Schema {
     }
 
     /// Spawns the task that applies pending migrations, or waits for the process that does, as soon as Redis is up.
-    pub(crate) fn start(&self, tasks: &Tasks) {
-        tasks.spawn("migrations", self.clone().run(tasks.shutdown()));
+    pub(crate) fn start(&self, tasks: &TaskSupervisor) {
+        tasks.spawn_critical("migrations", self.clone().run(tasks.shutdown_token()));
     }
 
     /// Whether the service may serve requests: all migrations are applied, or the wait for them timed out.
-    pub(crate) fn is_current(&self) -> bool {
+    pub(crate) fn is_up_to_date(&self) -> bool {
         self.0.is_current.load(Ordering::Relaxed)
     }
 
@@ -120,7 +120,7 @@ impl Schema {
                 Ok(false) | Err(Error::RedisUnavailable(_)) => (),
                 Err(error) => return Err(error),
             }
-            if started_at.elapsed() > TIMEOUT && self.0.redis.is_up() && !self.is_current() {
+            if started_at.elapsed() > TIMEOUT && self.0.redis.is_up() && !self.is_up_to_date() {
                 warn!("migrations are still not applied; serving requests without them");
                 self.0.is_current.store(true, Ordering::Relaxed);
             }
@@ -134,7 +134,7 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`Error::SchemaChanged`] if a script differs from the one that was applied; [`Error::RedisUnavailable`];
+    /// [`Error::MigrationChecksumMismatch`] if a script differs from the one that was applied; [`Error::RedisUnavailable`];
     /// [`Error::Redis`] if a script fails.
     pub(crate) async fn apply_pending(&self) -> Result<bool> {
         let redis = &self.0.redis;
@@ -143,16 +143,19 @@ impl Schema {
             _ = store::refresh_ttl(redis).await;
             return Ok(true);
         }
-        let wanted =
-            Wanted { resource: Resource::internal("schema"), ttl: LOCK_TTL, wait: Duration::ZERO };
-        match self.0.locks.exclusively(&wanted, |held| self.apply_exclusive(held)).await {
+        let wanted = LockRequest {
+            resource: LockName::reserved("schema"),
+            ttl: LOCK_TTL,
+            wait: Duration::ZERO,
+        };
+        match self.0.locks.with_lock(&wanted, |lease| self.apply_exclusive(lease)).await {
             Ok(Some(applied)) => applied,
-            Ok(None) | Err(Error::LockLost { .. } | Error::Busy(_)) => Ok(false),
+            Ok(None) | Err(Error::LockLost { .. } | Error::Overloaded(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn apply_exclusive(&self, held: Held) -> Result<bool> {
+    async fn apply_exclusive(&self, lease: LockLease) -> Result<bool> {
         const STEP_SIZE: usize = 100;
         let options = (STEP_SIZE, self.0.retention);
         for migration in self.pending().await? {
@@ -160,13 +163,15 @@ impl Schema {
             let started_at = Instant::now();
             loop {
                 let step_started_at = Instant::now();
-                match store::run_step(&self.0.redis, migration, &held, options).await? {
+                match store::run_step(&self.0.redis, migration, &lease, options).await? {
                     StepResult::More => {
                         let delay = throttle_delay(step_started_at.elapsed(), self.0.duty_cycle);
                         sleep(delay).await;
                     }
                     StepResult::Applied => break,
-                    StepResult::Changed => return Err(Error::SchemaChanged(migration.name)),
+                    StepResult::Changed => {
+                        return Err(Error::MigrationChecksumMismatch(migration.name));
+                    }
                     StepResult::LockLost => return Ok(false),
                 }
             }
@@ -181,7 +186,7 @@ impl Schema {
         for migration in &MIGRATIONS {
             match records.get(migration.name) {
                 Some(record) if record.checksum != migration.checksum().as_str() => {
-                    return Err(Error::SchemaChanged(migration.name));
+                    return Err(Error::MigrationChecksumMismatch(migration.name));
                 }
                 Some(record) if matches!(record.state, State::Applied(_)) => (),
                 _ => pending.push(migration),

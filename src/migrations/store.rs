@@ -15,7 +15,7 @@ use fred::{
 use super::{LOCK_TTL, Migration};
 use crate::{
     error::{Error, Result},
-    locks::Held,
+    locks::LockLease,
     store::{Database, JobRetention, Keyspace, MIGRATIONS, MIGRATIONS_TTL_SECS, Redis, lock_key},
 };
 
@@ -98,7 +98,7 @@ impl StepResult {
             "checksum_mismatch" => Self::Changed,
             "lost" => Self::LockLost,
             other => {
-                return Err(Error::Corrupt {
+                return Err(Error::CorruptData {
                     what: "migration step reply",
                     reason: format!("unknown outcome {other:?}"),
                 });
@@ -111,7 +111,7 @@ impl StepResult {
 pub(super) async fn run_step(
     redis: &Redis,
     migration: &Migration,
-    held: &Held,
+    held: &LockLease,
     (size, retention): (usize, JobRetention),
 ) -> Result<StepResult> {
     let args = vec![

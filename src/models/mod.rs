@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use self::origin::OriginClient;
 use crate::{
-    cache::{Cache, Found, Terms},
+    cache::{Cache, CachePolicy, Lookup},
     error::Result,
     ids::ModelId,
-    settings::{Secret, Size, Time, check_between},
+    settings::{HumanDuration, HumanSize, Secret, validate_range},
     store::CacheKey,
 };
 
@@ -25,16 +25,16 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The default TTL of a model, if the worker sets none.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub ttl: Duration,
     /// The maximum TTL that a worker may set.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_ttl: Duration,
     /// The maximum size of a model as JSON text.
-    #[schemars(with = "Size")]
+    #[schemars(with = "HumanSize")]
     pub max_size: ByteSize,
     /// The maximum `max-age` of a model in `Cache-Control`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub client_max_age: Duration,
     /// URL of the service from which missing and stale models are fetched with `GET {origin}/{model_id}`. It responds
     /// with 200 and JSON, or with 404. Certificates of `https` URLs are verified with the system's root certificates,
@@ -43,20 +43,20 @@ pub struct Config {
     /// Sent to the origin as `Authorization: Bearer`.
     pub origin_key: Secret,
     /// How long a model of the origin is served as stale after its TTL, while it is refreshed.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub stale_for: Duration,
     /// How long a 404 of the origin is cached.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub negative_ttl: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         let (second, day) = (Duration::from_secs(1), Duration::from_hours(24));
-        check_between("max_ttl", self.max_ttl, second, 30 * day)?;
-        check_between("ttl", self.ttl, second, self.max_ttl)?;
-        check_between("stale_for", self.stale_for, Duration::ZERO, 30 * day)?;
-        check_between("negative_ttl", self.negative_ttl, Duration::from_millis(1), day)?;
+        validate_range("max_ttl", self.max_ttl, second, 30 * day)?;
+        validate_range("ttl", self.ttl, second, self.max_ttl)?;
+        validate_range("stale_for", self.stale_for, Duration::ZERO, 30 * day)?;
+        validate_range("negative_ttl", self.negative_ttl, Duration::from_millis(1), day)?;
         if !self.origin.is_empty() && OriginClient::parse_url(self).is_none() {
             bail!(
                 "origin must be an http or https URL without user and password, such as https://models.example.com/v1/"
@@ -91,10 +91,10 @@ impl Models {
     /// # Errors
     ///
     /// [`crate::error::Error::RedisUnavailable`]; [`crate::error::Error::Origin`].
-    pub(crate) async fn get(&self, model: &ModelId) -> Result<Found> {
+    pub(crate) async fn get(&self, model: &ModelId) -> Result<Lookup> {
         let key = CacheKey::for_model(model);
         let Some(origin) = &self.origin else { return self.cache.get(&key).await };
-        let terms = Terms {
+        let terms = CachePolicy {
             ttl: self.config.ttl,
             stale_for: self.config.stale_for,
             slides: false,
@@ -113,7 +113,7 @@ impl Models {
         &self,
         model: &ModelId,
         json: Bytes,
-        terms: &Terms,
+        terms: &CachePolicy,
     ) -> Result<[DateTime<Utc>; 2]> {
         self.cache.put(&CacheKey::for_model(model), json, terms).await
     }

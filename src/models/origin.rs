@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Config;
 use crate::{
-    error::{Error, Result, chain},
+    error::{Error, Result, display_chain},
     ids::ModelId,
     settings::Secret,
 };
@@ -103,5 +103,5 @@ impl OriginClient {
 }
 
 fn origin_error(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::Origin(chain(error))
+    Error::Origin(display_chain(error))
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(crate) struct Seldom(Mutex<State>);
+pub(crate) struct LogThrottle(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -16,9 +16,9 @@ struct State {
     suppressed: u64,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// If the message should be logged now: the number of occurrences since it was last logged, including this one.
-    pub(crate) fn due(&self) -> Option<u64> {
+    pub(crate) fn should_log(&self) -> Option<u64> {
         let mut state = self.0.lock();
         state.suppressed += 1;
         if state.last_logged.is_some_and(|at| at.elapsed() < INTERVAL) {
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn only_the_first_of_a_burst_is_logged() {
-        let seldom = Seldom::default();
-        assert_eq!([(); 3].map(|()| seldom.due()), [Some(1), None, None]);
+        let seldom = LogThrottle::default();
+        assert_eq!([(); 3].map(|()| seldom.should_log()), [Some(1), None, None]);
     }
 }

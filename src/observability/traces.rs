@@ -5,7 +5,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::settings::{Time, check_between};
+use crate::settings::{HumanDuration, validate_range};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -40,10 +40,10 @@ pub struct Config {
     /// Fraction of the traces started here that are exported, 0 to 1. A client that sends a `traceparent` decides for its own traces.
     pub sample_ratio: f64,
     /// Interval between exports.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub export_interval: Duration,
     /// Timeout of an export.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub timeout: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Config {
         !self.endpoint.is_empty()
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         let schemes = ["http://", "https://"];
         if self.is_enabled() && !schemes.iter().any(|scheme| self.endpoint.starts_with(scheme)) {
@@ -61,8 +61,8 @@ impl Config {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             bail!("sample_ratio is {}; it must be between 0 and 1", self.sample_ratio);
         }
-        check_between("export_interval", self.export_interval, ms(10), secs(600))?;
-        check_between("timeout", self.timeout, ms(10), secs(600))
+        validate_range("export_interval", self.export_interval, ms(10), secs(600))?;
+        validate_range("timeout", self.timeout, ms(10), secs(600))
     }
 }
 

@@ -8,8 +8,8 @@ use anyhow::{Result as AnyResult, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::report::Report;
-pub(crate) use self::{snapshot::View, store::Recorded};
+pub(crate) use self::report::ProgressUpdate;
+pub(crate) use self::{snapshot::JobSnapshot, store::RecordSummary};
 use crate::{
     error::Result,
     ids::{FileId, JobId},
@@ -28,7 +28,7 @@ pub struct Config {
 pub(crate) const MIN_STREAM_LENGTH: u64 = 100;
 
 impl Config {
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         if self.stream_length < MIN_STREAM_LENGTH {
             bail!(
                 "stream_length is {}; it must be at least {MIN_STREAM_LENGTH}",
@@ -63,7 +63,11 @@ impl Progress {
     ///
     /// [`crate::error::Error::JobNotFound`], [`crate::error::Error::FileNotFound`], or
     /// [`crate::error::Error::WrongStatus`] for a job that has ended or is being cancelled, so that its worker stops.
-    pub(crate) async fn report(&self, job: JobId, reports: &[Report]) -> Result<Recorded> {
+    pub(crate) async fn report(
+        &self,
+        job: JobId,
+        reports: &[ProgressUpdate],
+    ) -> Result<RecordSummary> {
         store::report(&self.redis, self.retention, job, reports).await
     }
 
@@ -78,8 +82,8 @@ impl Progress {
         file: FileId,
         percent: u8,
         message: Option<String>,
-    ) -> Result<Recorded> {
-        self.report(job, &[Report::checked(file, percent, message, None)?]).await
+    ) -> Result<RecordSummary> {
+        self.report(job, &[ProgressUpdate::new(file, percent, message, None)?]).await
     }
 
     /// Records the progress of a whole job, from a worker that does not report single files.

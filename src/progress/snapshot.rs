@@ -11,13 +11,13 @@ use crate::{
 
 /// An entry of a progress stream, written by this service or with the seed's three fields only.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct StreamEntry {
     pub(crate) id: StreamId,
     /// Names and values. A list is fast enough, because this service writes about a dozen fields.
     pub(crate) fields: Vec<(String, String)>,
 }
 
-impl Entry {
+impl StreamEntry {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
     }
@@ -29,7 +29,7 @@ impl Entry {
 
 /// The kind of a stream entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum EntryKind {
     /// Progress or result of the file with this index; `None` if the job does not have the file.
     File(Option<usize>),
     Queued,
@@ -43,7 +43,7 @@ pub(crate) enum Change {
 
 /// The state of a job for its watchers.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub(crate) struct JobSnapshot {
     pub(crate) job_id: JobId,
     /// False until the job is found, because a browser may subscribe before the job is created.
     pub(crate) exists: bool,
@@ -52,7 +52,7 @@ pub(crate) struct View {
     pub(crate) completed_files: u32,
     pub(crate) failed_files: u32,
     pub(crate) progress: u8,
-    pub(crate) files: Vec<FileView>,
+    pub(crate) files: Vec<FileSnapshot>,
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) error: Option<String>,
     pub(crate) message: Option<String>,
@@ -63,7 +63,7 @@ pub(crate) struct View {
 /// The progress of a file.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = FileProgress)]
-pub(crate) struct FileView {
+pub(crate) struct FileSnapshot {
     pub(crate) status: FileStatus,
     /// Percent.
     #[schema(maximum = 100, example = 40)]
@@ -74,7 +74,7 @@ pub(crate) struct FileView {
     pub(crate) error: Option<String>,
 }
 
-impl View {
+impl JobSnapshot {
     /// The snapshot of a job that does not exist yet.
     pub(crate) fn unknown(job_id: JobId) -> Self {
         Self {
@@ -93,9 +93,9 @@ impl View {
         }
     }
 
-    pub(crate) fn of(job: &Job) -> Self {
+    pub(crate) fn new(job: &Job) -> Self {
         let message = job.files.iter().rev().find_map(|file| file.message.clone());
-        let files = job.files.iter().map(|file| FileView {
+        let files = job.files.iter().map(|file| FileSnapshot {
             status: file.status,
             progress: file.progress,
             filename: file.filename.clone(),
@@ -119,7 +119,7 @@ impl View {
         }
     }
 
-    pub(crate) fn n_finished(&self) -> u32 {
+    pub(crate) fn finished_count(&self) -> u32 {
         self.completed_files.saturating_add(self.failed_files).min(self.total_files)
     }
 
@@ -136,24 +136,27 @@ impl View {
     }
 
     /// Applies the next entry of the stream and returns its kind.
-    pub(crate) fn apply(&mut self, entry: &Entry) -> Change {
+    pub(crate) fn apply(&mut self, entry: &StreamEntry) -> EntryKind {
         let kind = self.classify(entry);
         self.update_counters(entry);
         match &kind {
-            Change::File(index) => self.apply_file(entry, *index),
-            Change::Queued => {
+            EntryKind::File(index) => self.apply_file(entry, *index),
+            EntryKind::Queued => {
                 self.status = Status::Pending;
                 self.progress = 0;
                 self.terminal_id = None;
                 self.error = None;
             }
-            Change::Progress | Change::Nothing => (),
-            Change::Cancelled => self.status = Status::Cancelled,
-            Change::Completed | Change::Failed => {
+            EntryKind::Progress | EntryKind::Nothing => (),
+            EntryKind::Cancelled => self.status = Status::Cancelled,
+            EntryKind::Completed | EntryKind::Failed => {
                 self.status = Status::from_stored(entry.text("status").unwrap_or_default());
                 if !self.status.is_terminal() {
-                    self.status =
-                        if kind == Change::Completed { Status::Completed } else { Status::Failed };
+                    self.status = if kind == EntryKind::Completed {
+                        Status::Completed
+                    } else {
+                        Status::Failed
+                    };
                 }
                 self.error = entry.text("error").map(str::to_owned);
                 self.terminal_id = Some(entry.id);
@@ -162,25 +165,25 @@ impl View {
         kind
     }
 
-    fn classify(&self, entry: &Entry) -> Change {
+    fn classify(&self, entry: &StreamEntry) -> EntryKind {
         match entry.text("event") {
             None => {
                 let index = entry
                     .text("file_id")
                     .and_then(|id| id.parse::<FileId>().ok())
                     .map(FileId::index);
-                Change::File(index.filter(|index| *index < self.files.len()))
+                EntryKind::File(index.filter(|index| *index < self.files.len()))
             }
-            Some("task_queued") => Change::Queued,
-            Some("task_progress") => Change::Progress,
-            Some("task_completed") => Change::Completed,
-            Some("task_failed") => Change::Failed,
-            Some("task_cancelled") => Change::Cancelled,
-            Some(_) => Change::Nothing,
+            Some("task_queued") => EntryKind::Queued,
+            Some("task_progress") => EntryKind::Progress,
+            Some("task_completed") => EntryKind::Completed,
+            Some("task_failed") => EntryKind::Failed,
+            Some("task_cancelled") => EntryKind::Cancelled,
+            Some(_) => EntryKind::Nothing,
         }
     }
 
-    fn update_counters(&mut self, entry: &Entry) {
+    fn update_counters(&mut self, entry: &StreamEntry) {
         self.total_files = entry.count("total").unwrap_or(self.total_files);
         self.completed_files = entry.count("completed").unwrap_or(self.completed_files);
         self.failed_files = entry.count("failed").unwrap_or(self.failed_files);
@@ -190,7 +193,7 @@ impl View {
         self.message = entry.text("message").map(str::to_owned);
     }
 
-    fn apply_file(&mut self, entry: &Entry, index: Option<usize>) {
+    fn apply_file(&mut self, entry: &StreamEntry, index: Option<usize>) {
         if self.status == Status::Pending {
             self.status = Status::Processing;
             self.started_at = self.started_at.or_else(|| time_of(entry.id));
@@ -205,7 +208,7 @@ impl View {
         }
         if entry.text("overall").is_none() && !self.files.is_empty() {
             // The entries of the seed's tracker lack the progress of the whole job.
-            let contribution = |file: &FileView| {
+            let contribution = |file: &FileSnapshot| {
                 if file.status.is_finished() { 100 } else { u32::from(file.progress) }
             };
             let sum: u32 = self.files.iter().map(contribution).sum();

@@ -12,7 +12,7 @@ use fred::{
 };
 use futures_util::future::try_join_all;
 
-use super::{report::Report, snapshot::Entry};
+use super::{report::ProgressUpdate, snapshot::StreamEntry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
@@ -31,7 +31,8 @@ static JOB_LIVENESS: Script =
 
 /// The number of recorded and ignored reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub(crate) struct Recorded {
+#[schema(as = Recorded)]
+pub(crate) struct RecordSummary {
     pub(crate) recorded: u64,
     /// Reports of an older attempt or of a finished file, and reports that change nothing.
     pub(crate) ignored: u64,
@@ -41,14 +42,14 @@ pub(crate) struct Recorded {
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::WrongStatus`] for a job that has ended or is
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::InvalidTransition`] for a job that has ended or is
 /// being cancelled.
 pub(super) async fn report(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
-    reports: &[Report],
-) -> Result<Recorded> {
+    reports: &[ProgressUpdate],
+) -> Result<RecordSummary> {
     let args = reports.iter().flat_map(|report| {
         [
             Value::from(report.file_id.to_string()),
@@ -63,14 +64,16 @@ pub(super) async fn report(
     match text(0).as_str() {
         "recorded" => {
             record_lifecycle_events(&redis.metrics().jobs, &text(3));
-            Ok(Recorded { recorded: number(1), ignored: number(2) })
+            Ok(RecordSummary { recorded: number(1), ignored: number(2) })
         }
         "missing" => Err(Error::JobNotFound(job)),
         "unknown_file" => {
             let file = text(1).parse::<FileId>()?;
             Err(Error::FileNotFound { job, file })
         }
-        "refused" => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+        "refused" => {
+            Err(Error::InvalidTransition { job, current: text(1), requested: "processing" })
+        }
         other => Err(unknown_outcome("progress/report reply", other)),
     }
 }
@@ -79,7 +82,7 @@ pub(super) async fn report(
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::WrongStatus`] for a job that has ended or is being cancelled.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that has ended or is being cancelled.
 pub(super) async fn report_overall(
     redis: &Redis,
     retention: JobRetention,
@@ -96,7 +99,9 @@ pub(super) async fn report_overall(
             Ok(())
         }
         "missing" => Err(Error::JobNotFound(job)),
-        "refused" => Err(Error::WrongStatus { job, present: text(1), wanted: "processing" }),
+        "refused" => {
+            Err(Error::InvalidTransition { job, current: text(1), requested: "processing" })
+        }
         other => Err(unknown_outcome("progress/report_job reply", other)),
     }
 }
@@ -107,16 +112,16 @@ fn message_arg(message: Option<&str>) -> Value {
 }
 
 fn unknown_outcome(reply: &'static str, outcome: &str) -> Error {
-    Error::Corrupt { what: reply, reason: format!("unknown outcome {outcome:?}") }
+    Error::CorruptData { what: reply, reason: format!("unknown outcome {outcome:?}") }
 }
 
 /// Reads the entries after the given ones, at most `count` of each stream, without blocking. Sends one call, or in a
 /// cluster concurrent calls to all partitions of the jobs.
-pub(crate) async fn read_new(
+pub(crate) async fn read_entries_after(
     redis: &Redis,
     after: &[(JobId, StreamId)],
     count: u64,
-) -> Result<HashMap<JobId, Vec<Entry>>> {
+) -> Result<HashMap<JobId, Vec<StreamEntry>>> {
     let groups = redis.group_by_keyspace(Database::Progress, after.iter().copied(), |(job, _)| {
         Partition::for_job(*job)
     });
@@ -133,7 +138,7 @@ async fn read_entries_after_at(
     keyspace: Keyspace<'_>,
     after: &[(JobId, StreamId)],
     count: u64,
-) -> Result<Vec<(JobId, Vec<Entry>)>> {
+) -> Result<Vec<(JobId, Vec<StreamEntry>)>> {
     let read = |client: Client| async move {
         let keys: Vec<Key> = after.iter().map(|(job, _)| keyspace.key(&stream_key(*job))).collect();
         let ids: Vec<String> = after.iter().map(|(_, id)| id.to_string()).collect();
@@ -153,7 +158,7 @@ async fn read_entries_after_at(
 
 /// Existence, status and stream position of a job.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct JobLiveness {
     pub(crate) exists: bool,
     pub(crate) status: Status,
     /// Whether its stream has a terminal entry.
@@ -163,7 +168,7 @@ pub(crate) struct Standing {
 }
 
 /// Reads the liveness of `jobs`, in their order.
-pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Standing>> {
+pub(crate) async fn job_liveness(redis: &Redis, jobs: &[JobId]) -> Result<Vec<JobLiveness>> {
     let groups = redis
         .group_by_keyspace(Database::Jobs, 0..jobs.len(), |index| Partition::for_job(jobs[*index]));
     let reads = groups.iter().map(|(keyspace, group)| async move {
@@ -176,7 +181,7 @@ pub(crate) async fn standings(redis: &Redis, jobs: &[JobId]) -> Result<Vec<Stand
             all[*index] = Some(liveness);
         }
     }
-    all.into_iter().collect::<Option<_>>().ok_or_else(|| Error::Corrupt {
+    all.into_iter().collect::<Option<_>>().ok_or_else(|| Error::CorruptData {
         what: "progress/job_liveness reply",
         reason: "fewer entries than jobs".to_owned(),
     })
@@ -186,17 +191,18 @@ async fn job_liveness_at(
     redis: &Redis,
     keyspace: Keyspace<'_>,
     jobs: &[JobId],
-) -> Result<Vec<Standing>> {
+) -> Result<Vec<JobLiveness>> {
     let records = jobs.iter().map(|job| Key::from(job_key(*job)));
     let keys = records.chain(jobs.iter().map(|job| Key::from(stream_key(*job)))).collect();
     let args = vec![Value::from_static_str(redis.layout().as_str())];
     let replies: Vec<(u8, String, String, String)> = JOB_LIVENESS.run(keyspace, keys, args).await?;
-    let liveness = |(exists, terminal, last_id, status): (u8, String, String, String)| Standing {
-        exists: exists == 1,
-        status: Status::from_stored(&status),
-        has_end: terminal == "has_terminal_entry",
-        last_id: last_id.parse().unwrap_or(StreamId::ZERO),
-    };
+    let liveness =
+        |(exists, terminal, last_id, status): (u8, String, String, String)| JobLiveness {
+            exists: exists == 1,
+            status: Status::from_stored(&status),
+            has_end: terminal == "has_terminal_entry",
+            last_id: last_id.parse().unwrap_or(StreamId::ZERO),
+        };
     Ok(replies.into_iter().map(liveness).collect())
 }
 
@@ -206,7 +212,7 @@ pub(crate) async fn read_range(
     job: JobId,
     from: StreamId,
     count: u64,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<StreamEntry>> {
     let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
         let key = keyspace.key(&stream_key(job));
@@ -217,7 +223,7 @@ pub(crate) async fn read_range(
 }
 
 /// Whether entries after `after` may have been trimmed.
-pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
+pub(crate) async fn has_gap_after(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
         client.xinfo_stream::<Value, _>(keyspace.key(&stream_key(job)), false, None).await
@@ -241,11 +247,11 @@ pub(crate) async fn is_trimmed_past(redis: &Redis, job: JobId, after: StreamId) 
 
 /// Parses entries in the format of Redis, `[[id, [name, value, …]], …]`. Invalid UTF-8 is replaced, so that an entry of
 /// another program does not prevent the other entries from being read.
-fn parse_entries(entries: Value) -> Vec<Entry> {
+fn parse_entries(entries: Value) -> Vec<StreamEntry> {
     entries.into_array().into_iter().filter_map(parse_entry).collect()
 }
 
-fn parse_entry(entry: Value) -> Option<Entry> {
+fn parse_entry(entry: Value) -> Option<StreamEntry> {
     let mut parts = entry.into_array().into_iter();
     let id = lossy(&parts.next()?).parse().ok()?;
     let mut flat = parts.next()?.into_array().into_iter();
@@ -253,7 +259,7 @@ fn parse_entry(entry: Value) -> Option<Entry> {
     while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
         fields.push((lossy(&name), lossy(&value)));
     }
-    Some(Entry { id, fields })
+    Some(StreamEntry { id, fields })
 }
 
 fn lossy(value: &Value) -> String {
@@ -265,5 +271,5 @@ fn lossy(value: &Value) -> String {
 }
 
 fn corrupt(error: &fred::error::Error) -> Error {
-    Error::Corrupt { what: "progress stream", reason: error.to_string() }
+    Error::CorruptData { what: "progress stream", reason: error.to_string() }
 }

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Charge, RateLimiter, RouteGroup, Standings, Verdict,
+    Charge, RateLimitStatus, RateLimiter, RouteGroup, Verdict,
     policy::{Algorithm, Cost, OnRedisFailure, Policy, Scope},
 };
 use crate::ids::Sha256Hex;
@@ -70,16 +70,16 @@ impl BruteForceGuard {
 
 /// The credential of a request.
 #[derive(Clone, Copy)]
-pub(crate) enum Shown<'a> {
+pub(crate) enum Credential<'a> {
     /// A valid key, by its hash.
-    Good(&'a Sha256Hex),
+    Valid(&'a Sha256Hex),
     /// An invalid key, or a ticket, which only the handler of its route can verify.
-    Unknown,
+    Invalid,
 }
 
 impl RateLimiter {
     /// The charge of one failure from `address`.
-    pub(crate) fn failure(&self, address: &str) -> Charge<'_> {
+    pub(crate) fn failure_charge(&self, address: &str) -> Charge<'_> {
         let policy = &self.0.brute_force.policy;
         let limit = u64::from(policy.limit.get());
         Charge {
@@ -93,22 +93,22 @@ impl RateLimiter {
     }
 
     /// The denial, if `address` is known to have failed too often. Does not call Redis.
-    pub(crate) fn known_guesser(&self, address: &str, shown: Shown<'_>) -> Option<Standings> {
+    pub(crate) fn blocked(&self, address: &str, shown: Credential<'_>) -> Option<RateLimitStatus> {
         let guard = &self.0.brute_force;
-        let denied = self.cached_denials(&[self.failure(address)]);
+        let denied = self.cached_denials(&[self.failure_charge(address)]);
         match shown {
-            Shown::Good(key) if denied.is_none() => {
+            Credential::Valid(key) if denied.is_none() => {
                 guard.remember_success(address, key);
                 None
             }
-            Shown::Good(key) if guard.succeeded_recently(address, key) => None,
+            Credential::Valid(key) if guard.succeeded_recently(address, key) => None,
             _ => denied,
         }
     }
 
     /// Counts a failed attempt and returns the denial if the limit is exceeded. While Redis is unavailable, this
     /// process counts alone.
-    pub(crate) async fn note_failure(&self, charge: &Charge<'_>) -> Option<Standings> {
+    pub(crate) async fn record_failure(&self, charge: &Charge<'_>) -> Option<RateLimitStatus> {
         match self.decide(std::slice::from_ref(charge)).await {
             Verdict::Refused(statuses) => Some(statuses),
             _ => None,
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_success_is_remembered_for_its_key_and_address_only() {
         let guard = BruteForceGuard::new(NonZeroU32::MIN, Duration::from_secs(1));
-        let (key, other) = (Sha256Hex::of("a"), Sha256Hex::of("b"));
+        let (key, other) = (Sha256Hex::digest("a"), Sha256Hex::digest("b"));
         guard.remember_success("10.0.0.1", &key);
         assert!(guard.succeeded_recently("10.0.0.1", &key));
         assert!(!guard.succeeded_recently("10.0.0.2", &key));

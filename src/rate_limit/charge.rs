@@ -1,7 +1,7 @@
 //! Which policies a request is charged in, and its cost in each.
 
 use super::{
-    Origin, RateLimiter,
+    RateLimiter, Requester,
     policy::{Cost, Policy, RouteGroup},
 };
 use crate::{
@@ -26,10 +26,10 @@ impl RateLimiter {
     ///
     /// An unknown key is not a caller: a client that guesses keys is counted by its address and creates no keys in
     /// Redis.
-    pub(crate) fn charges(
+    pub(crate) fn charges_for(
         &self,
         caller: Option<&Caller>,
-        origin: &Origin,
+        origin: &Requester,
         group: RouteGroup,
     ) -> Vec<Charge<'_>> {
         let config = &self.0.config;
@@ -90,5 +90,5 @@ impl RateLimiter {
 /// Whether a request belongs to the work of workers or operators, which is limited only by policies that name its
 /// group.
 fn is_worker_traffic(caller: &Caller, group: RouteGroup) -> bool {
-    !caller.is(Role::Client) || (caller.is(Role::Worker) && group == RouteGroup::Report)
+    !caller.has_role(Role::Client) || (caller.has_role(Role::Worker) && group == RouteGroup::Report)
 }

@@ -17,7 +17,7 @@ use super::{brute_force, client_ip::ProxyHeader, policy::Policy};
 use crate::{
     auth::Limits,
     ids::Sha256Hex,
-    settings::{Time, check_between},
+    settings::{HumanDuration, validate_range},
 };
 
 /// Rate limits.
@@ -29,7 +29,7 @@ pub struct Config {
     /// Dry run: requests are counted, but none is rejected.
     pub shadow: bool,
     /// The maximum time that a request waits for the rate limiter. After it, `on_redis_failure` of each policy decides.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub deadline: Duration,
     /// The number of gateway processes. While Redis is unavailable, each process enforces its share of a limit.
     pub nodes: NonZeroU32,
@@ -49,7 +49,7 @@ pub struct Config {
     /// `enabled` is false. Expired tickets do not count.
     pub failed_keys_limit: NonZeroU32,
     /// The window of `failed_keys_limit`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub failed_keys_window: Duration,
     /// IPv6 addresses that have this many leading bits in common share one count.
     pub ipv6_prefix: u8,
@@ -153,13 +153,13 @@ impl From<Exemption> for String {
 }
 
 impl Config {
-    pub(crate) fn check(&self, max_files: usize) -> Result<()> {
+    pub(crate) fn validate(&self, max_files: usize) -> Result<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
-        check_between("deadline", self.deadline, ms(1), secs(10))?;
+        validate_range("deadline", self.deadline, ms(1), secs(10))?;
         if !(32..=128).contains(&self.ipv6_prefix) {
             bail!("ipv6_prefix is {}; it must be between 32 and 128", self.ipv6_prefix);
         }
-        check_between("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
+        validate_range("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
         let mut names = HashSet::from([brute_force::NAME]);
         for policy in &self.policies {
             policy.validate(max_files).with_context(|| format!("policies: {:?}", policy.name))?;
@@ -177,12 +177,12 @@ impl Config {
     }
 
     /// Whether a key may have these limits instead of those of the policies.
-    pub(crate) fn check_limits(&self, limits: &Limits, max_files: usize) -> Result<()> {
+    pub(crate) fn validate_limits(&self, limits: &Limits, max_files: usize) -> Result<()> {
         limits.iter().try_for_each(|(policy, limit)| self.validate_limit(policy, *limit, max_files))
     }
 
     /// The policies that count API keys, and the lowest limit that a key may have in each.
-    pub(crate) fn least_limits(&self, max_files: usize) -> impl Iterator<Item = (&str, usize)> {
+    pub(crate) fn min_limits(&self, max_files: usize) -> impl Iterator<Item = (&str, usize)> {
         let policies = self.policies.iter().filter(|policy| policy.scope.is_per_key());
         policies.map(move |policy| {
             (policy.name.as_str(), if policy.cost == super::Cost::File { max_files } else { 1 })
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_exemption_is_a_hash_an_address_or_a_network() {
-        let hash = Sha256Hex::of("key");
+        let hash = Sha256Hex::digest("key");
         let exemption = |text: &str| Exemption::try_from(text.to_owned());
         let (v4, v6) = ("10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap());
         assert!(exemption(hash.as_str()).unwrap().matches(Some(&hash), v4));

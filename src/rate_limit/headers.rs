@@ -3,12 +3,15 @@
 
 use std::fmt::Write as _;
 
-use super::{Charge, Standings, ceil_secs};
+use super::{Charge, RateLimitStatus, ceil_secs};
 
 /// Names and values. The values are those of the most restrictive policy, as the draft requires.
-pub(crate) fn of(charges: &[Charge<'_>], statuses: &Standings) -> Vec<(&'static str, String)> {
+pub(crate) fn rate_limit_headers(
+    charges: &[Charge<'_>],
+    statuses: &RateLimitStatus,
+) -> Vec<(&'static str, String)> {
     let mut headers = Vec::with_capacity(6);
-    if let Some(status) = statuses.tightest() {
+    if let Some(status) = statuses.most_restrictive() {
         headers.push(("x-ratelimit-limit", status.limit.to_string()));
         headers.push(("x-ratelimit-remaining", status.remaining.to_string()));
         headers.push(("x-ratelimit-reset", status.reset_at.to_string()));

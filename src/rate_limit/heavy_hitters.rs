@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Charge, Origin, RateLimiter, Verdict, policy::RouteGroup};
+use super::{Charge, RateLimiter, Requester, Verdict, policy::RouteGroup};
 use crate::auth::Caller;
 
 /// A report covers one to two windows.
@@ -24,28 +24,28 @@ const CAPACITY: usize = 64;
 
 /// The requester of a request, and the group of its route.
 #[derive(Clone, Copy)]
-pub(crate) struct Who<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) caller: Option<&'a Caller>,
-    pub(crate) origin: &'a Origin,
+    pub(crate) origin: &'a Requester,
     pub(crate) group: RouteGroup,
 }
 
 /// A caller and its counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Busy {
-    pub(crate) who: Name,
+pub(crate) struct TopCaller {
+    pub(crate) caller: CallerId,
     pub(crate) route: Option<RouteGroup>,
     /// The cost of admitted requests.
     pub(crate) admitted: u64,
     /// The cost of rejected requests.
     pub(crate) refused: u64,
     /// The part of the two counts that may belong to replaced callers.
-    pub(crate) uncertain: u64,
+    pub(crate) error_bound: u64,
 }
 
 /// The name of a caller for operators. It contains neither the key nor its whole hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum CallerId {
     Key { name: Arc<str>, hash: Box<str> },
     Address(Arc<str>),
 }
@@ -62,7 +62,7 @@ struct Windows {
 
 /// Counts by the Redis key of the charge.
 #[derive(Default)]
-struct SpaceSaving(HashMap<String, Busy>);
+struct SpaceSaving(HashMap<String, TopCaller>);
 
 impl HeavyHitters {
     pub(super) fn new(policy_count: usize, now: Instant) -> Self {
@@ -76,7 +76,11 @@ impl HeavyHitters {
 
     /// The period that the report covers, and up to `max_callers` callers per policy, highest count first. Policies are
     /// in the order of the settings.
-    pub(super) fn report(&self, max_callers: usize, now: Instant) -> (Duration, Vec<Vec<Busy>>) {
+    pub(super) fn report(
+        &self,
+        max_callers: usize,
+        now: Instant,
+    ) -> (Duration, Vec<Vec<TopCaller>>) {
         let mut windows = self.0.lock();
         windows.rotate(now);
         let sketches = windows.current.iter().zip(&windows.previous);
@@ -98,12 +102,12 @@ impl RateLimiter {
         &self,
         charges: &[Charge<'_>],
         verdict: &Verdict,
-        requester: Who<'_>,
+        requester: RequestContext<'_>,
     ) {
         let rejecting = match verdict {
             Verdict::Admitted(_) => None,
             Verdict::Refused(statuses) => Some(statuses),
-            Verdict::Unlimited | Verdict::Undecided(_) => return,
+            Verdict::Unlimited | Verdict::Unavailable(_) => return,
         };
         let rejects = |charge: &Charge<'_>| {
             let mut statuses = rejecting.into_iter().flat_map(|statuses| &statuses.policies);
@@ -140,19 +144,25 @@ impl Windows {
 }
 
 impl SpaceSaving {
-    fn record(&mut self, charge: &Charge<'_>, requester: Who<'_>, admitted: u64, refused: u64) {
+    fn record(
+        &mut self,
+        charge: &Charge<'_>,
+        requester: RequestContext<'_>,
+        admitted: u64,
+        refused: u64,
+    ) {
         if let Some(caller) = self.0.get_mut(&charge.key) {
             caller.admitted += admitted;
             caller.refused += refused;
             return;
         }
         let inherited = if self.0.len() < CAPACITY { 0 } else { self.evict_min() };
-        let caller = Busy {
-            who: Name::for_charge(charge, requester),
+        let caller = TopCaller {
+            caller: CallerId::for_charge(charge, requester),
             route: charge.policy.scope.is_per_route().then_some(requester.group),
             admitted: admitted + inherited,
             refused,
-            uncertain: inherited,
+            error_bound: inherited,
         };
         self.0.insert(charge.key.clone(), caller);
     }
@@ -172,14 +182,14 @@ impl SpaceSaving {
         if self.0.len() < CAPACITY {
             return 0;
         }
-        self.0.values().map(Busy::total).min().unwrap_or(0)
+        self.0.values().map(TopCaller::total).min().unwrap_or(0)
     }
 
     /// The sum of both sketches. A caller that is in one sketch only may have been evicted from the other, so the
     /// other's lowest count is added to it as uncertain.
-    fn merge(&self, other: &Self) -> Vec<Busy> {
+    fn merge(&self, other: &Self) -> Vec<TopCaller> {
         let own = self.0.iter().map(|(key, caller)| match other.0.get(key) {
-            Some(same) => caller.plus(same.admitted, same.refused, same.uncertain),
+            Some(same) => caller.plus(same.admitted, same.refused, same.error_bound),
             None => caller.plus(other.min_count(), 0, other.min_count()),
         });
         let missing = other.0.iter().filter(|(key, _)| !self.0.contains_key(*key));
@@ -188,7 +198,7 @@ impl SpaceSaving {
     }
 }
 
-impl Busy {
+impl TopCaller {
     fn total(&self) -> u64 {
         self.admitted + self.refused
     }
@@ -197,17 +207,17 @@ impl Busy {
         Self {
             admitted: self.admitted + admitted,
             refused: self.refused + refused,
-            uncertain: self.uncertain + uncertain,
+            error_bound: self.error_bound + uncertain,
             ..self.clone()
         }
     }
 }
 
-impl Name {
-    fn for_charge(charge: &Charge<'_>, requester: Who<'_>) -> Self {
+impl CallerId {
+    fn for_charge(charge: &Charge<'_>, requester: RequestContext<'_>) -> Self {
         match requester.caller.filter(|_| charge.policy.scope.is_per_key()) {
             Some(caller) => {
-                Self::Key { name: caller.name.clone(), hash: caller.hash.short().into() }
+                Self::Key { name: caller.name.clone(), hash: caller.hash.prefix().into() }
             }
             None => Self::Address(requester.origin.counted_as.clone()),
         }
@@ -243,8 +253,8 @@ mod tests {
 
     fn record(sketch: &mut SpaceSaving, address: &str, count: u64) {
         let origin =
-            Origin { address: IpAddr::from([127, 0, 0, 1]), counted_as: Arc::from(address) };
-        let requester = Who { caller: None, origin: &origin, group: RouteGroup::Read };
+            Requester { address: IpAddr::from([127, 0, 0, 1]), counted_as: Arc::from(address) };
+        let requester = RequestContext { caller: None, origin: &origin, group: RouteGroup::Read };
         let policy = policy();
         for _ in 0..count {
             let charge = Charge {
@@ -269,9 +279,9 @@ mod tests {
         }
         assert_eq!(sketch.0.len(), CAPACITY);
         let caller = &sketch.0["rl:ip:192.0.2.7"];
-        assert_eq!(caller.who, Name::Address("192.0.2.7".into()));
-        assert!((250..=250 + caller.uncertain).contains(&caller.admitted), "{caller:?}");
-        assert!(caller.uncertain <= 5_250 / CAPACITY as u64, "{caller:?}");
+        assert_eq!(caller.caller, CallerId::Address("192.0.2.7".into()));
+        assert!((250..=250 + caller.error_bound).contains(&caller.admitted), "{caller:?}");
+        assert!(caller.error_bound <= 5_250 / CAPACITY as u64, "{caller:?}");
     }
 
     #[test]
@@ -286,7 +296,7 @@ mod tests {
         assert_eq!(report[0].len(), 2);
         record("b", 4);
         let (period, report) = heavy_hitters.report(1, start + WINDOW + Duration::from_secs(7));
-        assert_eq!((report[0][0].admitted, report[0][0].uncertain), (5, 0));
+        assert_eq!((report[0][0].admitted, report[0][0].error_bound), (5, 0));
         assert_eq!(period, WINDOW + Duration::from_secs(7));
         let (_, report) = heavy_hitters.report(9, start + WINDOW * 2);
         assert_eq!(report[0].iter().map(|caller| caller.admitted).collect::<Vec<_>>(), [4]);

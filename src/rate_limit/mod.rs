@@ -25,7 +25,7 @@ use self::{
     brute_force::BruteForceGuard,
     client_ip::{TrustedProxies, rate_limit_network},
     denial_cache::{CachedDenial, DenialCache},
-    heavy_hitters::{Busy, HeavyHitters, Who},
+    heavy_hitters::{HeavyHitters, RequestContext, TopCaller},
     local_limiter::{LocalCharge, LocalLimiter},
     policy::OnRedisFailure,
     status::{statuses, unix_secs},
@@ -34,12 +34,12 @@ pub(crate) use self::{
     charge::Charge,
     config::Config,
     policy::{Cost, RouteGroup},
-    status::{Standing, Standings, ceil_secs},
+    status::{PolicyStatus, RateLimitStatus, ceil_secs},
 };
 use crate::{
     auth::{Caller, Limits},
     error::{Error, Result},
-    observability::{log_throttle::Seldom, metrics::Limiter as Metrics},
+    observability::{log_throttle::LogThrottle, metrics::Limiter as Metrics},
     store::Redis,
 };
 
@@ -61,14 +61,14 @@ struct Inner {
     heavy_hitters: HeavyHitters,
     /// One permit per request that may wait for Redis.
     redis_permits: Semaphore,
-    degraded_log: Seldom,
-    shadow_log: Seldom,
-    untrusted_proxy_log: Seldom,
+    degraded_log: LogThrottle,
+    shadow_log: LogThrottle,
+    untrusted_proxy_log: LogThrottle,
 }
 
 /// The client of a request.
 #[derive(Clone)]
-pub(crate) struct Origin {
+pub(crate) struct Requester {
     address: IpAddr,
     /// The address, or the network whose addresses share one count.
     pub(crate) counted_as: Arc<str>,
@@ -78,10 +78,10 @@ pub(crate) struct Origin {
 pub(crate) enum Verdict {
     /// No policy applies.
     Unlimited,
-    Admitted(Standings),
-    Refused(Standings),
+    Admitted(RateLimitStatus),
+    Refused(RateLimitStatus),
     /// Redis is unavailable, and a policy rejects requests in that case.
-    Undecided(Error),
+    Unavailable(Error),
 }
 
 impl Verdict {
@@ -90,7 +90,7 @@ impl Verdict {
             Self::Unlimited => metrics.unlimited.inc(),
             Self::Admitted(_) => metrics.admitted.inc(),
             Self::Refused(_) => metrics.refused.inc(),
-            Self::Undecided(_) => metrics.undecided.inc(),
+            Self::Unavailable(_) => metrics.undecided.inc(),
         };
     }
 }
@@ -112,9 +112,9 @@ impl RateLimiter {
             local: LocalLimiter::new(config.deny_table_size),
             heavy_hitters: HeavyHitters::new(config.policies.len(), Instant::now()),
             redis_permits: Semaphore::new(config.max_waiting),
-            degraded_log: Seldom::default(),
-            shadow_log: Seldom::default(),
-            untrusted_proxy_log: Seldom::default(),
+            degraded_log: LogThrottle::default(),
+            shadow_log: LogThrottle::default(),
+            untrusted_proxy_log: LogThrottle::default(),
             config: config.clone(),
         }))
     }
@@ -139,17 +139,21 @@ impl RateLimiter {
     }
 
     /// The period that is covered, and the callers with the highest counts in each policy.
-    pub(crate) fn busiest(&self, max_callers: usize) -> (Duration, Vec<Vec<Busy>>) {
+    pub(crate) fn busiest(&self, max_callers: usize) -> (Duration, Vec<Vec<TopCaller>>) {
         self.0.heavy_hitters.report(max_callers, Instant::now())
     }
 
     /// Whether a key may have these limits instead of those of the policies.
-    pub(crate) fn check_limits(&self, limits: &Limits) -> anyhow::Result<()> {
-        self.0.config.check_limits(limits, self.0.max_files)
+    pub(crate) fn validate_limits(&self, limits: &Limits) -> anyhow::Result<()> {
+        self.0.config.validate_limits(limits, self.0.max_files)
     }
 
     /// Charges all of `charges`, or none. Waits for Redis no longer than `rate_limit.deadline`.
-    pub(crate) async fn charge(&self, charges: &[Charge<'_>], requester: Who<'_>) -> Verdict {
+    pub(crate) async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        requester: RequestContext<'_>,
+    ) -> Verdict {
         let verdict = self.decide(charges).await;
         self.record_usage(charges, &verdict, requester);
         let verdict = if self.0.config.shadow { self.dry_run_verdict(&verdict) } else { verdict };
@@ -161,7 +165,7 @@ impl RateLimiter {
     fn dry_run_verdict(&self, verdict: &Verdict) -> Verdict {
         if let Verdict::Refused(_) = verdict {
             self.0.redis.metrics().limiter.would_refuse.inc();
-            if let Some(occurrences) = self.0.shadow_log.due() {
+            if let Some(occurrences) = self.0.shadow_log.should_log() {
                 warn!(occurrences, "rate_limit.shadow: a request over the limit was admitted");
             }
         }
@@ -182,7 +186,7 @@ impl RateLimiter {
         }
         for (charge, status) in charges.iter().zip(&statuses.policies) {
             if status.is_refused {
-                let Standing { wait, reset_at, remaining, .. } = *status;
+                let PolicyStatus { wait, reset_at, remaining, .. } = *status;
                 let denial = CachedDenial::new(wait, reset_at, charge.cost, charge.limit);
                 self.0.denials.insert(&charge.key, CachedDenial { remaining, ..denial });
             }
@@ -191,10 +195,10 @@ impl RateLimiter {
     }
 
     /// The policies that are known to deny the request, without a call to Redis.
-    fn cached_denials(&self, charges: &[Charge<'_>]) -> Option<Standings> {
+    fn cached_denials(&self, charges: &[Charge<'_>]) -> Option<RateLimitStatus> {
         let denied = charges.iter().filter_map(|charge| {
             let denial = self.0.denials.get(&charge.key, charge.cost, charge.limit)?;
-            Some(Standing {
+            Some(PolicyStatus {
                 remaining: denial.remaining,
                 wait: denial.until.saturating_duration_since(Instant::now()),
                 reset_at: denial.reset_at,
@@ -203,7 +207,7 @@ impl RateLimiter {
             })
         });
         let policies: Vec<_> = denied.collect();
-        (!policies.is_empty()).then_some(Standings { policies, is_degraded: false })
+        (!policies.is_empty()).then_some(RateLimitStatus { policies, is_degraded: false })
     }
 
     async fn charge_in_redis(&self, charges: &[Charge<'_>]) -> Result<store::ChargeReply> {
@@ -223,13 +227,13 @@ impl RateLimiter {
     /// Applies the `on_redis_failure` rule of each policy.
     fn decide_without_redis(&self, charges: &[Charge<'_>], error: Error) -> Verdict {
         self.0.redis.metrics().limiter.degraded.inc();
-        if let Some(occurrences) = self.0.degraded_log.due() {
+        if let Some(occurrences) = self.0.degraded_log.should_log() {
             warn!(occurrences, %error, "rate limits are not counted in Redis");
         }
         let charges_with =
             |rule| charges.iter().filter(move |charge| charge.policy.on_redis_failure == rule);
         if charges_with(OnRedisFailure::Closed).next().is_some() {
-            return Verdict::Undecided(error);
+            return Verdict::Unavailable(error);
         }
         let process_count = u64::from(self.0.config.nodes.get());
         let local_charges: Vec<_> = charges_with(OnRedisFailure::Local)
@@ -244,7 +248,7 @@ impl RateLimiter {
         let results = self.0.local.charge(&local_charges, Instant::now());
         let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let charged = charges_with(OnRedisFailure::Local).zip(local_charges.iter().zip(&results));
-        let policies = charged.map(|(charge, (local_charge, result))| Standing {
+        let policies = charged.map(|(charge, (local_charge, result))| PolicyStatus {
             limit: local_charge.limit,
             remaining: result.remaining,
             wait: result.resets_in,
@@ -253,7 +257,7 @@ impl RateLimiter {
             is_refused: !result.is_admitted,
             ..charge.full()
         });
-        let statuses = Standings { policies: policies.collect(), is_degraded: true };
+        let statuses = RateLimitStatus { policies: policies.collect(), is_degraded: true };
         if results.iter().all(|result| result.is_admitted) {
             Verdict::Admitted(statuses)
         } else {
@@ -270,11 +274,11 @@ impl RateLimiter {
     pub(crate) async fn peek(
         &self,
         caller: &Caller,
-        origin: &Origin,
-    ) -> Result<Vec<(Option<RouteGroup>, Standing)>> {
+        origin: &Requester,
+    ) -> Result<Vec<(Option<RouteGroup>, PolicyStatus)>> {
         let mut charges: Vec<(Option<RouteGroup>, Charge<'_>)> = Vec::new();
         for group in RouteGroup::ALL {
-            for charge in self.charges(Some(caller), origin, group) {
+            for charge in self.charges_for(Some(caller), origin, group) {
                 if charges.iter().all(|(_, known)| known.key != charge.key) {
                     let counted_group = charge.policy.scope.is_per_route().then_some(group);
                     charges.push((counted_group, charge));
@@ -298,11 +302,11 @@ impl RateLimiter {
         &self,
         peer: IpAddr,
         header_lines: impl DoubleEndedIterator<Item = &'a str> + Clone,
-    ) -> Origin {
+    ) -> Requester {
         let proxies = &self.0.proxies;
         if !proxies.trusts(peer.to_canonical())
             && header_lines.clone().next().is_some()
-            && let Some(occurrences) = self.0.untrusted_proxy_log.due()
+            && let Some(occurrences) = self.0.untrusted_proxy_log.should_log()
         {
             let header = proxies.header.name();
             warn!(
@@ -315,6 +319,6 @@ impl RateLimiter {
         }
         let address = proxies.client_ip(peer, header_lines);
         let counted_as = rate_limit_network(address, self.0.config.ipv6_prefix).into();
-        Origin { address, counted_as }
+        Requester { address, counted_as }
     }
 }

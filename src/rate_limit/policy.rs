@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::settings::{Time, check_between};
+use crate::settings::{HumanDuration, validate_range};
 
 /// A rate limit.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -23,7 +23,7 @@ pub struct Policy {
     /// The cost that is admitted within a window.
     pub limit: NonZeroU32,
     /// The length of a window.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub window: Duration,
     /// How requests are counted over time.
     #[serde(default)]
@@ -85,7 +85,7 @@ impl RouteGroup {
         [Self::CreateJob, Self::Read, Self::Write, Self::Report, Self::Stream, Self::Admin];
 
     /// The group of a method and a route pattern of the router.
-    pub(crate) fn of(method: &str, route: &str) -> Self {
+    pub(crate) fn from_route(method: &str, route: &str) -> Self {
         let is_stream = || route.ends_with("/stream") || route.ends_with("/events");
         match method {
             _ if route.starts_with("/api/v1/admin/") => Self::Admin,
@@ -182,7 +182,7 @@ impl Policy {
                 bail!("only a policy with scope {name:?} may have this name");
             }
         }
-        check_between(
+        validate_range(
             "window",
             self.window,
             Duration::from_secs(1),
@@ -251,7 +251,7 @@ mod tests {
         #[case] route: &str,
         #[case] group: RouteGroup,
     ) {
-        assert_eq!(RouteGroup::of(method, route), group);
+        assert_eq!(RouteGroup::from_route(method, route), group);
     }
 
     fn policy(name: &str, scope: Scope, algorithm: Algorithm) -> Policy {

@@ -6,7 +6,7 @@ use super::{Charge, store};
 
 /// The status of a caller in one policy.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct PolicyStatus {
     pub(crate) policy: String,
     pub(crate) limit: u64,
     pub(crate) window: Duration,
@@ -19,16 +19,16 @@ pub(crate) struct Standing {
 }
 
 #[derive(Default)]
-pub(crate) struct Standings {
-    pub(crate) policies: Vec<Standing>,
+pub(crate) struct RateLimitStatus {
+    pub(crate) policies: Vec<PolicyStatus>,
     /// The decision was made without Redis.
     pub(crate) is_degraded: bool,
 }
 
-impl Standings {
+impl RateLimitStatus {
     /// The most restrictive policy: of those that reject the request the one with the longest wait, else the one with
     /// the lowest remaining amount.
-    pub(crate) fn tightest(&self) -> Option<&Standing> {
+    pub(crate) fn most_restrictive(&self) -> Option<&PolicyStatus> {
         let rejecting = self.policies.iter().filter(|status| status.is_refused);
         rejecting
             .max_by_key(|status| status.wait)
@@ -38,8 +38,8 @@ impl Standings {
 
 impl Charge<'_> {
     /// The status of this policy with its whole limit available.
-    pub(super) fn full(&self) -> Standing {
-        Standing {
+    pub(super) fn full(&self) -> PolicyStatus {
+        PolicyStatus {
             policy: self.policy.name.clone(),
             limit: self.limit,
             window: self.policy.window,
@@ -51,11 +51,11 @@ impl Charge<'_> {
     }
 }
 
-pub(super) fn statuses(charges: &[Charge<'_>], reply: &store::ChargeReply) -> Standings {
+pub(super) fn statuses(charges: &[Charge<'_>], reply: &store::ChargeReply) -> RateLimitStatus {
     let policies = charges.iter().zip(&reply.counts).map(|(charge, count)| {
         let is_refused = !count.retry.is_zero();
         let wait = if is_refused { count.retry } else { count.reset };
-        Standing {
+        PolicyStatus {
             remaining: count.remaining,
             wait,
             reset_at: unix_secs(reply.now_ms, wait),
@@ -63,7 +63,7 @@ pub(super) fn statuses(charges: &[Charge<'_>], reply: &store::ChargeReply) -> St
             ..charge.full()
         }
     });
-    Standings { policies: policies.collect(), is_degraded: false }
+    RateLimitStatus { policies: policies.collect(), is_degraded: false }
 }
 
 /// The end of `wait` in Unix seconds, rounded up.

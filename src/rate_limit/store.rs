@@ -47,7 +47,7 @@ pub(super) struct PolicyCount {
 ///
 /// [`Error::RedisUnavailable`]; the request may have been charged nevertheless.
 pub(super) async fn charge(redis: &Redis, charges: &[Charge<'_>]) -> Result<ChargeReply> {
-    let groups = by_place(redis, charges);
+    let groups = group_by_keyspace(redis, charges);
     let reply = run_all(&groups, "charge", charges.len()).await?;
     if !reply.is_admitted && groups.len() > 1 {
         refund(&groups, &reply).await?;
@@ -61,13 +61,13 @@ pub(super) async fn charge(redis: &Redis, charges: &[Charge<'_>]) -> Result<Char
 ///
 /// [`Error::RedisUnavailable`].
 pub(super) async fn peek(redis: &Redis, charges: &[Charge<'_>]) -> Result<ChargeReply> {
-    run_all(&by_place(redis, charges), "peek", charges.len()).await
+    run_all(&group_by_keyspace(redis, charges), "peek", charges.len()).await
 }
 
 /// Charges that one script call can reach, each with its index among all charges.
 type Group<'a> = (Keyspace<'a>, Vec<(usize, &'a Charge<'a>)>);
 
-fn by_place<'a>(redis: &'a Redis, charges: &'a [Charge<'a>]) -> Vec<Group<'a>> {
+fn group_by_keyspace<'a>(redis: &'a Redis, charges: &'a [Charge<'a>]) -> Vec<Group<'a>> {
     let numbered = redis.layout().is_multi_database();
     let mut groups: Vec<Group<'a>> = Vec::new();
     for (index, charge) in charges.iter().enumerate() {
@@ -139,7 +139,7 @@ async fn run((keyspace, charges): &Group<'_>, mode: &'static str) -> Result<Char
 }
 
 fn corrupt_reply(reason: String) -> Error {
-    Error::Corrupt { what: "rate_limit/charge reply", reason }
+    Error::CorruptData { what: "rate_limit/charge reply", reason }
 }
 
 fn millis(duration: Duration) -> u64 {

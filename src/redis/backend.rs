@@ -17,7 +17,7 @@ use super::{
     replicated_write::ReplicatedWriter,
     sentinel,
 };
-use crate::{observability::metrics::Metrics, tasks::Tasks};
+use crate::{observability::metrics::Metrics, tasks::TaskSupervisor};
 
 /// The databases and the metrics of a backend.
 pub(crate) struct Usage {
@@ -71,7 +71,7 @@ impl Backend {
         config: &Config,
         usage: Usage,
         metrics: &Arc<Metrics>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<(Self, Endpoint)> {
         let location = match config.effective_mode() {
             Mode::Embedded | Mode::Auto => {
@@ -102,7 +102,7 @@ impl Backend {
         config: &Config,
         usage: Usage,
         metrics: &Arc<Metrics>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<(Self, Endpoint)> {
         let is_embedded = matches!(config.effective_mode(), Mode::Embedded | Mode::Auto);
         match Embedded::running(&config.embedded).filter(|_| is_embedded) {
@@ -119,7 +119,7 @@ impl Backend {
         usage: Usage,
         location: PrimaryLocation,
         metrics: &Metrics,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<(Self, Endpoint)> {
         let PrimaryLocation { endpoint, replicas } = location;
         let metrics = &metrics.redis;

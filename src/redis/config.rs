@@ -21,7 +21,7 @@ use super::{
     endpoint::{Endpoint, Node},
     tls,
 };
-use crate::settings::{Secret, Time, check_between};
+use crate::settings::{HumanDuration, Secret, validate_range};
 
 /// Connections to Redis.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -61,14 +61,14 @@ pub struct Config {
     /// each command at once.
     pub coalesce_writes: bool,
     /// Maximum duration of a connection attempt.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub connect_timeout: Duration,
     /// Maximum time that a request waits for a reply from Redis. After that it is answered with 503.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub command_timeout: Duration,
     /// With sentinels or a cluster: how long a request waits for a new primary during a failover. Calls that are safe to
     /// repeat are sent again. After this time without a primary, requests fail at once.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub failover_wait: Duration,
     /// When the creation of a job is acknowledged. With `wait` and sentinels, every replica that the sentinels consider
     /// healthy must store the job, so that no failover loses it.
@@ -77,13 +77,13 @@ pub struct Config {
     pub min_replicas: u32,
     /// With `wait`: how long replicas may take. After that the creation of a job is answered with 503 and can be
     /// repeated safely with its `Idempotency-Key`.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub wait_timeout: Duration,
     /// With sentinels: read further pages of a job list and cached statuses from replicas. Misses fall back to the
     /// primary.
     pub replica_reads: bool,
     /// Maximum staleness of a replica that is read.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_staleness: Duration,
     /// Safe values of Redis' `maxmemory-policy`. Other policies can lose jobs.
     pub eviction_policies: Vec<String>,
@@ -93,25 +93,25 @@ pub struct Config {
     pub max_pending_commands: usize,
     /// Initial maximum delay between connection attempts. The delay is at least half of the maximum, which grows while
     /// Redis is down.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub reconnect_min_delay: Duration,
     /// Upper bound of the maximum delay between connection attempts.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub reconnect_max_delay: Duration,
     /// Time between pings of a connection. Two unanswered pings in a row mark it as down.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub probe_interval: Duration,
     /// How long a ping may take.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub probe_timeout: Duration,
     /// How long a connection may be down before it is replaced by a new one.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub replace_after: Duration,
     /// Idle time before the first TCP keepalive probe.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub tcp_keepalive_idle: Duration,
     /// Time between TCP keepalive probes.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub tcp_keepalive_interval: Duration,
     /// Unanswered TCP keepalive probes before the connection is closed.
     pub tcp_keepalive_retries: u32,
@@ -165,7 +165,7 @@ pub struct EmbeddedConfig {
     /// Directory of its data, log and socket.
     pub dir: PathBuf,
     /// How long it may take to start.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub start_timeout: Duration,
 }
 
@@ -188,21 +188,21 @@ impl Config {
     /// If a setting is invalid.
     pub(crate) fn validate(&self) -> Result<()> {
         let ms = Duration::from_millis;
-        check_between("command_timeout", self.command_timeout, ms(10), ms(60_000))?;
-        check_between("connect_timeout", self.connect_timeout, ms(10), ms(60_000))?;
-        check_between("probe_interval", self.probe_interval, ms(10), ms(60_000))?;
-        check_between("probe_timeout", self.probe_timeout, ms(10), ms(60_000))?;
+        validate_range("command_timeout", self.command_timeout, ms(10), ms(60_000))?;
+        validate_range("connect_timeout", self.connect_timeout, ms(10), ms(60_000))?;
+        validate_range("probe_interval", self.probe_interval, ms(10), ms(60_000))?;
+        validate_range("probe_timeout", self.probe_timeout, ms(10), ms(60_000))?;
         if !(1..=64).contains(&self.pool_size) {
             bail!("pool_size is {}; it must be between 1 and 64", self.pool_size);
         }
         if self.durability == Durability::Wait {
-            check_between("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
+            validate_range("wait_timeout", self.wait_timeout, ms(10), self.command_timeout)?;
         }
         if !(1..=16).contains(&self.min_replicas) {
             bail!("min_replicas is {}; it must be between 1 and 16", self.min_replicas);
         }
-        check_between("max_staleness", self.max_staleness, ms(500), ms(60_000))?;
-        check_between("failover_wait", self.failover_wait, ms(0), ms(60_000))?;
+        validate_range("max_staleness", self.max_staleness, ms(500), ms(60_000))?;
+        validate_range("failover_wait", self.failover_wait, ms(0), ms(60_000))?;
         match self.effective_mode() {
             Mode::Standalone if self.url.is_empty() => {
                 bail!("mode \"standalone\" requires url, such as redis://localhost:6379")

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::config::EmbeddedConfig;
-use crate::tasks::Tasks;
+use crate::tasks::TaskSupervisor;
 
 /// Stops Redis when the pipe at standard input closes, and exits when Redis does.
 const SUPERVISOR_SH: &str = r#"
@@ -56,7 +56,7 @@ impl Embedded {
     ///
     /// If the program is missing (the message explains how to install it), the directory is in use, or the server does
     /// not answer in time.
-    pub(super) async fn start(config: &EmbeddedConfig, tasks: &Tasks) -> Result<PathBuf> {
+    pub(super) async fn start(config: &EmbeddedConfig, tasks: &TaskSupervisor) -> Result<PathBuf> {
         let dir = prepare_dir(&config.dir)?;
         let lock = lock_dir(&dir, config.start_timeout).await?;
         let socket = socket_path(&dir)?;
@@ -64,8 +64,8 @@ impl Embedded {
         embedded.wait_until_ready(&dir, &socket, config.start_timeout).await?;
         info!(dir = %dir.display(), "embedded Redis started");
         let (config, path) = (config.clone(), socket.clone());
-        let shutdown = tasks.shutdown();
-        tasks.spawn("embedded redis", async move {
+        let shutdown = tasks.shutdown_token();
+        tasks.spawn_critical("embedded redis", async move {
             while embedded.has_exited(&shutdown).await {
                 error!("the embedded Redis exited; restarting it");
                 match Self::spawn(&config, &dir, &path, &lock) {
@@ -198,8 +198,8 @@ fn socket_path(dir: &Path) -> Result<PathBuf> {
         return Ok(beside);
     }
     // Private, and the same path at each start with the same directory.
-    let name = crate::ids::Sha256Hex::of(&String::from_utf8_lossy(dir.as_os_str().as_bytes()));
-    let parent = std::env::temp_dir().join(format!("i2m-{}", name.short()));
+    let name = crate::ids::Sha256Hex::digest(&String::from_utf8_lossy(dir.as_os_str().as_bytes()));
+    let parent = std::env::temp_dir().join(format!("i2m-{}", name.prefix()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
     fs::set_permissions(&parent, fs::Permissions::from_mode(0o700))?;
     Ok(parent.join("redis.sock"))

@@ -13,7 +13,7 @@ use super::{
     call_error::Idempotency,
     config::{Config, OnUnsafePolicy},
 };
-use crate::{error::Result, tasks::Tasks};
+use crate::{error::Result, tasks::TaskSupervisor};
 
 /// Time between checks: a failover changes the server.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
@@ -22,11 +22,16 @@ const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Checks the policy at the start and regularly. The policy is the same for all databases of a server; `database` only
 /// labels the calls.
-pub(crate) fn spawn_check(config: &Config, backend: &Backend, database: usize, tasks: &Tasks) {
+pub(crate) fn spawn_check(
+    config: &Config,
+    backend: &Backend,
+    database: usize,
+    tasks: &TaskSupervisor,
+) {
     let (allowed, reaction) = (config.eviction_policies.clone(), config.on_other_policy);
-    let (backend, shutdown) = (backend.clone(), tasks.shutdown());
+    let (backend, shutdown) = (backend.clone(), tasks.shutdown_token());
     // The end of the task stops the service.
-    tasks.spawn("redis eviction policy", async move {
+    tasks.spawn_critical("redis eviction policy", async move {
         let mut known = None;
         while let Some(policies) = poll((&backend, database), known.is_none(), &shutdown).await {
             // Each server of a cluster has a policy of its own; the first unsafe one is reported.

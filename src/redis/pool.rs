@@ -35,7 +35,7 @@ use crate::{
         metrics::{CallOutcome, RedisMetrics, ServerMetrics},
         traces::TARGET,
     },
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Connections that send commands to one database.
@@ -66,7 +66,7 @@ impl Pool {
         config: &Config,
         endpoint: &Endpoint,
         database: DatabaseId,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
         metrics: &RedisMetrics,
     ) -> anyhow::Result<Self> {
         let connections = (0..config.pool_size).map(|_| {

@@ -14,7 +14,7 @@ use tokio::sync::{
 use tokio_util::sync::CancellationToken;
 
 use super::subscriber::{PubSubEvent, Subscriber};
-use crate::tasks::Tasks;
+use crate::tasks::TaskSupervisor;
 
 /// All waiters of the process. Cheap to clone.
 #[derive(Clone)]
@@ -43,11 +43,13 @@ pub(crate) struct ChannelWaiter {
 }
 
 impl PubSubNotifier {
-    pub(crate) fn start(subscriber: Subscriber, tasks: &Tasks) -> Self {
+    pub(crate) fn start(subscriber: Subscriber, tasks: &TaskSupervisor) -> Self {
         let (commands, received) = unbounded_channel();
         let notifier = Self(Arc::new(Inner { waiters: Mutex::default(), commands }));
-        tasks
-            .spawn("pubsub notifier", notifier.clone().run(subscriber, received, tasks.shutdown()));
+        tasks.spawn_critical(
+            "pubsub notifier",
+            notifier.clone().run(subscriber, received, tasks.shutdown_token()),
+        );
         notifier
     }
 

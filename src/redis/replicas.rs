@@ -36,7 +36,7 @@ use super::{
     one_shot::{OneShotConnection, within},
     pool::Pool,
 };
-use crate::tasks::Tasks;
+use crate::tasks::TaskSupervisor;
 
 /// Time between two numbers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
@@ -97,7 +97,7 @@ impl Replicas {
         endpoint: &Endpoint,
         (primary, probe_key): (Pool, String),
         nodes: watch::Receiver<Vec<Node>>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> Self {
         let replicas = Self(Arc::new(Inner {
             config: config.clone(),
@@ -107,7 +107,7 @@ impl Replicas {
             connected: ArcSwap::default(),
             next: AtomicUsize::new(0),
         }));
-        tasks.spawn("redis replicas", replicas.clone().run(nodes, tasks.shutdown()));
+        tasks.spawn_critical("redis replicas", replicas.clone().run(nodes, tasks.shutdown_token()));
         replicas
     }
 

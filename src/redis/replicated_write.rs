@@ -21,7 +21,7 @@ use super::{
     endpoint::{Endpoint, Node},
     pool::Pool,
 };
-use crate::{error::Error, observability::metrics::RedisMetrics, tasks::Tasks};
+use crate::{error::Error, observability::metrics::RedisMetrics, tasks::TaskSupervisor};
 
 /// Connections that wait for replicas.
 pub(crate) struct ReplicatedWriter {
@@ -42,7 +42,7 @@ impl ReplicatedWriter {
         config: &Config,
         (endpoint, database): (&Endpoint, DatabaseId),
         replicas: watch::Receiver<Vec<Node>>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
         metrics: &RedisMetrics,
     ) -> anyhow::Result<Self> {
         // A connection handles one write at a time, for about a millisecond each.
@@ -70,7 +70,7 @@ impl ReplicatedWriter {
             let required = self.required_acks();
             let (reply, acknowledged) = self.run_and_wait(required, &client, script, input).await?;
             if acknowledged < required {
-                let error = Error::NotReplicated { wanted: required, n_replicas: acknowledged };
+                let error = Error::NotReplicated { required, replica_count: acknowledged };
                 return Err(CallError::Indeterminate(error));
             }
             Ok(reply)

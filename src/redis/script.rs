@@ -38,7 +38,7 @@ impl LuaScript {
     ///
     /// # Errors
     ///
-    /// [`Error::RedisUnavailable`]; [`Error::Corrupt`] for a reply that is not a `T`.
+    /// [`Error::RedisUnavailable`]; [`Error::CorruptData`] for a reply that is not a `T`.
     pub(crate) async fn run<T: FromValue>(
         &self,
         route: Route<'_>,
@@ -84,6 +84,8 @@ impl LuaScript {
 }
 
 fn parse<T: FromValue>(reply: Value) -> Result<T> {
-    T::from_value(reply)
-        .map_err(|error| Error::Corrupt { what: "reply of a script", reason: error.to_string() })
+    T::from_value(reply).map_err(|error| Error::CorruptData {
+        what: "reply of a script",
+        reason: error.to_string(),
+    })
 }

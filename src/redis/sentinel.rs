@@ -27,7 +27,7 @@ use super::{
     endpoint::{Endpoint, Node},
     one_shot::{OneShotConnection, within},
 };
-use crate::tasks::Tasks;
+use crate::tasks::TaskSupervisor;
 
 /// Time between requests to each sentinel.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -77,7 +77,7 @@ struct SentinelMonitor {
 /// If the settings are invalid.
 pub(super) fn start(
     config: &Config,
-    tasks: &Tasks,
+    tasks: &TaskSupervisor,
 ) -> anyhow::Result<(Endpoint, watch::Receiver<Vec<Node>>)> {
     let nodes = config.sentinel_nodes()?;
     let template = config.connection_template().context("redis")?;
@@ -94,7 +94,7 @@ pub(super) fn start(
     for (index, node) in nodes.into_iter().enumerate() {
         let builder = config.sentinel_builder(endpoint.for_node(&node));
         let sentinel = Sentinel { index, node, builder, monitor: monitor.clone() };
-        tasks.spawn("redis sentinel", sentinel.run(tasks.shutdown()));
+        tasks.spawn_critical("redis sentinel", sentinel.run(tasks.shutdown_token()));
     }
     Ok((endpoint, replicas_rx))
 }

@@ -20,7 +20,7 @@ use super::{
     endpoint::Endpoint,
     supervised_connection::{ConnectionKind, SupervisedConnection},
 };
-use crate::{observability::metrics::Counter, tasks::Tasks};
+use crate::{observability::metrics::Counter, tasks::TaskSupervisor};
 
 /// Channels do not belong to a database.
 const ANY_DATABASE: u8 = 0;
@@ -61,7 +61,7 @@ impl Subscriber {
         config: &Config,
         endpoint: &Endpoint,
         patterns: Vec<String>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
         lag_count: Counter,
     ) -> anyhow::Result<Self> {
         const MAX_EVENTS: usize = 8192;

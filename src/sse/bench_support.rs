@@ -6,25 +6,25 @@ use super::frame;
 use crate::{
     ids::{JobId, StreamId},
     jobs::FileStatus,
-    progress::snapshot::{Entry, FileView, View},
+    progress::snapshot::{FileSnapshot, JobSnapshot, StreamEntry},
 };
 
 /// A job of 25 files that is watched, and an entry of its stream.
 #[derive(Debug)]
-pub struct Watched {
-    view: View,
-    entry: Entry,
+pub struct WatchedJob {
+    view: JobSnapshot,
+    entry: StreamEntry,
 }
 
-impl Default for Watched {
+impl Default for WatchedJob {
     fn default() -> Self {
-        let file = |i| FileView {
+        let file = |i| FileSnapshot {
             status: FileStatus::Pending,
             progress: 0,
             filename: format!("picture-{i}.png"),
             error: None,
         };
-        let mut view = View::unknown(JobId::random());
+        let mut view = JobSnapshot::unknown(JobId::random());
         view.files = (0..25).map(file).collect();
         let fields = [
             ("file_id", "file_007"),
@@ -39,14 +39,14 @@ impl Default for Watched {
             ("total", "25"),
         ];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Self { view, entry: Entry { id: StreamId::ZERO, fields } }
+        Self { view, entry: StreamEntry { id: StreamId::ZERO, fields } }
     }
 }
 
-impl Watched {
+impl WatchedJob {
     /// Takes in the entry and makes its frame, as the hub does once for all browsers.
     pub fn frame(&mut self) -> Option<Bytes> {
         let change = self.view.apply(&self.entry);
-        frame::of_entry(&self.view, &self.entry, &change, false).map(|it| it.bytes)
+        frame::encode_entry(&self.view, &self.entry, &change, false).map(|it| it.bytes)
     }
 }

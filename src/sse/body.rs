@@ -15,16 +15,16 @@ use tokio::{
 
 use super::{
     frame,
-    hub::{Hub, Place, Subscription},
-    session::Follower,
+    hub::{Hub, StreamSlot, Subscription},
+    session::SseSession,
 };
 
 /// The chunks of `follower`, unless a writer thread has taken it first.
-pub(crate) fn session_stream(follower: Handle) -> impl Stream<Item = Bytes> + Send {
+pub(crate) fn session_stream(follower: SessionSlot) -> impl Stream<Item = Bytes> + Send {
     stream::unfold((follower, None), |(follower, stream)| async move {
         let mut stream = match stream {
             Some(stream) => stream,
-            None => EventStream::new(follower.take()?),
+            None => SseBody::new(follower.take()?),
         };
         let bytes = stream.next().await?;
         Some((bytes, (follower, Some(stream))))
@@ -34,13 +34,13 @@ pub(crate) fn session_stream(follower: Handle) -> impl Stream<Item = Bytes> + Se
 /// A job's published events as they come, until the job is over.
 pub(crate) fn live_stream(
     hub: Hub,
-    place: Place,
+    permit: StreamSlot,
     subscription: Subscription,
 ) -> impl Stream<Item = Bytes> + Send {
     let events = subscription.channel.events();
     let changes = subscription.channel.changes();
     let begin = frame::retry(hub.config().jittered_retry());
-    let live = Live { hub, _place: place, subscription, events, changes };
+    let live = LiveStream { hub, _permit: permit, subscription, events, changes };
     stream::unfold((live, Some(begin)), async |(mut live, begin)| {
         let bytes = match begin {
             Some(begin) => begin,
@@ -52,28 +52,28 @@ pub(crate) fn live_stream(
 
 /// A follower that whoever is first takes: a writer, or the body when it is asked for its first bytes.
 #[derive(Clone)]
-pub(crate) struct Handle(Arc<Mutex<Option<Follower>>>);
+pub(crate) struct SessionSlot(Arc<Mutex<Option<SseSession>>>);
 
-impl Handle {
-    pub(crate) fn new(follower: Follower) -> Self {
+impl SessionSlot {
+    pub(crate) fn new(follower: SseSession) -> Self {
         Self(Arc::new(Mutex::new(Some(follower))))
     }
 
-    pub(crate) fn take(&self) -> Option<Follower> {
+    pub(crate) fn take(&self) -> Option<SseSession> {
         self.0.lock().take()
     }
 }
 
 /// A connection that is passed what is published.
-struct Live {
+struct LiveStream {
     hub: Hub,
-    _place: Place,
+    _permit: StreamSlot,
     subscription: Subscription,
     events: Receiver<Bytes>,
     changes: watch::Receiver<()>,
 }
 
-impl Live {
+impl LiveStream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // What was published with the end is there before the end is known.
@@ -95,14 +95,14 @@ impl Live {
 }
 
 /// A follower as a body's frames.
-struct EventStream {
-    follower: Follower,
+struct SseBody {
+    follower: SseSession,
     /// One a job.
     changes: Vec<watch::Receiver<()>>,
 }
 
-impl EventStream {
-    fn new(follower: Follower) -> Self {
+impl SseBody {
+    fn new(follower: SseSession) -> Self {
         let changes = follower.channels().map(|it| it.changes()).collect();
         Self { follower, changes }
     }
@@ -116,7 +116,7 @@ impl EventStream {
                 return None;
             }
             self.changes.iter_mut().for_each(watch::Receiver::mark_unchanged);
-            if let Some(missing) = self.follower.gather() {
+            if let Some(missing) = self.follower.poll_events() {
                 let read = missing.read(self.follower.hub()).await;
                 self.follower.catch_up(&missing, read);
             } else if self.follower.pending.is_empty() && !self.follower.is_over() {
@@ -129,12 +129,12 @@ impl EventStream {
     async fn wait(&mut self) {
         let heartbeat = self.follower.hub().config().heartbeat;
         let draining = self.follower.hub().draining().clone();
-        let (due_at, is_leaving) = (self.follower.due_at(), self.follower.is_leaving());
+        let (due_at, is_leaving) = (self.follower.due_at(), self.follower.is_draining());
         tokio::select! {
             () = self.changed() => (),
-            () = sleep(heartbeat) => self.follower.beat(),
+            () = sleep(heartbeat) => self.follower.heartbeat(),
             () = sleep_until(due_at) => self.follower.close_if_due(Instant::now()),
-            () = draining.cancelled(), if !is_leaving => self.follower.prepare_to_leave(Instant::now()),
+            () = draining.cancelled(), if !is_leaving => self.follower.begin_drain(Instant::now()),
         }
     }
 

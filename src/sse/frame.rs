@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     ids::{FileId, JobId, StreamId},
     jobs::{FileStatus, Status},
-    progress::snapshot::{Change, Entry, FileView, View, time_of},
+    progress::snapshot::{EntryKind, FileSnapshot, JobSnapshot, StreamEntry, time_of},
 };
 
 /// The bytes of what one stream entry means to watchers.
@@ -22,7 +22,7 @@ pub(crate) struct Frame {
     pub(super) id: StreamId,
     pub(super) bytes: Bytes,
     /// Entries that it tells of.
-    pub(super) n_events: u32,
+    pub(super) event_count: u32,
     /// Nothing follows; the connection closes.
     pub(super) is_last: bool,
 }
@@ -86,13 +86,13 @@ pub(crate) struct Completed {
     status: &'static str,
     progress: u8,
     job_id: JobId,
-    result: JobRef,
+    result: JobReference,
     summary: Summary,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamResult)]
-pub(crate) struct JobRef {
+pub(crate) struct JobReference {
     job_id: JobId,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct Failed<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamCancelled)]
-pub(crate) struct Ended {
+pub(crate) struct Cancelled {
     status: &'static str,
     job_id: JobId,
     task_id: JobId,
@@ -139,7 +139,7 @@ pub(crate) enum StreamEvent<'a> {
     FileUpdate(FileUpdate<'a>),
     Completed(Completed),
     Failed(Failed<'a>),
-    Cancelled(Ended),
+    Cancelled(Cancelled),
     TimedOut(TimedOut),
     Resync(Snapshot<'a>),
 }
@@ -154,93 +154,95 @@ pub(crate) struct Snapshot<'a> {
     total_files: u32,
     completed_files: u32,
     failed_files: u32,
-    files: std::collections::BTreeMap<String, &'a FileView>,
+    files: std::collections::BTreeMap<String, &'a FileSnapshot>,
 }
 
 /// The frame of an entry that `view` has just taken in; `None` for what watchers are not told.
 /// `replayed`: from the past, so that what the view says of the whole job now is not said of then.
-pub(super) fn of_entry(
-    view: &View,
-    entry: &Entry,
-    change: &Change,
+pub(super) fn encode_entry(
+    view: &JobSnapshot,
+    entry: &StreamEntry,
+    change: &EntryKind,
     replayed: bool,
 ) -> Option<Frame> {
-    let mut text = Text::default();
+    let mut text = FrameBuilder::default();
     match change {
-        Change::Nothing => return None,
-        Change::Queued => text.event(Some(entry.id), "task_queued", &queued(view)),
-        Change::Progress => text.event(Some(entry.id), "task_progress", &progress(view, entry.id)),
-        Change::File(index) => {
+        EntryKind::Nothing => return None,
+        EntryKind::Queued => text.event(Some(entry.id), "task_queued", &queued(view)),
+        EntryKind::Progress => {
+            text.event(Some(entry.id), "task_progress", &progress(view, entry.id))
+        }
+        EntryKind::File(index) => {
             text.event(Some(entry.id), "file_update", &file_update(view, entry, *index));
             if !replayed || entry.text("overall").is_some() {
                 text.event(None, "task_progress", &progress(view, entry.id));
             }
         }
-        Change::Cancelled => text.event(Some(entry.id), "task_cancelled", &cancelled(view)),
-        Change::Completed | Change::Failed => return Some(terminal(view, entry.id)),
+        EntryKind::Cancelled => text.event(Some(entry.id), "task_cancelled", &cancelled(view)),
+        EntryKind::Completed | EntryKind::Failed => return Some(terminal(view, entry.id)),
     }
-    Some(Frame { id: entry.id, bytes: text.done(), n_events: 1, is_last: false })
+    Some(Frame { id: entry.id, bytes: text.done(), event_count: 1, is_last: false })
 }
 
 /// Several frames as one, which ends where the last does.
-pub(super) fn join(frames: &[Frame], head: StreamId) -> Frame {
-    let n_bytes = frames.iter().map(|it| it.bytes.len()).sum();
-    let mut bytes = Vec::with_capacity(n_bytes);
+pub(super) fn concat(frames: &[Frame], head: StreamId) -> Frame {
+    let byte_count = frames.iter().map(|it| it.bytes.len()).sum();
+    let mut bytes = Vec::with_capacity(byte_count);
     for frame in frames {
         bytes.extend_from_slice(&frame.bytes);
     }
     Frame {
         id: head,
         bytes: Bytes::from(bytes),
-        n_events: frames.iter().map(|it| it.n_events).sum(),
+        event_count: frames.iter().map(|it| it.event_count).sum(),
         is_last: frames.last().is_some_and(|it| it.is_last),
     }
 }
 
 /// What a new watcher is told first.
-pub(super) fn snapshot(view: &View, head: StreamId) -> Frame {
+pub(super) fn snapshot(view: &JobSnapshot, head: StreamId) -> Frame {
     if view.status.is_terminal() && view.terminal_id.is_some() {
         return terminal(view, view.terminal_id.unwrap_or(head));
     }
     let id = (head != StreamId::ZERO).then_some(head);
-    let mut text = Text::default();
+    let mut text = FrameBuilder::default();
     if view.status == Status::Pending {
         text.event(id, "task_queued", &queued(view));
     } else {
         text.event(id, "task_progress", &progress(view, head));
     }
-    Frame { id: head, bytes: text.done(), n_events: 1, is_last: false }
+    Frame { id: head, bytes: text.done(), event_count: 1, is_last: false }
 }
 
 /// What a watcher is told who missed events that are no longer kept.
-pub(super) fn resync(view: &View, head: StreamId) -> Frame {
-    let mut text = Text::default();
+pub(super) fn resync(view: &JobSnapshot, head: StreamId) -> Frame {
+    let mut text = FrameBuilder::default();
     text.event(Some(head), "resync", &full_snapshot(view));
-    Frame { id: head, bytes: text.done(), n_events: 1, is_last: false }
+    Frame { id: head, bytes: text.done(), event_count: 1, is_last: false }
 }
 
 /// The end of a job that was deleted or has expired: its stream is gone, so the frame has no id.
-pub(super) fn gone(view: &View, head: StreamId) -> Frame {
-    let mut text = Text::default();
+pub(super) fn job_gone(view: &JobSnapshot, head: StreamId) -> Frame {
+    let mut text = FrameBuilder::default();
     let data = Failed {
         status: "expired",
         error: "the job has been deleted or has expired",
         job_id: view.job_id,
     };
     text.event(None, "task_failed", &data);
-    Frame { id: head, bytes: text.done(), n_events: 1, is_last: true }
+    Frame { id: head, bytes: text.done(), event_count: 1, is_last: true }
 }
 
-fn terminal(view: &View, id: StreamId) -> Frame {
-    let mut text = Text::default();
+fn terminal(view: &JobSnapshot, id: StreamId) -> Frame {
+    let mut text = FrameBuilder::default();
     let job_id = view.job_id;
-    if view.status.is_success() {
+    if view.status.has_results() {
         let summary = Summary {
             total_files: view.total_files,
             successful_files: view.completed_files,
             failed_files: view.failed_files,
         };
-        let result = JobRef { job_id };
+        let result = JobReference { job_id };
         let data = Completed { status: "completed", progress: 100, job_id, result, summary };
         text.event(Some(id), "task_completed", &data);
     } else {
@@ -251,11 +253,11 @@ fn terminal(view: &View, id: StreamId) -> Frame {
             &Failed { status: view.status.as_str(), error, job_id },
         );
     }
-    Frame { id, bytes: text.done(), n_events: 1, is_last: true }
+    Frame { id, bytes: text.done(), event_count: 1, is_last: true }
 }
 
 /// A published event of the seed's, as it was published; `None` for what is no JSON.
-pub(super) fn published(payload: &[u8]) -> Option<Bytes> {
+pub(super) fn encode_published(payload: &[u8]) -> Option<Bytes> {
     let value: &serde_json::value::RawValue = serde_json::from_slice(payload).ok()?;
     // JSON may be spread over lines, and each would end the `data:` line.
     let data = value.get().replace(['\r', '\n'], " ");
@@ -264,7 +266,7 @@ pub(super) fn published(payload: &[u8]) -> Option<Bytes> {
 
 /// `?timeout=` ran out.
 pub(super) fn connection_timeout(job_id: Option<JobId>) -> Bytes {
-    let mut text = Text::default();
+    let mut text = FrameBuilder::default();
     text.event(None, "connection_timeout", &TimedOut { status: "timeout", job_id });
     text.done()
 }
@@ -277,7 +279,7 @@ pub(crate) fn retry(after: Duration) -> Bytes {
 /// A comment, to keep the connection from looking dead.
 pub(crate) const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-pub(crate) fn full_snapshot(view: &View) -> Snapshot<'_> {
+pub(crate) fn full_snapshot(view: &JobSnapshot) -> Snapshot<'_> {
     Snapshot {
         job_id: view.job_id,
         status: view.status,
@@ -294,20 +296,20 @@ pub(crate) fn full_snapshot(view: &View) -> Snapshot<'_> {
     }
 }
 
-fn queued(view: &View) -> Queued {
+fn queued(view: &JobSnapshot) -> Queued {
     let (task_id, job_id) = (view.job_id, view.job_id);
     Queued { status: "queued", progress: 0, task_id, job_id, total_files: view.total_files }
 }
 
-fn cancelled(view: &View) -> Ended {
-    Ended { status: "cancelled", job_id: view.job_id, task_id: view.job_id }
+fn cancelled(view: &JobSnapshot) -> Cancelled {
+    Cancelled { status: "cancelled", job_id: view.job_id, task_id: view.job_id }
 }
 
-fn progress(view: &View, id: StreamId) -> Progress<'_> {
+fn progress(view: &JobSnapshot, id: StreamId) -> Progress<'_> {
     Progress {
         status: "processing",
         progress: view.progress,
-        current: view.n_finished(),
+        current: view.finished_count(),
         total: view.total_files,
         total_files: view.total_files,
         message: view.message.as_deref(),
@@ -318,7 +320,11 @@ fn progress(view: &View, id: StreamId) -> Progress<'_> {
     }
 }
 
-fn file_update<'a>(view: &'a View, entry: &'a Entry, index: Option<usize>) -> FileUpdate<'a> {
+fn file_update<'a>(
+    view: &'a JobSnapshot,
+    entry: &'a StreamEntry,
+    index: Option<usize>,
+) -> FileUpdate<'a> {
     let file = index.and_then(|it| view.files.get(it));
     FileUpdate {
         job_id: view.job_id,
@@ -337,9 +343,9 @@ fn file_update<'a>(view: &'a View, entry: &'a Entry, index: Option<usize>) -> Fi
 
 /// The text of one or more events.
 #[derive(Default)]
-struct Text(Vec<u8>);
+struct FrameBuilder(Vec<u8>);
 
-impl Text {
+impl FrameBuilder {
     /// JSON has no raw line break, so its text is one `data:` line.
     fn event(&mut self, id: Option<StreamId>, name: &str, data: &impl Serialize) {
         if let Some(id) = id {

@@ -14,14 +14,14 @@ pub(super) fn encode(positions: &[StreamId]) -> String {
     format!("{PREFIX}{}", tokens.join(","))
 }
 
-/// The positions of `n_jobs` jobs; `None` if `text` is not of a connection with as many.
-pub(crate) fn decode(text: &str, n_jobs: usize) -> Option<Vec<Option<StreamId>>> {
+/// The positions of `job_count` jobs; `None` if `text` is not of a connection with as many.
+pub(crate) fn decode(text: &str, job_count: usize) -> Option<Vec<Option<StreamId>>> {
     let positions = text.strip_prefix(PREFIX)?.split(',').map(|it| match it {
         "-" => Some(None),
         token => parse(token).map(Some),
     });
     let positions: Vec<Option<StreamId>> = positions.collect::<Option<_>>()?;
-    (positions.len() == n_jobs).then_some(positions)
+    (positions.len() == job_count).then_some(positions)
 }
 
 fn token(id: StreamId) -> String {

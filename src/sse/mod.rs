@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::hub::Hub;
-use crate::settings::{Time, check_between};
+use crate::settings::{HumanDuration, validate_range};
 
 /// How browsers are served.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -26,13 +26,13 @@ pub struct SseConfig {
     /// What lets a browser in.
     pub access: Access,
     /// Time between comments that keep a connection open.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub heartbeat: Duration,
     /// Browsers come back after this, plus up to as much again at random.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub retry: Duration,
     /// A stream without `?timeout=` ends after this.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub default_timeout: Duration,
     /// Streams per process; further ones are told to come back later.
     pub max_streams: usize,
@@ -45,10 +45,10 @@ pub struct SseConfig {
     /// Events kept in memory per watched job; older ones are read from the stream.
     pub ring_length: usize,
     /// Time between looks for changes that came without a signal.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub sweep_interval: Duration,
     /// Time between looks for an end that stands in the record only.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub status_check: Duration,
 }
 
@@ -68,21 +68,21 @@ impl SseConfig {
         self.retry + self.retry.mul_f64(fastrand::f64())
     }
 
-    fn most_streams(&self) -> stream_limit::Most {
-        stream_limit::Most {
-            in_all: self.max_streams,
-            of_an_address: self.max_streams_per_ip,
-            of_a_caller: self.max_streams_per_caller,
+    fn stream_limits(&self) -> stream_limit::StreamLimits {
+        stream_limit::StreamLimits {
+            total: self.max_streams,
+            per_ip: self.max_streams_per_ip,
+            per_caller: self.max_streams_per_caller,
         }
     }
 
-    pub(crate) fn check(&self) -> AnyResult<()> {
+    pub(crate) fn validate(&self) -> AnyResult<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
-        check_between("heartbeat", self.heartbeat, ms(100), secs(600))?;
-        check_between("retry", self.retry, ms(1), secs(600))?;
-        check_between("default_timeout", self.default_timeout, secs(1), secs(86_400))?;
-        check_between("sweep_interval", self.sweep_interval, ms(10), secs(600))?;
-        check_between("status_check", self.status_check, ms(10), secs(3600))?;
+        validate_range("heartbeat", self.heartbeat, ms(100), secs(600))?;
+        validate_range("retry", self.retry, ms(1), secs(600))?;
+        validate_range("default_timeout", self.default_timeout, secs(1), secs(86_400))?;
+        validate_range("sweep_interval", self.sweep_interval, ms(10), secs(600))?;
+        validate_range("status_check", self.status_check, ms(10), secs(3600))?;
         if self.ring_length == 0 {
             bail!("ring_length is 0; it has to be at least 1");
         }

@@ -11,91 +11,91 @@ use parking_lot::Mutex;
 
 /// Counts open streams. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Inner>);
+pub(super) struct StreamLimiter(Arc<Inner>);
 
 struct Inner {
-    most: Most,
+    limits: StreamLimits,
     hasher: RandomState,
     open: Mutex<Open>,
 }
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
-    pub(super) in_all: usize,
-    pub(super) of_an_address: usize,
-    pub(super) of_a_caller: usize,
+pub(super) struct StreamLimits {
+    pub(super) total: usize,
+    pub(super) per_ip: usize,
+    pub(super) per_caller: usize,
 }
 
 #[derive(Default)]
 struct Open {
-    n: usize,
+    count: usize,
     /// By address and by caller, as many as there are streams at the most.
-    of: HashMap<u64, usize>,
+    by_requester: HashMap<u64, usize>,
 }
 
 /// Who opens a stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Who<'a> {
+pub(crate) struct Requester<'a> {
     pub(crate) address: &'a str,
     /// The key's hash, or the ticket's job.
     pub(crate) caller: Option<&'a str>,
 }
 
 /// A connection's place; dropping it gives it back.
-pub(super) struct Place {
-    places: Places,
+pub(super) struct StreamPermit {
+    limiter: StreamLimiter,
     address: u64,
     caller: Option<u64>,
 }
 
-impl Places {
-    pub(super) fn new(most: Most) -> Self {
-        let inner = Inner { most, hasher: RandomState::new(), open: Mutex::default() };
+impl StreamLimiter {
+    pub(super) fn new(most: StreamLimits) -> Self {
+        let inner = Inner { limits: most, hasher: RandomState::new(), open: Mutex::default() };
         Self(Arc::new(inner))
     }
 
     /// Streams that are open.
-    pub(super) fn n_open(&self) -> usize {
-        self.0.open.lock().n
+    pub(super) fn open_count(&self) -> usize {
+        self.0.open.lock().count
     }
 
     /// Takes a place.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when as many streams are open as may be.
-    pub(super) fn enter(&self, who: Who<'_>) -> Result<Place> {
-        let Inner { most, hasher, open } = &*self.0;
-        let address = hasher.hash_one(("address", who.address));
-        let caller = who.caller.map(|it| hasher.hash_one(("caller", it)));
+    /// [`Error::Overloaded`] when as many streams are open as may be.
+    pub(super) fn try_acquire(&self, requester: Requester<'_>) -> Result<StreamPermit> {
+        let Inner { limits: most, hasher, open } = &*self.0;
+        let address = hasher.hash_one(("address", requester.address));
+        let caller = requester.caller.map(|it| hasher.hash_one(("caller", it)));
         let mut open = open.lock();
-        let count = |it: u64| open.of.get(&it).copied().unwrap_or(0);
-        if open.n >= most.in_all {
-            return Err(Error::Busy("too many streams are open"));
+        let count = |it: u64| open.by_requester.get(&it).copied().unwrap_or(0);
+        if open.count >= most.total {
+            return Err(Error::Overloaded("too many streams are open"));
         }
-        if count(address) >= most.of_an_address {
-            return Err(Error::Busy("too many streams are open from this address"));
+        if count(address) >= most.per_ip {
+            return Err(Error::Overloaded("too many streams are open from this address"));
         }
-        if caller.is_some_and(|it| count(it) >= most.of_a_caller) {
-            return Err(Error::Busy("too many streams are open with this key or ticket"));
+        if caller.is_some_and(|it| count(it) >= most.per_caller) {
+            return Err(Error::Overloaded("too many streams are open with this key or ticket"));
         }
-        open.n += 1;
+        open.count += 1;
         for counted in [Some(address), caller].into_iter().flatten() {
-            *open.of.entry(counted).or_default() += 1;
+            *open.by_requester.entry(counted).or_default() += 1;
         }
-        Ok(Place { places: self.clone(), address, caller })
+        Ok(StreamPermit { limiter: self.clone(), address, caller })
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut open = self.places.0.open.lock();
-        open.n = open.n.saturating_sub(1);
+        let mut open = self.limiter.0.open.lock();
+        open.count = open.count.saturating_sub(1);
         for counted in [Some(self.address), self.caller].into_iter().flatten() {
-            match open.of.get_mut(&counted) {
+            match open.by_requester.get_mut(&counted) {
                 Some(n) if *n > 1 => *n -= 1,
-                _ => drop(open.of.remove(&counted)),
+                _ => drop(open.by_requester.remove(&counted)),
             }
         }
     }
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn each_limit_holds_and_places_come_back() {
-        let places = Places::new(Most { in_all: 4, of_an_address: 3, of_a_caller: 2 });
-        let enter = |address, caller| places.enter(Who { address, caller });
+        let limiter = StreamLimiter::new(StreamLimits { total: 4, per_ip: 3, per_caller: 2 });
+        let enter = |address, caller| limiter.try_acquire(Requester { address, caller });
         let first = enter("a", Some("x")).ok();
         let second = enter("a", Some("x")).ok();
         assert!(first.is_some() && second.is_some());
@@ -122,7 +122,7 @@ mod tests {
         drop(first);
         assert!(enter("c", Some("x")).is_ok());
         drop((second, third, fourth));
-        let open = places.0.open.lock();
-        assert_eq!((open.n, open.of.len()), (0, 0));
+        let open = limiter.0.open.lock();
+        assert_eq!((open.count, open.by_requester.len()), (0, 0));
     }
 }

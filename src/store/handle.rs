@@ -15,7 +15,7 @@ use crate::{
         Backend, ChannelWaiter, Config, DatabaseId, Endpoint, Pool, PubSubNotifier, ReplicaReport,
         Replicas, Subscriber, Usage, spawn_eviction_check,
     },
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 static DATABASES: [DatabaseId; 5] = Database::IDS;
@@ -38,7 +38,7 @@ impl Redis {
     /// # Errors
     ///
     /// If the settings are invalid or the embedded server does not start.
-    pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: &Config, tasks: &TaskSupervisor) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let backend = Backend::start(config, usage(), &metrics, tasks).await?;
         Self::assemble(config, backend, metrics, tasks)
@@ -49,7 +49,7 @@ impl Redis {
     /// # Errors
     ///
     /// See [`Redis::start`].
-    pub(crate) async fn attach(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
+    pub(crate) async fn attach(config: &Config, tasks: &TaskSupervisor) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let backend = Backend::attach(config, usage(), &metrics, tasks).await?;
         Self::assemble(config, backend, metrics, tasks)
@@ -60,7 +60,7 @@ impl Redis {
         config: &Config,
         (backend, endpoint): (Backend, Endpoint),
         metrics: Arc<Metrics>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<Self> {
         let lag_count = metrics.redis.subscriber_gaps.clone();
         let subscriber = Subscriber::start(config, &endpoint, Vec::new(), tasks, lag_count)?;

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use fred::types::Key;
 
 use super::layout::{KeyLayout, Partition};
-use crate::ids::{FileId, JobId, MetricName, ModelId, Resource, Sha256Hex, Tag};
+use crate::ids::{FileId, JobId, LockName, MetricName, ModelId, Sha256Hex, Tag};
 
 /// Celery task ids by their last heartbeat, in the jobs database.
 pub(crate) const ACTIVE_TASKS: &str = "i2m:active";
@@ -182,29 +182,29 @@ pub(crate) fn rate_limit_key(subject: fmt::Arguments<'_>) -> String {
 }
 
 /// The seed's key of a lock, in the jobs database.
-pub(crate) fn lock_key(resource: &Resource) -> String {
+pub(crate) fn lock_key(resource: &LockName) -> String {
     format!("lock:{resource}")
 }
 
 /// The partition of a lock in a cluster; the locks of the service itself share the partition of the keys they guard.
-pub(crate) fn lock_partition(resource: &Resource) -> Partition {
+pub(crate) fn lock_partition(resource: &LockName) -> Partition {
     let key = lock_key(resource);
     if key.starts_with("lock:i2m:") { Partition::SHARED } else { Partition::for_name(&key) }
 }
 
 /// The last holder of a lock among this service's callers, and its fence, in the jobs database.
-pub(crate) fn lock_metadata_key(resource: &Resource) -> String {
+pub(crate) fn lock_metadata_key(resource: &LockName) -> String {
     format!("i2m:lock:{resource}")
 }
 
 /// The channel that announces the release of a lock by this service.
-pub(crate) fn lock_released_channel(resource: &Resource) -> String {
+pub(crate) fn lock_released_channel(resource: &LockName) -> String {
     format!("lock:{resource}:released")
 }
 
 /// The channel of keyspace events (`K` with `g` and `x` of `notify-keyspace-events`) of a lock, which any program's
 /// release causes. `None` in a cluster, where each server publishes only its own events.
-pub(crate) fn lock_keyspace_channel(layout: &KeyLayout, resource: &Resource) -> Option<String> {
+pub(crate) fn lock_keyspace_channel(layout: &KeyLayout, resource: &LockName) -> Option<String> {
     layout.is_multi_database().then(|| format!("__keyspace@1__:{}", lock_key(resource)))
 }
 

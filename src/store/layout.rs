@@ -156,7 +156,7 @@ mod tests {
         let job: JobId = "0190b8a2-0000-4000-8000-00000000003f".parse().unwrap();
         assert_eq!(Partition::for_job(job), Partition(0x3f));
         assert_eq!(Partition::for_task(job.as_uuid()), Partition(0x3f));
-        let hash = Sha256Hex::of("abc");
+        let hash = Sha256Hex::digest("abc");
         assert_eq!(Partition::for_caller(&hash), Partition::for_name("abc"));
     }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::signature::Key;
-use crate::settings::{Secret, Time, check_between};
+use crate::settings::{HumanDuration, Secret, validate_range};
 
 /// Notifying URLs of job owners when jobs end.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -23,33 +23,33 @@ pub struct Config {
     /// Allow `http://` URLs; otherwise only `https://`.
     pub allow_http: bool,
     /// Time-out of an attempt.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub timeout: Duration,
     /// Maximum number of concurrent attempts per process.
     pub concurrency: usize,
     /// Interval at which due webhooks are claimed.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub tick: Duration,
     /// Maximum number of attempts per webhook.
     pub max_tries: u32,
     /// Delay before the second attempt. Each further delay is three times as long ...
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub first_delay: Duration,
     /// ... up to this maximum.
-    #[serde(with = "Time")]
+    #[serde(with = "HumanDuration")]
     pub max_delay: Duration,
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         for secret in &self.secrets {
             Key::parse(secret.expose()).context("secrets")?;
         }
-        check_between("timeout", self.timeout, ms(10), secs(120))?;
-        check_between("tick", self.tick, ms(10), secs(60))?;
-        check_between("first_delay", self.first_delay, ms(1), secs(3600))?;
-        check_between("max_delay", self.max_delay, self.first_delay, secs(86_400))?;
+        validate_range("timeout", self.timeout, ms(10), secs(120))?;
+        validate_range("tick", self.tick, ms(10), secs(60))?;
+        validate_range("first_delay", self.first_delay, ms(1), secs(3600))?;
+        validate_range("max_delay", self.max_delay, self.first_delay, secs(86_400))?;
         if !(1..=1000).contains(&self.concurrency) || !(1..=100).contains(&self.max_tries) {
             bail!("concurrency has to be between 1 and 1000, and max_tries between 1 and 100");
         }

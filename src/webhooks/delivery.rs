@@ -29,7 +29,7 @@ use super::{
     ssrf::{self, ForbiddenAddress},
     store::Claimed,
 };
-use crate::error::{causes, chain};
+use crate::error::{causes, display_chain};
 
 /// Sends webhooks.
 pub(super) struct Sender {
@@ -103,7 +103,7 @@ impl Sender {
             Ok(Err(error)) => {
                 tracing::debug!(
                     webhook = claimed.webhook_id,
-                    error = chain(&error),
+                    error = display_chain(&error),
                     "a webhook attempt failed"
                 );
                 DeliveryOutcome::ConnectionFailed

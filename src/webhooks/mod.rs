@@ -33,10 +33,10 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    ids::{JobId, quoted},
+    ids::{JobId, truncate_quoted},
     observability::metrics::GaugeGuard,
     store::{JobRetention, Redis},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// Delivers webhooks and reads their state. Cheap to clone.
@@ -47,7 +47,7 @@ struct Inner {
     redis: Redis,
     config: Config,
     retention: JobRetention,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
     /// `None` if no secret is configured.
     sender: Option<Sender>,
     /// One permit per concurrent attempt.
@@ -64,7 +64,7 @@ impl Webhooks {
         redis: Redis,
         config: Config,
         retention: JobRetention,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<Self> {
         let sender = if config.secrets.is_empty() { None } else { Some(Sender::new(&config)?) };
         let is_enabled = sender.is_some();
@@ -78,7 +78,7 @@ impl Webhooks {
             was_failing: AtomicBool::default(),
         }));
         if is_enabled {
-            tasks.spawn("webhooks", webhooks.clone().run(tasks.shutdown()));
+            tasks.spawn_critical("webhooks", webhooks.clone().run(tasks.shutdown_token()));
         }
         Ok(webhooks)
     }
@@ -87,16 +87,17 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with the reason.
-    pub(crate) fn check(&self, url: &str) -> Result<()> {
+    /// [`Error::Validation`] with the reason.
+    pub(crate) fn validate_url(&self, url: &str) -> Result<()> {
         if self.0.sender.is_none() {
-            return Err(Error::Invalid(
+            return Err(Error::Validation(
                 "webhook_url: webhooks are disabled; the setting webhooks.secrets is empty"
                     .to_owned(),
             ));
         }
-        ssrf::validate_url(url, &self.0.config)
-            .map_err(|reason| Error::Invalid(format!("webhook_url: {reason}; got {}", quoted(url))))
+        ssrf::validate_url(url, &self.0.config).map_err(|reason| {
+            Error::Validation(format!("webhook_url: {reason}; got {}", truncate_quoted(url)))
+        })
     }
 
     /// The webhooks of a job and their delivery attempts.
@@ -104,7 +105,7 @@ impl Webhooks {
     /// # Errors
     ///
     /// [`Error::JobNotFound`].
-    pub(crate) async fn of_job(&self, job: JobId) -> Result<Vec<Webhook>> {
+    pub(crate) async fn for_job(&self, job: JobId) -> Result<Vec<Webhook>> {
         store::read(&self.0.redis, self.0.retention, job).await
     }
 
@@ -134,9 +135,9 @@ impl Webhooks {
             for claimed in batch.claimed {
                 let Ok(permit) = self.0.permits.clone().try_acquire_owned() else { break };
                 let (webhooks, now_secs) = (self.clone(), batch.now_secs);
-                self.0.tasks.spawn_unguarded("webhook", async move {
+                self.0.tasks.spawn("webhook", async move {
                     let _permit = permit;
-                    let shutdown = webhooks.0.tasks.shutdown();
+                    let shutdown = webhooks.0.tasks.shutdown_token();
                     // A webhook whose attempt is interrupted is sent again after its lease.
                     let attempt = Box::pin(webhooks.attempt(claimed, now_secs));
                     _ = shutdown.run_until_cancelled(attempt).await;

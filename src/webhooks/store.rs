@@ -186,10 +186,11 @@ pub(super) async fn read(
             let webhooks = parts.next().map(Value::into_array).unwrap_or_default();
             let parsed: Result<Vec<_>, _> =
                 webhooks.into_iter().map(|webhook| parse_webhook(job, webhook)).collect();
-            parsed.map_err(|error| Error::Corrupt { what: "webhook", reason: error.to_string() })
+            parsed
+                .map_err(|error| Error::CorruptData { what: "webhook", reason: error.to_string() })
         }
         "missing" => Err(Error::JobNotFound(job)),
-        other => Err(Error::Corrupt {
+        other => Err(Error::CorruptData {
             what: "webhooks/read reply",
             reason: format!("unknown outcome {other:?}"),
         }),

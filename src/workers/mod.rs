@@ -31,12 +31,12 @@ use self::heartbeats::{Heartbeats, Worker};
 use crate::{
     celery::{Celery, OnStalled, QueueReport},
     error::Result,
-    ids::Resource,
+    ids::LockName,
     jobs::Jobs,
-    locks::{Locks, Wanted},
+    locks::{LockRequest, Locks},
     progress::Progress,
     redis::PubSubEvent,
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// The part of this process in the Celery leadership, and its view of the workers. Cheap to clone.
@@ -69,7 +69,7 @@ pub(crate) struct ResultMessages {
 /// State of the queue, for metrics.
 pub(crate) struct QueueGauges {
     pub(crate) report: QueueReport,
-    pub(crate) n_workers: usize,
+    pub(crate) worker_count: usize,
 }
 
 impl Workers {
@@ -83,7 +83,7 @@ impl Workers {
         jobs: Jobs,
         progress: Progress,
         locks: Locks,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> Self {
         let workers = Self(Arc::new(Inner {
             celery,
@@ -94,7 +94,7 @@ impl Workers {
             needs_reconciliation: AtomicBool::new(false),
             known_stalled: Mutex::default(),
         }));
-        tasks.spawn("celery leader", workers.clone().run(tasks.shutdown()));
+        tasks.spawn_critical("celery leader", workers.clone().run(tasks.shutdown_token()));
         workers
     }
 
@@ -112,7 +112,7 @@ impl Workers {
                 let leadership = self
                     .0
                     .locks
-                    .exclusively(&lock, |held| self.run_as_leader(held.fencing_token, messages));
+                    .with_lock(&lock, |held| self.run_as_leader(held.fencing_token, messages));
                 if let Err(error) = Box::pin(leadership).await {
                     debug!(%error, "lost or could not acquire the Celery leadership; retrying");
                     ticks.reset_after(RETRY_DELAY);
@@ -122,11 +122,11 @@ impl Workers {
         _ = shutdown.run_until_cancelled(Box::pin(work)).await;
     }
 
-    fn leader_lock(&self) -> Wanted {
+    fn leader_lock(&self) -> LockRequest {
         const MISSED_TICKS: u32 = 5;
         const MIN_TTL: Duration = Duration::from_millis(500);
         let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(MIN_TTL);
-        Wanted { resource: Resource::internal("celery-leader"), ttl, wait: Duration::ZERO }
+        LockRequest { resource: LockName::reserved("celery-leader"), ttl, wait: Duration::ZERO }
     }
 
     /// Does the leader's work until the lock is lost, which drops this future.
@@ -192,7 +192,7 @@ impl Workers {
         if sent > 0 {
             info!(tasks = sent, "sent tasks that were left in the outbox");
         }
-        let cancelled = self.0.jobs.finish_cancellations().await?;
+        let cancelled = self.0.jobs.force_overdue_cancellations().await?;
         if cancelled > 0 {
             info!(jobs = cancelled, "cancelled jobs whose workers did not stop in time");
         }
@@ -206,7 +206,7 @@ impl Workers {
     /// If the broker does not reply.
     pub(crate) async fn gauges(&self) -> Result<QueueGauges> {
         let report = self.queue_report().await?;
-        Ok(QueueGauges { report, n_workers: self.0.heartbeats.live().len() })
+        Ok(QueueGauges { report, worker_count: self.0.heartbeats.live().len() })
     }
 
     pub(crate) fn result_messages(&self) -> ResultMessages {

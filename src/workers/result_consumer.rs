@@ -12,7 +12,7 @@ use super::{
 use crate::{
     celery::Assignment,
     error::{Error, Result},
-    ids::{FileId, JobId, quoted},
+    ids::{FileId, JobId, truncate_quoted},
     jobs::{FileResult, Status},
 };
 
@@ -23,7 +23,7 @@ impl Workers {
         let Ok(task) = Uuid::try_parse(task) else {
             self.0.jobs.metrics().celery.foreign.inc();
             debug!(
-                task_id = quoted(task),
+                task_id = truncate_quoted(task),
                 "ignored a result of a task that this service did not send"
             );
             return;
@@ -106,7 +106,7 @@ impl Workers {
         let job = assignment.job;
         for (file, result) in report.results {
             let result = result
-                .and_then(|result| self.0.jobs.check_result(&result).map(|()| result))
+                .and_then(|result| self.0.jobs.validate_result(&result).map(|()| result))
                 .unwrap_or_else(|reason| {
                     warn!(job_id = %job, file_id = %file, reason, "a worker's result of a file is not valid");
                     FileResult::failed(&format!("the worker's result is not valid: {reason}"))
@@ -135,7 +135,7 @@ impl Workers {
         // A job that is being cancelled becomes cancelled even if the worker finished before it received the
         // revocation.
         let to = if self.is_cancelling(assignment.job).await? { Status::Cancelled } else { to };
-        ignore_terminal(self.0.jobs.transition_because(assignment.job, to, error).await)
+        ignore_terminal(self.0.jobs.transition_with_error(assignment.job, to, error).await)
     }
 
     async fn end_file(&self, job: JobId, file: FileId, to: Status, error: &str) -> Result<()> {
@@ -181,7 +181,7 @@ fn ignore_terminal<T>(result: Result<T>) -> Result<()> {
         | Err(
             Error::JobNotFound(_)
             | Error::FileNotFound { .. }
-            | Error::WrongStatus { .. }
+            | Error::InvalidTransition { .. }
             | Error::StaleAttempt { .. },
         ) => Ok(()),
         Err(error) => Err(error),

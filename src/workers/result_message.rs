@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{ids::FileId, jobs::FileResult, progress::Report};
+use crate::{ids::FileId, jobs::FileResult, progress::ProgressUpdate};
 
 /// The state of a task that a message reports.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) enum TaskUpdate {
 #[derive(Debug, Default)]
 pub(super) struct TaskReport {
     /// Progress of files that are being processed.
-    pub(super) file_progress: Vec<Report>,
+    pub(super) file_progress: Vec<ProgressUpdate>,
     /// Results of finished files; an error for a result that could not be parsed.
     pub(super) results: Vec<(FileId, Result<FileResult, String>)>,
     /// Percentage of the whole job and a message, from tasks that do not report per file.
@@ -106,7 +106,7 @@ impl TaskReport {
         let message = state.get("message").and_then(Value::as_str).map(str::to_owned);
         let attempt = state.get("attempt").and_then(Value::as_u64);
         let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok());
-        if let Ok(progress) = Report::checked(file, percent, message, attempt) {
+        if let Ok(progress) = ProgressUpdate::new(file, percent, message, attempt) {
             self.file_progress.push(progress);
         }
     }

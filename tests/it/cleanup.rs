@@ -123,9 +123,9 @@ async fn an_old_job_is_removed_completely(#[case] updated_at: &str) {
         assert_eq!(report["totals"]["removed"], of_old.len(), "{report}");
         assert_eq!(report["families"]["progress"]["2"]["removed"], 3);
         // In a cluster the next read of the owner's list removes it from there.
-        let n_lists = u8::from(!is_on_cluster());
+        let list_count = u8::from(!is_on_cluster());
         for family in ["user_jobs", "user_jobs_by_time"] {
-            assert_eq!(report["families"][family]["1"]["pruned"], n_lists);
+            assert_eq!(report["families"][family]["1"]["pruned"], list_count);
         }
         let status = app.get(Caller::Alice, path_of(&old)).await.status;
         assert_eq!(status, if query.is_empty() { 404 } else { 200 });
@@ -183,8 +183,8 @@ async fn unused_keys_of_deleted_jobs_are_removed() {
     assert!(!exists(&app.redis, 2, &format!("stream:progress:{GONE}")).await);
     assert!(!exists(&app.redis, 4, "tag:empty").await);
     // Including the stream and the tag that lost its last member. In a cluster a tag has one set per partition.
-    let n_tags = 1 + usize::from(is_on_cluster());
-    assert_eq!(report["totals"]["removed"], doomed.len() + 2 + n_tags, "{report}");
+    let tag_count = 1 + usize::from(is_on_cluster());
+    assert_eq!(report["totals"]["removed"], doomed.len() + 2 + tag_count, "{report}");
     // In a cluster reads prune the lists of owners.
     assert_eq!(report["totals"]["pruned"], if is_on_cluster() { 2 } else { 4 }, "{report}");
     // The writer of these keys may be about to create the job.

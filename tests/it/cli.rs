@@ -80,9 +80,9 @@ fn help_contains_examples_for_every_command() {
     }
     // A test of src/cli checks the examples themselves.
     let mut pages = vec![(Vec::new(), help)];
-    let mut n_pages = 0;
+    let mut page_count = 0;
     while let Some((path, help)) = pages.pop() {
-        n_pages += 1;
+        page_count += 1;
         let says = |part| help.contains(part);
         assert!(says("Examples:") || says("Try it:"), "{path:?}: {help}");
         let commands = help.split("Commands:\n").nth(1).into_iter().flat_map(str::lines);
@@ -95,7 +95,7 @@ fn help_contains_examples_for_every_command() {
             pages.push((path.clone(), help));
         }
     }
-    assert_eq!(n_pages, 15);
+    assert_eq!(page_count, 15);
 }
 
 #[test]

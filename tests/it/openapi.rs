@@ -107,9 +107,9 @@ async fn every_operation_is_described_in_full() {
         );
         let tag = value["tags"][0].as_str().unwrap_or_default();
         check(tags.contains(tag), "its tag is not in TAGS of src/openapi/mod.rs");
-        let n_placeholders = operation.path.matches('{').count();
+        let placeholder_count = operation.path.matches('{').count();
         check(
-            operation.parameters("path").count() == n_placeholders,
+            operation.parameters("path").count() == placeholder_count,
             "a part of its path is not in src/openapi/parameters.rs",
         );
         let body = &value["requestBody"]["content"];

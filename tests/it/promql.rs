@@ -184,7 +184,7 @@ fn alerts_and_the_dashboard_query_only_documented_metrics() {
 
 #[test]
 fn unknown_names_are_found() {
-    for (query, n_wrong) in [
+    for (query, wrong_count) in [
         (r#"sum by (instance) (rate(i2m_sse_resumes_total{source="resync"}[5m]))"#, 0),
         ("i2m_nothing", 1),
         ("i2m_sse_streams_open_total", 1),
@@ -193,7 +193,7 @@ fn unknown_names_are_found() {
         ("sum by (route) (i2m_sse_streams_open)", 1),
         (r#"sum by (route) (i2m_sse_streams_open{job="x"}) / i2m_nothing"#, 2),
     ] {
-        assert_eq!(unknown_in(query).len(), n_wrong, "{query}: {:?}", unknown_in(query));
+        assert_eq!(unknown_in(query).len(), wrong_count, "{query}: {:?}", unknown_in(query));
     }
 }
 

@@ -19,8 +19,8 @@ async fn random_interleavings_keep_counters_and_files_consistent() {
     println!("seed {seed}");
     let app = TestApp::start().await;
     let mut jobs = Vec::new();
-    for n_files in 1..=N_JOBS {
-        jobs.push(app.create_job(n_files).await);
+    for file_count in 1..=N_JOBS {
+        jobs.push(app.create_job(file_count).await);
     }
     let clients = (0..N_CLIENTS as u64)
         .map(|client| play(&app, &jobs, fastrand::Rng::with_seed(seed + client)));

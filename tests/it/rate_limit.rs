@@ -326,8 +326,8 @@ async fn the_cost_of_a_job_can_be_its_number_of_files() {
         + &policy("files", &[&files[..], &[("limit", "30"), ("window", "1h")]].concat());
     let app = limited(&[], &policies).await;
     app.create_job(20).await;
-    let post = async |n_files: usize| {
-        let files = vec![json!({"filename": "a.png"}); n_files];
+    let post = async |file_count: usize| {
+        let files = vec![json!({"filename": "a.png"}); file_count];
         app.post(Caller::Alice, LIST, &json!({"files": files})).await
     };
     let refused = post(15).await;

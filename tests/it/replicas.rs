@@ -52,22 +52,22 @@ async fn a_job_is_acknowledged_after_replication_and_created_once() {
 /// The number of scripts that the replicas ran.
 async fn scripts_on_replicas(setup: &SentinelSetup) -> usize {
     let primary = setup.primary().await;
-    let mut n_calls = 0;
+    let mut call_count = 0;
     for server in setup.servers.iter().enumerate().filter(|server| server.0 != primary) {
         let stats = setup.cli(server.1.port, &["info", "commandstats"]).await;
         let line =
             stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
         let calls = line.split(['=', ',']).nth(1).unwrap_or("0");
-        n_calls += calls.parse::<usize>().unwrap();
+        call_count += calls.parse::<usize>().unwrap();
     }
-    n_calls
+    call_count
 }
 
-async fn wait_until_replicas_are_used(app: &TestApp, n_used: usize) {
+async fn wait_until_replicas_are_used(app: &TestApp, used_count: usize) {
     wait_until("replicas are used", async || {
         let health = app.get(Caller::Anonymous, "/health").await.json();
         let replicas = health["checks"]["replicas"].as_array().unwrap();
-        replicas.iter().filter(|replica| replica["used"] == true).count() == n_used
+        replicas.iter().filter(|replica| replica["used"] == true).count() == used_count
     })
     .await;
 }

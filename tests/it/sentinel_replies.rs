@@ -163,7 +163,7 @@ async fn a_webhook_attempt_is_recorded_once_and_not_repeated() {
     let first = setup.primary().await;
     // From the second webhook on the proxy drops the primary's responses. By then Redis has all scripts.
     let fault = setup.proxies[first].fault.clone();
-    let (heard, n_heard) = tokio::sync::watch::channel(0);
+    let (heard, heard_count) = tokio::sync::watch::channel(0);
     let router = Router::new().fallback(async move || {
         heard.send_modify(|count| *count += 1);
         fault.send_modify(|fault| fault.drops_responses = *heard.borrow() == 2);
@@ -192,5 +192,5 @@ async fn a_webhook_attempt_is_recorded_once_and_not_repeated() {
         ask(&setup, &["-n", "1", "zcard", "i2m:webhooks"]).await == "0"
     })
     .await;
-    assert_eq!(*n_heard.borrow(), 2);
+    assert_eq!(*heard_count.borrow(), 2);
 }

@@ -39,17 +39,17 @@ impl Browser {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(self.request().as_bytes()).await.unwrap();
         let mut text = vec![0; max_bytes];
-        let mut n_read = 0;
-        while n_read < max_bytes {
-            let read = tokio::time::timeout(TIMEOUT, socket.read(&mut text[n_read..])).await;
+        let mut read_len = 0;
+        while read_len < max_bytes {
+            let read = tokio::time::timeout(TIMEOUT, socket.read(&mut text[read_len..])).await;
             match read.expect("bytes or the end in time").unwrap() {
                 0 => break,
-                n => n_read += n,
+                n => read_len += n,
             }
         }
-        text.truncate(n_read);
+        text.truncate(read_len);
         self.record(&String::from_utf8(text).unwrap());
-        n_read < max_bytes
+        read_len < max_bytes
     }
 
     /// Records the events that a browser would dispatch: those up to the last empty line.
@@ -127,8 +127,8 @@ async fn a_slow_browser_catches_up_and_delays_no_other() {
         redis.call('PUBLISH', ARGV[2], '')";
     let (key, channel) =
         (format!("stream:progress:{}", id_of(&job)), format!("progress:{}", id_of(&job)));
-    let n_events = N_EVENTS.to_string();
-    app.redis.run(2, &["EVAL", script, "1", &key, &n_events, &channel]).await;
+    let event_count = N_EVENTS.to_string();
+    app.redis.run(2, &["EVAL", script, "1", &key, &event_count, &channel]).await;
     for _ in 0..N_EVENTS {
         fast.wait_for("file_update").await;
     }

@@ -95,8 +95,8 @@ async fn one_link_covers_the_existing_jobs_of_a_page() {
     let others = app.post(Caller::Bob, PATH, &asked).await.ok(200);
     assert_eq!(others, json!({"jobs": []}));
     app.post(Caller::Alice, PATH, &json!({"jobs": ["x"]})).await.problem(400, "INVALID_JOB_ID");
-    for n_jobs in [0, 101] {
-        let many = json!({"jobs": vec![kept; n_jobs]});
+    for job_count in [0, 101] {
+        let many = json!({"jobs": vec![kept; job_count]});
         app.post(Caller::Alice, PATH, &many).await.problem(422, "VALIDATION_ERROR");
     }
 }

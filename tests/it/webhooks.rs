@@ -240,20 +240,20 @@ async fn only_one_of_several_processes_sends_a_webhook() {
     let app = TestApp::start_with(QUICK).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, QUICK)).await;
     second.wait_until_ready().await;
-    let n_jobs = 40;
-    let ends = (0..n_jobs).map(async |_| {
+    let job_count = 40;
+    let ends = (0..job_count).map(async |_| {
         let job = create(&app, &url).await;
         second.complete(&job, 0).await.ok(200);
     });
     futures_util::future::join_all(ends).await;
-    wait_until("all webhooks arrive", async || receiver.deliveries().len() >= n_jobs).await;
+    wait_until("all webhooks arrive", async || receiver.deliveries().len() >= job_count).await;
     wait_until("no webhook is queued", async || {
         app.redis.run(1, &["ZCARD", "i2m:webhooks"]).await.as_u64() == Some(0)
     })
     .await;
     let ids: BTreeSet<String> =
         receiver.deliveries().iter().map(|request| request.headers["webhook-id"].clone()).collect();
-    assert_eq!((ids.len(), receiver.deliveries().len()), (n_jobs, n_jobs));
+    assert_eq!((ids.len(), receiver.deliveries().len()), (job_count, job_count));
 }
 
 /// A `webhook_receiver.py` process, killed on drop.

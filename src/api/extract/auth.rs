@@ -39,7 +39,7 @@ where
             return Ok(caller.clone());
         }
         let key = api_key_from_headers(&parts.headers).ok_or(Error::Unauthenticated)?;
-        let caller = ApiKeys::from_ref(state).identify(key)?;
+        let caller = ApiKeys::from_ref(state).authenticate(key)?;
         if let Some(principal) = parts.extensions.get::<PrincipalName>() {
             principal.set(caller.name.clone());
         }
@@ -69,7 +69,7 @@ where
     S: Sync,
 {
     let caller = Caller::from_request_parts(parts, state).await?;
-    if roles.iter().any(|role| caller.is(*role)) {
+    if roles.iter().any(|role| caller.has_role(*role)) {
         Ok(caller)
     } else {
         Err(Error::Forbidden { needed }.into())

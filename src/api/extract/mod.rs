@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::problem::Problem;
-use crate::ids::{FileId, InvalidId, JobId, KeyId, MetricName, ModelId, Resource};
+use crate::ids::{FileId, InvalidId, JobId, KeyId, LockName, MetricName, ModelId};
 
 /// The size limit and timeout of a request body, which the router adds to the extensions of a request.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +127,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
                 ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
                     .into_response()
             }
-            Err(error) => Problem::from(crate::error::Error::Corrupt {
+            Err(error) => Problem::from(crate::error::Error::CorruptData {
                 what: "response",
                 reason: error.to_string(),
             })
@@ -155,7 +155,7 @@ macro_rules! one_segment {
     )+};
 }
 
-one_segment!(JobId, MetricName, KeyId, Resource, ModelId);
+one_segment!(JobId, MetricName, KeyId, LockName, ModelId);
 
 impl FromPath for (JobId, FileId) {
     fn from_path(segments: &[(String, String)]) -> Result<Self, InvalidId> {

@@ -26,8 +26,8 @@ use crate::{
     error::{Error, Result},
     http::PeerAddress,
     rate_limit::{
-        Charge, Origin, RateLimiter, RouteGroup, Standings, Verdict, brute_force::Shown, ceil_secs,
-        headers, heavy_hitters::Who,
+        Charge, RateLimitStatus, RateLimiter, Requester, RouteGroup, Verdict,
+        brute_force::Credential, ceil_secs, headers, heavy_hitters::RequestContext,
     },
 };
 
@@ -45,19 +45,19 @@ pub(crate) async fn identify_caller(
     // The handler rejects an unknown key. For a known key it finds the caller in the extensions.
     let caller = Caller::from_request_parts(&mut parts, &state).await;
     let credential = match &caller {
-        Ok(caller) => Some(Shown::Good(&caller.hash)),
-        Err(problem) if problem.is_auth_failure => Some(Shown::Unknown),
-        Err(_) => has_ticket(&parts).then_some(Shown::Unknown),
+        Ok(caller) => Some(Credential::Valid(&caller.hash)),
+        Err(problem) if problem.is_auth_failure => Some(Credential::Invalid),
+        Err(_) => has_ticket(&parts).then_some(Credential::Invalid),
     };
     let retry = limiter.stream_retry();
-    let failure = limiter.failure(&requester.counted_as);
-    let deny_guess = |limit_status: &Standings| {
+    let failure = limiter.failure_charge(&requester.counted_as);
+    let deny_guess = |limit_status: &RateLimitStatus| {
         let problem = Problem::from(rate_limit_error(limit_status));
         let response = deny(group, problem, retry);
         add_rate_limit_headers(response, std::slice::from_ref(&failure), limit_status)
     };
     let blocked =
-        credential.and_then(|credential| limiter.known_guesser(&requester.counted_as, credential));
+        credential.and_then(|credential| limiter.blocked(&requester.counted_as, credential));
     if let Some(limit_status) = blocked {
         return deny_guess(&limit_status);
     }
@@ -68,7 +68,7 @@ pub(crate) async fn identify_caller(
     }
     let response = next.run(Request::from_parts(parts, body)).await;
     if response.extensions().get::<Problem>().is_some_and(|problem| problem.is_auth_failure)
-        && let Some(limit_status) = limiter.note_failure(&failure).await
+        && let Some(limit_status) = limiter.record_failure(&failure).await
     {
         return deny_guess(&limit_status);
     }
@@ -87,7 +87,7 @@ pub(crate) async fn enforce(
     let group = route_group(&parts);
     let caller = parts.extensions.get::<Caller>();
     let requester = requester_of(limiter, &parts);
-    let mut charges = limiter.charges(caller, &requester, group);
+    let mut charges = limiter.charges_for(caller, &requester, group);
     if charges.is_empty() {
         limiter.count_unlimited();
         return next.run(Request::from_parts(parts, body)).await;
@@ -98,7 +98,7 @@ pub(crate) async fn enforce(
         Err(problem) => return problem.into_response(),
     };
     let retry = limiter.stream_retry();
-    let context = Who { caller, origin: &requester, group };
+    let context = RequestContext { caller, origin: &requester, group };
     match limiter.charge(&charges, context).await {
         Verdict::Unlimited => next.run(Request::from_parts(parts, body)).await,
         Verdict::Admitted(limit_status) => {
@@ -109,8 +109,8 @@ pub(crate) async fn enforce(
             let problem = Problem::from(rate_limit_error(&limit_status));
             add_rate_limit_headers(deny(group, problem, retry), &charges, &limit_status)
         }
-        Verdict::Undecided(error) => {
-            let limit_status = Standings { is_degraded: true, ..Standings::default() };
+        Verdict::Unavailable(error) => {
+            let limit_status = RateLimitStatus { is_degraded: true, ..RateLimitStatus::default() };
             let response = deny(group, Problem::from(error), retry);
             add_rate_limit_headers(response, &charges, &limit_status)
         }
@@ -119,7 +119,7 @@ pub(crate) async fn enforce(
 
 fn route_group(parts: &Parts) -> RouteGroup {
     let route = parts.extensions.get::<MatchedPath>().map_or("", |path| path.as_str());
-    RouteGroup::of(parts.method.as_str(), route)
+    RouteGroup::from_route(parts.method.as_str(), route)
 }
 
 fn has_ticket(parts: &Parts) -> bool {
@@ -128,8 +128,8 @@ fn has_ticket(parts: &Parts) -> bool {
 }
 
 /// The client address of a request, from its peer address and the headers of trusted proxies.
-pub(crate) fn requester_of(limiter: &RateLimiter, parts: &Parts) -> Origin {
-    if let Some(requester) = parts.extensions.get::<Origin>() {
+pub(crate) fn requester_of(limiter: &RateLimiter, parts: &Parts) -> Requester {
+    if let Some(requester) = parts.extensions.get::<Requester>() {
         return requester.clone();
     }
     let peer = parts.extensions.get::<PeerAddress>();
@@ -164,8 +164,8 @@ async fn apply_file_cost(
     Ok(Body::from(bytes))
 }
 
-fn rate_limit_error(limit_status: &Standings) -> Error {
-    let tightest = limit_status.tightest();
+fn rate_limit_error(limit_status: &RateLimitStatus) -> Error {
+    let tightest = limit_status.most_restrictive();
     let wait = tightest.map_or(Duration::ZERO, |policy| policy.wait);
     Error::RateLimited {
         policy: tightest.map(|policy| policy.policy.clone()).unwrap_or_default(),
@@ -188,9 +188,9 @@ fn deny(group: RouteGroup, problem: Problem, retry: Duration) -> Response {
 fn add_rate_limit_headers(
     mut response: Response,
     charges: &[Charge<'_>],
-    limit_status: &Standings,
+    limit_status: &RateLimitStatus,
 ) -> Response {
-    for (name, value) in headers::of(charges, limit_status) {
+    for (name, value) in headers::rate_limit_headers(charges, limit_status) {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }

@@ -132,7 +132,7 @@ impl RequestTimeout {
     ) -> Response {
         match tokio::time::timeout(timeout.0, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Problem::from(Error::TooSlow(timeout.0)).into_response(),
+            Err(_) => Problem::from(Error::Timeout(timeout.0)).into_response(),
         }
     }
 }

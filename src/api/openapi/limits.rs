@@ -8,7 +8,7 @@ use crate::config::Config;
 
 pub(super) fn apply_config_limits(schemas: &mut Map<String, Value>, config: &Config) {
     let max_files = json!(config.jobs.max_files);
-    let min_limits = config.rate_limit.least_limits(config.jobs.max_files);
+    let min_limits = config.rate_limit.min_limits(config.jobs.max_files);
     let key_limits = json!(
         min_limits
             .map(|(policy, min)| {

@@ -7,7 +7,7 @@ use super::{
     unknown_outcome,
 };
 use crate::{
-    celery::Parcel,
+    celery::TaskMessage,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
     jobs::{
@@ -27,7 +27,7 @@ pub(in crate::jobs) struct CreateArgs<'a> {
     pub(in crate::jobs) validated: &'a ValidatedJob,
     /// Hash of the request's `Idempotency-Key`.
     pub(in crate::jobs) idempotency: Option<&'a Sha256Hex>,
-    pub(in crate::jobs) tasks: &'a [Parcel],
+    pub(in crate::jobs) tasks: &'a [TaskMessage],
 }
 
 /// The reply of `jobs/create.lua`.
@@ -84,7 +84,7 @@ pub(in crate::jobs) async fn create(
         Value::from(new.validated.files.len().to_string()),
     ];
     args.extend(new.validated.files.iter().map(|json| Value::from(json.as_str())));
-    args.extend(new.tasks.iter().flat_map(Parcel::script_args));
+    args.extend(new.tasks.iter().flat_map(TaskMessage::script_args));
     let idempotency =
         new.idempotency.map(|key_hash| Key::from(idempotency_key(new.owner, key_hash)));
     if !redis.layout().is_multi_database() {

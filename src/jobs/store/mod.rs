@@ -23,7 +23,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    celery::Parcel,
+    celery::TaskMessage,
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex, StreamId},
     store::{
@@ -163,7 +163,7 @@ impl Stored {
             total_files: self.count("total_files"),
             completed_files: self.count("completed_files"),
             failed_files: self.count("failed_files"),
-            progress: if status.is_success() {
+            progress: if status.has_results() {
                 100
             } else if status.is_terminal() {
                 stored
@@ -198,7 +198,7 @@ pub(super) struct FileResultRecord<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::WrongStatus`] if the
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::InvalidTransition`] if the
 /// job ended without this file.
 pub(super) async fn finish_file(
     redis: &Redis,
@@ -224,9 +224,11 @@ pub(super) async fn finish_file(
         "missing" => Err(Error::JobNotFound(job)),
         "unknown_file" => Err(Error::FileNotFound { job, file }),
         "stale" => Err(Error::StaleAttempt { file, present: text(1).parse().unwrap_or(0) }),
-        "refused" => {
-            Err(Error::WrongStatus { job, present: text(1).to_owned(), wanted: result.status })
-        }
+        "refused" => Err(Error::InvalidTransition {
+            job,
+            current: text(1).to_owned(),
+            requested: result.status,
+        }),
         other => Err(unknown_outcome("jobs/finish_file reply", other)),
     }
 }
@@ -236,7 +238,7 @@ pub(super) async fn finish_file(
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::WrongStatus`] if the current status does not allow it.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if the current status does not allow it.
 pub(super) async fn transition(
     redis: &Redis,
     retention: JobRetention,
@@ -251,7 +253,7 @@ pub(super) async fn transition(
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
         "missing" => Err(Error::JobNotFound(job)),
-        "refused" => Err(Error::WrongStatus { job, present: status, wanted: to.as_str() }),
+        "refused" => Err(Error::InvalidTransition { job, current: status, requested: to.as_str() }),
         other => Err(unknown_outcome("jobs/transition reply", other)),
     }
 }
@@ -287,7 +289,7 @@ pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Op
 /// The reply of `jobs/cancel.lua`.
 pub(super) enum CancelReply {
     /// The job is being cancelled. The caller must revoke these tasks.
-    Cancelling(Vec<Parcel>),
+    Cancelling(Vec<TaskMessage>),
     /// The job had already ended.
     AlreadyTerminal(Status),
 }
@@ -310,8 +312,10 @@ pub(super) async fn cancel(
     match next().as_string().unwrap_or_default().as_str() {
         "cancelling" => {
             let stored: HashMap<String, String> = next().convert()?;
-            let tasks =
-                stored.iter().filter_map(|(id, fields)| Parcel::from_stored(id, fields)).collect();
+            let tasks = stored
+                .iter()
+                .filter_map(|(id, fields)| TaskMessage::from_stored(id, fields))
+                .collect();
             Ok(CancelReply::Cancelling(tasks))
         }
         "already_terminal" => {
@@ -328,23 +332,23 @@ pub(super) async fn cancel(
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::WrongStatus`] for a job that has not ended or has no file to retry.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that has not ended or has no file to retry.
 pub(super) async fn retry(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
     known_attempt: u32,
-    tasks: &[Parcel],
+    tasks: &[TaskMessage],
 ) -> Result<bool> {
     let mut args = vec![Value::from(known_attempt.to_string())];
-    args.extend(tasks.iter().flat_map(Parcel::script_args));
+    args.extend(tasks.iter().flat_map(TaskMessage::script_args));
     let reply = RETRY.run_for_job(redis, job, retention, args).await?;
     let (outcome, status) = status_reply(redis, reply);
     match outcome.as_str() {
         "retrying" => Ok(true),
         "changed" => Ok(false),
         "missing" => Err(Error::JobNotFound(job)),
-        "refused" => Err(Error::WrongStatus { job, present: status, wanted: "pending" }),
+        "refused" => Err(Error::InvalidTransition { job, current: status, requested: "pending" }),
         other => Err(unknown_outcome("jobs/retry reply", other)),
     }
 }
@@ -409,5 +413,5 @@ fn status_reply(redis: &Redis, reply: Vec<String>) -> (String, String) {
 }
 
 pub(super) fn unknown_outcome(reply: &'static str, outcome: &str) -> Error {
-    Error::Corrupt { what: reply, reason: format!("unknown outcome {outcome:?}") }
+    Error::CorruptData { what: reply, reason: format!("unknown outcome {outcome:?}") }
 }

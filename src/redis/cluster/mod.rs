@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(crate) use self::routing::Cluster;
 use self::watcher::TopologyWatcher;
 use super::{config::Config, database::DatabaseId, endpoint::Endpoint};
-use crate::{observability::metrics::Metrics, tasks::Tasks};
+use crate::{observability::metrics::Metrics, tasks::TaskSupervisor};
 
 /// Starts to look for the cluster of `config`. Calls name a slot by its position in `slots`. Returns the endpoint for
 /// subscriptions as well.
@@ -25,11 +25,11 @@ pub(super) fn start(
     databases: &'static [DatabaseId],
     slots: Vec<u16>,
     metrics: &Arc<Metrics>,
-    tasks: &Tasks,
+    tasks: &TaskSupervisor,
 ) -> anyhow::Result<(Cluster, Endpoint)> {
     let seeds = config.cluster_nodes()?;
     let (cluster, endpoint) = Cluster::new(config, databases, slots, metrics, tasks)?;
     let watcher = TopologyWatcher::new(cluster.clone(), seeds);
-    tasks.spawn("redis cluster", watcher.run(tasks.shutdown()));
+    tasks.spawn_critical("redis cluster", watcher.run(tasks.shutdown_token()));
     Ok((cluster, endpoint))
 }

@@ -20,7 +20,7 @@ use super::{
     },
     topology::ClusterTopology,
 };
-use crate::{observability::metrics::Metrics, tasks::Tasks};
+use crate::{observability::metrics::Metrics, tasks::TaskSupervisor};
 
 /// The name of the connections in metrics; calls are measured by database.
 const CLUSTER: DatabaseId = DatabaseId { number: 0, name: "cluster" };
@@ -37,7 +37,7 @@ struct Inner {
     /// The hash slots that the service uses. Calls name a slot by its position here.
     slots: Vec<u16>,
     metrics: Arc<Metrics>,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
     routing: ArcSwap<RoutingTable>,
     refresh_requests: Notify,
     /// The node of the subscriptions; every node receives what is published at any of them.
@@ -60,7 +60,7 @@ pub(crate) struct Primary {
     pools: Vec<Pool>,
     writer: Option<ReplicatedWriter>,
     replicas: watch::Sender<Vec<Node>>,
-    tasks: Tasks,
+    tasks: TaskSupervisor,
 }
 
 impl Cluster {
@@ -74,7 +74,7 @@ impl Cluster {
         databases: &'static [DatabaseId],
         slots: Vec<u16>,
         metrics: &Arc<Metrics>,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> anyhow::Result<(Self, Endpoint)> {
         let template = config.connection_template()?;
         let (subscription_node, current_node) = watch::channel(None);
@@ -109,7 +109,7 @@ impl Cluster {
 
     /// How long a call may wait for a failover; zero once the service stops.
     pub(crate) fn failover_timeout(&self) -> Duration {
-        if self.0.tasks.shutdown().is_cancelled() {
+        if self.0.tasks.shutdown_token().is_cancelled() {
             return Duration::ZERO;
         }
         self.0.config.failover_wait
@@ -238,7 +238,7 @@ impl RoutingTable {
 
 impl Primary {
     fn connect(cluster: &Inner, node: &Node) -> anyhow::Result<Self> {
-        let tasks = cluster.tasks.part();
+        let tasks = cluster.tasks.child();
         let endpoint = Endpoint::fixed(cluster.template.for_node(node));
         let metrics = &cluster.metrics.redis;
         let pool = Pool::start(&cluster.config, &endpoint, CLUSTER, &tasks, metrics)?;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{config::Config, connect::ConnectAttempt, endpoint::Endpoint};
-use crate::{observability::metrics::ConnectionMetrics, tasks::Tasks};
+use crate::{observability::metrics::ConnectionMetrics, tasks::TaskSupervisor};
 
 /// Unanswered pings in a row after which a connection is down.
 const MAX_MISSED_PINGS: u32 = 2;
@@ -105,7 +105,7 @@ impl<K: ConnectionKind> SupervisedConnection<K> {
         kind: K,
         config: &Config,
         endpoint: &Endpoint,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
         metrics: Option<ConnectionMetrics>,
     ) -> anyhow::Result<Arc<Self>> {
         if let Some(server) = endpoint.current() {
@@ -120,7 +120,10 @@ impl<K: ConnectionKind> SupervisedConnection<K> {
             reconnect_requests: Notify::new(),
             metrics,
         });
-        tasks.spawn("redis connection", connection.clone().supervise(tasks.shutdown()));
+        tasks.spawn_critical(
+            "redis connection",
+            connection.clone().supervise(tasks.shutdown_token()),
+        );
         Ok(connection)
     }
 

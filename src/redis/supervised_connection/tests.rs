@@ -53,7 +53,7 @@ struct FakeServer {
 }
 
 impl FakeServer {
-    async fn start(tasks: &Tasks) -> Self {
+    async fn start(tasks: &TaskSupervisor) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Self {
@@ -64,12 +64,12 @@ impl FakeServer {
             connections: Arc::default(),
         };
         let (accepting, tasks_of_connections) = (server.clone(), tasks.clone());
-        tasks.spawn_unguarded("fake server", async move {
+        tasks.spawn("fake server", async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let server = accepting.clone();
                 let closed = server.connections.lock().clone();
                 server.accepted.fetch_add(1, Ordering::SeqCst);
-                tasks_of_connections.spawn_unguarded("fake connection", async move {
+                tasks_of_connections.spawn("fake connection", async move {
                     server.open.fetch_add(1, Ordering::SeqCst);
                     _ = closed.run_until_cancelled(server.serve(socket)).await;
                     server.open.fetch_sub(1, Ordering::SeqCst);
@@ -179,7 +179,7 @@ fn config() -> Config {
     config
 }
 
-fn start(endpoint: &Endpoint, tasks: &Tasks) -> Arc<SupervisedConnection<TestKind>> {
+fn start(endpoint: &Endpoint, tasks: &TaskSupervisor) -> Arc<SupervisedConnection<TestKind>> {
     SupervisedConnection::start(TestKind::default(), &config(), endpoint, tasks, None).unwrap()
 }
 
@@ -198,7 +198,7 @@ fn is_up(connection: &SupervisedConnection<TestKind>) -> bool {
 
 #[tokio::test]
 async fn a_hung_server_is_down_after_two_pings_and_gets_a_new_connection() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let server = FakeServer::start(&tasks).await;
     let connection = start(&Endpoint::fixed(server.config()), &tasks);
     wait_until("up", || is_up(&connection)).await;
@@ -217,7 +217,7 @@ async fn a_hung_server_is_down_after_two_pings_and_gets_a_new_connection() {
 
 #[tokio::test]
 async fn each_new_session_is_prepared() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let server = FakeServer::start(&tasks).await;
     let connection = start(&Endpoint::fixed(server.config()), &tasks);
     let prepared = connection.kind().prepared.clone();
@@ -232,7 +232,7 @@ async fn each_new_session_is_prepared() {
 
 #[tokio::test]
 async fn a_server_that_cannot_save_is_up() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let server = FakeServer::start(&tasks).await;
     server.set(Pings::Misconf);
     let connection = start(&Endpoint::fixed(server.config()), &tasks);
@@ -243,7 +243,7 @@ async fn a_server_that_cannot_save_is_up() {
 
 #[tokio::test]
 async fn nothing_is_sent_while_the_server_is_unknown_and_the_next_one_gets_a_new_client() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let (old, new) = (FakeServer::start(&tasks).await, FakeServer::start(&tasks).await);
     let (node, current) = watch::channel(Some(old.node.clone()));
     let connection = start(&Endpoint::dynamic(FredConfig::default(), current), &tasks);
@@ -263,7 +263,7 @@ async fn nothing_is_sent_while_the_server_is_unknown_and_the_next_one_gets_a_new
 
 #[tokio::test]
 async fn a_requested_reconnect_makes_a_new_connection_to_the_same_address() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let server = FakeServer::start(&tasks).await;
     let connection = start(&Endpoint::fixed(server.config()), &tasks);
     wait_until("up", || is_up(&connection)).await;
@@ -276,9 +276,9 @@ async fn a_requested_reconnect_makes_a_new_connection_to_the_same_address() {
 
 #[tokio::test]
 async fn a_stopped_supervisor_offers_no_client() {
-    let tasks = Tasks::default();
+    let tasks = TaskSupervisor::default();
     let server = FakeServer::start(&tasks).await;
-    let supervised = tasks.part();
+    let supervised = tasks.child();
     let connection = start(&Endpoint::fixed(server.config()), &supervised);
     wait_until("up", || is_up(&connection)).await;
 

@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::{
     ids::{JobId, StreamId},
-    progress::snapshot::{Entry, View},
+    progress::snapshot::{JobSnapshot, StreamEntry},
     sse::{
         frame::{self, Frame},
-        writer::{Interest, Writers},
+        writer::{WriterPool, WriterSet},
     },
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Channel {
     pub(crate) job: JobId,
     /// Set once the job has been read.
     pub(super) loaded: OnceCell<()>,
-    pub(super) n_subscribers: AtomicUsize,
+    pub(super) subscriber_count: AtomicUsize,
     /// Whether its signals are subscribed to.
     pub(super) is_listening: AtomicBool,
     /// Whether a signal came before the job had been read.
@@ -42,22 +42,22 @@ pub(crate) struct Channel {
     /// Marked as changed whenever there may be something new for a cursor.
     changed: watch::Sender<()>,
     /// Which of the writers are told as well.
-    pub(crate) interest: Interest,
-    writers: Writers,
+    pub(crate) writer_interest: WriterSet,
+    writers: WriterPool,
     /// What was last read for those who fell behind; held while it is read.
-    pub(super) past: tokio::sync::Mutex<Option<Past>>,
+    pub(super) replay_cache: tokio::sync::Mutex<Option<ReplayCache>>,
     state: Mutex<State>,
 }
 
 /// Frames that followed an entry.
-pub(super) struct Past {
+pub(super) struct ReplayCache {
     pub(super) epoch: u64,
     pub(super) after: StreamId,
     pub(super) frames: Vec<Frame>,
 }
 
 struct State {
-    view: View,
+    view: JobSnapshot,
     /// The newest entry that was read.
     head: StreamId,
     /// Frames after `floor` up to `head`.
@@ -79,12 +79,13 @@ pub(crate) struct Cursor {
     pub(super) seen: StreamId,
     epoch: u64,
     /// Whether it was told the state of the job, which is said once, after what it missed.
-    greeted: bool,
+    snapshot_sent: bool,
 }
 
 impl Cursor {
     /// Of a watcher whose last event is not of this stream.
-    pub(super) const LOST: Self = Self { seen: StreamId::ZERO, epoch: u64::MAX, greeted: true };
+    pub(super) const INVALID: Self =
+        Self { seen: StreamId::ZERO, epoch: u64::MAX, snapshot_sent: true };
 }
 
 /// What there is for a cursor now.
@@ -97,20 +98,20 @@ pub(crate) enum Delivery {
 }
 
 impl Channel {
-    pub(super) fn new(job: JobId, max_ring: usize, writers: Writers) -> Self {
+    pub(super) fn new(job: JobId, max_ring: usize, writers: WriterPool) -> Self {
         Self {
             job,
             loaded: OnceCell::new(),
-            n_subscribers: AtomicUsize::new(0),
+            subscriber_count: AtomicUsize::new(0),
             is_listening: AtomicBool::new(false),
             was_touched: AtomicBool::new(false),
             events: OnceLock::new(),
             changed: watch::channel(()).0,
-            interest: Interest::default(),
+            writer_interest: WriterSet::default(),
             writers,
-            past: tokio::sync::Mutex::default(),
+            replay_cache: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
-                view: View::unknown(job),
+                view: JobSnapshot::unknown(job),
                 head: StreamId::ZERO,
                 ring: VecDeque::new(),
                 floor: StreamId::ZERO,
@@ -132,7 +133,7 @@ impl Channel {
     pub(super) fn publish(&self, payload: &[u8]) {
         if let Some(events) = self.events.get()
             && events.receiver_count() > 0
-            && let Some(frame) = frame::published(payload)
+            && let Some(frame) = frame::encode_published(payload)
         {
             _ = events.send(frame);
         }
@@ -148,9 +149,9 @@ impl Channel {
         self.changed.subscribe()
     }
 
-    fn announce(&self) {
+    fn notify(&self) {
         self.changed.send_replace(());
-        self.writers.announce(self.job, &self.interest);
+        self.writers.notify(self.job, &self.writer_interest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,7 +163,7 @@ impl Channel {
     }
 
     /// Begins from a snapshot of the job.
-    pub(super) fn reset(&self, view: View, head: StreamId) {
+    pub(super) fn reset(&self, view: JobSnapshot, head: StreamId) {
         let mut state = self.lock();
         (state.view, state.head, state.floor) = (view, head, head);
         state.ring.clear();
@@ -171,19 +172,19 @@ impl Channel {
     }
 
     /// Begins anew on a stream that is not the one before: everybody is resynchronised.
-    pub(super) fn restart(&self, view: View, head: StreamId) {
+    pub(super) fn resync_all(&self, view: JobSnapshot, head: StreamId) {
         self.reset(view, head);
         self.lock().epoch += 1;
-        self.announce();
+        self.notify();
     }
 
     /// The job does not exist any more; its watchers are told so, and no more.
-    pub(super) fn end_as_gone(&self) {
+    pub(super) fn close_deleted(&self) {
         let mut state = self.lock();
         if state.view.exists && state.view.terminal_id.is_none() && state.gone.is_none() {
-            state.gone = Some(frame::gone(&state.view, state.head));
+            state.gone = Some(frame::job_gone(&state.view, state.head));
             drop(state);
-            self.announce();
+            self.notify();
         }
     }
 
@@ -209,38 +210,38 @@ impl Channel {
     }
 
     /// A job that its watchers were faster than has come to be: they are told how it stands.
-    pub(super) fn appear(&self, view: View, head: StreamId) {
+    pub(super) fn mark_created(&self, view: JobSnapshot, head: StreamId) {
         let mut state = self.lock();
         let greeting = frame::snapshot(&view, head);
         (state.view, state.head) = (view, head);
         state.push(greeting);
         drop(state);
-        self.announce();
+        self.notify();
     }
 
     /// Takes in entries as they were read, each once.
-    pub(super) fn apply(&self, entries: &[Entry]) {
+    pub(super) fn apply(&self, entries: &[StreamEntry]) {
         let mut state = self.lock();
-        let mut n_new = 0;
+        let mut new_count = 0;
         for entry in entries {
             if entry.id <= state.head {
                 continue;
             }
-            n_new += 1;
+            new_count += 1;
             let change = state.view.apply(entry);
             state.head = entry.id;
-            if let Some(frame) = frame::of_entry(&state.view, entry, &change, false) {
+            if let Some(frame) = frame::encode_entry(&state.view, entry, &change, false) {
                 state.push(frame);
             }
         }
         drop(state);
-        if n_new > 0 {
-            self.announce();
+        if new_count > 0 {
+            self.notify();
         }
     }
 
     /// Frames of entries from before the ring. They say what the entries say, and nothing of the job's present.
-    pub(super) fn frames_of_the_past(&self, entries: &[Entry]) -> Vec<Frame> {
+    pub(super) fn encode_history(&self, entries: &[StreamEntry]) -> Vec<Frame> {
         let (mut view, head) = {
             let state = self.lock();
             (state.view.clone(), state.head)
@@ -250,7 +251,7 @@ impl Channel {
         let mut frames = Vec::with_capacity(entries.len());
         for entry in entries.iter().take_while(|it| it.id <= head) {
             let change = view.apply(entry);
-            if let Some(frame) = frame::of_entry(&view, entry, &change, true) {
+            if let Some(frame) = frame::encode_entry(&view, entry, &change, true) {
                 // An end after which the job was tried again is none.
                 if !frame.is_last || Some(frame.id) == terminal_id {
                     frames.push(frame);
@@ -261,15 +262,19 @@ impl Channel {
     }
 
     /// What `past` has of what came after `after`, as far as it is still true.
-    pub(super) fn remembered(&self, past: Option<&Past>, after: StreamId) -> Option<Vec<Frame>> {
+    pub(super) fn cached_history(
+        &self,
+        past: Option<&ReplayCache>,
+        after: StreamId,
+    ) -> Option<Vec<Frame>> {
         let state = self.lock();
         let past = past.filter(|it| it.after == after && it.epoch == state.epoch)?;
-        Some(past.frames.iter().filter(|it| state.is_told(it)).cloned().collect())
+        Some(past.frames.iter().filter(|it| state.is_delivered(it)).cloned().collect())
     }
 
     /// Nobody is likely to come back to it.
-    pub(super) fn forget_past(&self) {
-        if let Ok(mut past) = self.past.try_lock() {
+    pub(super) fn clear_replay_cache(&self) {
+        if let Ok(mut past) = self.replay_cache.try_lock() {
             *past = None;
         }
     }
@@ -281,11 +286,11 @@ impl Channel {
     /// A cursor for a new watcher.
     pub(super) fn start(&self) -> Cursor {
         let state = self.lock();
-        Cursor { seen: state.head, epoch: state.epoch, greeted: false }
+        Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: false }
     }
 
     /// Whether everything after `id` is in memory.
-    pub(super) fn remembers(&self, id: StreamId) -> bool {
+    pub(super) fn contains(&self, id: StreamId) -> bool {
         id >= self.lock().floor
     }
 
@@ -293,7 +298,7 @@ impl Channel {
     pub(super) fn resume_at(&self, id: StreamId) -> Cursor {
         let state = self.lock();
         let knows_the_end = state.view.terminal_id.is_some_and(|it| id >= it);
-        Cursor { seen: id, epoch: state.epoch, greeted: knows_the_end }
+        Cursor { seen: id, epoch: state.epoch, snapshot_sent: knows_the_end }
     }
 
     /// The entry that said the end, if the job is over.
@@ -306,7 +311,7 @@ impl Channel {
     pub(crate) fn deliver(&self, cursor: &mut Cursor, may_join: bool) -> Delivery {
         let mut state = self.lock();
         if cursor.epoch != state.epoch {
-            *cursor = Cursor { seen: state.head, epoch: state.epoch, greeted: true };
+            *cursor = Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: true };
             return Delivery::Frames(state.resync());
         }
         if let Some(gone) = &state.gone {
@@ -320,7 +325,7 @@ impl Channel {
         let is_ahead = cursor.seen > state.head;
         cursor.seen = cursor.seen.max(state.head);
         let told_the_end = frames.iter().any(|it| it.is_last);
-        if !std::mem::replace(&mut cursor.greeted, true) && !told_the_end && !is_ahead {
+        if !std::mem::replace(&mut cursor.snapshot_sent, true) && !told_the_end && !is_ahead {
             frames.push(frame::snapshot(&state.view, state.head));
         }
         if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some()
@@ -333,14 +338,14 @@ impl Channel {
     /// The state of the job for a watcher whose events are no longer kept.
     pub(crate) fn resync(&self, cursor: &mut Cursor) -> Vec<Frame> {
         let state = self.lock();
-        *cursor = Cursor { seen: state.head, epoch: state.epoch, greeted: true };
+        *cursor = Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: true };
         state.resync()
     }
 }
 
 impl State {
     /// An end after which the job was tried again is none.
-    fn is_told(&self, frame: &Frame) -> bool {
+    fn is_delivered(&self, frame: &Frame) -> bool {
         !frame.is_last || Some(frame.id) == self.view.terminal_id
     }
 
@@ -356,12 +361,12 @@ impl State {
         }
         // Frames stand in the order of their ids.
         let first = self.ring.partition_point(|it| it.id <= seen);
-        let frames = self.ring.range(first..).filter(|it| self.is_told(it)).cloned();
+        let frames = self.ring.range(first..).filter(|it| self.is_delivered(it)).cloned();
         let frames: Vec<Frame> = frames.collect();
         if !may_join || frames.len() < 2 {
             return frames;
         }
-        let joined = frame::join(&frames, self.head);
+        let joined = frame::concat(&frames, self.head);
         self.joined = Some((seen, joined.clone()));
         vec![joined]
     }

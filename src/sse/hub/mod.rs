@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::channel::Past;
+use self::channel::ReplayCache;
 pub(crate) use self::{
     channel::{Channel, Cursor, Delivery},
     subscription::Subscription,
@@ -28,17 +28,17 @@ pub(crate) use self::{
 use super::{
     SseConfig,
     frame::Frame,
-    stream_limit::{self, Places, Who},
-    writer::Writers,
+    stream_limit::{self, Requester, StreamLimiter},
+    writer::WriterPool,
 };
 use crate::{
     error::{Error, Result},
     ids::{JobId, StreamId},
     jobs::{Job, Jobs},
     observability::metrics::{GaugeGuard, Streams},
-    progress::{snapshot::View, store},
+    progress::{snapshot::JobSnapshot, store},
     store::{KeyLayout, Redis, job_events_channel, progress_channel, stream_keyspace_channel},
-    tasks::Tasks,
+    tasks::TaskSupervisor,
 };
 
 /// The event hub. Cheap to clone.
@@ -50,17 +50,17 @@ struct Inner {
     jobs: Jobs,
     config: SseConfig,
     channels: Mutex<HashMap<JobId, Arc<Channel>>>,
-    places: Places,
+    limiter: StreamLimiter,
     /// Reads of the past that may be under way at once.
     replays: Semaphore,
     draining: CancellationToken,
     drain_spread: Duration,
-    writers: Writers,
+    writers: WriterPool,
 }
 
 /// A connection's place; dropping it gives it back.
-pub(crate) struct Place(
-    #[expect(dead_code, reason = "held, not read")] (stream_limit::Place, GaugeGuard),
+pub(crate) struct StreamSlot(
+    #[expect(dead_code, reason = "held, not read")] (stream_limit::StreamPermit, GaugeGuard),
 );
 
 impl Hub {
@@ -69,14 +69,14 @@ impl Hub {
         jobs: Jobs,
         config: SseConfig,
         drain_spread: Duration,
-        tasks: &Tasks,
+        tasks: &TaskSupervisor,
     ) -> io::Result<Self> {
         const MAX_REPLAYS: usize = 16;
-        let writers = Writers::start(&config, tasks)?;
+        let writers = WriterPool::start(&config, tasks)?;
         let hub = Self(Arc::new(Inner {
             redis,
             jobs,
-            places: Places::new(config.most_streams()),
+            limiter: StreamLimiter::new(config.stream_limits()),
             config,
             channels: Mutex::default(),
             replays: Semaphore::new(MAX_REPLAYS),
@@ -84,8 +84,9 @@ impl Hub {
             drain_spread,
             writers,
         }));
-        tasks.spawn("event hub", stream_reader::run(hub.clone(), tasks.shutdown()));
-        tasks.spawn("stream sweeper", reconciler::run(hub.clone(), tasks.shutdown()));
+        tasks.spawn_critical("event hub", stream_reader::run(hub.clone(), tasks.shutdown_token()));
+        tasks
+            .spawn_critical("stream sweeper", reconciler::run(hub.clone(), tasks.shutdown_token()));
         Ok(hub)
     }
 
@@ -103,7 +104,7 @@ impl Hub {
         &self.0.redis.metrics().streams
     }
 
-    pub(crate) fn writers(&self) -> &Writers {
+    pub(crate) fn writers(&self) -> &WriterPool {
         &self.0.writers
     }
 
@@ -119,25 +120,25 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when as many streams are open as may be, or the service is about to stop.
-    pub(crate) fn enter(&self, who: Who<'_>) -> Result<Place> {
+    /// [`Error::Overloaded`] when as many streams are open as may be, or the service is about to stop.
+    pub(crate) fn try_acquire(&self, requester: Requester<'_>) -> Result<StreamSlot> {
         if self.0.draining.is_cancelled() {
-            return Err(Error::Busy("the service is about to stop"));
+            return Err(Error::Overloaded("the service is about to stop"));
         }
-        let place = self.0.places.enter(who)?;
-        Ok(Place((place, GaugeGuard::inc(&self.metrics().open))))
+        let permit = self.0.limiter.try_acquire(requester)?;
+        Ok(StreamSlot((permit, GaugeGuard::inc(&self.metrics().open))))
     }
 
     /// Streams that are open.
-    pub(crate) fn n_open(&self) -> usize {
-        self.0.places.n_open()
+    pub(crate) fn open_count(&self) -> usize {
+        self.0.limiter.open_count()
     }
 
     /// At most `n` jobs with how many watch each, the most watched first.
-    pub(crate) fn most_watched(&self, n: usize) -> Vec<(JobId, usize)> {
+    pub(crate) fn top_watched(&self, n: usize) -> Vec<(JobId, usize)> {
         let mut watched: Vec<_> = {
             let channels = self.0.channels.lock();
-            let count = |it: &Arc<Channel>| (it.job, it.n_subscribers.load(Ordering::Relaxed));
+            let count = |it: &Arc<Channel>| (it.job, it.subscriber_count.load(Ordering::Relaxed));
             channels.values().map(count).filter(|it| it.1 > 0).collect()
         };
         watched.sort_by_key(|it| std::cmp::Reverse(it.1));
@@ -177,7 +178,7 @@ impl Hub {
             Arc::new(Channel::new(job, self.0.config.ring_length, writers))
         });
         // Under the lock, so that the sweep does not remove what is being joined.
-        channel.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        channel.subscriber_count.fetch_add(1, Ordering::Relaxed);
         channel.clone()
     }
 
@@ -196,23 +197,23 @@ impl Hub {
     }
 
     /// The job now, and the newest entry of its stream. An end that stands in the record only is completed.
-    async fn read_job(&self, id: JobId) -> Result<(View, StreamId)> {
-        let mut found = self.0.jobs.find_with_head(id).await?;
+    async fn read_job(&self, id: JobId) -> Result<(JobSnapshot, StreamId)> {
+        let mut found = self.0.jobs.find_with_stream_head(id).await?;
         let is_unsettled = |job: &Job| job.status.is_terminal() && job.terminal_id.is_none();
         if found.as_ref().is_some_and(|it| is_unsettled(&it.0)) {
-            self.0.jobs.settle(id).await?;
-            found = self.0.jobs.find_with_head(id).await?;
+            self.0.jobs.reconcile_terminal_state(id).await?;
+            found = self.0.jobs.find_with_stream_head(id).await?;
         }
         Ok(match found {
-            Some((job, head)) => (View::of(&job), head),
-            None => (View::unknown(id), StreamId::ZERO),
+            Some((job, head)) => (JobSnapshot::new(&job), head),
+            None => (JobSnapshot::unknown(id), StreamId::ZERO),
         })
     }
 
     /// A cursor for a watcher that has seen everything up to `id`.
     async fn resume(&self, channel: &Arc<Channel>, id: StreamId) -> Result<Cursor> {
         if id <= channel.head() {
-            if channel.remembers(id) {
+            if channel.contains(id) {
                 self.metrics().resumed_from_ring.inc();
             }
             return Ok(channel.resume_at(id));
@@ -226,9 +227,9 @@ impl Hub {
             return Ok(channel.resume_at(id));
         }
         if head < channel.head() {
-            channel.restart(view, head);
+            channel.resync_all(view, head);
         }
-        Ok(Cursor::LOST)
+        Ok(Cursor::INVALID)
     }
 
     /// What came after `after`, from the stream, for a watcher whom the ring no longer serves; `None` if it is not
@@ -238,25 +239,25 @@ impl Hub {
         channel: &Channel,
         after: StreamId,
     ) -> Result<Option<Vec<Frame>>> {
-        const PAGE: u64 = 100;
-        let mut past = channel.past.lock().await;
-        if let Some(frames) = channel.remembered(past.as_ref(), after) {
+        const PAGE_SIZE: u64 = 100;
+        let mut past = channel.replay_cache.lock().await;
+        if let Some(frames) = channel.cached_history(past.as_ref(), after) {
             return Ok(Some(frames));
         }
         let turn = self.0.replays.acquire().await;
-        let _turn = turn.map_err(|_| Error::Busy("the service is about to stop"))?;
+        let _turn = turn.map_err(|_| Error::Overloaded("the service is about to stop"))?;
         let epoch = channel.epoch();
         // With the entry that was seen: where that is still there, nothing after it was trimmed.
-        let entries = store::read_range(&self.0.redis, channel.job, after, PAGE + 1).await?;
+        let entries = store::read_range(&self.0.redis, channel.job, after, PAGE_SIZE + 1).await?;
         let new = match entries.first() {
             Some(first) if first.id == after => &entries[1..],
-            _ if store::is_trimmed_past(&self.0.redis, channel.job, after).await? => {
+            _ if store::has_gap_after(&self.0.redis, channel.job, after).await? => {
                 return Ok(None);
             }
             _ => &entries[..],
         };
-        let frames = channel.frames_of_the_past(new);
-        *past = Some(Past { epoch, after, frames: frames.clone() });
+        let frames = channel.encode_history(new);
+        *past = Some(ReplayCache { epoch, after, frames: frames.clone() });
         Ok(Some(frames))
     }
 }
@@ -268,7 +269,7 @@ fn signal_channels(layout: &KeyLayout, job: JobId) -> Vec<String> {
 }
 
 /// The job that a channel of [`signal_channels`] is about.
-fn signalled_job(channel: &str) -> Option<JobId> {
+fn job_from_channel(channel: &str) -> Option<JobId> {
     let id = channel
         .strip_prefix("progress:")
         .or_else(|| channel.strip_prefix("job:")?.strip_suffix(":events"))
@@ -284,8 +285,8 @@ mod tests {
     fn every_signal_names_its_job() {
         let job = JobId::random();
         for channel in signal_channels(&KeyLayout::MultiDatabase, job) {
-            assert_eq!(signalled_job(&channel), Some(job), "{channel}");
+            assert_eq!(job_from_channel(&channel), Some(job), "{channel}");
         }
-        assert_eq!(signalled_job("job:*:events"), None);
+        assert_eq!(job_from_channel("job:*:events"), None);
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
         loop {
             let next = Instant::now() + hub.0.config.sweep_interval;
             hub.drop_unwatched().await;
-            hub.sweep().await;
+            hub.reconcile().await;
             sleep_until(next).await;
         }
     };
@@ -27,25 +27,26 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 }
 
 impl Hub {
-    async fn sweep(&self) {
+    async fn reconcile(&self) {
         // The pauses leave the last part of the interval to the reads themselves.
         const PART_SPENT_PAUSING: f64 = 0.8;
         let channels = self.all_channels();
         self.metrics().watched_jobs.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
-        let n_chunks = u32::try_from(channels.len().div_ceil(STREAMS_PER_READ)).unwrap_or(u32::MAX);
-        let pause = self.0.config.sweep_interval.mul_f64(PART_SPENT_PAUSING) / n_chunks.max(1);
-        for (n_done, chunk) in channels.chunks(STREAMS_PER_READ).enumerate() {
-            if n_done > 0 {
+        let chunk_count =
+            u32::try_from(channels.len().div_ceil(STREAMS_PER_READ)).unwrap_or(u32::MAX);
+        let pause = self.0.config.sweep_interval.mul_f64(PART_SPENT_PAUSING) / chunk_count.max(1);
+        for (done_count, chunk) in channels.chunks(STREAMS_PER_READ).enumerate() {
+            if done_count > 0 {
                 sleep(pause).await;
             }
-            self.sweep_chunk(chunk).await;
+            self.reconcile_chunk(chunk).await;
         }
     }
 
-    async fn sweep_chunk(&self, chunk: &[Arc<Channel>]) {
+    async fn reconcile_chunk(&self, chunk: &[Arc<Channel>]) {
         let live: Vec<_> = chunk.iter().filter(|it| !it.is_over()).cloned().collect();
         for channel in chunk {
-            channel.forget_past();
+            channel.clear_replay_cache();
         }
         let every = self.0.config.status_check;
         let due: Vec<_> = live.iter().filter(|it| it.check_is_due(every)).cloned().collect();
@@ -58,7 +59,7 @@ impl Hub {
         let known: Vec<_> = channels.iter().filter(|it| it.exists()).collect();
         for chunk in known.chunks(STREAMS_PER_READ) {
             if let Err(error) = self.check_chunk(chunk).await {
-                debug!(%error, n_jobs = chunk.len(), "could not check jobs");
+                debug!(%error, job_count = chunk.len(), "could not check jobs");
             }
         }
     }
@@ -67,26 +68,26 @@ impl Hub {
         // Before Redis is asked, so that what is read meanwhile does not look like a step back.
         let heads: Vec<_> = chunk.iter().map(|it| it.head()).collect();
         let jobs: Vec<JobId> = chunk.iter().map(|it| it.job).collect();
-        let standings = store::standings(&self.0.redis, &jobs).await?;
-        let checks = chunk.iter().zip(standings).zip(heads).map(async |((channel, it), head)| {
+        let liveness = store::job_liveness(&self.0.redis, &jobs).await?;
+        let checks = chunk.iter().zip(liveness).zip(heads).map(async |((channel, it), head)| {
             if !it.exists {
-                channel.end_as_gone();
+                channel.close_deleted();
             } else if it.last_id < head {
-                self.begin_anew(channel).await?;
+                self.resync_recreated(channel).await?;
             } else if it.status.is_terminal() && !it.has_end {
                 // Its end is added to the stream, and heard from there.
-                self.0.jobs.settle(channel.job).await?;
+                self.0.jobs.reconcile_terminal_state(channel.job).await?;
             }
             Ok(())
         });
         join_all(checks).await.into_iter().collect()
     }
 
-    async fn begin_anew(&self, channel: &Channel) -> Result<()> {
+    async fn resync_recreated(&self, channel: &Channel) -> Result<()> {
         let (view, head) = self.read_job(channel.job).await?;
         if head < channel.head() {
             warn!(job_id = %channel.job, %head, was = %channel.head(), "a progress stream went back in time");
-            channel.restart(view, head);
+            channel.resync_all(view, head);
         }
         Ok(())
     }
@@ -95,7 +96,7 @@ impl Hub {
     async fn drop_unwatched(&self) {
         let unwatched: Vec<JobId> = {
             let mut channels = self.0.channels.lock();
-            let is_unwatched = |it: &Arc<Channel>| it.n_subscribers.load(Ordering::Relaxed) == 0;
+            let is_unwatched = |it: &Arc<Channel>| it.subscriber_count.load(Ordering::Relaxed) == 0;
             let removed = channels.extract_if(|_, it| is_unwatched(it));
             removed
                 .filter(|it| it.1.is_listening.swap(false, Ordering::Relaxed))

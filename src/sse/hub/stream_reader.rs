@@ -10,7 +10,7 @@ use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Channel, Hub, signalled_job};
+use super::{Channel, Hub, job_from_channel};
 use crate::{
     error::Result,
     ids::JobId,
@@ -23,7 +23,7 @@ pub(super) const STREAMS_PER_READ: usize = 100;
 /// Entries of each stream in one XREAD. No stream is trimmed to fewer, so a gap shows as a full page.
 const ENTRIES_PER_READ: u64 = MIN_STREAM_LENGTH;
 /// Jobs whose records are read at once.
-const RECORDS_AT_ONCE: usize = 50;
+const RECORD_BATCH_SIZE: usize = 50;
 
 /// Keeps the channels of `hub` up with what is signalled until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
@@ -32,15 +32,15 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
         loop {
             let mut touched = HashSet::new();
             let signal = signals.recv().await;
-            let mut lost = hub.note(&mut touched, signal.ok());
-            lost |= hub.note_all(&mut touched, &mut signals);
+            let mut lost = hub.collect_signal(&mut touched, signal.ok());
+            lost |= hub.drain_signals(&mut touched, &mut signals);
             if lost {
                 // Redis may be another one now.
                 let all = hub.all_channels();
                 hub.check(&all).await;
                 hub.read(all).await;
             } else {
-                hub.read(hub.channels_of(&touched)).await;
+                hub.read(hub.channels_for(&touched)).await;
             }
         }
     };
@@ -49,12 +49,12 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 
 impl Hub {
     /// Notes whom a signal is about; true if signals were lost. Published events are passed on at once.
-    fn note(&self, touched: &mut HashSet<JobId>, signal: Option<PubSubEvent>) -> bool {
+    fn collect_signal(&self, touched: &mut HashSet<JobId>, signal: Option<PubSubEvent>) -> bool {
         let Some(PubSubEvent::Message { channel: name, payload }) = signal else { return true };
-        if let Some(job) = signalled_job(&name) {
+        if let Some(job) = job_from_channel(&name) {
             touched.insert(job);
             if name.ends_with(":events")
-                && let Some(channel) = self.channels_of(&HashSet::from([job])).first()
+                && let Some(channel) = self.channels_for(&HashSet::from([job])).first()
             {
                 channel.publish(&payload);
             }
@@ -63,18 +63,22 @@ impl Hub {
     }
 
     /// Notes all signals that are there already: one read serves them together.
-    fn note_all(&self, touched: &mut HashSet<JobId>, signals: &mut Receiver<PubSubEvent>) -> bool {
+    fn drain_signals(
+        &self,
+        touched: &mut HashSet<JobId>,
+        signals: &mut Receiver<PubSubEvent>,
+    ) -> bool {
         let mut lost = false;
         loop {
             match signals.try_recv() {
-                Ok(signal) => lost |= self.note(touched, Some(signal)),
+                Ok(signal) => lost |= self.collect_signal(touched, Some(signal)),
                 Err(TryRecvError::Lagged(_)) => lost = true,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return lost,
             }
         }
     }
 
-    fn channels_of(&self, jobs: &HashSet<JobId>) -> Vec<Arc<Channel>> {
+    fn channels_for(&self, jobs: &HashSet<JobId>) -> Vec<Arc<Channel>> {
         let channels = self.0.channels.lock();
         jobs.iter().filter_map(|it| channels.get(it).cloned()).collect()
     }
@@ -91,8 +95,8 @@ impl Hub {
         }
         let (known, unknown): (Vec<_>, Vec<_>) =
             channels.into_iter().filter(|it| it.loaded.initialized()).partition(|it| it.exists());
-        for chunk in unknown.chunks(RECORDS_AT_ONCE) {
-            join_all(chunk.iter().map(|it| self.look_for(it))).await;
+        for chunk in unknown.chunks(RECORD_BATCH_SIZE) {
+            join_all(chunk.iter().map(|it| self.check_created(it))).await;
         }
         let mut rest = known;
         while !rest.is_empty() {
@@ -101,7 +105,7 @@ impl Hub {
                 match self.read_chunk(chunk).await {
                     Ok(more) => behind.extend(more),
                     Err(error) => {
-                        debug!(%error, n_streams = chunk.len(), "could not read progress streams");
+                        debug!(%error, stream_count = chunk.len(), "could not read progress streams");
                         return;
                     }
                 }
@@ -113,16 +117,15 @@ impl Hub {
     /// One XREAD. Returns the channels that have more to read.
     async fn read_chunk(&self, chunk: &[Arc<Channel>]) -> Result<Vec<Arc<Channel>>> {
         let after: Vec<_> = chunk.iter().map(|it| (it.job, it.head())).collect();
-        let read = store::read_new(&self.0.redis, &after, ENTRIES_PER_READ).await?;
+        let read = store::read_entries_after(&self.0.redis, &after, ENTRIES_PER_READ).await?;
         let mut behind = Vec::new();
         for channel in chunk {
             let Some(entries) = read.get(&channel.job) else { continue };
             let is_full = entries.len() as u64 >= ENTRIES_PER_READ;
-            if is_full && store::is_trimmed_past(&self.0.redis, channel.job, channel.head()).await?
-            {
+            if is_full && store::has_gap_after(&self.0.redis, channel.job, channel.head()).await? {
                 let (view, head) = self.read_job(channel.job).await?;
                 warn!(job_id = %channel.job, "events were trimmed before they were read");
-                channel.restart(view, head);
+                channel.resync_all(view, head);
                 continue;
             }
             channel.apply(entries);
@@ -134,9 +137,9 @@ impl Hub {
     }
 
     /// Looks whether a job that did not exist when it was first watched does now.
-    async fn look_for(&self, channel: &Channel) {
+    async fn check_created(&self, channel: &Channel) {
         match self.read_job(channel.job).await {
-            Ok((view, head)) if view.exists => channel.appear(view, head),
+            Ok((view, head)) if view.exists => channel.mark_created(view, head),
             Ok(_) => (),
             Err(error) => debug!(%error, job_id = %channel.job, "could not look for a job"),
         }

@@ -14,7 +14,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Of a channel whose subscribers were counted up for it.
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { cursor: Cursor::LOST, channel }
+        Self { cursor: Cursor::INVALID, channel }
     }
 
     /// See [`Channel::deliver`].
@@ -34,6 +34,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.channel.subscriber_count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::Frame;
 use crate::{
     error::Result,
-    http::{ConnectionPermit, Taken},
+    http::{ConnectionPermit, RawConnection},
     sse::{
         hub::Channel,
-        session::{Follower, Missing},
+        session::{ReplayRequest, SseSession},
     },
 };
 
@@ -36,8 +36,8 @@ const MAX_SLICES: usize = 64;
 /// A connection of a writer.
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
-    pub(super) follower: Follower,
-    _place: ConnectionPermit,
+    pub(super) follower: SseSession,
+    _permit: ConnectionPermit,
     /// Of the jobs that it followed when it came.
     pub(super) channels: Box<[Arc<Channel>]>,
     pub(super) serial: u64,
@@ -54,23 +54,23 @@ pub(super) struct Connection {
 }
 
 /// What serving a connection came to.
-pub(super) enum Served {
+pub(super) enum FlushResult {
     /// It is told everything, or its socket is full.
-    Waits,
+    Idle,
     /// This has to be read first.
-    Misses(Missing),
+    NeedsReplay(ReplayRequest),
     /// There is nothing more to do for it.
-    Ended,
+    Closed,
 }
 
 /// What the clock asks for.
-pub(super) enum Due {
-    Serve,
-    Drop,
+pub(super) enum TimerAction {
+    Flush,
+    Close,
 }
 
 impl Connection {
-    pub(super) fn new(mut follower: Follower, taken: Taken, serial: u64) -> Self {
+    pub(super) fn new(mut follower: SseSession, taken: RawConnection, serial: u64) -> Self {
         let options = SockRef::from(&taken.socket);
         // Without them everything still works, with more memory and later.
         _ = options.set_send_buffer_size(SEND_BUFFER_BYTES);
@@ -83,7 +83,7 @@ impl Connection {
         Self {
             socket: TcpStream::from_std(taken.socket),
             follower,
-            _place: taken.permit,
+            _permit: taken.permit,
             channels,
             serial,
             is_queued: false,
@@ -96,44 +96,44 @@ impl Connection {
     }
 
     /// Writes what there is to be told, as far as the socket takes it.
-    pub(super) fn serve(&mut self, now: Instant) -> Served {
+    pub(super) fn serve(&mut self, now: Instant) -> FlushResult {
         loop {
             match self.flush(now) {
                 Ok(true) => (),
-                Ok(false) => return Served::Waits,
-                Err(_) => return Served::Ended,
+                Ok(false) => return FlushResult::Idle,
+                Err(_) => return FlushResult::Closed,
             }
             if self.follower.is_over() {
                 return self.close(now);
             }
             if self.is_catching_up {
-                return Served::Waits;
+                return FlushResult::Idle;
             }
-            if let Some(missing) = self.follower.gather() {
+            if let Some(missing) = self.follower.poll_events() {
                 self.is_catching_up = true;
-                return Served::Misses(missing);
+                return FlushResult::NeedsReplay(missing);
             }
             if self.follower.pending.is_empty() && !self.follower.is_over() {
-                return Served::Waits;
+                return FlushResult::Idle;
             }
         }
     }
 
-    pub(super) fn catch_up(&mut self, missing: &Missing, read: Result<Option<Vec<Frame>>>) {
+    pub(super) fn catch_up(&mut self, missing: &ReplayRequest, read: Result<Option<Vec<Frame>>>) {
         self.is_catching_up = false;
         self.follower.catch_up(missing, read);
     }
 
     /// Says the end of the response; the peer closes then.
-    fn close(&mut self, now: Instant) -> Served {
+    fn close(&mut self, now: Instant) -> FlushResult {
         if !self.is_closed {
             self.is_closed = true;
             self.waits_since = Some(now);
             if self.socket.shutdown(Shutdown::Write).is_err() {
-                return Served::Ended;
+                return FlushResult::Closed;
             }
         }
-        Served::Waits
+        FlushResult::Idle
     }
 
     /// Writes what is pending; false if the socket takes no more.
@@ -161,23 +161,23 @@ impl Connection {
             return self.socket.write(only);
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let n_slices = pending.len().min(MAX_SLICES);
+        let slice_count = pending.len().min(MAX_SLICES);
         for (slice, bytes) in slices.iter_mut().zip(pending) {
             *slice = IoSlice::new(bytes);
         }
-        self.socket.write_vectored(&slices[..n_slices])
+        self.socket.write_vectored(&slices[..slice_count])
     }
 
-    fn advance(&mut self, mut n_written: usize, now: Instant) {
+    fn advance(&mut self, mut written_len: usize, now: Instant) {
         self.last_write = now;
         self.waits_since = None;
         let pending = &mut self.follower.pending;
         while let Some(first) = pending.front_mut() {
-            if n_written < first.len() {
-                first.advance(n_written);
+            if written_len < first.len() {
+                first.advance(written_len);
                 return;
             }
-            n_written -= first.len();
+            written_len -= first.len();
             pending.pop_front();
         }
         // An idle connection keeps no buffer.
@@ -186,9 +186,9 @@ impl Connection {
 
     /// Reads what the peer says, which matters to nobody; false once it has closed.
     pub(super) fn is_open(&mut self) -> bool {
-        const PATIENCE: usize = 16;
+        const MAX_READS: usize = 16;
         let mut ignored = [0; 1024];
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_READS {
             match self.socket.read(&mut ignored) {
                 Ok(0) => return false,
                 Ok(_) => (),
@@ -201,19 +201,19 @@ impl Connection {
     }
 
     /// What is due by the clock.
-    pub(super) fn tick(&mut self, now: Instant, heartbeat: Duration) -> Option<Due> {
+    pub(super) fn tick(&mut self, now: Instant, heartbeat: Duration) -> Option<TimerAction> {
         if let Some(since) = self.waits_since {
             let patience =
-                if self.is_closed || self.follower.is_leaving() { LINGER } else { STALLED };
-            return (now - since >= patience).then_some(Due::Drop);
+                if self.is_closed || self.follower.is_draining() { LINGER } else { STALLED };
+            return (now - since >= patience).then_some(TimerAction::Close);
         }
         if self.follower.due_at() <= now {
             self.follower.close_if_due(now);
-            return Some(Due::Serve);
+            return Some(TimerAction::Flush);
         }
         if now - self.last_write >= heartbeat {
-            self.follower.beat();
-            return Some(Due::Serve);
+            self.follower.heartbeat();
+            return Some(TimerAction::Flush);
         }
         None
     }

@@ -13,21 +13,21 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    CaughtUp, Follower, Inbox, Message, Taken,
-    connection::{Connection, Due, Served},
+    CaughtUp, Mailbox, Message, RawConnection, SseSession,
+    connection::{Connection, FlushResult, TimerAction},
 };
-use crate::{ids::JobId, sse::session::Missing, tasks::Tasks};
+use crate::{ids::JobId, sse::session::ReplayRequest, tasks::TaskSupervisor};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// Connections that are served before messages are looked at again, so that a popular job holds nobody else up.
-const SERVED_AT_ONCE: usize = 256;
+const MAX_FLUSHES_PER_TURN: usize = 256;
 
 /// One writer.
 pub(super) struct EventLoop {
     index: usize,
     poll: Poll,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Mailbox>,
     heartbeat: Duration,
     connections: Slab<Connection>,
     /// Of each job, those who follow it.
@@ -40,7 +40,7 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(super) fn new(index: usize, poll: Poll, inbox: Arc<Inbox>, heartbeat: Duration) -> Self {
+    pub(super) fn new(index: usize, poll: Poll, inbox: Arc<Mailbox>, heartbeat: Duration) -> Self {
         Self {
             index,
             poll,
@@ -56,10 +56,10 @@ impl EventLoop {
     }
 
     /// Runs until it is told to drain and every connection is closed.
-    pub(super) fn run(mut self, tasks: &Tasks) {
+    pub(super) fn run(mut self, tasks: &TaskSupervisor) {
         let mut events = Events::with_capacity(1024);
         while !self.is_draining || !self.connections.is_empty() {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
+            if let Err(error) = self.poll.poll(&mut events, self.poll_timeout())
                 && error.kind() != ErrorKind::Interrupted
             {
                 error!(%error, "a stream writer cannot wait for its sockets");
@@ -70,16 +70,16 @@ impl EventLoop {
             }
             for event in &events {
                 if event.token() != WAKER {
-                    self.look_at(event.token().0, event.is_readable() || event.is_error());
+                    self.on_socket_event(event.token().0, event.is_readable() || event.is_error());
                 }
             }
-            self.serve_ready(tasks);
+            self.flush_ready(tasks);
             self.tick();
         }
     }
 
     /// How long there is nothing to do.
-    fn patience(&self) -> Option<Duration> {
+    fn poll_timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -89,23 +89,23 @@ impl EventLoop {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Adopt(it) => self.adopt(it.0, it.1),
-            Message::Changed(job, at) => self.queue_all(job, at),
+            Message::AddConnection(it) => self.add_connection(it.0, it.1),
+            Message::Changed(job, at) => self.enqueue_watchers(job, at),
             Message::CaughtUp(it) => self.catch_up(*it),
             Message::Drain => {
                 self.is_draining = true;
                 let now = Instant::now();
                 self.next_tick = now;
-                self.connections.iter_mut().for_each(|(_, it)| it.follower.prepare_to_leave(now));
+                self.connections.iter_mut().for_each(|(_, it)| it.follower.begin_drain(now));
             }
         }
     }
 
-    fn adopt(&mut self, follower: Follower, taken: Taken) {
+    fn add_connection(&mut self, follower: SseSession, taken: RawConnection) {
         self.next_serial += 1;
         let mut connection = Connection::new(follower, taken, self.next_serial);
         if self.is_draining {
-            connection.follower.prepare_to_leave(Instant::now());
+            connection.follower.begin_drain(Instant::now());
         }
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -115,14 +115,14 @@ impl EventLoop {
             return;
         }
         for channel in &connection.channels {
-            channel.interest.add(self.index);
+            channel.writer_interest.add(self.index);
             self.watching.entry(channel.job).or_default().insert(key);
         }
         entry.insert(connection);
-        self.queue(key);
+        self.enqueue(key);
     }
 
-    fn queue(&mut self, key: usize) {
+    fn enqueue(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key)
             && !std::mem::replace(&mut connection.is_queued, true)
         {
@@ -130,7 +130,7 @@ impl EventLoop {
         }
     }
 
-    fn queue_all(&mut self, job: JobId, changed_at: Instant) {
+    fn enqueue_watchers(&mut self, job: JobId, changed_at: Instant) {
         let Some(keys) = self.watching.get(&job) else { return };
         for key in keys {
             if let Some(connection) = self.connections.get_mut(*key) {
@@ -143,17 +143,17 @@ impl EventLoop {
     }
 
     /// A socket has something to say, or takes more.
-    fn look_at(&mut self, key: usize, says_something: bool) {
+    fn on_socket_event(&mut self, key: usize, says_something: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if says_something && !connection.is_open() {
             return self.remove(key);
         }
-        self.queue(key);
+        self.enqueue(key);
     }
 
-    fn serve_ready(&mut self, tasks: &Tasks) {
+    fn flush_ready(&mut self, tasks: &TaskSupervisor) {
         let now = Instant::now();
-        for _ in 0..SERVED_AT_ONCE {
+        for _ in 0..MAX_FLUSHES_PER_TURN {
             let Some(key) = self.ready.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.is_queued = false;
@@ -164,9 +164,9 @@ impl EventLoop {
                 metrics.wake_to_write.observe(woken_at.elapsed().as_secs_f64());
             }
             match served {
-                Served::Waits => (),
-                Served::Ended => self.remove(key),
-                Served::Misses(missing) => {
+                FlushResult::Idle => (),
+                FlushResult::Closed => self.remove(key),
+                FlushResult::NeedsReplay(missing) => {
                     let serial = connection.serial;
                     self.read_missing(key, serial, missing, tasks);
                 }
@@ -175,10 +175,16 @@ impl EventLoop {
     }
 
     /// Reads from Redis what a connection is missing; the answer comes as a message.
-    fn read_missing(&self, key: usize, serial: u64, missing: Missing, tasks: &Tasks) {
+    fn read_missing(
+        &self,
+        key: usize,
+        serial: u64,
+        missing: ReplayRequest,
+        tasks: &TaskSupervisor,
+    ) {
         let hub = self.connections[key].follower.hub().clone();
         let inbox = self.inbox.clone();
-        tasks.spawn_unguarded("catch up", async move {
+        tasks.spawn("catch up", async move {
             let read = missing.read(&hub).await;
             let answer = CaughtUp { key, serial, missing, read };
             inbox.put(Message::CaughtUp(Box::new(answer)));
@@ -190,7 +196,7 @@ impl EventLoop {
         // It may have left meanwhile.
         if let Some(connection) = self.connections.get_mut(key).filter(|it| it.serial == serial) {
             connection.catch_up(&missing, read);
-            self.queue(key);
+            self.enqueue(key);
         }
     }
 
@@ -203,28 +209,32 @@ impl EventLoop {
             keys.remove(&key);
             if keys.is_empty() {
                 self.watching.remove(&channel.job);
-                channel.interest.remove(self.index);
+                channel.writer_interest.remove(self.index);
             }
         }
     }
 
     /// Heartbeats, and what else the clock says: one look over all, not a timer each.
     fn tick(&mut self) {
-        const MOST: Duration = Duration::from_millis(250);
-        const WHILE_DRAINING: Duration = Duration::from_millis(20);
+        const MAX_INTERVAL: Duration = Duration::from_millis(250);
+        const DRAINING_INTERVAL: Duration = Duration::from_millis(20);
         let now = Instant::now();
         if now < self.next_tick {
             return;
         }
-        self.next_tick =
-            now + if self.is_draining { WHILE_DRAINING } else { MOST.min(self.heartbeat / 4) };
+        self.next_tick = now
+            + if self.is_draining {
+                DRAINING_INTERVAL
+            } else {
+                MAX_INTERVAL.min(self.heartbeat / 4)
+            };
         let heartbeat = self.heartbeat;
         let due = self.connections.iter_mut();
         let due = due.filter_map(|(key, it)| it.tick(now, heartbeat).map(|due| (key, due)));
         for (key, due) in due.collect::<Vec<_>>() {
             match due {
-                Due::Serve => self.queue(key),
-                Due::Drop => self.remove(key),
+                TimerAction::Flush => self.enqueue(key),
+                TimerAction::Close => self.remove(key),
             }
         }
     }

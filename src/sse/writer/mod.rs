@@ -23,22 +23,22 @@ use self::event_loop::EventLoop;
 use super::{
     SseConfig,
     frame::Frame,
-    session::{Follower, Missing},
+    session::{ReplayRequest, SseSession},
 };
-use crate::{error::Result, http::Taken, ids::JobId, tasks::Tasks};
+use crate::{error::Result, http::RawConnection, ids::JobId, tasks::TaskSupervisor};
 
-/// One bit each in [`Interest`].
+/// One bit each in [`WriterSet`].
 const MAX_WRITERS: usize = 64;
 
 /// All writers of the process. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Writers(Arc<[Arc<Inbox>]>);
+pub(crate) struct WriterPool(Arc<[Arc<Mailbox>]>);
 
 /// The writers that have connections of a channel, one bit each.
 #[derive(Default)]
-pub(crate) struct Interest(AtomicU64);
+pub(crate) struct WriterSet(AtomicU64);
 
-impl Interest {
+impl WriterSet {
     /// Before the first look at the channel, so that no change falls between.
     fn add(&self, writer: usize) {
         self.0.fetch_or(1 << writer, Ordering::SeqCst);
@@ -51,7 +51,7 @@ impl Interest {
 
 /// What a writer is told.
 enum Message {
-    Adopt(Box<(Follower, Taken)>),
+    AddConnection(Box<(SseSession, RawConnection)>),
     /// There may be something new of this job since then.
     Changed(JobId, Instant),
     /// What a connection was missing.
@@ -63,17 +63,17 @@ struct CaughtUp {
     key: usize,
     /// Keys are used again.
     serial: u64,
-    missing: Missing,
+    missing: ReplayRequest,
     read: Result<Option<Vec<Frame>>>,
 }
 
 /// Where messages for a writer are put.
-struct Inbox {
+struct Mailbox {
     messages: Mutex<Vec<Message>>,
     waker: Waker,
 }
 
-impl Inbox {
+impl Mailbox {
     fn put(&self, message: Message) {
         let was_empty = {
             let mut messages = self.messages.lock();
@@ -91,36 +91,36 @@ impl Inbox {
     }
 }
 
-impl Writers {
+impl WriterPool {
     /// Starts one a core, or as many as configured.
     ///
     /// # Errors
     ///
     /// If the system has no more threads or file descriptors.
-    pub(super) fn start(config: &SseConfig, tasks: &Tasks) -> io::Result<Self> {
-        let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let n_writers = if config.writers == 0 { n_cores } else { config.writers };
-        let n_writers = n_writers.min(MAX_WRITERS);
+    pub(super) fn start(config: &SseConfig, tasks: &TaskSupervisor) -> io::Result<Self> {
+        let core_count = std::thread::available_parallelism().map_or(1, usize::from);
+        let writer_count = if config.writers == 0 { core_count } else { config.writers };
+        let writer_count = writer_count.min(MAX_WRITERS);
         let start = |index| {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER)?;
-            let inbox = Arc::new(Inbox { messages: Mutex::default(), waker });
+            let inbox = Arc::new(Mailbox { messages: Mutex::default(), waker });
             let event_loop = EventLoop::new(index, poll, inbox.clone(), config.heartbeat);
             let tasks_of_loop = tasks.clone();
             tasks.spawn_thread("stream writer", move || event_loop.run(&tasks_of_loop))?;
             Ok(inbox)
         };
-        Ok(Self((0..n_writers).map(start).collect::<io::Result<_>>()?))
+        Ok(Self((0..writer_count).map(start).collect::<io::Result<_>>()?))
     }
 
     /// Gives a connection to one of the writers.
-    pub(crate) fn adopt(&self, follower: Follower, taken: Taken) {
+    pub(crate) fn add_connection(&self, follower: SseSession, taken: RawConnection) {
         let writer = &self.0[fastrand::usize(..self.0.len())];
-        writer.put(Message::Adopt(Box::new((follower, taken))));
+        writer.put(Message::AddConnection(Box::new((follower, taken))));
     }
 
     /// Tells those who have connections of `job`.
-    pub(super) fn announce(&self, job: JobId, interest: &Interest) {
+    pub(super) fn notify(&self, job: JobId, interest: &WriterSet) {
         let interested = interest.0.load(Ordering::SeqCst);
         let now = Instant::now();
         for (index, writer) in self.0.iter().enumerate() {

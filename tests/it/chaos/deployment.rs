@@ -16,7 +16,7 @@ pub(super) enum Durability {
     Wait,
 }
 
-pub(super) struct Deployment {
+pub(super) struct DeploymentEnvironment {
     pub(super) setup: SentinelSetup,
     pub(super) services: Vec<GatewayProcess>,
     pub(super) balancer: Arc<Balancer>,
@@ -26,7 +26,7 @@ pub(super) struct Deployment {
     _polling: JoinSet<()>,
 }
 
-impl Deployment {
+impl DeploymentEnvironment {
     pub(super) async fn start(fault: Fault, durability: Durability) -> Self {
         let topology = Topology {
             is_proxied: fault.is_network_fault(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::block_in_place;
 
-use super::deployment::{Deployment, Durability};
+use super::deployment::{DeploymentEnvironment, Durability};
 use crate::harness::{NetworkFault, wait_until};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +68,7 @@ impl Fault {
     }
 
     /// Injects the fault. Returns the duration of the failover, if there was one.
-    pub(super) async fn inject(self, deployment: &mut Deployment) -> Option<Duration> {
+    pub(super) async fn inject(self, deployment: &mut DeploymentEnvironment) -> Option<Duration> {
         let primary = deployment.setup.primary().await;
         let port = deployment.setup.servers[primary].port;
         let began = Instant::now();
@@ -136,7 +136,7 @@ impl Fault {
     }
 
     /// Reverts the effects that the measurement must not see.
-    pub(super) async fn undo(self, deployment: &mut Deployment) {
+    pub(super) async fn undo(self, deployment: &mut DeploymentEnvironment) {
         if self == Self::PrimaryHung {
             let primary = deployment.setup.primary().await;
             for (index, server) in deployment.setup.servers.iter().enumerate() {
@@ -149,7 +149,7 @@ impl Fault {
 }
 
 /// Waits until a sentinel reports that one of the other `nodes`, `sentinels` or `replicas`, is down.
-async fn wait_until_missed(deployment: &Deployment, nodes: &str) {
+async fn wait_until_missed(deployment: &DeploymentEnvironment, nodes: &str) {
     let port = deployment.setup.sentinels[1].port;
     wait_until("a sentinel reports the node down", async || {
         let reply = deployment.setup.ask_sentinel(port, &["sentinel", nodes, "mymaster"]).await;
@@ -158,14 +158,14 @@ async fn wait_until_missed(deployment: &Deployment, nodes: &str) {
     .await;
 }
 
-fn set_network_fault(deployment: &Deployment, fault: NetworkFault) {
+fn set_network_fault(deployment: &DeploymentEnvironment, fault: NetworkFault) {
     for proxy in &deployment.setup.proxies {
         proxy.fault.send_replace(fault);
     }
 }
 
 /// Restarts the services one after another.
-async fn restart_all(deployment: &mut Deployment) {
+async fn restart_all(deployment: &mut DeploymentEnvironment) {
     for index in 0..2 {
         deployment.services[index].signal("TERM");
         block_in_place(|| deployment.services[index].wait());

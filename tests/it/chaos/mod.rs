@@ -13,7 +13,7 @@ use std::time::Instant;
 use rstest::rstest;
 
 use self::{
-    deployment::{Deployment, Durability},
+    deployment::{DeploymentEnvironment, Durability},
     fault::Fault,
     report::Row,
     traffic::Traffic,
@@ -25,7 +25,7 @@ const AFTER: usize = 1000;
 
 /// Runs one fault under traffic and returns its results.
 async fn run_fault(fault: Fault, durability: Durability) -> Row {
-    let mut deployment = Deployment::start(fault, durability).await;
+    let mut deployment = DeploymentEnvironment::start(fault, durability).await;
     let traffic = Traffic::start(deployment.balancer.clone(), deployment.log.clone()).await;
     deployment.log.wait_for_requests(BEFORE).await;
     let began = Instant::now();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    deployment::{Deployment, Durability},
+    deployment::{DeploymentEnvironment, Durability},
     fault::Fault,
     traffic::{CALL_LIMIT, Traffic},
 };
@@ -35,7 +35,7 @@ impl Row {
     pub(super) async fn measure(
         fault: Fault,
         durability: Durability,
-        deployment: &Deployment,
+        deployment: &DeploymentEnvironment,
         began: Instant,
         sentinels_took: Option<Duration>,
     ) -> Self {

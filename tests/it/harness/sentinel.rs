@@ -74,10 +74,10 @@ impl SentinelSetup {
     /// Starts all processes and waits until the sentinels can perform a failover.
     pub(crate) async fn start_with(topology: Topology) -> Self {
         let dir = tempfile::Builder::new().prefix("i2m-test-").tempdir().unwrap();
-        let n_servers = 1 + topology.replica_count;
-        let ports = free_ports(2 * n_servers + topology.sentinel_count);
-        let (server_ports, others) = ports.split_at(n_servers);
-        let (proxy_ports, sentinel_ports) = others.split_at(n_servers);
+        let server_count = 1 + topology.replica_count;
+        let ports = free_ports(2 * server_count + topology.sentinel_count);
+        let (server_ports, others) = ports.split_at(server_count);
+        let (proxy_ports, sentinel_ports) = others.split_at(server_count);
         let announced = if topology.is_proxied { proxy_ports } else { server_ports };
         let mut setup = Self {
             topology,
