@@ -1,4 +1,4 @@
-//! A job as callers ask for it, checked once.
+//! Requests to create a job, and their validation.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,34 +18,34 @@ use crate::{
 pub(crate) struct CreateJobRequest {
     #[schema(min_items = 1)]
     files: Vec<NewFile>,
-    /// What the worker shall do with the files; passed on as it is.
+    /// Parameters for the worker, passed on unchanged.
     #[serde(default)]
     params: Map<String, Value>,
-    /// Told when the job has ended.
+    /// Receives a webhook when the job ends.
     webhook_url: Option<String>,
 }
 
-/// A name and no path, 1 to 255 bytes.
+/// A file name without a path, 1 to 255 bytes.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 255, example = "chair.png",
     pattern = r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f]+$")]
-#[expect(dead_code, reason = "describes what `check_filename` lets in")]
+#[expect(dead_code, reason = "describes the names that `validate_filename` accepts")]
 pub(super) struct Filename(String);
 
 /// An absolute http(s), s3 or gs URL, or a path.
 #[derive(ToSchema)]
 #[schema(as = Link, value_type = String, max_length = 2048, example = "https://uploads.example/chair.png",
     pattern = r"^(https?://|/|s3://|gs://)[!-~]*$")]
-#[expect(dead_code, reason = "describes what `check_url` lets in")]
+#[expect(dead_code, reason = "describes the URLs that `validate_url` accepts")]
 pub(super) struct FileUrl(String);
 
-/// One picture. Its bytes are elsewhere; this says what they are.
+/// Describes one picture, which is stored elsewhere.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewFile {
     #[schema(value_type = Filename)]
     filename: String,
-    /// Bytes.
+    /// Size in bytes.
     #[schema(example = 204_800)]
     #[serde(
         default,
@@ -60,27 +60,27 @@ struct NewFile {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
-    /// Where a worker fetches the picture.
+    /// The URL from which a worker fetches the picture.
     #[schema(value_type = Option<FileUrl>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// Anything the caller wants to find again.
+    /// Arbitrary data of the client, returned unchanged.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     metadata: Map<String, Value>,
 }
 
-/// What is stored of a new job.
+/// A valid request, in the form in which the job is stored.
 pub(super) struct ValidatedJob {
-    /// One JSON object a file, with its `file_id`.
+    /// A JSON object for each file, with its `file_id`.
     pub(super) files: Vec<String>,
-    /// A JSON object, or empty.
+    /// A JSON object, or an empty string.
     pub(super) params: String,
-    /// A URL, or empty.
+    /// A URL, or an empty string.
     pub(super) webhook_url: String,
 }
 
 impl ValidatedJob {
-    /// The same for requests that ask for the same.
+    /// Equal for requests with the same content.
     pub(super) fn request_hash(&self) -> Sha256Hex {
         Sha256Hex::digest(&format!(
             "{}\n{}\n{}",
@@ -96,7 +96,7 @@ impl CreateJobRequest {
         &self.params
     }
 
-    /// Where the job's end is to be told; not yet checked.
+    /// The URL of the webhook, not validated.
     pub(crate) fn webhook_url(&self) -> Option<&str> {
         self.webhook_url.as_deref()
     }
@@ -138,24 +138,24 @@ impl CreateJobRequest {
 
 impl NewFile {
     fn validate(&self, config: &Config) -> Result<(), String> {
-        const MAX_URL: usize = 2048;
-        const MAX_METADATA: usize = 4096;
+        const MAX_URL_BYTES: usize = 2048;
+        const MAX_METADATA_BYTES: usize = 4096;
         validate_filename(&self.filename)?;
-        if self.size.is_some_and(|it| it > config.max_file_size.as_u64()) {
+        if self.size.is_some_and(|size| size > config.max_file_size.as_u64()) {
             return Err(format!("size: more than {}", config.max_file_size));
         }
         if let Some(content_type) = &self.content_type {
             validate_content_type(content_type)?;
         }
         if let Some(url) = &self.url {
-            validate_url(url, MAX_URL)?;
+            validate_url(url, MAX_URL_BYTES)?;
         }
         if self.metadata.is_empty() {
             return Ok(());
         }
         match serde_json::to_vec(&self.metadata) {
-            Ok(json) if json.len() <= MAX_METADATA => Ok(()),
-            _ => Err(format!("metadata: more than {MAX_METADATA} bytes of JSON")),
+            Ok(json) if json.len() <= MAX_METADATA_BYTES => Ok(()),
+            _ => Err(format!("metadata: more than {MAX_METADATA_BYTES} bytes of JSON")),
         }
     }
 
@@ -174,50 +174,61 @@ fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Validation(error.to_string()))
 }
 
-/// A name and no path: it will be shown, logged and used to name downloads.
+/// Rejects paths and control characters, because the name is displayed, logged and used for downloads.
 pub(super) fn validate_filename(name: &str) -> Result<(), String> {
     const MAX_BYTES: usize = 255;
     if name.is_empty() || name.len() > MAX_BYTES {
-        return Err(format!("filename: has {} bytes; it needs 1 to {MAX_BYTES}", name.len()));
+        return Err(format!(
+            "filename: has {} bytes; the limits are 1 and {MAX_BYTES}",
+            name.len()
+        ));
     }
     if name.chars().any(char::is_control) {
-        return Err(format!("filename: holds a control character: {}", truncate_quoted(name)));
+        return Err(format!("filename: contains a control character: {}", truncate_quoted(name)));
     }
     if name.contains(['/', '\\']) || name == "." || name == ".." {
-        return Err(format!("filename: is a path and not a name: {}", truncate_quoted(name)));
+        return Err(format!("filename: is a path instead of a name: {}", truncate_quoted(name)));
     }
     Ok(())
 }
 
-/// `type/subtype` of RFC 9110 tokens, parameters allowed.
+/// Accepts `type/subtype` of RFC 9110 tokens, with or without parameters.
 fn validate_content_type(text: &str) -> Result<(), String> {
     const MAX_BYTES: usize = 127;
-    let token = |it: &str| {
-        !it.is_empty()
-            && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    let is_token = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
     let valid = text.len() <= MAX_BYTES
-        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
-        && essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
+        && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && essence
+            .split_once('/')
+            .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
     if valid {
         Ok(())
     } else {
-        Err(format!("content_type: {} is no media type such as image/png", truncate_quoted(text)))
+        Err(format!(
+            "content_type: {} is not a media type such as image/png",
+            truncate_quoted(text)
+        ))
     }
 }
 
-/// A link that a page may show: `javascript:` and the like would run there.
+/// Accepts only URLs that a page can safely show as a link; a `javascript:` URL would run there.
 pub(super) fn validate_url(url: &str, max_bytes: usize) -> Result<(), String> {
-    let known = ["https://", "http://", "/", "s3://", "gs://"].iter().any(|it| url.starts_with(it));
-    if known
+    let has_known_prefix =
+        ["https://", "http://", "/", "s3://", "gs://"].iter().any(|prefix| url.starts_with(prefix));
+    if has_known_prefix
         && url.len() <= max_bytes
-        && !url.chars().any(|it| it.is_control() || it.is_whitespace())
+        && !url.chars().any(|character| character.is_control() || character.is_whitespace())
     {
         return Ok(());
     }
     Err(format!(
-        "url: {} is no http(s), s3, gs or absolute path of at most {max_bytes} bytes",
+        "url: {} is not an http(s), s3 or gs URL or an absolute path of at most {max_bytes} bytes",
         truncate_quoted(url)
     ))
 }
@@ -231,7 +242,7 @@ mod tests {
     #[rstest]
     #[case::plain("chair.png", true)]
     #[case::spaces_and_unicode("mein Stuhl – größer.png", true)]
-    #[case::as_long_as_may_be(&"a".repeat(255), true)]
+    #[case::longest(&"a".repeat(255), true)]
     #[case::too_long(&"a".repeat(256), false)]
     #[case::empty("", false)]
     #[case::parent("..", false)]
@@ -239,7 +250,7 @@ mod tests {
     #[case::backslash("a\\b.png", false)]
     #[case::newline("a\nb", false)]
     #[case::nul("a\0b", false)]
-    fn a_filename_is_a_name(#[case] name: &str, #[case] valid: bool) {
+    fn a_filename_is_validated(#[case] name: &str, #[case] valid: bool) {
         assert_eq!(validate_filename(name).is_ok(), valid);
     }
 
@@ -249,7 +260,7 @@ mod tests {
     #[case("png", false)]
     #[case("image/", false)]
     #[case("image/png\r\nX: y", false)]
-    fn a_content_type_is_a_media_type(#[case] text: &str, #[case] valid: bool) {
+    fn a_content_type_is_validated(#[case] text: &str, #[case] valid: bool) {
         assert_eq!(validate_content_type(text).is_ok(), valid);
     }
 
@@ -258,7 +269,7 @@ mod tests {
     #[case("/files/a.glb", true)]
     #[case("javascript:alert(1)", false)]
     #[case("https://a b", false)]
-    fn a_url_can_be_shown(#[case] url: &str, #[case] valid: bool) {
+    fn a_url_is_validated(#[case] url: &str, #[case] valid: bool) {
         assert_eq!(validate_url(url, 2048).is_ok(), valid);
     }
 }

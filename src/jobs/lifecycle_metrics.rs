@@ -3,17 +3,19 @@
 use super::model::parse_time;
 use crate::observability::metrics::JobMetrics;
 
-/// Measures what a script said began or ended in it.
-pub(crate) fn record(metrics: &JobMetrics, milestones: &str) {
-    for line in milestones.lines() {
+/// Records the lifecycle events of a script, one a line: `started {created_at} {now}` or
+/// `ended {started_at} {now} {status}`, where an unknown time is `-`.
+pub(crate) fn record(metrics: &JobMetrics, events: &str) {
+    for line in events.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let (kind, since, now, status) = match words[..] {
             [kind, since, now] => (kind, since, now, ""),
             [kind, since, now, status] => (kind, since, now, status),
             _ => continue,
         };
-        let took = parse_time(since).zip(parse_time(now)).map(|(since, now)| now - since);
-        let secs = took.and_then(|it| it.to_std().ok()).map(|it| it.as_secs_f64());
+        let elapsed = parse_time(since).zip(parse_time(now)).map(|(since, now)| now - since);
+        let secs =
+            elapsed.and_then(|elapsed| elapsed.to_std().ok()).map(|elapsed| elapsed.as_secs_f64());
         match (kind, secs) {
             ("started", Some(secs)) => metrics.wait.observe(secs),
             ("ended", secs) => {

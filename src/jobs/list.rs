@@ -1,4 +1,4 @@
-//! Pages of an owner's jobs, newest first, in cost proportional to the page.
+//! Pages of an owner's jobs, newest first. The cost is proportional to the size of the page.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use crate::{
 static LIST: Script =
     Script::with_timestamps(include_str!("../../migrations-lua/jobs/list_page.lua")).idempotent();
 
-/// What is read of a job's record; `list.lua` reads the same.
+/// The fields of a job's record that lists need. `jobs/list_page.lua` reads the same fields.
 pub(super) const FIELDS: [&str; 9] = [
     "job_id",
     "status",
@@ -33,20 +33,22 @@ pub(super) const FIELDS: [&str; 9] = [
     "error",
 ];
 
-/// A part of a list, in words of Redis.
+/// The arguments of `jobs/owner_index_page.lua`.
 pub(super) struct PageQuery<'a> {
-    pub(super) n: usize,
-    /// Jobs after this one: its score, or `+inf`, and its id, or nothing.
+    pub(super) limit: usize,
+    /// The score of the last job of the previous page, or `+inf`.
     pub(super) score: &'a str,
+    /// The id of the last job of the previous page, or an empty string.
     pub(super) after: &'a str,
-    /// Unix milliseconds, or `-inf`.
+    /// The oldest creation time in Unix milliseconds, or `-inf`.
     pub(super) oldest: &'a str,
 }
 
-/// Jobs that one call looks at; a filter that few jobs pass makes short pages, not slow ones.
+/// The maximum number of jobs that one call scans, so that a filter that few jobs match results in short pages instead
+/// of slow ones.
 const MAX_SCANNED: usize = 1000;
 
-/// Which jobs are asked for.
+/// Selects the jobs of a page.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) status: Option<Status>,
@@ -55,22 +57,22 @@ pub(crate) struct Filter {
     pub(crate) after: Option<Cursor>,
 }
 
-/// A place in the list, between two jobs. Stable while jobs come and go.
+/// A position in the list: after this job. It stays valid while jobs are created and deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// Creation in Unix milliseconds, as Redis spells the score.
+    /// Creation time in Unix milliseconds, in the format of the score in Redis.
     score: String,
     job: JobId,
 }
 
-/// A page, and where the next begins.
+/// A page of jobs, and the cursor of the next page.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) jobs: Vec<Summary>,
     pub(crate) next: Option<Cursor>,
 }
 
-/// A job as lists show it.
+/// A job in a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobSummary)]
 pub(crate) struct Summary {
@@ -82,7 +84,7 @@ pub(crate) struct Summary {
     total_files: u32,
     completed_files: u32,
     failed_files: u32,
-    /// What the job is about, for people.
+    /// The name of the job's first file.
     #[schema(example = "chair.png")]
     #[serde(skip_serializing_if = "Option::is_none")]
     first_filename: Option<String>,
@@ -101,20 +103,21 @@ impl Cursor {
 
     /// # Errors
     ///
-    /// [`Error::Validation`] for what [`Cursor::encode`] did not make.
+    /// [`Error::Validation`] if `text` was not created by [`Cursor::encode`].
     pub(crate) fn decode(text: &str) -> Result<Self> {
-        let bad = || Error::Validation("cursor: use next_cursor of the page before".to_owned());
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
-        let text = String::from_utf8(bytes).map_err(|_| bad())?;
-        let (score, job) = text.split_once(':').ok_or_else(bad)?;
-        if score.is_empty() || !score.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad());
+        let invalid =
+            || Error::Validation("cursor: must be the next_cursor of the previous page".to_owned());
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
+        let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+        let (score, job) = text.split_once(':').ok_or_else(invalid)?;
+        if score.is_empty() || !score.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(invalid());
         }
-        Ok(Self { score: score.to_owned(), job: job.parse().map_err(|_| bad())? })
+        Ok(Self { score: score.to_owned(), job: job.parse().map_err(|_| invalid())? })
     }
 }
 
-/// One page of `owner`'s jobs. Ids of jobs that are gone vanish from the owner's set on the way.
+/// Returns a page of `owner`'s jobs, and removes the ids of deleted jobs from the owner's index.
 pub(super) async fn page(
     redis: &Redis,
     retention: JobRetention,
@@ -128,7 +131,7 @@ pub(super) async fn page(
     }
 }
 
-/// In a cluster every job has its own slot, so no script reads them together.
+/// In a cluster, jobs have different slots, so a script cannot read them together.
 async fn page_from_cluster(
     redis: &Redis,
     retention: JobRetention,
@@ -136,29 +139,29 @@ async fn page_from_cluster(
     filter: &Filter,
 ) -> Result<Page> {
     let oldest =
-        filter.created_after.map_or("-inf".to_owned(), |it| it.timestamp_millis().to_string());
+        filter.created_after.map_or("-inf".to_owned(), |time| time.timestamp_millis().to_string());
     let mut cursor = filter.after.clone();
-    let (mut jobs, mut seen_count) = (Vec::new(), 0);
+    let (mut jobs, mut scanned_count) = (Vec::new(), 0);
     loop {
-        let job = cursor.as_ref().map(|it| it.job.to_string()).unwrap_or_default();
-        let wanted = PageQuery {
-            n: filter.limit.max(1),
-            score: cursor.as_ref().map_or("+inf", |it| it.score.as_str()),
+        let job = cursor.as_ref().map(|cursor| cursor.job.to_string()).unwrap_or_default();
+        let query = PageQuery {
+            limit: filter.limit.max(1),
+            score: cursor.as_ref().map_or("+inf", |cursor| cursor.score.as_str()),
             after: &job,
             oldest: &oldest,
         };
-        let batch = cluster::read_index_page(redis, retention, owner, &wanted).await?;
+        let batch = cluster::read_index_page(redis, retention, owner, &query).await?;
         if batch.is_empty() {
             return Ok(Page { jobs, next: None });
         }
         for cluster::IndexedJob { job, score, fields } in batch {
-            seen_count += 1;
-            let summary = fields.and_then(|it| Summary::from_stored(&it));
+            scanned_count += 1;
+            let summary = fields.and_then(|fields| Summary::from_stored(&fields));
             jobs.extend(
-                summary.filter(|it| filter.status.is_none_or(|wanted| wanted == it.status)),
+                summary.filter(|job| filter.status.is_none_or(|status| status == job.status)),
             );
             cursor = Some(Cursor { score, job });
-            if jobs.len() >= filter.limit || seen_count >= MAX_SCANNED {
+            if jobs.len() >= filter.limit || scanned_count >= MAX_SCANNED {
                 return Ok(Page { jobs, next: cursor });
             }
         }
@@ -167,40 +170,43 @@ async fn page_from_cluster(
 
 async fn page_by_script(redis: &Redis, owner: &Sha256Hex, filter: &Filter) -> Result<Page> {
     let keys = user_jobs_keys(owner).map(Key::from).to_vec();
-    let oldest = filter.created_after.map(|it| it.timestamp_millis().to_string());
+    let oldest = filter.created_after.map(|time| time.timestamp_millis().to_string());
     let args = vec![
         Value::from(filter.limit.to_string()),
-        Value::from(filter.after.as_ref().map_or("+inf", |it| it.score.as_str())),
-        Value::from(filter.after.as_ref().map(|it| it.job.to_string()).unwrap_or_default()),
+        Value::from(filter.after.as_ref().map_or("+inf", |cursor| cursor.score.as_str())),
+        Value::from(filter.after.as_ref().map(|cursor| cursor.job.to_string()).unwrap_or_default()),
         Value::from(oldest.unwrap_or_else(|| "-inf".to_owned())),
         Value::from(filter.status.map_or("", Status::as_str)),
         Value::from(MAX_SCANNED.to_string()),
     ];
-    // The newest job stands on the first page, and its owner looks for it at once.
+    // The first page comes from the primary, because clients expect a job that they just created.
     let from_replica = match filter.after {
         Some(_) => LIST.run_on_replica(redis, keys.clone(), args.clone()).await,
         None => None,
     };
-    let answer: Value = match from_replica {
-        Some(answer) => answer,
+    let reply: Value = match from_replica {
+        Some(reply) => reply,
         None => LIST.run(redis.default_keyspace(Database::Jobs), keys, args).await?,
     };
-    let mut parts = answer.into_array().into_iter().skip(1);
+    let mut parts = reply.into_array().into_iter().skip(1);
     let mut next = || parts.next().unwrap_or(Value::Null);
     let (score, job): (String, String) = (next().convert()?, next().convert()?);
     let records = next().into_array();
     let jobs = records
         .into_iter()
-        .filter_map(|it| Summary::from_stored(&it.convert::<Vec<_>>().ok()?))
+        .filter_map(|record| Summary::from_stored(&record.convert::<Vec<_>>().ok()?))
         .collect();
     Ok(Page { jobs, next: job.parse().ok().map(|job| Cursor { score, job }) })
 }
 
 impl Summary {
-    /// From the fields that `list.lua` names.
+    /// Parses the values of [`FIELDS`], followed by the JSON of the first file.
     fn from_stored(fields: &[Option<String>]) -> Option<Self> {
-        let text = |i: usize| fields.get(i).and_then(Option::as_deref).filter(|it| !it.is_empty());
-        let count = |i: usize| text(i).and_then(|it| it.parse::<u32>().ok()).unwrap_or(0);
+        let text = |index: usize| {
+            fields.get(index).and_then(Option::as_deref).filter(|value| !value.is_empty())
+        };
+        let count =
+            |index: usize| text(index).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
         let status = Status::from_stored(text(1).unwrap_or("pending"));
         Some(Self {
             job_id: text(0)?.parse().ok()?,
@@ -227,13 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_reads_back_and_nothing_else_is_one() {
+    fn a_cursor_survives_a_round_trip_and_other_texts_are_rejected() {
         let cursor = Cursor { score: "1795405722764".to_owned(), job: JobId::random() };
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
-        for bad in
+        for invalid in
             ["", "x", "MTIz", &URL_SAFE_NO_PAD.encode("(1:2"), &URL_SAFE_NO_PAD.encode("1:*")]
         {
-            assert!(Cursor::decode(bad).is_err(), "{bad}");
+            assert!(Cursor::decode(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a job is, its lifecycle and its rules.
+//! Jobs and their lifecycle.
 
 mod coalesce;
 mod create;
@@ -24,7 +24,7 @@ use self::{
 };
 pub(crate) use self::{
     create::CreateJobRequest,
-    lifecycle_metrics::record as count_milestones,
+    lifecycle_metrics::record as record_lifecycle_events,
     list::{Cursor, Filter, Page, Summary},
     model::{Job, JobFile, parse_percent},
     result::FileResult,
@@ -40,25 +40,26 @@ use crate::{
     store::{JobRetention, Redis},
 };
 
-/// What a job may be.
+/// Limits of jobs.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A job is kept this long after its last change.
+    /// How long a job is kept after its last change.
     #[serde(with = "HumanDuration")]
     pub ttl: Duration,
-    /// The most files of a job.
+    /// Maximum number of files of a job.
     pub max_files: usize,
-    /// The largest picture.
+    /// Maximum size of a picture.
     #[schemars(with = "HumanSize")]
     pub max_file_size: ByteSize,
-    /// How long a cached status is believed that no change of ours has dropped.
+    /// TTL of a cached status. Every change by this service deletes it at once; other programs' changes may be visible
+    /// only after this time.
     #[serde(with = "HumanDuration")]
     pub status_cache_ttl: Duration,
-    /// The largest `params` of a job, as JSON text.
+    /// Maximum size of a job's `params` as JSON text.
     #[schemars(with = "HumanSize")]
     pub max_params_size: ByteSize,
-    /// The largest result of a file, as JSON text.
+    /// Maximum size of a file's result as JSON text.
     #[schemars(with = "HumanSize")]
     pub max_result_size: ByteSize,
 }
@@ -68,13 +69,13 @@ impl Config {
         const MAX_FILES: usize = 1000;
         validate_range("ttl", self.ttl, Duration::from_secs(1), Duration::from_hours(8784))?;
         if !(1..=MAX_FILES).contains(&self.max_files) {
-            bail!("max_files is {}; it has to be between 1 and {MAX_FILES}", self.max_files);
+            bail!("max_files is {}; it must be between 1 and {MAX_FILES}", self.max_files);
         }
         Ok(())
     }
 }
 
-/// The jobs. Cheap to clone.
+/// Creates, reads and changes jobs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Jobs {
     redis: Redis,
@@ -85,12 +86,12 @@ pub(crate) struct Jobs {
     statuses: Arc<ReadCoalescer<JobId, Option<CachedStatus>>>,
 }
 
-/// What a request to create a job carries beside its body.
+/// The headers of a request to create a job.
 #[derive(Debug, Default)]
 pub(crate) struct CreateContext {
-    /// The hash of its `Idempotency-Key`.
+    /// Hash of the `Idempotency-Key`.
     pub(crate) idempotency: Option<Sha256Hex>,
-    /// Its W3C Trace Context.
+    /// W3C Trace Context.
     pub(crate) traceparent: Option<String>,
 }
 
@@ -104,50 +105,52 @@ impl Jobs {
         Self { redis, config, retention, celery, reads: Arc::default(), statuses: Arc::default() }
     }
 
-    /// What the process measures.
+    /// The metrics of this process.
     pub(crate) fn metrics(&self) -> &Metrics {
         self.redis.metrics()
     }
 
-    /// Creates a job for `owner` and hands it to workers. The flag says that the same request had made it before.
+    /// Creates a job for `owner` and sends its tasks to workers. Returns the job, and whether an earlier identical
+    /// request created it.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] or [`Error::TooManyFiles`] says what is wrong with `new`;
-    /// [`Error::IdempotencyConflict`].
+    /// [`Error::Invalid`] or [`Error::TooManyFiles`] if `new` is invalid; [`Error::IdempotencyConflict`] if the key was
+    /// used for a different request.
     pub(crate) async fn create(
         &self,
         owner: &Sha256Hex,
         new: &CreateJobRequest,
         circumstances: &CreateContext,
     ) -> Result<(Job, bool)> {
-        let checked = new.validate(&self.config)?;
-        let hash = circumstances.idempotency.as_ref();
-        let (id, is_ours) =
-            match store::reserve_job(&self.redis, self.retention, owner, &checked, hash).await? {
-                Reservation::New(id) => (id, true),
-                Reservation::InProgress(id) => (id, false),
-                Reservation::Existing(id) => {
-                    return Ok((self.replayed_response(id, owner, &checked).await?, true));
-                }
-            };
-        let tasks = self.initial_tasks(id, new, &checked, circumstances)?;
+        let validated = new.validate(&self.config)?;
         let idempotency = circumstances.idempotency.as_ref();
-        let record = store::CreateArgs { id, owner, checked: &checked, idempotency, tasks: &tasks };
-        match store::create(&self.redis, self.retention, record).await? {
+        let reservation =
+            store::reserve_job(&self.redis, self.retention, owner, &validated, idempotency).await?;
+        let (id, is_new) = match reservation {
+            Reservation::New(id) => (id, true),
+            Reservation::InProgress(id) => (id, false),
+            Reservation::Existing(id) => {
+                return Ok((self.replayed_response(id, owner, &validated).await?, true));
+            }
+        };
+        let tasks = self.initial_tasks(id, new, &validated, circumstances)?;
+        let args =
+            store::CreateArgs { id, owner, validated: &validated, idempotency, tasks: &tasks };
+        match store::create(&self.redis, self.retention, args).await? {
             store::Created::Job(job) => {
                 if let Some(celery) = &self.celery {
                     celery.send(&tasks).await;
                 }
                 Ok((*job, false))
             }
-            store::Created::Replayed(made) => {
-                // Made by an attempt of this very request, whose answer was lost; else its tasks are others.
-                let is_ours = is_ours && made == id;
-                if let (true, Some(celery)) = (is_ours, &self.celery) {
+            store::Created::Replayed(existing) => {
+                // The job has these tasks only if a call of this request created it and the reply was lost.
+                let is_own = is_new && existing == id;
+                if let (true, Some(celery)) = (is_own, &self.celery) {
                     celery.send(&tasks).await;
                 }
-                Ok((self.replayed_response(made, owner, &checked).await?, !is_ours))
+                Ok((self.replayed_response(existing, owner, &validated).await?, !is_own))
             }
         }
     }
@@ -156,33 +159,31 @@ impl Jobs {
         &self,
         job: JobId,
         new: &CreateJobRequest,
-        checked: &ValidatedJob,
+        validated: &ValidatedJob,
         circumstances: &CreateContext,
     ) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
-        let file = |(i, it): (usize, &String)| {
-            (FileId::from_index(i), serde_json::from_str(it).unwrap_or_default())
+        let file = |(index, json): (usize, &String)| {
+            (FileId::from_index(index), serde_json::from_str(json).unwrap_or_default())
         };
         celery.build_messages(&TaskRequest {
             job,
             attempt: 1,
-            files: checked.files.iter().enumerate().map(file).collect(),
+            files: validated.files.iter().enumerate().map(file).collect(),
             params: new.params(),
             traceparent: circumstances.traceparent.as_deref(),
         })
     }
 
-    /// The job as it was when it was created.
+    /// The job in the state in which it was created.
     async fn replayed_response(
         &self,
         id: JobId,
         owner: &Sha256Hex,
-        checked: &ValidatedJob,
+        validated: &ValidatedJob,
     ) -> Result<Job> {
-        let now = self.get(id).await?;
-        let mut then = Job::new(id, owner, checked);
-        (then.created_at, then.updated_at) = (now.created_at, now.created_at);
-        Ok(then)
+        let created_at = self.get(id).await?.created_at;
+        Ok(Job { created_at, updated_at: created_at, ..Job::new(id, owner, validated) })
     }
 
     /// A page of `owner`'s jobs.
@@ -190,14 +191,15 @@ impl Jobs {
         list::page(&self.redis, self.retention, owner, filter).await
     }
 
-    /// Cancels a job: at once what waits or has no Celery worker, else as soon as workers heed it, and after the
-    /// grace they have in any case. Returns the status the job then has.
+    /// Cancels a job: immediately if no Celery worker has one of its tasks, else when the workers stop, and at the
+    /// latest after `celery.cancel_grace`. Returns the new status.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTransition`] for a job that ended otherwise.
+    /// [`Error::InvalidTransition`] for a job with another terminal status.
     pub(crate) async fn cancel(&self, id: JobId) -> Result<Status> {
-        let grace = self.celery.as_ref().map_or(Duration::ZERO, |it| it.config().cancel_grace);
+        let grace =
+            self.celery.as_ref().map_or(Duration::ZERO, |celery| celery.config().cancel_grace);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let tasks = match store::cancel(&self.redis, self.retention, id, grace_ms).await? {
             store::CancelReply::AlreadyTerminal(Status::Cancelled) => return Ok(Status::Cancelled),
@@ -209,24 +211,24 @@ impl Jobs {
                     requested: "cancelled",
                 });
             }
-            store::CancelReply::Tasks(tasks) => tasks,
+            store::CancelReply::Cancelling(tasks) => tasks,
         };
-        let nobody_has_it = match &self.celery {
+        let no_worker_has_tasks = match &self.celery {
             Some(celery) if !tasks.is_empty() => celery.revoke(&tasks).await?,
             _ => true,
         };
-        if nobody_has_it {
+        if no_worker_has_tasks {
             self.transition(id, Status::Cancelled).await
         } else {
             Ok(Status::Cancelling)
         }
     }
 
-    /// Ends the jobs whose workers did not heed their cancellation in time. Returns how many.
+    /// Cancels the jobs whose workers did not stop in time. Returns the number of such jobs.
     pub(crate) async fn force_overdue_cancellations(&self) -> Result<usize> {
         let overdue = store::overdue_cancellations(&self.redis).await?;
         for id in &overdue {
-            // Once more: whoever began may have crashed before the tasks were taken back.
+            // The process that began the cancellation may have crashed before it revoked the tasks.
             let ended = match self.cancel(*id).await {
                 Ok(Status::Cancelling) => self.transition(*id, Status::Cancelled).await.map(|_| ()),
                 other => other.map(|_| ()),
@@ -242,11 +244,11 @@ impl Jobs {
         Ok(overdue.len())
     }
 
-    /// Begins a new attempt of the files that did not succeed, and of no others. `traceparent` is the request's.
+    /// Begins a new attempt of the files that did not succeed. `traceparent` is the W3C Trace Context of the request.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTransition`] for a job that is not over, or has nothing to retry.
+    /// [`Error::InvalidTransition`] for a job that has not ended or has no file to retry.
     pub(crate) async fn retry(&self, id: JobId, traceparent: Option<&str>) -> Result<Arc<Job>> {
         const MAX_TRIES: usize = 3;
         for _ in 0..MAX_TRIES {
@@ -264,18 +266,18 @@ impl Jobs {
 
     fn retry_tasks(&self, job: &Job, traceparent: Option<&str>) -> Result<Vec<TaskMessage>> {
         let Some(celery) = &self.celery else { return Ok(Vec::new()) };
-        let open = job.files.iter().filter(|it| it.status != FileStatus::Completed);
+        let to_retry = job.files.iter().filter(|file| file.status != FileStatus::Completed);
         let params = job.params.clone().unwrap_or_default();
         celery.build_messages(&TaskRequest {
             job: job.id,
             attempt: job.attempt + 1,
-            files: open.map(|it| (it.file_id, it.to_task_payload())).collect(),
+            files: to_retry.map(|file| (file.file_id, file.to_task_payload())).collect(),
             params: &params,
             traceparent,
         })
     }
 
-    /// Removes every key of a job, after taking its tasks back.
+    /// Revokes the tasks of a job and deletes all its keys.
     ///
     /// # Errors
     ///
@@ -288,7 +290,7 @@ impl Jobs {
         store::delete(&self.redis, self.retention, id).await.map(|_| ())
     }
 
-    /// How many tasks are served before this job, while it waits in a Celery queue.
+    /// The number of tasks before this job, while it waits in a Celery queue.
     pub(crate) async fn queue_position(&self, job: &Job) -> Result<Option<u64>> {
         match &self.celery {
             Some(celery) if job.status == Status::Pending => celery.queue_position(job.id).await,
@@ -296,7 +298,7 @@ impl Jobs {
         }
     }
 
-    /// The job `id`, whoever owns it.
+    /// The job `id` of any owner.
     ///
     /// # Errors
     ///
@@ -305,7 +307,7 @@ impl Jobs {
         self.find(id).await?.ok_or(Error::JobNotFound(id))
     }
 
-    /// The job `id`, if there is one, whoever owns it; one for all who asked before it was read.
+    /// The job `id` of any owner, if it exists. Concurrent reads are coalesced.
     pub(crate) async fn find(&self, id: JobId) -> Result<Option<Arc<Job>>> {
         let read = async || {
             let job = store::read(&self.redis, self.retention, id).await?;
@@ -314,35 +316,36 @@ impl Jobs {
         self.reads.read(id, read).await
     }
 
-    /// As [`Jobs::find`], with the newest entry of the job's progress stream.
+    /// Returns a job like [`Jobs::find`], and the id of the newest entry of its progress stream.
     pub(crate) async fn find_with_stream_head(&self, id: JobId) -> Result<Option<(Job, StreamId)>> {
         store::read_with_head(&self.redis, self.retention, id).await
     }
 
-    /// The job `id` as far as it is `caller`'s business.
+    /// The job `id`, if `caller` may see it.
     ///
     /// # Errors
     ///
-    /// [`Error::JobNotFound`] for a job that is somebody else's, just as for none.
+    /// [`Error::JobNotFound`], also for a job of another owner.
     pub(crate) async fn get_visible_to(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>> {
         let job = self.get(id).await?;
         if caller.can_view(job.owner.as_ref()) { Ok(job) } else { Err(Error::JobNotFound(id)) }
     }
 
-    /// Whether a worker's result is one.
+    /// Validates the result of a worker.
     ///
     /// # Errors
     ///
-    /// Says what is wrong.
+    /// A message for the worker that names the invalid field.
     pub(crate) fn validate_result(&self, result: &FileResult) -> Result<(), String> {
         result.validate(self.config.max_result_size)
     }
 
-    /// Stores a result that was checked; the last file ends the job. Returns the job's status.
+    /// Stores a valid result; the last file ends the job. Returns the status of the job.
     ///
     /// # Errors
     ///
-    /// As the lifecycle says.
+    /// [`Error::JobNotFound`], [`Error::FileNotFound`], [`Error::StaleAttempt`], or [`Error::InvalidTransition`] if the job
+    /// ended without this file.
     pub(crate) async fn finish_file(
         &self,
         job: JobId,
@@ -350,39 +353,39 @@ impl Jobs {
         result: &FileResult,
     ) -> Result<Status> {
         let json = result.to_json(file)?;
-        let outcome = store::FileResultRecord {
+        let record = store::FileResultRecord {
             status: result.status(),
             attempt: result.attempt(),
             json: &json,
             error: result.error(),
         };
-        store::finish_file(&self.redis, self.retention, job, file, outcome).await
+        store::finish_file(&self.redis, self.retention, job, file, record).await
     }
 
     /// The stored result of a file, as JSON text.
     ///
     /// # Errors
     ///
-    /// [`Error::FileNotFound`] while there is none.
+    /// [`Error::FileNotFound`] if the file has no result.
     pub(crate) async fn result(&self, job: JobId, file: FileId) -> Result<String> {
         store::result(&self.redis, job, file).await?.ok_or(Error::FileNotFound { job, file })
     }
 
-    /// The stored results of all files that have one, in their order.
+    /// The stored results of the files that have one, in the order of the files.
     pub(crate) async fn results(&self, job: JobId) -> Result<Vec<serde_json::Value>> {
         store::results(&self.redis, self.retention, job).await
     }
 
-    /// Moves a job to another status. The same request twice is no error.
+    /// Sets a job to another status. A repeated request has no effect and succeeds.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTransition`] if the job's status does not allow it.
+    /// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if the current status does not allow it.
     pub(crate) async fn transition(&self, id: JobId, to: Status) -> Result<Status> {
         self.transition_with_error(id, to, "").await
     }
 
-    /// [`Jobs::transition`] with what went wrong, for people.
+    /// Works like [`Jobs::transition`], with an error message for people.
     pub(crate) async fn transition_with_error(
         &self,
         id: JobId,
@@ -392,7 +395,8 @@ impl Jobs {
         store::transition(&self.redis, self.retention, id, to, error).await
     }
 
-    /// Makes good an end that another program wrote to the record only. The job's status, if it exists.
+    /// Completes a terminal status that another program set only in the record. Returns the status of the job, if it
+    /// exists.
     pub(crate) async fn reconcile_terminal_state(&self, id: JobId) -> Result<Option<Status>> {
         store::reconcile_terminal_state(&self.redis, self.retention, id).await
     }

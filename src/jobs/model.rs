@@ -1,4 +1,4 @@
-//! A job as it stands in Redis, read tolerantly: other programs write these keys too.
+//! The stored job. Parsing is lenient, because other programs write these keys too.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,37 +11,38 @@ use super::{
 };
 use crate::ids::{FileId, JobId, Sha256Hex, StreamId};
 
-/// A job and its files as of one moment.
+/// A job and its files at one point in time.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
-    /// What `session:{id}` says.
+    /// The value of `session:{id}`.
     pub(crate) owner: Option<Sha256Hex>,
     pub(crate) status: Status,
     pub(crate) total_files: u32,
     pub(crate) completed_files: u32,
     pub(crate) failed_files: u32,
-    /// Percent of the whole job, which never falls within a run of it.
+    /// Percent of the whole job. Does not decrease within an attempt.
     pub(crate) progress: u8,
     pub(crate) created_at: Option<DateTime<Utc>>,
     pub(crate) updated_at: Option<DateTime<Utc>>,
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) ended_at: Option<DateTime<Utc>>,
-    /// Which attempt this is; a retry begins the next.
+    /// The first attempt is 1; a retry begins the next one.
     pub(crate) attempt: u32,
     pub(crate) error: Option<String>,
     pub(crate) params: Option<Map<String, Value>>,
     pub(crate) files: Vec<JobFile>,
-    /// The entry of the progress stream that says the end, once it was written.
+    /// The terminal entry of the progress stream, once it is written.
     pub(crate) terminal_id: Option<StreamId>,
 }
 
 impl Job {
-    /// A job that was created just now.
+    /// A new job without its times.
     pub(super) fn new(id: JobId, owner: &Sha256Hex, new: &ValidatedJob) -> Self {
         let files = new.files.iter().enumerate();
-        let files: Vec<_> =
-            files.map(|(i, it)| JobFile::from_stored(i, Some(it), None, None)).collect();
+        let files: Vec<_> = files
+            .map(|(index, json)| JobFile::from_stored(index, Some(json), None, None))
+            .collect();
         Self {
             id,
             owner: Some(owner.clone()),
@@ -69,7 +70,7 @@ pub(crate) struct JobFile {
     pub(crate) file_id: FileId,
     #[schema(example = "chair.png")]
     pub(crate) filename: String,
-    /// Bytes.
+    /// Size in bytes.
     #[schema(example = 204_800)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
@@ -81,7 +82,7 @@ pub(crate) struct JobFile {
     #[schema(maximum = 100, example = 40)]
     pub(crate) progress: u8,
     pub(crate) attempt: u32,
-    /// What its worker said last.
+    /// The last message of the worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,8 +94,8 @@ pub(crate) struct JobFile {
 }
 
 impl JobFile {
-    /// A file from its entry in `job:{id}:files`, its state, and its percent. The seed's code writes no
-    /// `file_id`, no state, and any number as percent.
+    /// Creates a file from its entry in `job:{id}:files`, its state and its percent. The seed's code writes neither
+    /// `file_id` nor state, and arbitrary numbers as percent.
     pub(super) fn from_stored(
         index: usize,
         json: Option<&str>,
@@ -124,24 +125,24 @@ impl JobFile {
         }
     }
 
-    /// The file as a worker is told of it.
+    /// The file as part of a task for a worker, without its progress.
     pub(super) fn to_task_payload(&self) -> Value {
         let mut file = serde_json::to_value(self).unwrap_or_default();
         if let Value::Object(fields) = &mut file {
-            for ours in ["status", "progress", "attempt", "message", "error"] {
-                fields.remove(ours);
+            for name in ["status", "progress", "attempt", "message", "error"] {
+                fields.remove(name);
             }
         }
         file
     }
 
-    /// What the file adds to the progress of its job: a finished one adds all it can.
-    pub(crate) fn progress_contribution(&self) -> u8 {
+    /// The percent that the file contributes to the progress of its job: 100 if it is finished, even if it failed.
+    pub(super) fn progress_contribution(&self) -> u8 {
         if self.status.is_finished() { 100 } else { self.progress }
     }
 }
 
-/// What `job:{id}:files` says of a file.
+/// An entry of `job:{id}:files`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct StoredFile {
@@ -153,7 +154,7 @@ struct StoredFile {
 }
 
 impl StoredFile {
-    /// A field of another type than ours is as good as absent.
+    /// A field of an unexpected type counts as absent.
     fn parse(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_else(|_| Self::parse_foreign(json))
     }
@@ -176,25 +177,25 @@ fn parse_state(text: &str) -> Option<(FileStatus, u32, Option<String>)> {
     let mut parts = text.splitn(3, ':');
     let status = FileStatus::from_stored(parts.next()?)?;
     let attempt = parts.next()?.parse().ok()?;
-    let note = parts.next().filter(|it| !it.is_empty()).map(str::to_owned);
+    let note = parts.next().filter(|note| !note.is_empty()).map(str::to_owned);
     Some((status, attempt, note))
 }
 
-/// A percent that any program wrote: `40`, `"40.5"`, `-5`.
+/// Parses a percent of any program, such as `40`, `40.5` or `-5`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "the value is clamped to 0..=100"
 )]
 pub(crate) fn parse_percent(text: &str) -> u8 {
-    text.trim().parse::<f64>().map_or(0, |it| it.clamp(0.0, 100.0) as u8)
+    text.trim().parse::<f64>().map_or(0, |percent| percent.clamp(0.0, 100.0) as u8)
 }
 
-/// A time that any program wrote: the seed's naive UTC, with or without fraction, or RFC 3339.
+/// Parses a time of any program: the seed's naive UTC, with or without fraction, or RFC 3339.
 pub(crate) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     text.parse::<NaiveDateTime>()
-        .map(|it| it.and_utc())
-        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|it| it.to_utc()))
+        .map(|time| time.and_utc())
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
         .ok()
 }
 
@@ -211,7 +212,7 @@ mod tests {
     #[case("250", 100)]
     #[case("NaN", 0)]
     #[case("", 0)]
-    fn any_percent_reads_as_one(#[case] text: &str, #[case] percent: u8) {
+    fn a_percent_is_clamped(#[case] text: &str, #[case] percent: u8) {
         assert_eq!(parse_percent(text), percent);
     }
 
@@ -219,7 +220,7 @@ mod tests {
     #[case("2026-11-23T00:58:58.252605", "2026-11-23T00:58:58.252605Z")]
     #[case("2026-01-01T00:00:00", "2026-01-01T00:00:00Z")]
     #[case("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z")]
-    fn a_stored_time_is_utc(#[case] stored: &str, #[case] shown: &str) {
+    fn a_stored_time_is_converted_to_utc(#[case] stored: &str, #[case] shown: &str) {
         let time = parse_time(stored).unwrap();
         assert_eq!(serde_json::to_value(time).unwrap(), shown);
     }

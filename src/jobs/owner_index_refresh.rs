@@ -1,5 +1,5 @@
-//! Keeps jobs in the lists of their owners, in a cluster: there the script that renews a job's keys cannot reach the
-//! list, so it notes that the list is to be renewed, and this does it.
+//! Refreshes the TTL of owners' job indexes in a cluster. There, the script that refreshes the keys of a job cannot
+//! access the index, so it adds the job to a queue, which this task empties.
 
 use std::time::Duration;
 
@@ -14,33 +14,31 @@ use crate::{
     tasks::TaskSupervisor,
 };
 
-/// Time between looks.
-const TICK: Duration = Duration::from_secs(1);
-/// Places that one look goes to. Every process looks, and doing it twice is no harm.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Every process polls the partitions in turn, because refreshing an index twice is harmless.
 const PARTITIONS_PER_TICK: usize = 32;
-/// Jobs of a place that one look takes.
 const JOBS_PER_PARTITION: i64 = 100;
 
 impl Jobs {
-    /// Begins to renew lists, where no script does.
+    /// Starts the task in a cluster. Elsewhere, scripts refresh the indexes.
     pub(crate) fn spawn_owner_index_refresher(&self, tasks: &TaskSupervisor) {
         if !self.redis.layout().is_multi_database() {
             tasks.spawn_critical(
-                "job lists",
+                "owner indexes",
                 self.clone().refresh_owner_indexes(tasks.shutdown_token()),
             );
         }
     }
 
     async fn refresh_owner_indexes(self, shutdown: CancellationToken) {
-        let mut ticks = interval(TICK);
+        let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let keyspaces: Vec<Keyspace<'_>> = self.redis.all_keyspaces(Database::Jobs).collect();
-        let mut turn = keyspaces.chunks(PARTITIONS_PER_TICK).cycle();
+        let mut batches = keyspaces.chunks(PARTITIONS_PER_TICK).cycle();
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            for keyspace in turn.next().unwrap_or_default() {
+            for keyspace in batches.next().unwrap_or_default() {
                 if let Err(error) = self.refresh_partition(*keyspace).await {
-                    debug!(%error, "could not renew the lists of jobs; trying again");
+                    debug!(%error, "could not refresh owner indexes; retrying");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a worker says of a file it is done with.
+//! The result of a file, reported by a worker.
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::{
     serde_integer::{lenient_int, lenient_int_opt},
 };
 
-/// The body of PUT …/`files/{file_id}/result`, and with a `file_id` what is stored.
+/// The body of PUT …/`files/{file_id}/result`. The stored form also has a `file_id`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileResult {
@@ -21,7 +21,7 @@ pub(crate) struct FileResult {
     result: Option<Model>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[serde(
         default,
         deserialize_with = "lenient_int_opt",
@@ -38,7 +38,7 @@ enum ResultKind {
     Failed,
 }
 
-/// The finished model. Fields beyond these are kept.
+/// The finished model. Other fields are stored too.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(example = json!({
     "filename": "chair.glb",
@@ -50,7 +50,7 @@ enum ResultKind {
 struct Model {
     #[schema(value_type = Filename)]
     filename: String,
-    /// Bytes.
+    /// Size in bytes.
     #[serde(deserialize_with = "lenient_int")]
     size: u64,
     mime_type: String,
@@ -59,7 +59,7 @@ struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rendered_image: Option<RenderedImage>,
     #[serde(flatten)]
-    more: Map<String, Value>,
+    other_fields: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -67,14 +67,14 @@ struct RenderedImage {
     #[schema(value_type = FileUrl)]
     url: String,
     #[serde(flatten)]
-    more: Map<String, Value>,
+    other_fields: Map<String, Value>,
 }
 
 /// The body of PUT …/result: a model or an error.
 #[derive(ToSchema)]
 #[schema(as = FileResult)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes which FileResult passes its check")]
+#[expect(dead_code, reason = "describes a valid FileResult")]
 pub(crate) enum FileResultRequest {
     Completed(CompletedResultRequest),
     Failed(FailedResultRequest),
@@ -88,7 +88,7 @@ pub(crate) struct CompletedResultRequest {
     #[schema(inline)]
     status: OnlyCompleted,
     result: Model,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[schema(minimum = 1)]
     attempt: Option<u32>,
 }
@@ -100,10 +100,10 @@ pub(crate) struct CompletedResultRequest {
 pub(crate) struct FailedResultRequest {
     #[schema(inline)]
     status: OnlyFailed,
-    /// For people, 1 to 4096 bytes.
+    /// Error message for people, 1 to 4096 bytes.
     #[schema(min_length = 1, max_length = 4096, example = "no object in the picture")]
     error: String,
-    /// Which attempt this is from; without it, the present one.
+    /// The attempt of the file that the result belongs to; by default the current one.
     #[schema(minimum = 1)]
     attempt: Option<u32>,
 }
@@ -122,7 +122,7 @@ enum OnlyFailed {
     Failed,
 }
 
-/// What is stored of a file's result. Other programs may have written more.
+/// The stored result of a file. Results of other programs may have more fields.
 #[derive(ToSchema)]
 #[schema(as = StoredResult)]
 #[expect(dead_code, reason = "describes the JSON of to_json")]
@@ -135,7 +135,7 @@ pub(crate) struct FileResultResponse {
 }
 
 impl FileResult {
-    /// A failure that the service itself found.
+    /// A failure that the service detected.
     pub(crate) fn failed(error: &str) -> Self {
         let error = if error.is_empty() { "the task failed" } else { error };
         Self {
@@ -146,7 +146,7 @@ impl FileResult {
         }
     }
 
-    /// A success of a worker that does not say where its model is.
+    /// A success without the URL of the model, which the worker did not report.
     pub(crate) fn without_model() -> Self {
         Self { status: ResultKind::Completed, result: None, error: None, attempt: None }
     }
@@ -158,7 +158,7 @@ impl FileResult {
         }
     }
 
-    /// 0 stands for the present attempt.
+    /// 0 means the current attempt.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt.unwrap_or(0)
     }
@@ -168,25 +168,28 @@ impl FileResult {
     }
 
     pub(super) fn validate(&self, max_size: ByteSize) -> Result<(), String> {
-        const MAX_ERROR: usize = 4096;
-        const MAX_URL: usize = 4096;
+        const MAX_ERROR_BYTES: usize = 4096;
+        const MAX_URL_BYTES: usize = 4096;
         match (self.status, &self.result, &self.error) {
             (ResultKind::Completed, None, _) => {
-                return Err("result: a completed file needs one".to_owned());
+                return Err("result: required for a completed file".to_owned());
             }
             (ResultKind::Completed, _, Some(_)) => {
-                return Err("error: a completed file has none".to_owned());
+                return Err("error: not allowed for a completed file".to_owned());
             }
             (ResultKind::Failed, Some(_), _) => {
-                return Err("result: a failed file has none".to_owned());
+                return Err("result: not allowed for a failed file".to_owned());
             }
             (ResultKind::Failed, _, None) => {
-                return Err("error: a failed file needs one".to_owned());
+                return Err("error: required for a failed file".to_owned());
             }
             (ResultKind::Failed, None, Some(error))
-                if error.is_empty() || error.len() > MAX_ERROR =>
+                if error.is_empty() || error.len() > MAX_ERROR_BYTES =>
             {
-                return Err(format!("error: needs 1 to {MAX_ERROR} bytes"));
+                return Err(format!(
+                    "error: has {} bytes; the limits are 1 and {MAX_ERROR_BYTES}",
+                    error.len()
+                ));
             }
             _ => (),
         }
@@ -194,11 +197,11 @@ impl FileResult {
             return Err("attempt: the first attempt is 1".to_owned());
         }
         let Some(model) = &self.result else { return Ok(()) };
-        validate_filename(&model.filename).map_err(|it| format!("result.{it}"))?;
-        validate_url(&model.url, MAX_URL).map_err(|it| format!("result.{it}"))?;
+        validate_filename(&model.filename).map_err(|reason| format!("result.{reason}"))?;
+        validate_url(&model.url, MAX_URL_BYTES).map_err(|reason| format!("result.{reason}"))?;
         if let Some(image) = &model.rendered_image {
-            validate_url(&image.url, MAX_URL)
-                .map_err(|it| format!("result.rendered_image.{it}"))?;
+            validate_url(&image.url, MAX_URL_BYTES)
+                .map_err(|reason| format!("result.rendered_image.{reason}"))?;
         }
         match serde_json::to_vec(model) {
             Ok(json) if json.len() as u64 <= max_size.as_u64() => Ok(()),

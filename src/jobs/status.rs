@@ -1,9 +1,9 @@
-//! The states of jobs and files, and which may follow which.
+//! The statuses of jobs and files, and the allowed transitions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A job's state. `Pending` is the seed's word for queued.
+/// The status of a job. `Pending` is the seed's word for queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(example = "processing")]
@@ -33,7 +33,7 @@ impl Status {
         }
     }
 
-    /// Reads what is stored. The seed's code writes any word; one that says nothing of an end is work.
+    /// Parses a stored status. The seed's code writes arbitrary words; an unknown word means `Processing`.
     pub(crate) fn from_stored(text: &str) -> Self {
         match text {
             "pending" | "queued" => Self::Pending,
@@ -47,7 +47,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing follows.
+    /// Whether no status may follow.
     pub(crate) fn is_terminal(self) -> bool {
         match self {
             Self::Completed | Self::Partial | Self::Failed | Self::Cancelled | Self::Expired => {
@@ -62,7 +62,7 @@ impl Status {
         matches!(self, Self::Completed | Self::Partial)
     }
 
-    /// The states that a job may have just before this one.
+    /// The statuses that this one may follow.
     pub(crate) fn allowed_from(self) -> &'static [Self] {
         match self {
             Self::Pending => &[],
@@ -75,14 +75,14 @@ impl Status {
     }
 }
 
-/// A file's state.
+/// The status of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(example = "processing")]
 pub(crate) enum FileStatus {
     Pending,
     Processing,
-    /// A new attempt is waiting for a worker.
+    /// A new attempt waits for a worker.
     Retrying,
     Completed,
     Failed,
@@ -102,7 +102,7 @@ impl FileStatus {
         }
     }
 
-    /// Whether nothing more is expected of the file in this attempt.
+    /// Whether the file is finished in this attempt.
     pub(crate) fn is_finished(self) -> bool {
         match self {
             Self::Completed | Self::Failed | Self::Cancelled => true,
@@ -126,7 +126,7 @@ mod tests {
     #[case(Failed, &[])]
     #[case(Cancelled, &[])]
     #[case(Expired, &[])]
-    fn only_these_may_follow(#[case] from: Status, #[case] to: &[Status]) {
+    fn only_allowed_statuses_may_follow(#[case] from: Status, #[case] to: &[Status]) {
         let all = [Pending, Processing, Completed, Partial, Failed, Cancelling, Cancelled, Expired];
         for next in all {
             assert_eq!(

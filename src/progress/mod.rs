@@ -1,4 +1,4 @@
-//! Progress of jobs: recorded by workers, read at once, or followed by browsers.
+//! Records and reads the progress of jobs.
 
 pub(crate) mod report;
 pub(crate) mod snapshot;
@@ -16,22 +16,22 @@ use crate::{
     store::{JobRetention, Redis},
 };
 
-/// What is kept of a job's progress.
+/// Settings of progress streams.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// About how many events a job's stream keeps.
+    /// Approximate number of events that a job's stream keeps.
     pub stream_length: u64,
 }
 
-/// Redis trims streams by whole nodes of a hundred entries; the hub counts on that many being kept.
+/// Redis trims streams by whole nodes of 100 entries. The event hub relies on streams of at least this length.
 pub(crate) const MIN_STREAM_LENGTH: u64 = 100;
 
 impl Config {
     pub(crate) fn validate(&self) -> AnyResult<()> {
         if self.stream_length < MIN_STREAM_LENGTH {
             bail!(
-                "stream_length is {}; it has to be at least {MIN_STREAM_LENGTH}",
+                "stream_length is {}; it must be at least {MIN_STREAM_LENGTH}",
                 self.stream_length
             );
         }
@@ -52,16 +52,17 @@ impl Progress {
         Self { redis, retention, max_files }
     }
 
-    /// The most files that one job has.
+    /// The maximum number of files of a job.
     pub(crate) fn max_files(&self) -> usize {
         self.max_files
     }
 
-    /// Records the progress of some files of a job, in one step: percents, states and events.
+    /// Records the progress of some files of a job, in one step: percents, states and stream entries.
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::WrongStatus`] for a job that is over or being cancelled, so that its worker stops.
+    /// [`crate::error::Error::JobNotFound`], [`crate::error::Error::FileNotFound`], or
+    /// [`crate::error::Error::WrongStatus`] for a job that has ended or is being cancelled, so that its worker stops.
     pub(crate) async fn report(
         &self,
         job: JobId,
@@ -74,7 +75,7 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// As [`Progress::report`].
+    /// The errors of [`Progress::report`], and [`crate::error::Error::Invalid`] for an invalid percent or message.
     pub(crate) async fn report_file(
         &self,
         job: JobId,
@@ -85,11 +86,12 @@ impl Progress {
         self.report(job, &[ProgressUpdate::new(file, percent, message, None)?]).await
     }
 
-    /// Records the progress of a job as a whole, from a worker that says nothing of files.
+    /// Records the progress of a whole job, from a worker that does not report single files.
     ///
     /// # Errors
     ///
-    /// As [`Progress::report`].
+    /// [`crate::error::Error::JobNotFound`], or [`crate::error::Error::WrongStatus`] for a job that has ended or is
+    /// being cancelled.
     pub(crate) async fn report_overall(
         &self,
         job: JobId,

@@ -1,4 +1,4 @@
-//! Progress as workers report it, checked once.
+//! Progress reports of workers, and their validation.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -18,17 +18,17 @@ pub(crate) struct FileProgressRequest {
     #[schema(maximum = 100, example = 40)]
     #[serde(deserialize_with = "lenient_int")]
     progress: u8,
-    /// For people, at most 1024 bytes.
+    /// Message for people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
-    /// What is from an older attempt than the present one is ignored.
+    /// The attempt of the file, by default the current one. Reports of older attempts are ignored.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "lenient_int_opt")]
     attempt: Option<u32>,
 }
 
-/// The body of POST …/progress: many files at once.
+/// The body of POST …/progress, with reports of several files.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = BatchReport)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +46,7 @@ struct BatchProgressItem {
     #[schema(maximum = 100, example = 40)]
     #[serde(deserialize_with = "lenient_int")]
     progress: u8,
-    /// For people, at most 1024 bytes.
+    /// Message for people, at most 1024 bytes.
     #[schema(max_length = 1024, example = "building the mesh")]
     #[serde(default)]
     message: Option<String>,
@@ -55,14 +55,14 @@ struct BatchProgressItem {
     attempt: Option<u32>,
 }
 
-/// One file's progress, valid.
+/// A valid report of a file's progress.
 #[derive(Debug)]
 pub(crate) struct ProgressUpdate {
     pub(crate) file_id: FileId,
     /// 0 to 100.
     pub(crate) progress: u8,
     pub(crate) message: Option<String>,
-    /// 0 stands for the present attempt.
+    /// 0 means the current attempt.
     pub(crate) attempt: u32,
 }
 
@@ -76,33 +76,37 @@ impl BatchProgressRequest {
     pub(crate) fn validate(self, max_files: usize) -> Result<Vec<ProgressUpdate>> {
         if self.files.is_empty() || self.files.len() > max_files {
             return Err(Error::Validation(format!(
-                "files: {} entries; it needs 1 to {max_files}",
+                "files: has {} entries; the limits are 1 and {max_files}",
                 self.files.len()
             )));
         }
         self.files
             .into_iter()
-            .map(|it| ProgressUpdate::new(it.file_id, it.progress, it.message, it.attempt))
+            .map(|file| {
+                ProgressUpdate::new(file.file_id, file.progress, file.message, file.attempt)
+            })
             .collect()
     }
 }
 
 impl ProgressUpdate {
+    /// Validates the fields of a report. `attempt` is by default the current one.
+    ///
     /// # Errors
     ///
-    /// [`Error::Validation`] says what is wrong.
+    /// [`Error::Validation`] names the invalid field.
     pub(crate) fn new(
         file_id: FileId,
         progress: u8,
         message: Option<String>,
         attempt: Option<u32>,
     ) -> Result<Self> {
-        const MAX_MESSAGE: usize = 1024;
+        const MAX_MESSAGE_BYTES: usize = 1024;
         if progress > 100 {
             return Err(Error::Validation(format!("progress: {progress} is more than 100")));
         }
-        if message.as_ref().is_some_and(|it| it.len() > MAX_MESSAGE) {
-            return Err(Error::Validation(format!("message: more than {MAX_MESSAGE} bytes")));
+        if message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE_BYTES) {
+            return Err(Error::Validation(format!("message: more than {MAX_MESSAGE_BYTES} bytes")));
         }
         if attempt == Some(0) {
             return Err(Error::Validation("attempt: the first attempt is 1".to_owned()));

@@ -1,4 +1,4 @@
-//! What a watcher knows of a job: begun from a snapshot, kept up by the entries of its stream.
+//! A job in the form in which its watchers see it, updated with the entries of its progress stream.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,17 +9,17 @@ use crate::{
     jobs::{FileStatus, Job, Status, parse_percent},
 };
 
-/// An entry of a progress stream. Ours and those that only the seed's three fields fill look alike here.
+/// An entry of a progress stream, written by this service or with the seed's three fields only.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamEntry {
     pub(crate) id: StreamId,
-    /// Names and values, a dozen at most of what we look for.
+    /// Names and values. A list is fast enough, because this service writes about a dozen fields.
     pub(crate) fields: Vec<(String, String)>,
 }
 
 impl StreamEntry {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|it| it.0 == name).map(|it| it.1.as_str())
+        self.fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
     }
 
     fn count(&self, name: &str) -> Option<u32> {
@@ -27,25 +27,25 @@ impl StreamEntry {
     }
 }
 
-/// What an entry was about.
+/// The kind of a stream entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
-    /// A file's progress or result; `None` for a file that is not in the job's list.
+    /// Progress or result of the file with this index; `None` if the job does not have the file.
     File(Option<usize>),
     Queued,
     Progress,
     Completed,
     Failed,
     Cancelled,
-    /// Nothing that a watcher is told.
+    /// An entry that watchers do not get.
     Nothing,
 }
 
-/// A job as its watchers see it.
+/// The state of a job for its watchers.
 #[derive(Clone, Debug)]
 pub(crate) struct JobSnapshot {
     pub(crate) job_id: JobId,
-    /// False until the job was found: a browser may be faster than whoever creates the job.
+    /// False until the job is found, because a browser may subscribe before the job is created.
     pub(crate) exists: bool,
     pub(crate) status: Status,
     pub(crate) total_files: u32,
@@ -56,11 +56,11 @@ pub(crate) struct JobSnapshot {
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) error: Option<String>,
     pub(crate) message: Option<String>,
-    /// The entry that said the end.
+    /// The id of the terminal stream entry.
     pub(crate) terminal_id: Option<StreamId>,
 }
 
-/// A file as watchers see it.
+/// The progress of a file.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = FileProgress)]
 pub(crate) struct FileSnapshot {
@@ -75,7 +75,7 @@ pub(crate) struct FileSnapshot {
 }
 
 impl JobSnapshot {
-    /// The view of a job that does not exist yet.
+    /// The snapshot of a job that does not exist yet.
     pub(crate) fn unknown(job_id: JobId) -> Self {
         Self {
             job_id,
@@ -94,12 +94,12 @@ impl JobSnapshot {
     }
 
     pub(crate) fn new(job: &Job) -> Self {
-        let message = job.files.iter().rev().find_map(|it| it.message.clone());
-        let files = job.files.iter().map(|it| FileSnapshot {
-            status: it.status,
-            progress: it.progress,
-            filename: it.filename.clone(),
-            error: it.error.clone(),
+        let message = job.files.iter().rev().find_map(|file| file.message.clone());
+        let files = job.files.iter().map(|file| FileSnapshot {
+            status: file.status,
+            progress: file.progress,
+            filename: file.filename.clone(),
+            error: file.error.clone(),
         });
         // The seed's tracker records progress without touching the job's status.
         let has_begun = job.status == Status::Pending && job.progress > 0;
@@ -123,22 +123,23 @@ impl JobSnapshot {
         self.completed_files.saturating_add(self.failed_files).min(self.total_files)
     }
 
-    /// Seconds until the end, if work goes on as it went from the start until `at`.
-    pub(crate) fn eta_seconds(&self, at: DateTime<Utc>) -> Option<u64> {
-        const ENOUGH_TO_JUDGE: u8 = 5;
-        let elapsed_ms = u64::try_from((at - self.started_at?).num_milliseconds()).ok()?;
-        if elapsed_ms < 1000 || !(ENOUGH_TO_JUDGE..100).contains(&self.progress) {
+    /// The estimated remaining time in seconds, from the average speed between the start and `now`. `None` while it
+    /// cannot be estimated.
+    pub(crate) fn eta_seconds(&self, now: DateTime<Utc>) -> Option<u64> {
+        const MIN_PROGRESS: u8 = 5;
+        let elapsed_ms = u64::try_from((now - self.started_at?).num_milliseconds()).ok()?;
+        if elapsed_ms < 1000 || !(MIN_PROGRESS..100).contains(&self.progress) {
             return None;
         }
         let progress = u64::from(self.progress);
         Some((elapsed_ms * (100 - progress) / progress).div_ceil(1000))
     }
 
-    /// Takes in the next entry of the stream and says what it was about.
+    /// Applies the next entry of the stream and returns its kind.
     pub(crate) fn apply(&mut self, entry: &StreamEntry) -> EntryKind {
-        let change = self.classify(entry);
+        let kind = self.classify(entry);
         self.update_counters(entry);
-        match &change {
+        match &kind {
             EntryKind::File(index) => self.apply_file(entry, *index),
             EntryKind::Queued => {
                 self.status = Status::Pending;
@@ -151,7 +152,7 @@ impl JobSnapshot {
             EntryKind::Completed | EntryKind::Failed => {
                 self.status = Status::from_stored(entry.text("status").unwrap_or_default());
                 if !self.status.is_terminal() {
-                    self.status = if change == EntryKind::Completed {
+                    self.status = if kind == EntryKind::Completed {
                         Status::Completed
                     } else {
                         Status::Failed
@@ -161,7 +162,7 @@ impl JobSnapshot {
                 self.terminal_id = Some(entry.id);
             }
         }
-        change
+        kind
     }
 
     fn classify(&self, entry: &StreamEntry) -> EntryKind {
@@ -169,9 +170,9 @@ impl JobSnapshot {
             None => {
                 let index = entry
                     .text("file_id")
-                    .and_then(|it| it.parse::<FileId>().ok())
+                    .and_then(|id| id.parse::<FileId>().ok())
                     .map(FileId::index);
-                EntryKind::File(index.filter(|it| *it < self.files.len()))
+                EntryKind::File(index.filter(|index| *index < self.files.len()))
             }
             Some("task_queued") => EntryKind::Queued,
             Some("task_progress") => EntryKind::Progress,
@@ -197,7 +198,7 @@ impl JobSnapshot {
             self.status = Status::Processing;
             self.started_at = self.started_at.or_else(|| time_of(entry.id));
         }
-        let Some(file) = index.and_then(|it| self.files.get_mut(it)) else { return };
+        let Some(file) = index.and_then(|index| self.files.get_mut(index)) else { return };
         file.progress = parse_percent(entry.text("progress").unwrap_or_default());
         file.error = entry.text("error").map(str::to_owned);
         match entry.text("status").and_then(FileStatus::from_stored) {
@@ -206,18 +207,18 @@ impl JobSnapshot {
             None => (),
         }
         if entry.text("overall").is_none() && !self.files.is_empty() {
-            // The seed's tracker says nothing of the whole job.
-            let share = |it: &FileSnapshot| {
-                if it.status.is_finished() { 100 } else { u32::from(it.progress) }
+            // The entries of the seed's tracker lack the progress of the whole job.
+            let contribution = |file: &FileSnapshot| {
+                if file.status.is_finished() { 100 } else { u32::from(file.progress) }
             };
-            let sum: u32 = self.files.iter().map(share).sum();
+            let sum: u32 = self.files.iter().map(contribution).sum();
             let mean = sum / u32::try_from(self.files.len()).unwrap_or(u32::MAX);
             self.progress = self.progress.max(u8::try_from(mean).unwrap_or(100));
         }
     }
 }
 
-/// The time in an entry's id.
+/// The time of a stream entry, from its id.
 pub(crate) fn time_of(id: StreamId) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(i64::try_from(id.ms).ok()?)
 }

@@ -1,7 +1,7 @@
-//! Progress in Redis: one function, one round trip.
+//! Progress in Redis. Each function needs one round trip.
 //!
 //! * `progress:{job_id}:{file_id}` string: percent
-//! * `stream:progress:{job_id}` stream: what changed, see `migrations-lua/shared/lifecycle.lua`
+//! * `stream:progress:{job_id}` stream: changes of the job, see `migrations-lua/shared/lifecycle.lua`
 
 use std::collections::HashMap;
 
@@ -16,53 +16,54 @@ use super::{report::ProgressUpdate, snapshot::StreamEntry};
 use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
-    jobs::{Status, count_milestones},
+    jobs::{Status, record_lifecycle_events},
     store::{Database, JobRetention, Keyspace, Partition, Redis, Script, job_key, stream_key},
 };
 
 static REPORT: Script =
     Script::job_write(include_str!("../../migrations-lua/progress/report.lua")).idempotent();
 
-static OVERALL: Script =
+static REPORT_JOB: Script =
     Script::job_write(include_str!("../../migrations-lua/progress/report_job.lua")).idempotent();
 
-static CHECK: Script =
+static JOB_LIVENESS: Script =
     Script::new(include_str!("../../migrations-lua/progress/job_liveness.lua")).idempotent();
 
-/// How many of the reports changed something.
+/// The number of recorded and ignored reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[schema(as = Recorded)]
 pub(crate) struct RecordSummary {
     pub(crate) recorded: u64,
-    /// From an older attempt, or of a file that is finished.
+    /// Reports of an older attempt or of a finished file, and reports that change nothing.
     pub(crate) ignored: u64,
 }
 
-/// Records the progress of some files of a job: all of them or, on an error, none.
+/// Records the progress of some files of a job. On an error, no report is recorded.
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::InvalidTransition`] for a job that is over.
+/// [`Error::JobNotFound`], [`Error::FileNotFound`], or [`Error::InvalidTransition`] for a job that has ended or is
+/// being cancelled.
 pub(super) async fn report(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
     reports: &[ProgressUpdate],
 ) -> Result<RecordSummary> {
-    let args = reports.iter().flat_map(|it| {
+    let args = reports.iter().flat_map(|report| {
         [
-            Value::from(it.file_id.to_string()),
-            Value::from(it.progress.to_string()),
-            Value::from(it.attempt.to_string()),
-            Value::from(it.message.as_ref().map(|text| format!("m{text}")).unwrap_or_default()),
+            Value::from(report.file_id.to_string()),
+            Value::from(report.progress.to_string()),
+            Value::from(report.attempt.to_string()),
+            message_arg(report.message.as_deref()),
         ]
     });
-    let answer: Vec<Value> = REPORT.run_for_job(redis, job, retention, args.collect()).await?;
-    let number = |i: usize| answer.get(i).and_then(Value::as_u64).unwrap_or(0);
-    let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
+    let reply: Vec<Value> = REPORT.run_for_job(redis, job, retention, args.collect()).await?;
+    let number = |index: usize| reply.get(index).and_then(Value::as_u64).unwrap_or(0);
+    let text = |index: usize| reply.get(index).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
         "recorded" => {
-            count_milestones(&redis.metrics().jobs, &text(3));
+            record_lifecycle_events(&redis.metrics().jobs, &text(3));
             Ok(RecordSummary { recorded: number(1), ignored: number(2) })
         }
         "missing" => Err(Error::JobNotFound(job)),
@@ -70,11 +71,18 @@ pub(super) async fn report(
             let file = text(1).parse::<FileId>()?;
             Err(Error::FileNotFound { job, file })
         }
-        _ => Err(Error::InvalidTransition { job, current: text(1), requested: "processing" }),
+        "refused" => {
+            Err(Error::InvalidTransition { job, current: text(1), requested: "processing" })
+        }
+        other => Err(unknown_outcome("progress/report reply", other)),
     }
 }
 
-/// Records the progress of a job as a whole.
+/// Records the progress of a whole job.
+///
+/// # Errors
+///
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that has ended or is being cancelled.
 pub(super) async fn report_overall(
     redis: &Redis,
     retention: JobRetention,
@@ -82,29 +90,40 @@ pub(super) async fn report_overall(
     percent: u8,
     message: Option<String>,
 ) -> Result<()> {
-    let message = message.map(|it| format!("m{it}")).unwrap_or_default();
-    let args = vec![Value::from(percent.to_string()), Value::from(message)];
-    let answer: Vec<Value> = OVERALL.run_for_job(redis, job, retention, args).await?;
-    let text = |i: usize| answer.get(i).and_then(Value::as_string).unwrap_or_default();
+    let args = vec![Value::from(percent.to_string()), message_arg(message.as_deref())];
+    let reply: Vec<Value> = REPORT_JOB.run_for_job(redis, job, retention, args).await?;
+    let text = |index: usize| reply.get(index).and_then(Value::as_string).unwrap_or_default();
     match text(0).as_str() {
         "recorded" => {
-            count_milestones(&redis.metrics().jobs, &text(2));
+            record_lifecycle_events(&redis.metrics().jobs, &text(2));
             Ok(())
         }
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::InvalidTransition { job, current: text(1), requested: "processing" }),
+        "refused" => {
+            Err(Error::InvalidTransition { job, current: text(1), requested: "processing" })
+        }
+        other => Err(unknown_outcome("progress/report_job reply", other)),
     }
 }
 
-/// Reads what came after the given entries, at most `count` of each stream, without waiting: one call, or in a
-/// cluster one for each partition, all at once.
+/// The prefix distinguishes an empty message from a missing one.
+fn message_arg(message: Option<&str>) -> Value {
+    Value::from(message.map(|text| format!("m{text}")).unwrap_or_default())
+}
+
+fn unknown_outcome(reply: &'static str, outcome: &str) -> Error {
+    Error::CorruptData { what: reply, reason: format!("unknown outcome {outcome:?}") }
+}
+
+/// Reads the entries after the given ones, at most `count` of each stream, without blocking. Sends one call, or in a
+/// cluster concurrent calls to all partitions of the jobs.
 pub(crate) async fn read_entries_after(
     redis: &Redis,
     after: &[(JobId, StreamId)],
     count: u64,
 ) -> Result<HashMap<JobId, Vec<StreamEntry>>> {
-    let groups = redis.group_by_keyspace(Database::Progress, after.iter().copied(), |it| {
-        Partition::for_job(it.0)
+    let groups = redis.group_by_keyspace(Database::Progress, after.iter().copied(), |(job, _)| {
+        Partition::for_job(*job)
     });
     let reads =
         groups.iter().map(|(keyspace, after)| read_entries_after_at(*keyspace, after, count));
@@ -121,15 +140,15 @@ async fn read_entries_after_at(
     count: u64,
 ) -> Result<Vec<(JobId, Vec<StreamEntry>)>> {
     let read = |client: Client| async move {
-        let keys: Vec<Key> = after.iter().map(|it| keyspace.key(&stream_key(it.0))).collect();
-        let ids: Vec<String> = after.iter().map(|it| it.1.to_string()).collect();
+        let keys: Vec<Key> = after.iter().map(|(job, _)| keyspace.key(&stream_key(*job))).collect();
+        let ids: Vec<String> = after.iter().map(|(_, id)| id.to_string()).collect();
         client.xread::<Value, _, _>(Some(count), None, keys, ids).await
     };
-    let answer = keyspace.call_idempotent(read).await?;
-    if answer.is_null() {
+    let reply = keyspace.call_idempotent(read).await?;
+    if reply.is_null() {
         return Ok(Vec::new());
     }
-    let streams = answer.into_map().map_err(|error| corrupt(&error))?.inner();
+    let streams = reply.into_map().map_err(|error| corrupt(&error))?.inner();
     let parse = |(key, entries): (Key, Value)| {
         let (_, job) = key.as_str()?.rsplit_once(':')?;
         Some((job.parse().ok()?, parse_entries(entries)))
@@ -137,34 +156,34 @@ async fn read_entries_after_at(
     Ok(streams.into_iter().filter_map(parse).collect())
 }
 
-/// How a job stands.
+/// Existence, status and stream position of a job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JobLiveness {
     pub(crate) exists: bool,
     pub(crate) status: Status,
-    /// Whether its stream says the end.
+    /// Whether its stream has a terminal entry.
     pub(crate) has_end: bool,
-    /// The newest entry of its stream.
+    /// The id of the newest stream entry.
     pub(crate) last_id: StreamId,
 }
 
-/// How `jobs` stand, in their order.
+/// Reads the liveness of `jobs`, in their order.
 pub(crate) async fn job_liveness(redis: &Redis, jobs: &[JobId]) -> Result<Vec<JobLiveness>> {
-    let groups =
-        redis.group_by_keyspace(Database::Jobs, 0..jobs.len(), |it| Partition::for_job(jobs[*it]));
-    let checks = groups.iter().map(|(keyspace, group)| async move {
-        let jobs: Vec<JobId> = group.iter().map(|it| jobs[*it]).collect();
+    let groups = redis
+        .group_by_keyspace(Database::Jobs, 0..jobs.len(), |index| Partition::for_job(jobs[*index]));
+    let reads = groups.iter().map(|(keyspace, group)| async move {
+        let jobs: Vec<JobId> = group.iter().map(|index| jobs[*index]).collect();
         Ok::<_, Error>((group, job_liveness_at(redis, *keyspace, &jobs).await?))
     });
-    let mut liveness = vec![None; jobs.len()];
-    for (group, found) in try_join_all(checks).await? {
-        for (at, standing) in group.iter().zip(found) {
-            liveness[*at] = Some(standing);
+    let mut all = vec![None; jobs.len()];
+    for (group, found) in try_join_all(reads).await? {
+        for (index, liveness) in group.iter().zip(found) {
+            all[*index] = Some(liveness);
         }
     }
-    liveness.into_iter().collect::<Option<_>>().ok_or_else(|| Error::CorruptData {
-        what: "answer of a script",
-        reason: "too short".to_owned(),
+    all.into_iter().collect::<Option<_>>().ok_or_else(|| Error::CorruptData {
+        what: "progress/job_liveness reply",
+        reason: "fewer entries than jobs".to_owned(),
     })
 }
 
@@ -173,20 +192,21 @@ async fn job_liveness_at(
     keyspace: Keyspace<'_>,
     jobs: &[JobId],
 ) -> Result<Vec<JobLiveness>> {
-    let records = jobs.iter().map(|it| Key::from(job_key(*it)));
-    let keys = records.chain(jobs.iter().map(|it| Key::from(stream_key(*it)))).collect();
+    let records = jobs.iter().map(|job| Key::from(job_key(*job)));
+    let keys = records.chain(jobs.iter().map(|job| Key::from(stream_key(*job)))).collect();
     let args = vec![Value::from_static_str(redis.layout().as_str())];
-    let answers: Vec<(u8, String, String, String)> = CHECK.run(keyspace, keys, args).await?;
-    let standing = |(exists, end, last_id, status): (u8, String, String, String)| JobLiveness {
-        exists: exists == 1,
-        status: Status::from_stored(&status),
-        has_end: end == "has_terminal_entry",
-        last_id: last_id.parse().unwrap_or(StreamId::ZERO),
-    };
-    Ok(answers.into_iter().map(standing).collect())
+    let replies: Vec<(u8, String, String, String)> = JOB_LIVENESS.run(keyspace, keys, args).await?;
+    let liveness =
+        |(exists, terminal, last_id, status): (u8, String, String, String)| JobLiveness {
+            exists: exists == 1,
+            status: Status::from_stored(&status),
+            has_end: terminal == "has_terminal_entry",
+            last_id: last_id.parse().unwrap_or(StreamId::ZERO),
+        };
+    Ok(replies.into_iter().map(liveness).collect())
 }
 
-/// Reads at most `count` entries of one stream from `from` on.
+/// Reads at most `count` entries of one stream, beginning with `from`.
 pub(crate) async fn read_range(
     redis: &Redis,
     job: JobId,
@@ -198,36 +218,35 @@ pub(crate) async fn read_range(
         let key = keyspace.key(&stream_key(job));
         client.xrange::<Value, _, _, _>(key, from.to_string(), "+", Some(count)).await
     };
-    let answer = keyspace.call_idempotent(read).await?;
-    Ok(parse_entries(answer))
+    let reply = keyspace.call_idempotent(read).await?;
+    Ok(parse_entries(reply))
 }
 
-/// Whether entries after `after` may have been trimmed away.
+/// Whether entries after `after` may have been trimmed.
 pub(crate) async fn has_gap_after(redis: &Redis, job: JobId, after: StreamId) -> Result<bool> {
     let keyspace = redis.keyspace(Database::Progress, Partition::for_job(job));
     let read = |client: Client| async move {
         client.xinfo_stream::<Value, _>(keyspace.key(&stream_key(job)), false, None).await
     };
-    let answer: Result<Value> = keyspace.call_idempotent(read).await;
-    let info = match answer {
+    let reply: Result<Value> = keyspace.call_idempotent(read).await;
+    let info = match reply {
         Ok(info) => info.into_map().map_err(|error| corrupt(&error))?.inner(),
-        // No such stream: nothing in it was trimmed.
+        // The stream does not exist, so no entry was trimmed.
         Err(Error::Redis(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let field =
-        |name: &str| info.iter().find(|it| it.0.as_str() == Some(name)).map(|it| it.1.clone());
-    let first = field("first-entry")
-        .map(|it| parse_entries(Value::Array(vec![it])))
-        .and_then(|it| it.first().map(|e| e.id));
+    let field = |name: &str| {
+        info.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value.clone())
+    };
+    let first = field("first-entry").and_then(parse_entry).map(|entry| entry.id);
     let Some(first) = first else { return Ok(false) };
-    let added_count = field("entries-added").and_then(|it| it.as_u64());
-    let kept_count = field("length").and_then(|it| it.as_u64());
+    let added_count = field("entries-added").and_then(|value| value.as_u64());
+    let kept_count = field("length").and_then(|value| value.as_u64());
     Ok(after < first && (added_count.is_none() || added_count != kept_count))
 }
 
-/// Entries as Redis sends them, `[[id, [name, value, …]], …]`. Text that is not UTF-8 is made so: any
-/// program may write to a stream, and none may stop the others from being read.
+/// Parses entries in the format of Redis, `[[id, [name, value, …]], …]`. Invalid UTF-8 is replaced, so that an entry of
+/// another program does not prevent the other entries from being read.
 fn parse_entries(entries: Value) -> Vec<StreamEntry> {
     entries.into_array().into_iter().filter_map(parse_entry).collect()
 }
@@ -246,7 +265,7 @@ fn parse_entry(entry: Value) -> Option<StreamEntry> {
 fn lossy(value: &Value) -> String {
     value
         .as_bytes()
-        .map(|it| String::from_utf8_lossy(it).into_owned())
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         .or_else(|| value.as_string())
         .unwrap_or_default()
 }

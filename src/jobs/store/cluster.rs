@@ -1,9 +1,9 @@
-//! What a job shares with others, in a cluster: there the list of its owner and its `Idempotency-Key` have slots of
-//! their own, so no script reaches them together with the job. Each step is made so that whoever dies after it has
-//! left nothing that the next does not put right.
+//! Owner indexes and `Idempotency-Key`s in a cluster, where they have other slots than the job, so that one script
+//! cannot access them together. After a crash between two steps, a later call repairs the state
+//! (`docs/adr/0012-cluster-partitions.md`).
 //!
-//! A job gets its place in the list before it is made: a list passes over a job that is not there, and drops it only
-//! when it has not come for a while.
+//! A job is added to the index of its owner before it is created: pages skip a job that does not exist, and remove it
+//! from the index only after [`RESERVATION_TIMEOUT`].
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use fred::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::unknown_outcome;
 use crate::{
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
@@ -39,71 +40,77 @@ static REMOVE_FROM_OWNER_INDEX: Script =
 static READ_OWNER_INDEX: Script =
     Script::new(include_str!("../../../migrations-lua/jobs/owner_index_page.lua")).idempotent();
 
-/// A job that was announced comes within this, or never.
+/// A reserved job that does not exist after this time is abandoned.
 const RESERVATION_TIMEOUT: Duration = Duration::from_mins(1);
-/// Records that are read at once.
+/// Number of records that are read concurrently.
 const MAX_CONCURRENCY: usize = 64;
 
-/// Which job a request with an `Idempotency-Key` is about.
+/// The job that a request to create a job stands for.
 pub(in crate::jobs) enum Reservation {
-    /// A new one, by this request.
+    /// A new job of this request.
     New(JobId),
-    /// One that another attempt is making, or died before it did: who makes it first has made it.
+    /// The job of an identical request that is still running, or that crashed. Both requests create the same job, and
+    /// the first one wins.
     InProgress(JobId),
-    /// One that there is.
+    /// A job that exists.
     Existing(JobId),
 }
 
-/// Says which job the request stands for, `id` if it is the first.
+/// Reserves an `Idempotency-Key`, given by its owner and its hash, for the job `id` of a request, unless it is reserved
+/// for another job.
 ///
 /// # Errors
 ///
-/// [`Error::IdempotencyConflict`] if the key came with another request before.
+/// [`Error::IdempotencyConflict`] if the key was used for a different request.
 pub(in crate::jobs) async fn reserve_idempotency_key(
     redis: &Redis,
     retention: JobRetention,
-    (owner, hash): (&Sha256Hex, &Sha256Hex),
-    (id, fingerprint): (JobId, &str),
+    (owner, key_hash): (&Sha256Hex, &Sha256Hex),
+    (id, request_hash): (JobId, &str),
 ) -> Result<Reservation> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     let mut abandoned = String::new();
     loop {
-        let names = vec![Key::from(idempotency_key(owner, hash))];
+        let names = vec![Key::from(idempotency_key(owner, key_hash))];
         let args = vec![
-            Value::from(fingerprint),
+            Value::from(request_hash),
             Value::from(id.to_string()),
             Value::try_from(retention.ttl_secs)?,
             Value::from(abandoned.as_str()),
         ];
-        let answer: Vec<String> = RESERVE_IDEMPOTENCY_KEY.run(keyspace, names, args).await?;
-        let (Some(present), Some(age_ms)) = (answer.get(1), answer.get(2)) else {
-            return Ok(Reservation::New(id));
+        let reply: Vec<String> = RESERVE_IDEMPOTENCY_KEY.run(keyspace, names, args).await?;
+        let (current, age_ms) = match reply.as_slice() {
+            [outcome] if outcome == "reserved" => return Ok(Reservation::New(id)),
+            [outcome, current, age_ms] if outcome == "taken" => (current, age_ms),
+            other => {
+                return Err(unknown_outcome("jobs/idempotency_reserve reply", &other.join(" ")));
+            }
         };
-        let mut words = present.split(' ');
-        let is_same = words.next() == Some(fingerprint);
-        let made: JobId = words.next().unwrap_or_default().parse()?;
-        if made == id {
-            // An attempt whose answer was lost.
+        let mut words = current.split(' ');
+        let is_same_request = words.next() == Some(request_hash);
+        let reserved: JobId = words.next().unwrap_or_default().parse()?;
+        if reserved == id {
+            // A call of this request reserved the key, and its reply was lost.
             return Ok(Reservation::New(id));
         }
-        let may_come =
-            age_ms.parse().is_ok_and(|it| Duration::from_millis(it) < RESERVATION_TIMEOUT);
-        match (exists(redis, made).await?, is_same) {
-            (true, true) => return Ok(Reservation::Existing(made)),
-            (false, true) if may_come => return Ok(Reservation::InProgress(made)),
-            (false, _) if !may_come => abandoned.clone_from(present),
+        let is_pending =
+            age_ms.parse().is_ok_and(|age| Duration::from_millis(age) < RESERVATION_TIMEOUT);
+        match (exists(redis, reserved).await?, is_same_request) {
+            (true, true) => return Ok(Reservation::Existing(reserved)),
+            (false, true) if is_pending => return Ok(Reservation::InProgress(reserved)),
+            (false, _) if !is_pending => abandoned.clone_from(current),
             _ => return Err(Error::IdempotencyConflict),
         }
     }
 }
 
-/// The key that a deleted job was made under is free again.
+/// Deletes the reservation of a deleted job. `stored_key` is the Redis key that the record of the job contained.
 pub(in crate::jobs) async fn release_idempotency_key(
     redis: &Redis,
     owner: &Sha256Hex,
-    noted: &str,
+    stored_key: &str,
 ) -> Result<()> {
-    let Some((_, name)) = redis.layout().parse(noted) else { return Ok(()) };
+    let Some((_, name)) = redis.layout().parse(stored_key) else { return Ok(()) };
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_caller(owner));
     keyspace.call_idempotent(|client| async move { client.del(keyspace.key(name)).await }).await
 }
@@ -115,7 +122,7 @@ async fn exists(redis: &Redis, job: JobId) -> Result<bool> {
         .await
 }
 
-/// Gives a job its place in the list of its owner, by the time of now unless it has one.
+/// Adds a job to the index of its owner with the current time, unless the index has it already.
 pub(in crate::jobs) async fn add_to_owner_index(
     redis: &Redis,
     retention: JobRetention,
@@ -125,7 +132,7 @@ pub(in crate::jobs) async fn add_to_owner_index(
     add_all_to_owner_index(redis, retention, owner, &[(job, String::new())]).await
 }
 
-/// The same for jobs that were created at these Unix milliseconds.
+/// Adds jobs with their creation times in Unix milliseconds. An empty string means the current time.
 pub(in crate::jobs) async fn add_all_to_owner_index(
     redis: &Redis,
     retention: JobRetention,
@@ -140,7 +147,7 @@ pub(in crate::jobs) async fn add_all_to_owner_index(
     ADD_TO_OWNER_INDEX.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
-/// Takes jobs out of the list of their owner.
+/// Removes jobs from the index of their owner.
 pub(in crate::jobs) async fn remove_from_owner_index(
     redis: &Redis,
     owner: &Sha256Hex,
@@ -149,70 +156,71 @@ pub(in crate::jobs) async fn remove_from_owner_index(
     if jobs.is_empty() {
         return Ok(());
     }
-    let args = jobs.iter().map(|it| Value::from(it.to_string())).collect();
+    let args = jobs.iter().map(|job| Value::from(job.to_string())).collect();
     let (keyspace, names) = owner_index(redis, owner);
     REMOVE_FROM_OWNER_INDEX.run::<i64>(keyspace, names, args).await.map(|_| ())
 }
 
-/// What stands in a list.
+/// An entry of an owner index.
 pub(in crate::jobs) struct IndexedJob {
     pub(in crate::jobs) job: JobId,
-    /// Its place, as Redis spells the score.
+    /// The score, in the format of Redis.
     pub(in crate::jobs) score: String,
-    /// The job's record as lists show it, if there is one.
+    /// `None` if the job does not exist.
     pub(in crate::jobs) fields: Option<Fields>,
 }
 
-/// The fields of [`FIELDS`], and the JSON of the first file.
+/// The values of [`FIELDS`], followed by the JSON of the first file.
 type Fields = Vec<Option<String>>;
 
-/// Reads some of `owner`'s jobs, newest first. What has gone is taken out of the list.
+/// Reads a page of `owner`'s jobs, newest first, and removes deleted jobs from the index.
 pub(in crate::jobs) async fn read_index_page(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
-    wanted: &PageQuery<'_>,
+    query: &PageQuery<'_>,
 ) -> Result<Vec<IndexedJob>> {
     let (keyspace, names) = owner_index(redis, owner);
     let args = vec![
-        Value::from(wanted.n.to_string()),
-        Value::from(wanted.score),
-        Value::from(wanted.after),
-        Value::from(wanted.oldest),
+        Value::from(query.limit.to_string()),
+        Value::from(query.score),
+        Value::from(query.after),
+        Value::from(query.oldest),
     ];
-    let (_, now_ms, flat, unsorted): (String, String, Vec<String>, Vec<String>) =
+    let (_, now_ms, scored_ids, unsorted): (String, String, Vec<String>, Vec<String>) =
         READ_OWNER_INDEX.run(keyspace, names, args).await?;
     if !unsorted.is_empty() {
         index_foreign_jobs(redis, retention, owner, &unsorted).await?;
     }
-    let listed = flat.chunks_exact(2).filter_map(|it| Some((it[0].parse().ok()?, it[1].clone())));
-    let reads = listed.map(|(job, score): (JobId, String)| async move {
-        let fields = record(redis, job).await?;
+    let (pairs, _) = scored_ids.as_chunks::<2>();
+    let indexed = pairs.iter().filter_map(|[id, score]| Some((id.parse().ok()?, score.clone())));
+    let reads = indexed.map(|(job, score): (JobId, String)| async move {
+        let fields = read_fields(redis, job).await?;
         Ok::<_, Error>(IndexedJob { job, score, fields })
     });
     let reads: Vec<_> = reads.collect();
     let jobs: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENCY).try_collect().await?;
     let now_ms: u64 = now_ms.parse().unwrap_or(0);
-    let is_late = |score: &str| {
+    let is_abandoned = |score: &str| {
         let age = now_ms.saturating_sub(score.parse().unwrap_or(0));
         Duration::from_millis(age) > RESERVATION_TIMEOUT
     };
-    let gone = jobs.iter().filter(|it| it.fields.is_none() && is_late(&it.score));
-    let gone: Vec<JobId> = gone.map(|it| it.job).collect();
-    remove_from_owner_index(redis, owner, &gone).await?;
+    let deleted = jobs.iter().filter(|entry| entry.fields.is_none() && is_abandoned(&entry.score));
+    let deleted: Vec<JobId> = deleted.map(|entry| entry.job).collect();
+    remove_from_owner_index(redis, owner, &deleted).await?;
     Ok(jobs)
 }
 
-async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
+async fn read_fields(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
     let keyspace = keyspace_for(redis, job);
     let read = |client: Client| async move {
-        let both = client.pipeline();
-        both.hmget::<(), _, _>(keyspace.key(&job_key(job)), FIELDS.to_vec()).await?;
-        both.lindex::<(), _>(keyspace.key(&format!("{}:files", job_key(job))), 0).await?;
-        both.all::<(Vec<Option<String>>, Option<String>)>().await
+        let pipeline = client.pipeline();
+        pipeline.hmget::<(), _, _>(keyspace.key(&job_key(job)), FIELDS.to_vec()).await?;
+        pipeline.lindex::<(), _>(keyspace.key(&format!("{}:files", job_key(job))), 0).await?;
+        pipeline.all::<(Vec<Option<String>>, Option<String>)>().await
     };
     let (mut fields, first_file) = keyspace.call_idempotent(read).await?;
-    // Without total_files it is no job: the seed's update_job_status makes such a ghost out of an expired one.
+    // A hash without total_files is not a job: the seed's update_job_status creates such a hash for an expired job.
     if fields.get(2).is_none_or(Option::is_none) {
         return Ok(None);
     }
@@ -221,30 +229,31 @@ async fn record(redis: &Redis, job: JobId) -> Result<Option<Fields>> {
     Ok(Some(fields))
 }
 
-/// Jobs that other programs added stand in the set only; those that exist get their place by time.
+/// Completes the index for jobs that other programs added only to the set: adds existing jobs to the sorted set, and
+/// removes the others from the set.
 async fn index_foreign_jobs(
     redis: &Redis,
     retention: JobRetention,
     owner: &Sha256Hex,
     unsorted: &[String],
 ) -> Result<()> {
-    let (mut known, mut gone) = (Vec::new(), Vec::new());
-    for job in unsorted.iter().filter_map(|it| it.parse::<JobId>().ok()) {
-        let fields = record(redis, job).await?;
-        let created = fields.as_ref().and_then(|it| it.get(6)?.as_deref()).and_then(parse_ms);
-        match created {
-            Some(ms) => known.push((job, ms.to_string())),
-            None => gone.push(job),
+    let (mut existing, mut deleted) = (Vec::new(), Vec::new());
+    for job in unsorted.iter().filter_map(|id| id.parse::<JobId>().ok()) {
+        let fields = read_fields(redis, job).await?;
+        let created_at = fields.as_ref().and_then(|fields| fields.get(6)?.as_deref());
+        match created_at.and_then(parse_ms) {
+            Some(ms) => existing.push((job, ms.to_string())),
+            None => deleted.push(job),
         }
     }
-    if !known.is_empty() {
-        add_all_to_owner_index(redis, retention, owner, &known).await?;
+    if !existing.is_empty() {
+        add_all_to_owner_index(redis, retention, owner, &existing).await?;
     }
-    remove_from_owner_index(redis, owner, &gone).await
+    remove_from_owner_index(redis, owner, &deleted).await
 }
 
 fn parse_ms(created_at: &str) -> Option<i64> {
-    parse_time(created_at).map(|it: DateTime<Utc>| it.timestamp_millis())
+    parse_time(created_at).map(|time: DateTime<Utc>| time.timestamp_millis())
 }
 
 fn owner_index<'a>(redis: &'a Redis, owner: &Sha256Hex) -> (Keyspace<'a>, Vec<Key>) {
@@ -256,16 +265,20 @@ fn keyspace_for(redis: &Redis, job: JobId) -> Keyspace<'_> {
     redis.keyspace(Database::Jobs, Partition::for_job(job))
 }
 
-/// Jobs of a place whose lists have to be renewed, at most `n`.
-pub(in crate::jobs) async fn jobs_to_reindex(keyspace: Keyspace<'_>, n: i64) -> Result<Vec<JobId>> {
+/// Jobs of a partition whose owner index has to be refreshed, at most `limit`.
+pub(in crate::jobs) async fn jobs_to_reindex(
+    keyspace: Keyspace<'_>,
+    limit: i64,
+) -> Result<Vec<JobId>> {
     let oldest = |client: Client| async move {
-        let (key, last) = (keyspace.key(REINDEX_QUEUE), n - 1);
+        let (key, last) = (keyspace.key(REINDEX_QUEUE), limit - 1);
         client.zrange::<Vec<String>, _, _, _>(key, 0, last, None, false, None, false).await
     };
-    Ok(keyspace.call_idempotent(oldest).await?.iter().filter_map(|it| it.parse().ok()).collect())
+    let ids = keyspace.call_idempotent(oldest).await?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// Renews the list that `job` stands in, and takes its mark away.
+/// Refreshes the TTL of the index that contains `job`, and removes the job from the queue.
 pub(in crate::jobs) async fn refresh_owner_index(
     redis: &Redis,
     retention: JobRetention,
@@ -281,8 +294,8 @@ pub(in crate::jobs) async fn refresh_owner_index(
     {
         add_all_to_owner_index(redis, retention, &owner, &[(job, ms.to_string())]).await?;
     }
-    let done = |client: Client| async move {
+    let remove = |client: Client| async move {
         client.zrem::<(), _, _>(keyspace.key(REINDEX_QUEUE), job.to_string()).await
     };
-    keyspace.call_idempotent(done).await
+    keyspace.call_idempotent(remove).await
 }

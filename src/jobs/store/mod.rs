@@ -1,9 +1,9 @@
-//! Job records in Redis: one function, one round trip, one script over all databases.
+//! Job records in Redis. Each function needs one round trip; a script changes all databases of a job.
 //!
-//! * `job:{id}` hash, `job:{id}:status` string, `job:{id}:files` list, `session:{id}` string: the seed's
+//! * `job:{id}` hash, `job:{id}:status` string, `job:{id}:files` list, `session:{id}` string: keys of the seed
 //! * `job:{id}:file:{file_id}` string: result JSON
-//! * `job:{id}:states` hash: `file_id` to `status:attempt:error`, ours
-//! * `user_jobs:{api_key_hash}` set, and beside it `…:by_time`, sorted by creation
+//! * `job:{id}:states` hash: `file_id` to `status:attempt:note`, a key of this service
+//! * `user_jobs:{api_key_hash}` set, and the sorted set `…:by_time`, by creation time: the owner index
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -40,7 +40,7 @@ static TRANSITION: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/transition.lua")).idempotent();
 static CANCEL: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/cancel.lua")).idempotent();
-// The second time it finds the attempt that it began, and cannot tell whose that is.
+// Not idempotent: a repeated call finds the attempt that the first one began and cannot know which call began it.
 static RETRY: Script = Script::job_write(include_str!("../../../migrations-lua/jobs/retry.lua"));
 static DELETE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/delete.lua")).idempotent();
@@ -48,47 +48,49 @@ static RECONCILE_TERMINAL_STATE: Script =
     Script::job_write(include_str!("../../../migrations-lua/jobs/reconcile_terminal.lua"))
         .idempotent();
 
-/// Reads a job whole, as of one moment; `None` if there is none.
+/// Reads a whole job at one point in time. Returns `None` if it does not exist.
 pub(super) async fn read(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<Job>> {
-    let answer = read_with(redis, retention, job, "").await?;
-    Ok(answer.map(|(job, _)| job))
+    let found = read_with(redis, retention, job, "").await?;
+    Ok(found.map(|(job, _)| job))
 }
 
-/// As [`read`], with the newest entry of the job's progress stream.
+/// Reads a job like [`read`], and the id of the newest entry of its progress stream.
 pub(super) async fn read_with_head(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<(Job, StreamId)>> {
-    let answer = read_with(redis, retention, job, "head").await?;
+    let found = read_with(redis, retention, job, "head").await?;
     let id = |head: &Value| head.as_str()?.parse().ok();
-    Ok(answer.map(|(job, head)| (job, head.first().and_then(id).unwrap_or(StreamId::ZERO))))
+    Ok(found.map(|(job, head)| (job, head.first().and_then(id).unwrap_or(StreamId::ZERO))))
 }
 
-/// The job, and what more of it was asked for.
+/// Reads a job and its `extra` data: `results`, `head` or an empty string.
 async fn read_with(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
-    more: &'static str,
+    extra: &'static str,
 ) -> Result<Option<(Job, Vec<Value>)>> {
-    let args = vec![Value::from_static_str(more)];
-    let answer: Value = READ.run_for_job(redis, job, retention, args).await?;
-    let mut parts = answer.into_array().into_iter().map(Value::into_array);
+    let args = vec![Value::from_static_str(extra)];
+    let reply: Value = READ.run_for_job(redis, job, retention, args).await?;
+    let mut parts = reply.into_array().into_iter().map(Value::into_array);
     let mut next = || parts.next().unwrap_or_default();
-    if next().first().and_then(Value::as_str).as_deref() != Some("job") {
-        return Ok(None);
+    match next().first().and_then(Value::as_str).as_deref().unwrap_or_default() {
+        "job" => (),
+        "missing" => return Ok(None),
+        other => return Err(unknown_outcome("jobs/read reply", other)),
     }
     let stored =
         Stored { owner: next(), record: next(), files: next(), states: next(), percents: next() };
     Ok(Some((stored.to_job(job), next())))
 }
 
-/// A job as `read.lua` tells it. Other programs write these keys too, so what is missing or wrong is left out.
+/// The reply of `jobs/read.lua`. Missing and invalid values are ignored, because other programs write these keys too.
 struct Stored {
     owner: Vec<Value>,
     record: Vec<Value>,
@@ -98,7 +100,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// What `record` has, in the script's order.
+    /// The fields of `record`, in the order of the script.
     const FIELDS: [&str; 13] = [
         "total_files",
         "completed_files",
@@ -116,25 +118,25 @@ impl Stored {
     ];
 
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
-        let index = Self::FIELDS.iter().position(|it| *it == name)?;
-        self.record.get(index)?.as_str().filter(|it| !it.is_empty())
+        let index = Self::FIELDS.iter().position(|field| *field == name)?;
+        self.record.get(index)?.as_str().filter(|value| !value.is_empty())
     }
 
     fn count(&self, name: &str) -> u32 {
-        self.field(name).and_then(|it| it.parse().ok()).unwrap_or(0)
+        self.field(name).and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     fn time(&self, name: &str) -> Option<DateTime<Utc>> {
-        self.field(name).and_then(|it| parse_time(&it))
+        self.field(name).and_then(|value| parse_time(&value))
     }
 
     fn files(&self) -> Vec<JobFile> {
-        let n = self.percents.len().max(self.files.len());
-        let mut states = vec![None; n];
+        let file_count = self.percents.len().max(self.files.len());
+        let mut states = vec![None; file_count];
         let (pairs, _) = self.states.as_chunks::<2>();
         for [file, state] in pairs {
-            let file = file.as_str().and_then(|it| it.parse::<FileId>().ok());
-            if let Some(entry) = file.and_then(|it| states.get_mut(it.index())) {
+            let file = file.as_str().and_then(|id| id.parse::<FileId>().ok());
+            if let Some(entry) = file.and_then(|id| states.get_mut(id.index())) {
                 *entry = state.as_str();
             }
         }
@@ -150,13 +152,13 @@ impl Stored {
         let files = self.files();
         let status = self.field("status");
         let status = Status::from_stored(status.as_deref().unwrap_or("pending"));
-        let shares: u32 = files.iter().map(|it| u32::from(it.progress_contribution())).sum();
-        let computed = shares.checked_div(u32::try_from(files.len()).unwrap_or(0)).unwrap_or(0);
-        let stored = self.field("overall").map_or(0, |it| parse_percent(&it));
+        let sum: u32 = files.iter().map(|file| u32::from(file.progress_contribution())).sum();
+        let mean = sum.checked_div(u32::try_from(files.len()).unwrap_or(0)).unwrap_or(0);
+        let stored = self.field("overall").map_or(0, |percent| parse_percent(&percent));
         let owner = self.owner.first().and_then(Value::as_string);
         Job {
             id,
-            owner: owner.and_then(|it| Sha256Hex::try_from(it).ok()),
+            owner: owner.and_then(|hash| Sha256Hex::try_from(hash).ok()),
             status,
             total_files: self.count("total_files"),
             completed_files: self.count("completed_files"),
@@ -166,7 +168,7 @@ impl Stored {
             } else if status.is_terminal() {
                 stored
             } else {
-                stored.max(u8::try_from(computed).unwrap_or(100))
+                stored.max(u8::try_from(mean).unwrap_or(100))
             },
             created_at: self.time("created_at"),
             updated_at: self.time("updated_at"),
@@ -174,22 +176,25 @@ impl Stored {
             ended_at: self.time("ended_at"),
             attempt: self.count("attempt").max(1),
             error: self.field("error").map(Cow::into_owned),
-            params: self.field("params").and_then(|it| serde_json::from_str(&it).ok()),
+            params: self.field("params").and_then(|json| serde_json::from_str(&json).ok()),
             files,
-            terminal_id: self.field("terminal_id").and_then(|it| it.parse().ok()),
+            terminal_id: self.field("terminal_id").and_then(|id| id.parse().ok()),
         }
     }
 }
 
-/// The outcome of a worker's report on one file, said once.
+/// The result of one file, as arguments of `jobs/finish_file.lua`.
 pub(super) struct FileResultRecord<'a> {
     pub(super) status: &'static str,
+    /// 0 means the current attempt.
     pub(super) attempt: u32,
     pub(super) json: &'a str,
+    /// An empty string if the file did not fail.
     pub(super) error: &'a str,
 }
 
-/// Stores the result of a file; the last file ends the job. Sent twice, it counts once.
+/// Stores the result of a file; the last file ends the job. A repeated result counts once. Returns the status of the
+/// job.
 ///
 /// # Errors
 ///
@@ -200,36 +205,40 @@ pub(super) async fn finish_file(
     retention: JobRetention,
     job: JobId,
     file: FileId,
-    outcome: FileResultRecord<'_>,
+    result: FileResultRecord<'_>,
 ) -> Result<Status> {
     let args = vec![
         Value::from(file.to_string()),
-        Value::from(outcome.status),
-        Value::from(outcome.attempt.to_string()),
-        Value::from(outcome.json),
-        Value::from(outcome.error),
+        Value::from(result.status),
+        Value::from(result.attempt.to_string()),
+        Value::from(result.json),
+        Value::from(result.error),
     ];
-    let answer: Vec<Option<String>> = FINISH_FILE.run_for_job(redis, job, retention, args).await?;
-    let said = answer.get(1).cloned().flatten().unwrap_or_default();
-    match answer.first().and_then(Option::as_deref) {
-        Some("stored" | "duplicate") => {
-            let milestones = answer.get(2).cloned().flatten().unwrap_or_default();
-            lifecycle_metrics::record(&redis.metrics().jobs, &milestones);
-            Ok(Status::from_stored(&said))
+    let reply: Vec<Option<String>> = FINISH_FILE.run_for_job(redis, job, retention, args).await?;
+    let text = |index: usize| reply.get(index).and_then(Option::as_deref).unwrap_or_default();
+    match text(0) {
+        "stored" | "duplicate" => {
+            lifecycle_metrics::record(&redis.metrics().jobs, text(2));
+            Ok(Status::from_stored(text(1)))
         }
-        Some("missing") => Err(Error::JobNotFound(job)),
-        Some("unknown_file") => Err(Error::FileNotFound { job, file }),
-        Some("stale") => Err(Error::StaleAttempt { file, present: said.parse().unwrap_or(0) }),
-        _ => Err(Error::InvalidTransition { job, current: said, requested: outcome.status }),
+        "missing" => Err(Error::JobNotFound(job)),
+        "unknown_file" => Err(Error::FileNotFound { job, file }),
+        "stale" => Err(Error::StaleAttempt { file, present: text(1).parse().unwrap_or(0) }),
+        "refused" => Err(Error::InvalidTransition {
+            job,
+            current: text(1).to_owned(),
+            requested: result.status,
+        }),
+        other => Err(unknown_outcome("jobs/finish_file reply", other)),
     }
 }
 
-/// Moves a job to `to`, with what follows from it, in one atomic step. Returns the status it then has, which
-/// is `Partial` or `Failed` for a `Completed` job with failed files.
+/// Sets a job to the status `to` in one atomic step, including all consequences. Returns the new status, which is
+/// `Partial` or `Failed` instead of `Completed` for a job with failed files.
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if its present status does not allow it.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] if the current status does not allow it.
 pub(super) async fn transition(
     redis: &Redis,
     retention: JobRetention,
@@ -238,31 +247,34 @@ pub(super) async fn transition(
     error: &str,
 ) -> Result<Status> {
     let mut args = vec![Value::from(to.as_str()), Value::from(error)];
-    args.extend(to.allowed_from().iter().map(|it| Value::from(it.as_str())));
-    let answer: Vec<String> = TRANSITION.run_for_job(redis, job, retention, args).await?;
-    lifecycle_metrics::record(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
-    let (outcome, status) = status_reply(answer);
+    args.extend(to.allowed_from().iter().map(|status| Value::from(status.as_str())));
+    let reply = TRANSITION.run_for_job(redis, job, retention, args).await?;
+    let (outcome, status) = status_reply(redis, reply);
     match outcome.as_str() {
         "moved" => Ok(Status::from_stored(&status)),
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::InvalidTransition { job, current: status, requested: to.as_str() }),
+        "refused" => Err(Error::InvalidTransition { job, current: status, requested: to.as_str() }),
+        other => Err(unknown_outcome("jobs/transition reply", other)),
     }
 }
 
-/// Completes an end that another program wrote to the record only. Returns the job's status, if it exists.
+/// Completes a terminal status that another program set only in the record. Returns the status of the job, if it
+/// exists.
 pub(super) async fn reconcile_terminal_state(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
 ) -> Result<Option<Status>> {
-    let answer: Vec<String> =
-        RECONCILE_TERMINAL_STATE.run_for_job(redis, job, retention, Vec::new()).await?;
-    lifecycle_metrics::record(&redis.metrics().jobs, answer.get(2).map_or("", String::as_str));
-    let (outcome, status) = status_reply(answer);
-    Ok((outcome != "missing").then(|| Status::from_stored(&status)))
+    let reply = RECONCILE_TERMINAL_STATE.run_for_job(redis, job, retention, Vec::new()).await?;
+    let (outcome, status) = status_reply(redis, reply);
+    match outcome.as_str() {
+        "terminal" | "not_terminal" => Ok(Some(Status::from_stored(&status))),
+        "missing" => Ok(None),
+        other => Err(unknown_outcome("jobs/reconcile_terminal reply", other)),
+    }
 }
 
-/// The stored result of a file, as it was written.
+/// The stored result of a file, unchanged.
 pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Option<String>> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
     let key = keyspace.key(&result_key(job, file));
@@ -274,15 +286,15 @@ pub(super) async fn result(redis: &Redis, job: JobId, file: FileId) -> Result<Op
         .await
 }
 
-/// What came of beginning to cancel.
+/// The reply of `jobs/cancel.lua`.
 pub(super) enum CancelReply {
-    /// These tasks have to be taken back.
-    Tasks(Vec<TaskMessage>),
-    /// The job was over.
+    /// The job is being cancelled. The caller must revoke these tasks.
+    Cancelling(Vec<TaskMessage>),
+    /// The job had already ended.
     AlreadyTerminal(Status),
 }
 
-/// Begins to cancel a job, which workers have `grace_ms` to heed.
+/// Begins to cancel a job. Workers have `grace_ms` to stop.
 ///
 /// # Errors
 ///
@@ -294,29 +306,33 @@ pub(super) async fn cancel(
     grace_ms: u64,
 ) -> Result<CancelReply> {
     let args = vec![Value::from(grace_ms.to_string())];
-    let answer: Value = CANCEL.run_for_job(redis, job, retention, args).await?;
-    let mut parts = answer.into_array().into_iter();
+    let reply: Value = CANCEL.run_for_job(redis, job, retention, args).await?;
+    let mut parts = reply.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     match next().as_string().unwrap_or_default().as_str() {
         "cancelling" => {
             let stored: HashMap<String, String> = next().convert()?;
-            let tasks =
-                stored.iter().filter_map(|(task, it)| TaskMessage::from_stored(task, it)).collect();
-            Ok(CancelReply::Tasks(tasks))
+            let tasks = stored
+                .iter()
+                .filter_map(|(id, fields)| TaskMessage::from_stored(id, fields))
+                .collect();
+            Ok(CancelReply::Cancelling(tasks))
         }
-        "already_terminal" => Ok(CancelReply::AlreadyTerminal(Status::from_stored(
-            &next().as_string().unwrap_or_default(),
-        ))),
-        _ => Err(Error::JobNotFound(job)),
+        "already_terminal" => {
+            let status = next().as_string().unwrap_or_default();
+            Ok(CancelReply::AlreadyTerminal(Status::from_stored(&status)))
+        }
+        "missing" => Err(Error::JobNotFound(job)),
+        other => Err(unknown_outcome("jobs/cancel reply", other)),
     }
 }
 
-/// Begins a new attempt of what did not succeed. `false` if another attempt than `known_attempt` is the present
-/// one, so that the caller has to look again.
+/// Begins a new attempt of the files that did not succeed. Returns `false` if the current attempt of the job is not
+/// `known_attempt`; the caller has to read the job again.
 ///
 /// # Errors
 ///
-/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that is not over or has nothing to retry.
+/// [`Error::JobNotFound`], or [`Error::InvalidTransition`] for a job that has not ended or has no file to retry.
 pub(super) async fn retry(
     redis: &Redis,
     retention: JobRetention,
@@ -326,39 +342,46 @@ pub(super) async fn retry(
 ) -> Result<bool> {
     let mut args = vec![Value::from(known_attempt.to_string())];
     args.extend(tasks.iter().flat_map(TaskMessage::script_args));
-    let (outcome, said) = status_reply(RETRY.run_for_job(redis, job, retention, args).await?);
+    let reply = RETRY.run_for_job(redis, job, retention, args).await?;
+    let (outcome, status) = status_reply(redis, reply);
     match outcome.as_str() {
         "retrying" => Ok(true),
         "changed" => Ok(false),
         "missing" => Err(Error::JobNotFound(job)),
-        _ => Err(Error::InvalidTransition { job, current: said, requested: "pending" }),
+        "refused" => Err(Error::InvalidTransition { job, current: status, requested: "pending" }),
+        other => Err(unknown_outcome("jobs/retry reply", other)),
     }
 }
 
-/// Removes every key of a job. Returns whether there was one.
+/// Deletes every key of a job. Returns whether the job existed.
 pub(super) async fn delete(redis: &Redis, retention: JobRetention, job: JobId) -> Result<bool> {
-    let answer: Value = DELETE.run_for_job(redis, job, retention, Vec::new()).await?;
-    let mut parts = answer.into_array().into_iter();
-    let was_there = parts.next().and_then(|it| it.as_string()).as_deref() == Some("deleted");
-    if was_there && !redis.layout().is_multi_database() {
-        let noted: Vec<String> = parts.next().unwrap_or(Value::Null).convert()?;
-        let [owner, idempotency] = noted.as_slice() else { return Ok(true) };
+    let reply: Value = DELETE.run_for_job(redis, job, retention, Vec::new()).await?;
+    let mut parts = reply.into_array().into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Null);
+    match next().as_string().unwrap_or_default().as_str() {
+        "deleted" => (),
+        "missing" => return Ok(false),
+        other => return Err(unknown_outcome("jobs/delete reply", other)),
+    }
+    if !redis.layout().is_multi_database() {
+        let other_slots: Vec<String> = next().convert()?;
+        let [owner, idempotency] = other_slots.as_slice() else { return Ok(true) };
         if let Ok(owner) = Sha256Hex::try_from(owner.clone()) {
             cluster::remove_from_owner_index(redis, &owner, &[job]).await?;
             cluster::release_idempotency_key(redis, &owner, idempotency).await?;
         }
     }
-    Ok(was_there)
+    Ok(true)
 }
 
-/// Jobs whose workers have had their time to stop.
+/// A batch of jobs that are being cancelled and have workers that did not stop in time.
 pub(super) async fn overdue_cancellations(redis: &Redis) -> Result<Vec<JobId>> {
     const BATCH_SIZE: usize = 100;
-    let due = members_older_than(redis, Database::Jobs, CANCELLING, 0, BATCH_SIZE).await?;
-    Ok(due.iter().filter_map(|it| it.parse().ok()).collect())
+    let overdue = members_older_than(redis, Database::Jobs, CANCELLING, 0, BATCH_SIZE).await?;
+    Ok(overdue.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// A job that is gone is not being cancelled.
+/// Removes a job that does not exist or has ended from the cancellations.
 pub(super) async fn clear_cancellation(redis: &Redis, job: JobId) -> Result<()> {
     let keyspace = redis.keyspace(Database::Jobs, Partition::for_job(job));
     keyspace
@@ -368,19 +391,27 @@ pub(super) async fn clear_cancellation(redis: &Redis, job: JobId) -> Result<()> 
         .await
 }
 
-/// The stored results of a job's files, in their order. What cannot be read is left out.
+/// The stored results of a job's files, in the order of the files. Skips results that are not valid JSON.
 pub(super) async fn results(
     redis: &Redis,
     retention: JobRetention,
     job: JobId,
 ) -> Result<Vec<serde_json::Value>> {
-    let answer = read_with(redis, retention, job, "results").await?;
-    let results = answer.map(|it| it.1).unwrap_or_default();
-    let result = |it: &Value| serde_json::from_str(&it.as_str()?).ok();
-    Ok(results.iter().filter_map(result).collect())
+    let found = read_with(redis, retention, job, "results").await?;
+    let results = found.map(|(_, results)| results).unwrap_or_default();
+    let parse = |json: &Value| serde_json::from_str(&json.as_str()?).ok();
+    Ok(results.iter().filter_map(parse).collect())
 }
 
-fn status_reply(answer: Vec<String>) -> (String, String) {
-    let mut parts = answer.into_iter();
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+/// Splits a reply of outcome, status and lifecycle events, and records the events. All are optional.
+fn status_reply(redis: &Redis, reply: Vec<String>) -> (String, String) {
+    let mut parts = reply.into_iter();
+    let mut next = || parts.next().unwrap_or_default();
+    let (outcome, status, events) = (next(), next(), next());
+    lifecycle_metrics::record(&redis.metrics().jobs, &events);
+    (outcome, status)
+}
+
+pub(super) fn unknown_outcome(reply: &'static str, outcome: &str) -> Error {
+    Error::CorruptData { what: reply, reason: format!("unknown outcome {outcome:?}") }
 }
