@@ -115,7 +115,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] or [`Error::TooManyFiles`] if `new` is invalid; [`Error::IdempotencyConflict`] if the key was
+    /// [`Error::Validation`] or [`Error::TooManyFiles`] if `new` is invalid; [`Error::IdempotencyConflict`] if the key was
     /// used for a different request.
     pub(crate) async fn create(
         &self,

@@ -62,7 +62,7 @@ impl Progress {
     /// # Errors
     ///
     /// [`crate::error::Error::JobNotFound`], [`crate::error::Error::FileNotFound`], or
-    /// [`crate::error::Error::WrongStatus`] for a job that has ended or is being cancelled, so that its worker stops.
+    /// [`crate::error::Error::InvalidTransition`] for a job that has ended or is being cancelled, so that its worker stops.
     pub(crate) async fn report(
         &self,
         job: JobId,
@@ -75,7 +75,7 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// The errors of [`Progress::report`], and [`crate::error::Error::Invalid`] for an invalid percent or message.
+    /// The errors of [`Progress::report`], and [`crate::error::Error::Validation`] for an invalid percent or message.
     pub(crate) async fn report_file(
         &self,
         job: JobId,
@@ -90,7 +90,7 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::JobNotFound`], or [`crate::error::Error::WrongStatus`] for a job that has ended or is
+    /// [`crate::error::Error::JobNotFound`], or [`crate::error::Error::InvalidTransition`] for a job that has ended or is
     /// being cancelled.
     pub(crate) async fn report_overall(
         &self,

@@ -97,7 +97,7 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::RedisUnavailable`]; [`crate::error::Error::Corrupt`] for a reply that is not a `T`.
+    /// [`crate::error::Error::RedisUnavailable`]; [`crate::error::Error::CorruptData`] for a reply that is not a `T`.
     pub(crate) async fn run<T: FromValue>(
         &self,
         keyspace: Keyspace<'_>,
