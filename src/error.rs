@@ -79,7 +79,7 @@ pub(crate) enum Error {
     /// Redis rejected a command: a bug, or a key of an unexpected type.
     #[error("Redis refused a command: {0}")]
     Redis(fred::error::Error),
-    #[error("stored {what} cannot be read: {reason}")]
+    #[error("cannot read {what}: {reason}")]
     CorruptData { what: &'static str, reason: String },
 }
 
