@@ -1,4 +1,4 @@
-//! What bench/instructions measures of frames.
+//! A fixture for `bench/instructions`: encoding the frame of a stream entry.
 
 use bytes::Bytes;
 
@@ -9,23 +9,23 @@ use crate::{
     progress::snapshot::{FileSnapshot, JobSnapshot, StreamEntry},
 };
 
-/// A job of 25 files that is watched, and an entry of its stream.
+/// A watched job of 25 files and an entry of its stream.
 #[derive(Debug)]
 pub struct WatchedJob {
-    view: JobSnapshot,
+    snapshot: JobSnapshot,
     entry: StreamEntry,
 }
 
 impl Default for WatchedJob {
     fn default() -> Self {
-        let file = |i| FileSnapshot {
+        let file = |index| FileSnapshot {
             status: FileStatus::Pending,
             progress: 0,
-            filename: format!("picture-{i}.png"),
+            filename: format!("picture-{index}.png"),
             error: None,
         };
-        let mut view = JobSnapshot::unknown(JobId::random());
-        view.files = (0..25).map(file).collect();
+        let mut snapshot = JobSnapshot::unknown(JobId::random());
+        snapshot.files = (0..25).map(file).collect();
         let fields = [
             ("file_id", "file_007"),
             ("progress", "40"),
@@ -39,14 +39,14 @@ impl Default for WatchedJob {
             ("total", "25"),
         ];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Self { view, entry: StreamEntry { id: StreamId::ZERO, fields } }
+        Self { snapshot, entry: StreamEntry { id: StreamId::ZERO, fields } }
     }
 }
 
 impl WatchedJob {
-    /// Takes in the entry and makes its frame, as the hub does once for all browsers.
+    /// Applies the entry and encodes its frame, as the hub does once for all watchers.
     pub fn frame(&mut self) -> Option<Bytes> {
-        let change = self.view.apply(&self.entry);
-        frame::encode_entry(&self.view, &self.entry, &change, false).map(|it| it.bytes)
+        let kind = self.snapshot.apply(&self.entry);
+        frame::encode_entry(&self.snapshot, &self.entry, &kind, false).map(|frame| frame.bytes)
     }
 }

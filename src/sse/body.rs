@@ -1,4 +1,4 @@
-//! An SSE connection as a stream of byte chunks, for responses whose socket is not handed to a writer thread.
+//! SSE connections as streams of byte chunks, for responses whose socket is not handed to a writer thread.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use super::{
     session::SseSession,
 };
 
-/// The chunks of `follower`, unless a writer thread has taken it first.
-pub(crate) fn session_stream(follower: SessionSlot) -> impl Stream<Item = Bytes> + Send {
-    stream::unfold((follower, None), |(follower, stream)| async move {
-        let mut stream = match stream {
-            Some(stream) => stream,
-            None => SseBody::new(follower.take()?),
+/// The chunks of the session. The stream is empty if a writer thread has already taken the session.
+pub(crate) fn session_stream(slot: SessionSlot) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold((slot, None), |(slot, body)| async move {
+        let mut body = match body {
+            Some(body) => body,
+            None => SseBody::new(slot.take()?),
         };
-        let bytes = stream.next().await?;
-        Some((bytes, (follower, Some(stream))))
+        let bytes = body.next().await?;
+        Some((bytes, (slot, Some(body))))
     })
 }
 
-/// A job's published events as they come, until the job is over.
+/// A job's published events as they arrive, until the job ends.
 pub(crate) fn live_stream(
     hub: Hub,
     permit: StreamSlot,
@@ -39,24 +39,24 @@ pub(crate) fn live_stream(
 ) -> impl Stream<Item = Bytes> + Send {
     let events = subscription.channel.events();
     let changes = subscription.channel.changes();
-    let begin = frame::retry(hub.config().jittered_retry());
+    let retry = frame::retry(hub.config().jittered_retry());
     let live = LiveStream { hub, _permit: permit, subscription, events, changes };
-    stream::unfold((live, Some(begin)), async |(mut live, begin)| {
-        let bytes = match begin {
-            Some(begin) => begin,
+    stream::unfold((live, Some(retry)), async |(mut live, retry)| {
+        let bytes = match retry {
+            Some(retry) => retry,
             None => live.next().await?,
         };
         Some((bytes, (live, None)))
     })
 }
 
-/// A follower that whoever is first takes: a writer, or the body when it is asked for its first bytes.
+/// A session that is taken once: by a writer thread, or by the response body when it is first polled.
 #[derive(Clone)]
 pub(crate) struct SessionSlot(Arc<Mutex<Option<SseSession>>>);
 
 impl SessionSlot {
-    pub(crate) fn new(follower: SseSession) -> Self {
-        Self(Arc::new(Mutex::new(Some(follower))))
+    pub(crate) fn new(session: SseSession) -> Self {
+        Self(Arc::new(Mutex::new(Some(session))))
     }
 
     pub(crate) fn take(&self) -> Option<SseSession> {
@@ -64,7 +64,7 @@ impl SessionSlot {
     }
 }
 
-/// A connection that is passed what is published.
+/// A connection that receives a job's published events.
 struct LiveStream {
     hub: Hub,
     _permit: StreamSlot,
@@ -76,7 +76,7 @@ struct LiveStream {
 impl LiveStream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            // What was published with the end is there before the end is known.
+            // The last events are published before the channel learns that the job has ended.
             if self.events.is_empty() && self.subscription.channel.is_over() {
                 return None;
             }
@@ -94,54 +94,54 @@ impl LiveStream {
     }
 }
 
-/// A follower as a body's frames.
+/// A session as a response body.
 struct SseBody {
-    follower: SseSession,
-    /// One a job.
+    session: SseSession,
+    /// One per job.
     changes: Vec<watch::Receiver<()>>,
 }
 
 impl SseBody {
-    fn new(follower: SseSession) -> Self {
-        let changes = follower.channels().map(|it| it.changes()).collect();
-        Self { follower, changes }
+    fn new(session: SseSession) -> Self {
+        let changes = session.channels().map(|channel| channel.changes()).collect();
+        Self { session, changes }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(bytes) = self.follower.pending.pop_front() {
+            if let Some(bytes) = self.session.pending.pop_front() {
                 return Some(bytes);
             }
-            if self.follower.is_over() {
+            if self.session.is_over() {
                 return None;
             }
             self.changes.iter_mut().for_each(watch::Receiver::mark_unchanged);
-            if let Some(missing) = self.follower.poll_events() {
-                let read = missing.read(self.follower.hub()).await;
-                self.follower.catch_up(&missing, read);
-            } else if self.follower.pending.is_empty() && !self.follower.is_over() {
+            if let Some(request) = self.session.poll_events() {
+                let history = request.read(self.session.hub()).await;
+                self.session.catch_up(&request, history);
+            } else if self.session.pending.is_empty() && !self.session.is_over() {
                 self.wait().await;
             }
         }
     }
 
-    /// Waits for news, and says something meanwhile.
+    /// Waits for a change. Sends a heartbeat or closes the session when one of them is due first.
     async fn wait(&mut self) {
-        let heartbeat = self.follower.hub().config().heartbeat;
-        let draining = self.follower.hub().draining().clone();
-        let (due_at, is_leaving) = (self.follower.due_at(), self.follower.is_draining());
+        let heartbeat = self.session.hub().config().heartbeat;
+        let draining = self.session.hub().draining().clone();
+        let (due_at, is_draining) = (self.session.due_at(), self.session.is_draining());
         tokio::select! {
             () = self.changed() => (),
-            () = sleep(heartbeat) => self.follower.heartbeat(),
-            () = sleep_until(due_at) => self.follower.close_if_due(Instant::now()),
-            () = draining.cancelled(), if !is_leaving => self.follower.begin_drain(Instant::now()),
+            () = sleep(heartbeat) => self.session.heartbeat(),
+            () = sleep_until(due_at) => self.session.close_if_due(Instant::now()),
+            () = draining.cancelled(), if !is_draining => self.session.begin_drain(Instant::now()),
         }
     }
 
-    /// Waits until there may be something new for any of the jobs.
+    /// Waits until any of the jobs may have new events.
     async fn changed(&mut self) {
-        // Channels, and with them the senders, are held by the follower.
-        let changes = self.changes.iter_mut().map(|it| it.changed().boxed());
+        // The session holds the channels and with them the senders, so `changed` cannot fail.
+        let changes = self.changes.iter_mut().map(|receiver| receiver.changed().boxed());
         drop(select_all(changes).await);
     }
 }

@@ -1,8 +1,8 @@
-//! Events as browsers get them: the frames of `text/event-stream` (WHATWG HTML, server-sent events).
+//! Encodes events as frames of `text/event-stream` (WHATWG HTML, server-sent events).
 //!
-//! A frame is serialised once and shared by all who watch. Of the events that one stream entry makes, the
-//! first carries its id. What follows without an id (`task_progress` after a file's change) only repeats
-//! state that every new connection begins with, so a cut between the two loses nothing.
+//! A frame is serialized once and shared by all watchers. If a stream entry produces several events, only the
+//! first carries the entry's id. The others (`task_progress` after a `file_update`) repeat state that every new
+//! connection receives first, so a disconnect between the events loses nothing.
 
 use std::time::Duration;
 
@@ -16,23 +16,26 @@ use crate::{
     progress::snapshot::{EntryKind, FileSnapshot, JobSnapshot, StreamEntry, time_of},
 };
 
-/// The bytes of what one stream entry means to watchers.
+/// The encoded events of one or more stream entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
+    /// The newest of the entries.
     pub(super) id: StreamId,
     pub(super) bytes: Bytes,
-    /// Entries that it tells of.
+    /// The number of entries in the frame, for the metrics.
     pub(super) event_count: u32,
-    /// Nothing follows; the connection closes.
+    /// Whether the frame ends the job's events.
     pub(super) is_last: bool,
 }
 
 impl Frame {
-    /// The frame without its id line, for a connection whose ids stand for several jobs.
+    /// The frame without its id line, for a connection whose event ids cover several jobs.
     pub(super) fn without_id(&self) -> Bytes {
-        let end_of_id =
-            self.bytes.starts_with(b"id:").then(|| self.bytes.iter().position(|it| *it == b'\n'));
-        self.bytes.slice(end_of_id.flatten().map_or(0, |it| it + 1)..)
+        if !self.bytes.starts_with(b"id:") {
+            return self.bytes.clone();
+        }
+        let line_end = self.bytes.iter().position(|byte| *byte == b'\n');
+        self.bytes.slice(line_end.map_or(0, |index| index + 1)..)
     }
 }
 
@@ -128,7 +131,7 @@ pub(crate) struct TimedOut {
     job_id: Option<JobId>,
 }
 
-/// The data of an event, whose name says which.
+/// The data of an event. The name of the event determines the schema.
 #[derive(ToSchema)]
 #[schema(as = StreamEvent)]
 #[expect(dead_code, reason = "describes what the functions below write")]
@@ -144,7 +147,7 @@ pub(crate) enum StreamEvent<'a> {
     Resync(Snapshot<'a>),
 }
 
-/// The answer of GET …/progress, and the data of `resync`.
+/// The response of `GET .../progress`, and the data of a `resync` event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = JobProgress)]
 pub(crate) struct Snapshot<'a> {
@@ -157,36 +160,38 @@ pub(crate) struct Snapshot<'a> {
     files: std::collections::BTreeMap<String, &'a FileSnapshot>,
 }
 
-/// The frame of an entry that `view` has just taken in; `None` for what watchers are not told.
-/// `replayed`: from the past, so that what the view says of the whole job now is not said of then.
+/// Encodes an entry that was just applied to `job`; `None` if watchers receive no event for it.
+///
+/// `is_replayed`: the entry is older than the job-level state of `job`, so the job's progress is only sent if the
+/// entry contains it.
 pub(super) fn encode_entry(
-    view: &JobSnapshot,
+    job: &JobSnapshot,
     entry: &StreamEntry,
-    change: &EntryKind,
-    replayed: bool,
+    kind: &EntryKind,
+    is_replayed: bool,
 ) -> Option<Frame> {
-    let mut text = FrameBuilder::default();
-    match change {
+    let mut frame = FrameBuilder::default();
+    match kind {
         EntryKind::Nothing => return None,
-        EntryKind::Queued => text.event(Some(entry.id), "task_queued", &queued(view)),
+        EntryKind::Queued => frame.event(Some(entry.id), "task_queued", &queued(job)),
         EntryKind::Progress => {
-            text.event(Some(entry.id), "task_progress", &progress(view, entry.id))
+            frame.event(Some(entry.id), "task_progress", &progress(job, entry.id))
         }
         EntryKind::File(index) => {
-            text.event(Some(entry.id), "file_update", &file_update(view, entry, *index));
-            if !replayed || entry.text("overall").is_some() {
-                text.event(None, "task_progress", &progress(view, entry.id));
+            frame.event(Some(entry.id), "file_update", &file_update(job, entry, *index));
+            if !is_replayed || entry.text("overall").is_some() {
+                frame.event(None, "task_progress", &progress(job, entry.id));
             }
         }
-        EntryKind::Cancelled => text.event(Some(entry.id), "task_cancelled", &cancelled(view)),
-        EntryKind::Completed | EntryKind::Failed => return Some(terminal(view, entry.id)),
+        EntryKind::Cancelled => frame.event(Some(entry.id), "task_cancelled", &cancelled(job)),
+        EntryKind::Completed | EntryKind::Failed => return Some(terminal(job, entry.id)),
     }
-    Some(Frame { id: entry.id, bytes: text.done(), event_count: 1, is_last: false })
+    Some(Frame { id: entry.id, bytes: frame.build(), event_count: 1, is_last: false })
 }
 
-/// Several frames as one, which ends where the last does.
+/// Joins several frames into one. `head`: the id of the newest entry.
 pub(super) fn concat(frames: &[Frame], head: StreamId) -> Frame {
-    let byte_count = frames.iter().map(|it| it.bytes.len()).sum();
+    let byte_count = frames.iter().map(|frame| frame.bytes.len()).sum();
     let mut bytes = Vec::with_capacity(byte_count);
     for frame in frames {
         bytes.extend_from_slice(&frame.bytes);
@@ -194,170 +199,172 @@ pub(super) fn concat(frames: &[Frame], head: StreamId) -> Frame {
     Frame {
         id: head,
         bytes: Bytes::from(bytes),
-        event_count: frames.iter().map(|it| it.event_count).sum(),
-        is_last: frames.last().is_some_and(|it| it.is_last),
+        event_count: frames.iter().map(|frame| frame.event_count).sum(),
+        is_last: frames.last().is_some_and(|frame| frame.is_last),
     }
 }
 
-/// What a new watcher is told first.
-pub(super) fn snapshot(view: &JobSnapshot, head: StreamId) -> Frame {
-    if view.status.is_terminal() && view.terminal_id.is_some() {
-        return terminal(view, view.terminal_id.unwrap_or(head));
+/// The state of the job, which every new watcher receives first.
+pub(super) fn snapshot(job: &JobSnapshot, head: StreamId) -> Frame {
+    if job.status.is_terminal()
+        && let Some(terminal_id) = job.terminal_id
+    {
+        return terminal(job, terminal_id);
     }
     let id = (head != StreamId::ZERO).then_some(head);
-    let mut text = FrameBuilder::default();
-    if view.status == Status::Pending {
-        text.event(id, "task_queued", &queued(view));
+    let mut frame = FrameBuilder::default();
+    if job.status == Status::Pending {
+        frame.event(id, "task_queued", &queued(job));
     } else {
-        text.event(id, "task_progress", &progress(view, head));
+        frame.event(id, "task_progress", &progress(job, head));
     }
-    Frame { id: head, bytes: text.done(), event_count: 1, is_last: false }
+    Frame { id: head, bytes: frame.build(), event_count: 1, is_last: false }
 }
 
-/// What a watcher is told who missed events that are no longer kept.
-pub(super) fn resync(view: &JobSnapshot, head: StreamId) -> Frame {
-    let mut text = FrameBuilder::default();
-    text.event(Some(head), "resync", &full_snapshot(view));
-    Frame { id: head, bytes: text.done(), event_count: 1, is_last: false }
+/// The full state of the job, for a watcher that missed events that are no longer stored.
+pub(super) fn resync(job: &JobSnapshot, head: StreamId) -> Frame {
+    let mut frame = FrameBuilder::default();
+    frame.event(Some(head), "resync", &full_snapshot(job));
+    Frame { id: head, bytes: frame.build(), event_count: 1, is_last: false }
 }
 
-/// The end of a job that was deleted or has expired: its stream is gone, so the frame has no id.
-pub(super) fn job_gone(view: &JobSnapshot, head: StreamId) -> Frame {
-    let mut text = FrameBuilder::default();
+/// The last frame of a job that was deleted or has expired. It has no id because the stream no longer exists.
+pub(super) fn job_gone(job: &JobSnapshot, head: StreamId) -> Frame {
+    let mut frame = FrameBuilder::default();
     let data = Failed {
         status: "expired",
         error: "the job has been deleted or has expired",
-        job_id: view.job_id,
+        job_id: job.job_id,
     };
-    text.event(None, "task_failed", &data);
-    Frame { id: head, bytes: text.done(), event_count: 1, is_last: true }
+    frame.event(None, "task_failed", &data);
+    Frame { id: head, bytes: frame.build(), event_count: 1, is_last: true }
 }
 
-fn terminal(view: &JobSnapshot, id: StreamId) -> Frame {
-    let mut text = FrameBuilder::default();
-    let job_id = view.job_id;
-    if view.status.has_results() {
+fn terminal(job: &JobSnapshot, id: StreamId) -> Frame {
+    let mut frame = FrameBuilder::default();
+    let job_id = job.job_id;
+    if job.status.has_results() {
         let summary = Summary {
-            total_files: view.total_files,
-            successful_files: view.completed_files,
-            failed_files: view.failed_files,
+            total_files: job.total_files,
+            successful_files: job.completed_files,
+            failed_files: job.failed_files,
         };
         let result = JobReference { job_id };
         let data = Completed { status: "completed", progress: 100, job_id, result, summary };
-        text.event(Some(id), "task_completed", &data);
+        frame.event(Some(id), "task_completed", &data);
     } else {
-        let error = view.error.as_deref().unwrap_or("the job failed");
-        text.event(
+        let error = job.error.as_deref().unwrap_or("the job failed");
+        frame.event(
             Some(id),
             "task_failed",
-            &Failed { status: view.status.as_str(), error, job_id },
+            &Failed { status: job.status.as_str(), error, job_id },
         );
     }
-    Frame { id, bytes: text.done(), event_count: 1, is_last: true }
+    Frame { id, bytes: frame.build(), event_count: 1, is_last: true }
 }
 
-/// A published event of the seed's, as it was published; `None` for what is no JSON.
+/// Encodes an event that was published on the seed's event channel, unchanged; `None` if it is not valid JSON.
 pub(super) fn encode_published(payload: &[u8]) -> Option<Bytes> {
     let value: &serde_json::value::RawValue = serde_json::from_slice(payload).ok()?;
-    // JSON may be spread over lines, and each would end the `data:` line.
+    // JSON may contain line breaks between tokens, and each would end the `data:` line.
     let data = value.get().replace(['\r', '\n'], " ");
     Some(Bytes::from(format!("data: {data}\n\n")))
 }
 
-/// `?timeout=` ran out.
+/// The last event of a connection that reached its `?timeout=`.
 pub(super) fn connection_timeout(job_id: Option<JobId>) -> Bytes {
-    let mut text = FrameBuilder::default();
-    text.event(None, "connection_timeout", &TimedOut { status: "timeout", job_id });
-    text.done()
+    let mut frame = FrameBuilder::default();
+    frame.event(None, "connection_timeout", &TimedOut { status: "timeout", job_id });
+    frame.build()
 }
 
-/// Tells a browser when to come back after the connection closed.
+/// A `retry:` field: how long the browser waits before it reconnects.
 pub(crate) fn retry(after: Duration) -> Bytes {
     Bytes::from(format!("retry: {}\n\n", after.as_millis()))
 }
 
-/// A comment, to keep the connection from looking dead.
+/// A comment that keeps an idle connection open.
 pub(crate) const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-pub(crate) fn full_snapshot(view: &JobSnapshot) -> Snapshot<'_> {
+pub(crate) fn full_snapshot(job: &JobSnapshot) -> Snapshot<'_> {
     Snapshot {
-        job_id: view.job_id,
-        status: view.status,
-        overall_progress: view.progress,
-        total_files: view.total_files,
-        completed_files: view.completed_files,
-        failed_files: view.failed_files,
-        files: view
+        job_id: job.job_id,
+        status: job.status,
+        overall_progress: job.progress,
+        total_files: job.total_files,
+        completed_files: job.completed_files,
+        failed_files: job.failed_files,
+        files: job
             .files
             .iter()
             .enumerate()
-            .map(|(i, it)| (FileId::from_index(i).to_string(), it))
+            .map(|(index, file)| (FileId::from_index(index).to_string(), file))
             .collect(),
     }
 }
 
-fn queued(view: &JobSnapshot) -> Queued {
-    let (task_id, job_id) = (view.job_id, view.job_id);
-    Queued { status: "queued", progress: 0, task_id, job_id, total_files: view.total_files }
+fn queued(job: &JobSnapshot) -> Queued {
+    let (task_id, job_id) = (job.job_id, job.job_id);
+    Queued { status: "queued", progress: 0, task_id, job_id, total_files: job.total_files }
 }
 
-fn cancelled(view: &JobSnapshot) -> Cancelled {
-    Cancelled { status: "cancelled", job_id: view.job_id, task_id: view.job_id }
+fn cancelled(job: &JobSnapshot) -> Cancelled {
+    Cancelled { status: "cancelled", job_id: job.job_id, task_id: job.job_id }
 }
 
-fn progress(view: &JobSnapshot, id: StreamId) -> Progress<'_> {
+fn progress(job: &JobSnapshot, id: StreamId) -> Progress<'_> {
     Progress {
         status: "processing",
-        progress: view.progress,
-        current: view.finished_count(),
-        total: view.total_files,
-        total_files: view.total_files,
-        message: view.message.as_deref(),
-        job_id: view.job_id,
-        task_id: view.job_id,
+        progress: job.progress,
+        current: job.finished_count(),
+        total: job.total_files,
+        total_files: job.total_files,
+        message: job.message.as_deref(),
+        job_id: job.job_id,
+        task_id: job.job_id,
         timestamp: id.ms,
-        eta_seconds: time_of(id).and_then(|it| view.eta_seconds(it)),
+        eta_seconds: time_of(id).and_then(|time| job.eta_seconds(time)),
     }
 }
 
 fn file_update<'a>(
-    view: &'a JobSnapshot,
+    job: &'a JobSnapshot,
     entry: &'a StreamEntry,
     index: Option<usize>,
 ) -> FileUpdate<'a> {
-    let file = index.and_then(|it| view.files.get(it));
+    let file = index.and_then(|index| job.files.get(index));
     FileUpdate {
-        job_id: view.job_id,
+        job_id: job.job_id,
         file_id: entry.text("file_id").unwrap_or_default(),
         index,
-        filename: file.map(|it| it.filename.as_str()),
-        status: file.map_or(FileStatus::Processing, |it| it.status),
+        filename: file.map(|file| file.filename.as_str()),
+        status: file.map_or(FileStatus::Processing, |file| file.status),
         file_progress: file.map_or_else(
             || crate::jobs::parse_percent(entry.text("progress").unwrap_or_default()),
-            |it| it.progress,
+            |file| file.progress,
         ),
         message: entry.text("message"),
         error: entry.text("error"),
     }
 }
 
-/// The text of one or more events.
+/// Builds the bytes of one or more events.
 #[derive(Default)]
 struct FrameBuilder(Vec<u8>);
 
 impl FrameBuilder {
-    /// JSON has no raw line break, so its text is one `data:` line.
+    /// Appends an event. `serde_json` writes no line breaks, so the data is one `data:` line.
     fn event(&mut self, id: Option<StreamId>, name: &str, data: &impl Serialize) {
         if let Some(id) = id {
             self.0.extend_from_slice(format!("id: {id}\n").as_bytes());
         }
         self.0.extend_from_slice(format!("event: {name}\ndata: ").as_bytes());
         serde_json::to_writer(&mut self.0, data)
-            .expect("our own structs, without maps of other keys, serialise");
+            .expect("the event structs have no maps with non-string keys");
         self.0.extend_from_slice(b"\n\n");
     }
 
-    fn done(self) -> Bytes {
+    fn build(self) -> Bytes {
         Bytes::from(self.0)
     }
 }

@@ -1,30 +1,31 @@
-//! The `Last-Event-ID` of a connection that follows several jobs: how far each has come, in the URL's order.
+//! The `Last-Event-ID` of a connection that watches several jobs: the last entry received of each, in the order of
+//! the URL.
 //!
-//! `m1.` and a token a job, joined by commas: the entry's milliseconds in base 36, and after `_` its sequence
-//! number if that is not 0; `-` for a job of which nothing was seen. About ten bytes a job.
+//! Format: `m1.` and one token per job, joined by commas. A token is the entry's milliseconds in base 36, followed by
+//! `_` and the sequence number if that is not 0, or `-` if no event of the job was received. About ten bytes per job.
 
 use crate::ids::StreamId;
 
 const PREFIX: &str = "m1.";
 const RADIX: u32 = 36;
 
-/// One position a job.
+/// Encodes one position per job; [`StreamId::ZERO`] stands for none.
 pub(super) fn encode(positions: &[StreamId]) -> String {
-    let tokens: Vec<String> = positions.iter().map(|it| token(*it)).collect();
+    let tokens: Vec<String> = positions.iter().map(|id| encode_token(*id)).collect();
     format!("{PREFIX}{}", tokens.join(","))
 }
 
-/// The positions of `job_count` jobs; `None` if `text` is not of a connection with as many.
+/// The positions of `job_count` jobs; `None` if `text` is malformed or has another number of positions.
 pub(crate) fn decode(text: &str, job_count: usize) -> Option<Vec<Option<StreamId>>> {
-    let positions = text.strip_prefix(PREFIX)?.split(',').map(|it| match it {
+    let positions = text.strip_prefix(PREFIX)?.split(',').map(|token| match token {
         "-" => Some(None),
-        token => parse(token).map(Some),
+        token => decode_token(token).map(Some),
     });
     let positions: Vec<Option<StreamId>> = positions.collect::<Option<_>>()?;
     (positions.len() == job_count).then_some(positions)
 }
 
-fn token(id: StreamId) -> String {
+fn encode_token(id: StreamId) -> String {
     match (id, id.seq) {
         (StreamId::ZERO, _) => "-".to_owned(),
         (_, 0) => base36(id.ms),
@@ -32,10 +33,10 @@ fn token(id: StreamId) -> String {
     }
 }
 
-fn parse(token: &str) -> Option<StreamId> {
+fn decode_token(token: &str) -> Option<StreamId> {
     let (ms, seq) = token.split_once('_').unwrap_or((token, "0"));
-    let number = |it: &str| u64::from_str_radix(it, RADIX).ok();
-    Some(StreamId { ms: number(ms)?, seq: number(seq)? })
+    let parse = |digits: &str| u64::from_str_radix(digits, RADIX).ok();
+    Some(StreamId { ms: parse(ms)?, seq: parse(seq)? })
 }
 
 fn base36(mut number: u64) -> String {
@@ -55,25 +56,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_read_back() {
-        let of = |ms, seq| StreamId { ms, seq };
+    fn positions_round_trip() {
+        let id = |ms, seq| StreamId { ms, seq };
         let positions = [
-            of(1_795_405_722_764, 0),
+            id(1_795_405_722_764, 0),
             StreamId::ZERO,
-            of(1_795_405_722_764, 35),
-            of(u64::MAX, u64::MAX),
+            id(1_795_405_722_764, 35),
+            id(u64::MAX, u64::MAX),
         ];
         let text = encode(&positions);
         let read = decode(&text, 4).unwrap();
         let expected: Vec<_> =
-            positions.iter().map(|it| Some(*it).filter(|it| *it != StreamId::ZERO)).collect();
+            positions.iter().map(|id| Some(*id).filter(|id| *id != StreamId::ZERO)).collect();
         assert_eq!(read, expected);
         assert_eq!(decode(&text, 3), None);
     }
 
     #[test]
-    fn anything_else_is_no_position() {
-        for bad in [
+    fn malformed_positions_are_rejected() {
+        for malformed in [
             "",
             "m1.",
             "m1.x,",
@@ -83,7 +84,7 @@ mod tests {
             "m1._",
             "m1.zzzzzzzzzzzzzzzzzzzz",
         ] {
-            assert_eq!(decode(bad, 1), None, "{bad}");
+            assert_eq!(decode(malformed, 1), None, "{malformed}");
         }
     }
 }

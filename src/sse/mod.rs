@@ -1,4 +1,7 @@
-//! Server-Sent Events: follows the progress streams of jobs and feeds them to many browsers.
+//! Server-Sent Events: reads the progress streams of watched jobs and sends their events to many browsers.
+//!
+//! The [`hub`] reads each stream once per process. A [`session`] is the state of one connection, which a
+//! [`writer`] thread or a response [`body`] sends.
 
 #[cfg(feature = "bench-internals")]
 pub mod bench_support;
@@ -19,51 +22,51 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::hub::Hub;
 use crate::settings::{HumanDuration, validate_range};
 
-/// How browsers are served.
+/// Server-Sent Events to browsers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SseConfig {
-    /// What lets a browser in.
+    /// Credential that a browser needs to open a stream.
     pub access: Access,
-    /// Time between comments that keep a connection open.
+    /// Time between the comments that keep an idle connection open.
     #[serde(with = "HumanDuration")]
     pub heartbeat: Duration,
-    /// Browsers come back after this, plus up to as much again at random.
+    /// Minimum time before a browser reconnects. A random time of up to the same length is added.
     #[serde(with = "HumanDuration")]
     pub retry: Duration,
-    /// A stream without `?timeout=` ends after this.
+    /// Maximum duration of a stream without `?timeout=`.
     #[serde(with = "HumanDuration")]
     pub default_timeout: Duration,
-    /// Streams per process; further ones are told to come back later.
+    /// Maximum number of open streams per process. Further browsers are asked to reconnect later.
     pub max_streams: usize,
-    /// Of those, from one address.
+    /// Maximum number of open streams per client address.
     pub max_streams_per_ip: usize,
-    /// Of those, with one key, or with tickets for one job.
+    /// Maximum number of open streams per API key, or per job for streams that were opened with tickets.
     pub max_streams_per_caller: usize,
-    /// Threads that write events to browsers; 0 is one a core, at most 64.
+    /// Number of threads that write events to browsers, at most 64. 0 means one per core.
     pub writers: usize,
-    /// Events kept in memory per watched job; older ones are read from the stream.
+    /// Events kept in memory per watched job. Older events are read from Redis.
     pub ring_length: usize,
-    /// Time between looks for changes that came without a signal.
+    /// Time between reads of each watched stream without a notification, to find changes that were not published.
     #[serde(with = "HumanDuration")]
     pub sweep_interval: Duration,
-    /// Time between looks for an end that stands in the record only.
+    /// Time between checks of each watched job's record, to find jobs that ended without a stream entry.
     #[serde(with = "HumanDuration")]
     pub status_check: Duration,
 }
 
-/// What lets a browser in.
+/// The credential that a browser needs to open a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// A ticket in the URL, or a key.
+    /// A ticket in the URL or an API key.
     Ticket,
-    /// Knowing the job's id.
+    /// None beyond the job's id.
     JobId,
 }
 
 impl SseConfig {
-    /// When a browser comes back: between `retry` and twice that, so that not all come back at once.
+    /// A random time between `retry` and twice `retry`, so that browsers do not reconnect all at once.
     pub(crate) fn jittered_retry(&self) -> Duration {
         self.retry + self.retry.mul_f64(fastrand::f64())
     }
@@ -84,7 +87,7 @@ impl SseConfig {
         validate_range("sweep_interval", self.sweep_interval, ms(10), secs(600))?;
         validate_range("status_check", self.status_check, ms(10), secs(3600))?;
         if self.ring_length == 0 {
-            bail!("ring_length is 0; it has to be at least 1");
+            bail!("ring_length is 0; it must be at least 1");
         }
         Ok(())
     }

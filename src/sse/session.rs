@@ -1,4 +1,5 @@
-//! What one connection has to say next, whoever writes it: its place in each job's events, without a socket.
+//! The state of one SSE connection without its socket: the position in each job's events, and the bytes to write
+//! next. A writer thread or a response body does the I/O.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,50 +17,50 @@ use crate::{
     ids::{JobId, StreamId},
 };
 
-/// A connection that follows one job or many.
+/// A connection that watches one or more jobs.
 pub(crate) struct SseSession {
     hub: Hub,
     _permit: StreamSlot,
-    /// One a job, in the order in which they were asked for.
+    /// One per job, in the order of the request.
     jobs: Vec<JobCursor>,
-    /// Whether ids stand for all jobs of the connection.
+    /// Whether event ids contain the positions of all jobs ([`last_event_id`]).
     ids_are_composite: bool,
-    /// What is to be written next. Nothing is gathered while there is any.
+    /// Chunks to write. More events are only polled while this is empty, so a slow client does not fill the memory.
     pub(crate) pending: VecDeque<Bytes>,
-    /// When `?timeout=` runs out.
+    /// The end of `?timeout=`.
     deadline: Instant,
-    /// When it closes because the service stops.
+    /// When the connection closes because the service shuts down.
     drain_at: Option<Instant>,
-    /// Why nothing follows what is pending.
+    /// Set once no more events follow the pending ones.
     close_reason: Option<CloseReason>,
 }
 
-/// Why a stream ends.
+/// Why a connection ends.
 #[derive(Clone, Copy)]
 enum CloseReason {
-    Job,
+    JobsEnded,
     Timeout,
     Draining,
     Error,
 }
 
-/// A job on a connection.
+/// The position of a connection in the events of one job.
 struct JobCursor {
-    /// `None` once the job's end was told.
+    /// `None` once the job's last event was queued.
     subscription: Option<Subscription>,
-    /// The last entry that was sent.
-    sent: StreamId,
+    /// The newest entry that was queued.
+    last_id: StreamId,
 }
 
-/// What a connection follows.
+/// The jobs that a connection watches.
 pub(crate) enum SessionTarget {
     OneJob(Subscription),
-    /// With what was seen of each before.
+    /// Each with the last entry that the client received on an earlier connection.
     Jobs(Vec<(Subscription, Option<StreamId>)>),
 }
 
-/// Events that are no longer in memory. To be read, and given to [`SseSession::catch_up`], before anything is
-/// gathered again.
+/// A request for events that are no longer in memory. The caller passes the result of [`ReplayRequest::read`] to
+/// [`SseSession::catch_up`] before it polls for events again.
 pub(crate) struct ReplayRequest {
     index: usize,
     pub(crate) channel: Arc<Channel>,
@@ -67,7 +68,7 @@ pub(crate) struct ReplayRequest {
 }
 
 impl ReplayRequest {
-    /// Reads them from the stream; `None` if they are not there any more either.
+    /// Reads the events from the job's stream; `None` if the stream no longer has them.
     pub(crate) async fn read(&self, hub: &Hub) -> Result<Option<Vec<Frame>>> {
         hub.replay(&self.channel, self.after).await
     }
@@ -77,20 +78,20 @@ impl SseSession {
     pub(crate) fn new(
         hub: Hub,
         permit: StreamSlot,
-        following: SessionTarget,
+        target: SessionTarget,
         timeout: Duration,
     ) -> Self {
-        let (ids_are_composite, subscriptions) = match following {
-            SessionTarget::OneJob(it) => (false, vec![(it, None)]),
-            SessionTarget::Jobs(them) => (true, them),
+        let (ids_are_composite, subscriptions) = match target {
+            SessionTarget::OneJob(subscription) => (false, vec![(subscription, None)]),
+            SessionTarget::Jobs(subscriptions) => (true, subscriptions),
         };
-        let followed = subscriptions.into_iter().map(|(subscription, seen)| JobCursor {
+        let jobs = subscriptions.into_iter().map(|(subscription, received_id)| JobCursor {
             subscription: Some(subscription),
-            sent: seen.unwrap_or(StreamId::ZERO),
+            last_id: received_id.unwrap_or(StreamId::ZERO),
         });
         Self {
             _permit: permit,
-            jobs: followed.collect(),
+            jobs: jobs.collect(),
             ids_are_composite,
             pending: VecDeque::from([frame::retry(hub.config().jittered_retry())]),
             deadline: Instant::now() + timeout,
@@ -104,23 +105,26 @@ impl SseSession {
         &self.hub
     }
 
-    /// Nothing follows what is pending.
+    /// Whether no more events follow the pending ones.
     pub(crate) fn is_over(&self) -> bool {
         self.close_reason.is_some()
     }
 
-    /// The jobs whose end has not been told.
+    /// The channels of the jobs whose last event is still to come.
     pub(crate) fn channels(&self) -> impl Iterator<Item = &Arc<Channel>> {
-        self.jobs.iter().filter_map(|it| it.subscription.as_ref()).map(|it| &it.channel)
+        self.jobs
+            .iter()
+            .filter_map(|job| job.subscription.as_ref())
+            .map(|subscription| &subscription.channel)
     }
 
-    /// Adds to what is pending whatever there is for any of the jobs.
+    /// Queues the new events of all jobs. Stops at the first job whose events must be read from Redis.
     pub(crate) fn poll_events(&mut self) -> Option<ReplayRequest> {
         for index in 0..self.jobs.len() {
             let Some(subscription) = &mut self.jobs[index].subscription else { continue };
             match subscription.deliver(!self.ids_are_composite) {
                 Delivery::Frames(frames) => self.queue(index, frames),
-                Delivery::End => self.end(index),
+                Delivery::End => self.end_job(index),
                 Delivery::Replay(after) => {
                     return Some(ReplayRequest {
                         index,
@@ -133,37 +137,41 @@ impl SseSession {
         None
     }
 
-    /// Goes on with events that were missing.
-    pub(crate) fn catch_up(&mut self, missing: &ReplayRequest, read: Result<Option<Vec<Frame>>>) {
-        let Some(subscription) = &mut self.jobs[missing.index].subscription else { return };
-        let frames = match read {
+    /// Queues the events that `request` asked for, or the present state of the job if they are no longer stored.
+    pub(crate) fn catch_up(
+        &mut self,
+        request: &ReplayRequest,
+        history: Result<Option<Vec<Frame>>>,
+    ) {
+        let Some(subscription) = &mut self.jobs[request.index].subscription else { return };
+        let frames = match history {
             Ok(Some(frames)) if !frames.is_empty() => {
                 if let Some(last) = frames.last() {
-                    subscription.seen(last.id);
+                    subscription.advance_to(last.id);
                 }
                 self.hub.metrics().resumed_by_xrange.inc();
                 frames
             }
-            // Entries that mean nothing to watchers, or are no longer kept: the present is all there is to tell.
+            // The entries produce no events or are no longer stored.
             Ok(_) => {
                 self.hub.metrics().resumed_by_resync.inc();
                 subscription.resync()
             }
             Err(error) => {
-                debug!(%error, "could not catch up a watcher; it comes back");
+                debug!(%error, "could not read missed events; the client has to reconnect");
                 self.close_reason = Some(CloseReason::Error);
                 return;
             }
         };
-        self.queue(missing.index, frames);
+        self.queue(request.index, frames);
     }
 
     fn queue(&mut self, index: usize, frames: Vec<Frame>) {
         for frame in frames {
             self.hub.metrics().deliveries.inc_by(u64::from(frame.event_count));
-            self.jobs[index].sent = self.jobs[index].sent.max(frame.id);
+            self.jobs[index].last_id = self.jobs[index].last_id.max(frame.id);
             if self.ids_are_composite {
-                let positions: Vec<StreamId> = self.jobs.iter().map(|it| it.sent).collect();
+                let positions: Vec<StreamId> = self.jobs.iter().map(|job| job.last_id).collect();
                 let id = format!("id: {}\n", last_event_id::encode(&positions));
                 self.pending.push_back(Bytes::from(id));
                 self.pending.push_back(frame.without_id());
@@ -171,26 +179,26 @@ impl SseSession {
                 self.pending.push_back(frame.bytes);
             }
             if frame.is_last {
-                return self.end(index);
+                return self.end_job(index);
             }
         }
     }
 
-    /// Nothing follows for this job; the connection ends with its last.
-    fn end(&mut self, index: usize) {
+    /// Ends the events of one job, and the connection if it was the last.
+    fn end_job(&mut self, index: usize) {
         self.jobs[index].subscription = None;
-        if self.jobs.iter().all(|it| it.subscription.is_none()) {
-            self.close_reason = Some(CloseReason::Job);
+        if self.jobs.iter().all(|job| job.subscription.is_none()) {
+            self.close_reason = Some(CloseReason::JobsEnded);
         }
     }
 
-    /// Says something, so that the connection does not look dead.
+    /// Queues a comment that keeps the connection open.
     pub(crate) fn heartbeat(&mut self) {
         self.pending.push_back(frame::HEARTBEAT);
     }
 
-    /// The service stops: closes at a time of its own within the spread, so that browsers do not all come back at
-    /// once. News still goes out until then; the browser resumes after it elsewhere.
+    /// Schedules the end of the connection because the service shuts down, at a random time within the drain spread so
+    /// that browsers do not reconnect all at once. Events are still sent until then.
     pub(crate) fn begin_drain(&mut self, now: Instant) {
         let spread = self.hub.drain_spread();
         self.drain_at.get_or_insert_with(|| now + spread.mul_f64(fastrand::f64()));
@@ -200,17 +208,17 @@ impl SseSession {
         self.drain_at.is_some()
     }
 
-    /// When [`SseSession::close_if_due`] has something to do.
+    /// When [`SseSession::close_if_due`] ends the connection.
     pub(crate) fn due_at(&self) -> Instant {
-        self.drain_at.map_or(self.deadline, |it| it.min(self.deadline))
+        self.drain_at.map_or(self.deadline, |drain_at| drain_at.min(self.deadline))
     }
 
-    /// Ends with a word why, if the time has come.
+    /// Ends the connection with a last frame (`connection_timeout` or `retry`) if its deadline or drain time has passed.
     pub(crate) fn close_if_due(&mut self, now: Instant) {
         if self.is_over() {
             return;
         }
-        if self.drain_at.is_some_and(|it| it <= now) {
+        if self.drain_at.is_some_and(|drain_at| drain_at <= now) {
             self.pending.push_back(frame::retry(self.hub.config().jittered_retry()));
             self.close_reason = Some(CloseReason::Draining);
         } else if self.deadline <= now {
@@ -221,7 +229,7 @@ impl SseSession {
 
     fn only_job(&self) -> Option<JobId> {
         match &self.jobs[..] {
-            [JobCursor { subscription: Some(it), .. }] => Some(it.channel.job),
+            [JobCursor { subscription: Some(subscription), .. }] => Some(subscription.channel.job),
             _ => None,
         }
     }
@@ -231,7 +239,7 @@ impl Drop for SseSession {
     fn drop(&mut self) {
         let metrics = self.hub.metrics();
         let closed = match self.close_reason {
-            Some(CloseReason::Job) => &metrics.closed_job_over,
+            Some(CloseReason::JobsEnded) => &metrics.closed_job_over,
             Some(CloseReason::Timeout) => &metrics.closed_timeout,
             Some(CloseReason::Draining) => &metrics.closed_draining,
             Some(CloseReason::Error) => &metrics.closed_error,

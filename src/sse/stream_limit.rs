@@ -1,4 +1,4 @@
-//! How many streams may be open: in all, from one address, and by one caller.
+//! Limits the number of open streams: in total, per client address and per caller.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 
-/// Counts open streams. Cheap to clone.
+/// Counts open streams and enforces the limits. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct StreamLimiter(Arc<Inner>);
 
@@ -19,7 +19,7 @@ struct Inner {
     open: Mutex<Open>,
 }
 
-/// The limits.
+/// Maximum numbers of open streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamLimits {
     pub(super) total: usize,
@@ -30,19 +30,19 @@ pub(super) struct StreamLimits {
 #[derive(Default)]
 struct Open {
     count: usize,
-    /// By address and by caller, as many as there are streams at the most.
+    /// Counts by the hash of an address or a caller. At most two entries per open stream.
     by_requester: HashMap<u64, usize>,
 }
 
-/// Who opens a stream.
+/// The client that opens a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requester<'a> {
     pub(crate) address: &'a str,
-    /// The key's hash, or the ticket's job.
+    /// The hash of the API key, or the job of the ticket.
     pub(crate) caller: Option<&'a str>,
 }
 
-/// A connection's place; dropping it gives it back.
+/// Counts a stream as open until it is dropped.
 pub(super) struct StreamPermit {
     limiter: StreamLimiter,
     address: u64,
@@ -50,39 +50,39 @@ pub(super) struct StreamPermit {
 }
 
 impl StreamLimiter {
-    pub(super) fn new(most: StreamLimits) -> Self {
-        let inner = Inner { limits: most, hasher: RandomState::new(), open: Mutex::default() };
+    pub(super) fn new(limits: StreamLimits) -> Self {
+        let inner = Inner { limits, hasher: RandomState::new(), open: Mutex::default() };
         Self(Arc::new(inner))
     }
 
-    /// Streams that are open.
+    /// The number of open streams.
     pub(super) fn open_count(&self) -> usize {
         self.0.open.lock().count
     }
 
-    /// Takes a place.
+    /// Counts a stream as open.
     ///
     /// # Errors
     ///
-    /// [`Error::Overloaded`] when as many streams are open as may be.
+    /// [`Error::Overloaded`] if a limit is reached.
     pub(super) fn try_acquire(&self, requester: Requester<'_>) -> Result<StreamPermit> {
-        let Inner { limits: most, hasher, open } = &*self.0;
+        let Inner { limits, hasher, open } = &*self.0;
         let address = hasher.hash_one(("address", requester.address));
-        let caller = requester.caller.map(|it| hasher.hash_one(("caller", it)));
+        let caller = requester.caller.map(|caller| hasher.hash_one(("caller", caller)));
         let mut open = open.lock();
-        let count = |it: u64| open.by_requester.get(&it).copied().unwrap_or(0);
-        if open.count >= most.total {
+        let count = |requester: u64| open.by_requester.get(&requester).copied().unwrap_or(0);
+        if open.count >= limits.total {
             return Err(Error::Overloaded("too many streams are open"));
         }
-        if count(address) >= most.per_ip {
+        if count(address) >= limits.per_ip {
             return Err(Error::Overloaded("too many streams are open from this address"));
         }
-        if caller.is_some_and(|it| count(it) >= most.per_caller) {
+        if caller.is_some_and(|caller| count(caller) >= limits.per_caller) {
             return Err(Error::Overloaded("too many streams are open with this key or ticket"));
         }
         open.count += 1;
-        for counted in [Some(address), caller].into_iter().flatten() {
-            *open.by_requester.entry(counted).or_default() += 1;
+        for requester in [Some(address), caller].into_iter().flatten() {
+            *open.by_requester.entry(requester).or_default() += 1;
         }
         Ok(StreamPermit { limiter: self.clone(), address, caller })
     }
@@ -92,10 +92,10 @@ impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.limiter.0.open.lock();
         open.count = open.count.saturating_sub(1);
-        for counted in [Some(self.address), self.caller].into_iter().flatten() {
-            match open.by_requester.get_mut(&counted) {
-                Some(n) if *n > 1 => *n -= 1,
-                _ => drop(open.by_requester.remove(&counted)),
+        for requester in [Some(self.address), self.caller].into_iter().flatten() {
+            match open.by_requester.get_mut(&requester) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(open.by_requester.remove(&requester)),
             }
         }
     }
@@ -106,21 +106,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_limit_holds_and_places_come_back() {
+    fn each_limit_holds_and_dropped_permits_are_released() {
         let limiter = StreamLimiter::new(StreamLimits { total: 4, per_ip: 3, per_caller: 2 });
-        let enter = |address, caller| limiter.try_acquire(Requester { address, caller });
-        let first = enter("a", Some("x")).ok();
-        let second = enter("a", Some("x")).ok();
+        let acquire = |address, caller| limiter.try_acquire(Requester { address, caller });
+        let first = acquire("a", Some("x")).ok();
+        let second = acquire("a", Some("x")).ok();
         assert!(first.is_some() && second.is_some());
-        assert!(enter("b", Some("x")).is_err(), "the caller has two");
-        let third = enter("a", None).ok();
+        assert!(acquire("b", Some("x")).is_err(), "the caller has two streams");
+        let third = acquire("a", None).ok();
         assert!(third.is_some());
-        assert!(enter("a", Some("y")).is_err(), "the address has three");
-        let fourth = enter("b", Some("y")).ok();
+        assert!(acquire("a", Some("y")).is_err(), "the address has three streams");
+        let fourth = acquire("b", Some("y")).ok();
         assert!(fourth.is_some());
-        assert!(enter("c", None).is_err(), "there are four");
+        assert!(acquire("c", None).is_err(), "four streams are open");
         drop(first);
-        assert!(enter("c", Some("x")).is_ok());
+        assert!(acquire("c", Some("x")).is_ok());
         drop((second, third, fourth));
         let open = limiter.0.open.lock();
         assert_eq!((open.count, open.by_requester.len()), (0, 0));

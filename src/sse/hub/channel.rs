@@ -1,4 +1,4 @@
-//! A watched job: a bounded ring of shared frames, and the cursors of those who watch.
+//! The channel of a watched job: a bounded ring of shared frames, and the cursors of its watchers.
 
 use std::{
     collections::VecDeque,
@@ -6,6 +6,7 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,32 +25,32 @@ use crate::{
     },
 };
 
-/// Published events that a live follower may lag behind before it loses some.
+/// Published events that are buffered for a live stream. A slower stream loses the oldest ones.
 const MAX_EVENTS_BEHIND: usize = 64;
 
-/// A watched job.
+/// The in-memory state of a watched job.
 pub(crate) struct Channel {
     pub(crate) job: JobId,
-    /// Set once the job has been read.
+    /// Set once the job was read.
     pub(super) loaded: OnceCell<()>,
     pub(super) subscriber_count: AtomicUsize,
-    /// Whether its signals are subscribed to.
+    /// Whether the job's notifications are subscribed to.
     pub(super) is_listening: AtomicBool,
-    /// Whether a signal came before the job had been read.
-    pub(super) was_touched: AtomicBool,
-    /// The job's published events, as frames, for those who follow them live.
+    /// Whether a notification arrived before the job was read.
+    pub(super) was_signalled: AtomicBool,
+    /// The job's published events, as frames, for live streams.
     events: OnceLock<broadcast::Sender<Bytes>>,
-    /// Marked as changed whenever there may be something new for a cursor.
+    /// Marked as changed whenever a cursor may have new frames.
     changed: watch::Sender<()>,
-    /// Which of the writers are told as well.
+    /// The writer threads to notify of a change.
     pub(crate) writer_interest: WriterSet,
     writers: WriterPool,
-    /// What was last read for those who fell behind; held while it is read.
+    /// The last history that was read for a watcher behind the ring. Locked during the read, so that others share it.
     pub(super) replay_cache: tokio::sync::Mutex<Option<ReplayCache>>,
     state: Mutex<State>,
 }
 
-/// Frames that followed an entry.
+/// The frames after an entry that is older than the ring.
 pub(super) struct ReplayCache {
     pub(super) epoch: u64,
     pub(super) after: StreamId,
@@ -57,43 +58,43 @@ pub(super) struct ReplayCache {
 }
 
 struct State {
-    view: JobSnapshot,
-    /// The newest entry that was read.
+    snapshot: JobSnapshot,
+    /// The newest entry that was applied.
     head: StreamId,
-    /// Frames after `floor` up to `head`.
+    /// The frames after `floor`, up to `head`.
     ring: VecDeque<Frame>,
     floor: StreamId,
     max_ring: usize,
-    /// What the last cursor from this entry on was given at once, for the next one at the same place.
-    joined: Option<(StreamId, Frame)>,
-    /// Grows when the stream began anew; cursors of an older epoch are resynchronised.
+    /// The last concatenated frame and the entry that it follows, for further cursors at the same entry.
+    concatenated: Option<(StreamId, Frame)>,
+    /// Increases when the stream was recreated. Cursors of an older epoch are resynchronized.
     epoch: u64,
-    /// Said instead of anything else, once the job is gone.
-    gone: Option<Frame>,
+    /// Set once the job was deleted or has expired. Replaces all other frames.
+    gone_frame: Option<Frame>,
     last_check: Instant,
 }
 
-/// How far a watcher has come.
+/// The position of a watcher in the events of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    pub(super) seen: StreamId,
+    pub(super) seen_id: StreamId,
     epoch: u64,
-    /// Whether it was told the state of the job, which is said once, after what it missed.
+    /// Whether the watcher has received the job's state, which is sent once, after the missed events.
     snapshot_sent: bool,
 }
 
 impl Cursor {
-    /// Of a watcher whose last event is not of this stream.
+    /// The cursor of a watcher whose last event is not in this stream. It is resynchronized.
     pub(super) const INVALID: Self =
-        Self { seen: StreamId::ZERO, epoch: u64::MAX, snapshot_sent: true };
+        Self { seen_id: StreamId::ZERO, epoch: u64::MAX, snapshot_sent: true };
 }
 
-/// What there is for a cursor now.
+/// The next frames for a cursor.
 pub(crate) enum Delivery {
     Frames(Vec<Frame>),
-    /// What comes after this entry is no longer in memory.
+    /// The frames after this entry are no longer in memory and must be read from the stream.
     Replay(StreamId),
-    /// The end, which the watcher knows already or is told elsewhere.
+    /// The job has ended and the watcher has received all its frames.
     End,
 }
 
@@ -104,32 +105,32 @@ impl Channel {
             loaded: OnceCell::new(),
             subscriber_count: AtomicUsize::new(0),
             is_listening: AtomicBool::new(false),
-            was_touched: AtomicBool::new(false),
+            was_signalled: AtomicBool::new(false),
             events: OnceLock::new(),
             changed: watch::channel(()).0,
             writer_interest: WriterSet::default(),
             writers,
             replay_cache: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
-                view: JobSnapshot::unknown(job),
+                snapshot: JobSnapshot::unknown(job),
                 head: StreamId::ZERO,
                 ring: VecDeque::new(),
                 floor: StreamId::ZERO,
                 max_ring,
-                joined: None,
+                concatenated: None,
                 epoch: 0,
-                gone: None,
+                gone_frame: None,
                 last_check: Instant::now(),
             }),
         }
     }
 
-    /// Whether a signal came while the job was read; it counts as heeded now.
-    pub(super) fn was_touched_while_loading(&self) -> bool {
-        self.was_touched.swap(false, Ordering::Relaxed)
+    /// Returns whether a notification arrived while the job was read, and resets the flag.
+    pub(super) fn take_signalled_while_loading(&self) -> bool {
+        self.was_signalled.swap(false, Ordering::Relaxed)
     }
 
-    /// Passes a published event on to those who follow them.
+    /// Sends a published event to the live streams.
     pub(super) fn publish(&self, payload: &[u8]) {
         if let Some(events) = self.events.get()
             && events.receiver_count() > 0
@@ -139,12 +140,12 @@ impl Channel {
         }
     }
 
-    /// The job's published events from now on.
+    /// A receiver of the job's published events from now on.
     pub(crate) fn events(&self) -> broadcast::Receiver<Bytes> {
         self.events.get_or_init(|| broadcast::channel(MAX_EVENTS_BEHIND).0).subscribe()
     }
 
-    /// Changes whenever there may be something new for a cursor.
+    /// A receiver that is notified whenever a cursor may have new frames.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -162,64 +163,67 @@ impl Channel {
         self.lock().head
     }
 
-    /// Begins from a snapshot of the job.
-    pub(super) fn reset(&self, view: JobSnapshot, head: StreamId) {
+    /// Replaces the state by a new snapshot of the job.
+    pub(super) fn reset(&self, snapshot: JobSnapshot, head: StreamId) {
         let mut state = self.lock();
-        (state.view, state.head, state.floor) = (view, head, head);
+        (state.snapshot, state.head, state.floor) = (snapshot, head, head);
         state.ring.clear();
-        state.joined = None;
-        state.gone = None;
+        state.concatenated = None;
+        state.gone_frame = None;
     }
 
-    /// Begins anew on a stream that is not the one before: everybody is resynchronised.
-    pub(super) fn resync_all(&self, view: JobSnapshot, head: StreamId) {
-        self.reset(view, head);
+    /// Starts over with a recreated stream and resynchronizes all watchers.
+    pub(super) fn resync_all(&self, snapshot: JobSnapshot, head: StreamId) {
+        self.reset(snapshot, head);
         self.lock().epoch += 1;
         self.notify();
     }
 
-    /// The job does not exist any more; its watchers are told so, and no more.
+    /// Ends the channel of a deleted or expired job. Its watchers receive one last frame.
     pub(super) fn close_deleted(&self) {
         let mut state = self.lock();
-        if state.view.exists && state.view.terminal_id.is_none() && state.gone.is_none() {
-            state.gone = Some(frame::job_gone(&state.view, state.head));
+        if state.snapshot.exists
+            && state.snapshot.terminal_id.is_none()
+            && state.gone_frame.is_none()
+        {
+            state.gone_frame = Some(frame::job_gone(&state.snapshot, state.head));
             drop(state);
             self.notify();
         }
     }
 
-    /// Whether the job was found. One that was not is looked for again when its stream changes.
+    /// Whether the job exists. A missing job is looked up again on each notification.
     pub(super) fn exists(&self) -> bool {
-        self.lock().view.exists
+        self.lock().snapshot.exists
     }
 
-    /// Whether nothing more can come.
+    /// Whether the job has ended, so that no more frames follow.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.lock();
-        state.gone.is_some() || state.view.terminal_id.is_some()
+        state.gone_frame.is_some() || state.snapshot.terminal_id.is_some()
     }
 
-    /// Whether the record was last looked at longer than `every` ago; if so, it counts as looked at now.
-    pub(super) fn check_is_due(&self, every: std::time::Duration) -> bool {
+    /// Returns whether the last check of the job's record is at least `interval` ago, and if so restarts the interval.
+    pub(super) fn claim_check(&self, interval: Duration) -> bool {
         let mut state = self.lock();
-        let due = state.last_check.elapsed() >= every;
-        if due {
+        let is_due = state.last_check.elapsed() >= interval;
+        if is_due {
             state.last_check = Instant::now();
         }
-        due
+        is_due
     }
 
-    /// A job that its watchers were faster than has come to be: they are told how it stands.
-    pub(super) fn mark_created(&self, view: JobSnapshot, head: StreamId) {
+    /// Sends the state of a job that was created after its first watchers had subscribed.
+    pub(super) fn mark_created(&self, snapshot: JobSnapshot, head: StreamId) {
         let mut state = self.lock();
-        let greeting = frame::snapshot(&view, head);
-        (state.view, state.head) = (view, head);
-        state.push(greeting);
+        let frame = frame::snapshot(&snapshot, head);
+        (state.snapshot, state.head) = (snapshot, head);
+        state.push(frame);
         drop(state);
         self.notify();
     }
 
-    /// Takes in entries as they were read, each once.
+    /// Applies new entries in the order of the stream. Entries that were already applied are skipped.
     pub(super) fn apply(&self, entries: &[StreamEntry]) {
         let mut state = self.lock();
         let mut new_count = 0;
@@ -228,9 +232,9 @@ impl Channel {
                 continue;
             }
             new_count += 1;
-            let change = state.view.apply(entry);
+            let kind = state.snapshot.apply(entry);
             state.head = entry.id;
-            if let Some(frame) = frame::encode_entry(&state.view, entry, &change, false) {
+            if let Some(frame) = frame::encode_entry(&state.snapshot, entry, &kind, false) {
                 state.push(frame);
             }
         }
@@ -240,19 +244,19 @@ impl Channel {
         }
     }
 
-    /// Frames of entries from before the ring. They say what the entries say, and nothing of the job's present.
+    /// Encodes entries that are older than the ring. The frames contain nothing of the job's present state.
     pub(super) fn encode_history(&self, entries: &[StreamEntry]) -> Vec<Frame> {
-        let (mut view, head) = {
+        let (mut snapshot, head) = {
             let state = self.lock();
-            (state.view.clone(), state.head)
+            (state.snapshot.clone(), state.head)
         };
-        let terminal_id = view.terminal_id;
-        view.progress = 0;
+        let terminal_id = snapshot.terminal_id;
+        snapshot.progress = 0;
         let mut frames = Vec::with_capacity(entries.len());
-        for entry in entries.iter().take_while(|it| it.id <= head) {
-            let change = view.apply(entry);
-            if let Some(frame) = frame::encode_entry(&view, entry, &change, true) {
-                // An end after which the job was tried again is none.
+        for entry in entries.iter().take_while(|entry| entry.id <= head) {
+            let kind = snapshot.apply(entry);
+            if let Some(frame) = frame::encode_entry(&snapshot, entry, &kind, true) {
+                // A terminal entry that a retry followed is not the end.
                 if !frame.is_last || Some(frame.id) == terminal_id {
                     frames.push(frame);
                 }
@@ -261,21 +265,21 @@ impl Channel {
         frames
     }
 
-    /// What `past` has of what came after `after`, as far as it is still true.
+    /// The cached frames after `after`, without the end of a job that was retried since; `None` if `cache` has others.
     pub(super) fn cached_history(
         &self,
-        past: Option<&ReplayCache>,
+        cache: Option<&ReplayCache>,
         after: StreamId,
     ) -> Option<Vec<Frame>> {
         let state = self.lock();
-        let past = past.filter(|it| it.after == after && it.epoch == state.epoch)?;
-        Some(past.frames.iter().filter(|it| state.is_delivered(it)).cloned().collect())
+        let cache = cache.filter(|cache| cache.after == after && cache.epoch == state.epoch)?;
+        Some(cache.frames.iter().filter(|frame| state.is_delivered(frame)).cloned().collect())
     }
 
-    /// Nobody is likely to come back to it.
+    /// Frees the cached history unless a read is under way.
     pub(super) fn clear_replay_cache(&self) {
-        if let Ok(mut past) = self.replay_cache.try_lock() {
-            *past = None;
+        if let Ok(mut cache) = self.replay_cache.try_lock() {
+            *cache = None;
         }
     }
 
@@ -286,89 +290,91 @@ impl Channel {
     /// A cursor for a new watcher.
     pub(super) fn start(&self) -> Cursor {
         let state = self.lock();
-        Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: false }
+        Cursor { seen_id: state.head, epoch: state.epoch, snapshot_sent: false }
     }
 
-    /// Whether everything after `id` is in memory.
+    /// Whether all frames after `id` are in memory.
     pub(super) fn contains(&self, id: StreamId) -> bool {
         id >= self.lock().floor
     }
 
-    /// A cursor for a watcher that has seen everything up to `id`.
+    /// A cursor for a watcher that has received everything up to `id`.
     pub(super) fn resume_at(&self, id: StreamId) -> Cursor {
         let state = self.lock();
-        let knows_the_end = state.view.terminal_id.is_some_and(|it| id >= it);
-        Cursor { seen: id, epoch: state.epoch, snapshot_sent: knows_the_end }
+        let end_received = state.snapshot.terminal_id.is_some_and(|terminal_id| id >= terminal_id);
+        Cursor { seen_id: id, epoch: state.epoch, snapshot_sent: end_received }
     }
 
-    /// The entry that said the end, if the job is over.
+    /// The entry that ended the job, if the job has ended.
     pub(crate) fn terminal_id(&self) -> Option<StreamId> {
         let state = self.lock();
-        state.view.terminal_id.filter(|_| state.view.status.is_terminal())
+        state.snapshot.terminal_id.filter(|_| state.snapshot.status.is_terminal())
     }
 
-    /// What there is for `cursor`, which moves on by it. `may_join`: several frames may be given as one.
-    pub(crate) fn deliver(&self, cursor: &mut Cursor, may_join: bool) -> Delivery {
+    /// Returns the next frames for `cursor` and moves it past them. `may_concat`: join several frames into one.
+    pub(crate) fn deliver(&self, cursor: &mut Cursor, may_concat: bool) -> Delivery {
         let mut state = self.lock();
         if cursor.epoch != state.epoch {
-            *cursor = Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: true };
+            *cursor = Cursor { seen_id: state.head, epoch: state.epoch, snapshot_sent: true };
             return Delivery::Frames(state.resync());
         }
-        if let Some(gone) = &state.gone {
-            return Delivery::Frames(vec![gone.clone()]);
+        if let Some(frame) = &state.gone_frame {
+            return Delivery::Frames(vec![frame.clone()]);
         }
-        if cursor.seen < state.floor {
-            return Delivery::Replay(cursor.seen);
+        if cursor.seen_id < state.floor {
+            return Delivery::Replay(cursor.seen_id);
         }
-        let mut frames = state.frames_after(cursor.seen, may_join);
-        // Who has seen more than was read here so far is told nothing older.
-        let is_ahead = cursor.seen > state.head;
-        cursor.seen = cursor.seen.max(state.head);
-        let told_the_end = frames.iter().any(|it| it.is_last);
-        if !std::mem::replace(&mut cursor.snapshot_sent, true) && !told_the_end && !is_ahead {
-            frames.push(frame::snapshot(&state.view, state.head));
+        let mut frames = state.frames_after(cursor.seen_id, may_concat);
+        // A watcher that is ahead of this process, after a reconnect from another one, must not receive an older state.
+        let is_ahead = cursor.seen_id > state.head;
+        cursor.seen_id = cursor.seen_id.max(state.head);
+        let has_end = frames.iter().any(|frame| frame.is_last);
+        if !std::mem::replace(&mut cursor.snapshot_sent, true) && !has_end && !is_ahead {
+            frames.push(frame::snapshot(&state.snapshot, state.head));
         }
-        if frames.is_empty() && state.view.status.is_terminal() && state.view.terminal_id.is_some()
+        if frames.is_empty()
+            && state.snapshot.status.is_terminal()
+            && state.snapshot.terminal_id.is_some()
         {
             return Delivery::End;
         }
         Delivery::Frames(frames)
     }
 
-    /// The state of the job for a watcher whose events are no longer kept.
+    /// The full state of the job, for a watcher whose missed events are no longer stored. Moves the cursor to the head.
     pub(crate) fn resync(&self, cursor: &mut Cursor) -> Vec<Frame> {
         let state = self.lock();
-        *cursor = Cursor { seen: state.head, epoch: state.epoch, snapshot_sent: true };
+        *cursor = Cursor { seen_id: state.head, epoch: state.epoch, snapshot_sent: true };
         state.resync()
     }
 }
 
 impl State {
-    /// An end after which the job was tried again is none.
+    /// False for the end of a job that was retried since.
     fn is_delivered(&self, frame: &Frame) -> bool {
-        !frame.is_last || Some(frame.id) == self.view.terminal_id
+        !frame.is_last || Some(frame.id) == self.snapshot.terminal_id
     }
 
-    /// The frames after `seen`. Watchers that fell behind together are given the same bytes: they are joined once,
-    /// and written at once.
-    fn frames_after(&mut self, seen: StreamId, may_join: bool) -> Vec<Frame> {
-        if may_join
-            && let Some((from, frame)) = &self.joined
-            && *from == seen
+    /// The frames after `seen_id`. With `may_concat`, several frames are joined into one, which is cached and shared by
+    /// all watchers at the same entry.
+    fn frames_after(&mut self, seen_id: StreamId, may_concat: bool) -> Vec<Frame> {
+        if may_concat
+            && let Some((after, frame)) = &self.concatenated
+            && *after == seen_id
             && frame.id == self.head
         {
             return vec![frame.clone()];
         }
-        // Frames stand in the order of their ids.
-        let first = self.ring.partition_point(|it| it.id <= seen);
-        let frames = self.ring.range(first..).filter(|it| self.is_delivered(it)).cloned();
+        // The ring is sorted by id.
+        let first = self.ring.partition_point(|frame| frame.id <= seen_id);
+        let frames = self.ring.range(first..).filter(|frame| self.is_delivered(frame)).cloned();
         let frames: Vec<Frame> = frames.collect();
-        if !may_join || frames.len() < 2 {
+        if !may_concat || frames.len() < 2 {
             return frames;
         }
-        let joined = frame::concat(&frames, self.head);
-        self.joined = Some((seen, joined.clone()));
-        vec![joined]
+        let concatenated = frame::concat(&frames, self.head);
+        self.concatenated = Some((seen_id, concatenated.clone()));
+        vec![concatenated]
     }
 
     fn push(&mut self, frame: Frame) {
@@ -381,10 +387,10 @@ impl State {
     }
 
     fn resync(&self) -> Vec<Frame> {
-        let mut frames = vec![frame::resync(&self.view, self.head)];
-        let present = frame::snapshot(&self.view, self.head);
-        if present.is_last {
-            frames.push(present);
+        let mut frames = vec![frame::resync(&self.snapshot, self.head)];
+        let snapshot = frame::snapshot(&self.snapshot, self.head);
+        if snapshot.is_last {
+            frames.push(snapshot);
         }
         frames
     }

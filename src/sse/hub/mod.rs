@@ -1,8 +1,9 @@
-//! The event hub: reads each watched stream once per process, however many browsers watch it.
+//! The event hub: reads each watched stream once per process, regardless of the number of watchers.
 //!
-//! A [`Channel`] stands for a watched job. The [`reader`] keeps it up with its stream; a [`Subscription`] is a
-//! cursor into it. Changes are signalled by the channels that our scripts publish on and by keyspace events;
-//! a sweep catches what came without a signal. See docs/adr/0003.
+//! A [`Channel`] holds the recent events of a watched job, and a [`Subscription`] is a cursor into it. The
+//! [`stream_reader`] reads a stream when a notification arrives: a message on a channel that our scripts publish to, or
+//! a keyspace event. The [`reconciler`] finds changes without a notification. See
+//! docs/adr/0003-notified-stream-reads.md.
 
 mod channel;
 mod reconciler;
@@ -51,16 +52,16 @@ struct Inner {
     config: SseConfig,
     channels: Mutex<HashMap<JobId, Arc<Channel>>>,
     limiter: StreamLimiter,
-    /// Reads of the past that may be under way at once.
+    /// Limits concurrent reads of events that are no longer in memory.
     replays: Semaphore,
     draining: CancellationToken,
     drain_spread: Duration,
     writers: WriterPool,
 }
 
-/// A connection's place; dropping it gives it back.
+/// Counts a connection as open, in the limits and in the metrics, until it is dropped.
 pub(crate) struct StreamSlot(
-    #[expect(dead_code, reason = "held, not read")] (stream_limit::StreamPermit, GaugeGuard),
+    #[expect(dead_code, reason = "held for its Drop")] (stream_limit::StreamPermit, GaugeGuard),
 );
 
 impl Hub {
@@ -84,9 +85,14 @@ impl Hub {
             drain_spread,
             writers,
         }));
-        tasks.spawn_critical("event hub", stream_reader::run(hub.clone(), tasks.shutdown_token()));
-        tasks
-            .spawn_critical("stream sweeper", reconciler::run(hub.clone(), tasks.shutdown_token()));
+        tasks.spawn_critical(
+            "stream reader",
+            stream_reader::run(hub.clone(), tasks.shutdown_token()),
+        );
+        tasks.spawn_critical(
+            "stream reconciler",
+            reconciler::run(hub.clone(), tasks.shutdown_token()),
+        );
         Ok(hub)
     }
 
@@ -94,7 +100,7 @@ impl Hub {
         &self.0.config
     }
 
-    /// Asks every stream to close, and refuses new ones.
+    /// Closes all streams gradually and rejects new ones.
     pub(crate) fn drain(&self) {
         self.0.draining.cancel();
         self.0.writers.drain();
@@ -116,37 +122,39 @@ impl Hub {
         &self.0.draining
     }
 
-    /// Takes a place for one connection.
+    /// Counts one connection as open.
     ///
     /// # Errors
     ///
-    /// [`Error::Overloaded`] when as many streams are open as may be, or the service is about to stop.
+    /// [`Error::Overloaded`] if a limit is reached or the service is shutting down.
     pub(crate) fn try_acquire(&self, requester: Requester<'_>) -> Result<StreamSlot> {
         if self.0.draining.is_cancelled() {
-            return Err(Error::Overloaded("the service is about to stop"));
+            return Err(Error::Overloaded("the service is shutting down"));
         }
         let permit = self.0.limiter.try_acquire(requester)?;
         Ok(StreamSlot((permit, GaugeGuard::inc(&self.metrics().open))))
     }
 
-    /// Streams that are open.
+    /// The number of open streams.
     pub(crate) fn open_count(&self) -> usize {
         self.0.limiter.open_count()
     }
 
-    /// At most `n` jobs with how many watch each, the most watched first.
-    pub(crate) fn top_watched(&self, n: usize) -> Vec<(JobId, usize)> {
+    /// The `limit` most watched jobs with their numbers of watchers, the most watched first.
+    pub(crate) fn top_watched(&self, limit: usize) -> Vec<(JobId, usize)> {
         let mut watched: Vec<_> = {
             let channels = self.0.channels.lock();
-            let count = |it: &Arc<Channel>| (it.job, it.subscriber_count.load(Ordering::Relaxed));
-            channels.values().map(count).filter(|it| it.1 > 0).collect()
+            let count = |channel: &Arc<Channel>| {
+                (channel.job, channel.subscriber_count.load(Ordering::Relaxed))
+            };
+            channels.values().map(count).filter(|(_, watcher_count)| *watcher_count > 0).collect()
         };
-        watched.sort_by_key(|it| std::cmp::Reverse(it.1));
-        watched.truncate(n);
+        watched.sort_by_key(|(_, watcher_count)| std::cmp::Reverse(*watcher_count));
+        watched.truncate(limit);
         watched
     }
 
-    /// Joins the watchers of `job`. With `after`, what came after that event is caught up first.
+    /// Subscribes to the events of `job`. With `after`, the events after that entry are delivered first.
     ///
     /// # Errors
     ///
@@ -159,9 +167,9 @@ impl Hub {
         let mut subscription = Subscription::new(self.join(job));
         let channel = subscription.channel.clone();
         channel.loaded.get_or_try_init(|| self.load(&channel)).await?;
-        // A signal may have come while the job was read. And a retry may have begun since a job was over, which
-        // is final to a browser that is told so.
-        if channel.was_touched_while_loading() || channel.is_over() {
+        // A notification may have arrived while the job was read. And a job that had ended may have been retried since;
+        // a browser that receives the end does not reconnect.
+        if channel.take_signalled_while_loading() || channel.is_over() {
             self.read(vec![channel.clone()]).await;
         }
         subscription.cursor = match after {
@@ -177,12 +185,12 @@ impl Hub {
             let writers = self.0.writers.clone();
             Arc::new(Channel::new(job, self.0.config.ring_length, writers))
         });
-        // Under the lock, so that the sweep does not remove what is being joined.
+        // Counted under the lock, so that the reconciler does not drop the channel.
         channel.subscriber_count.fetch_add(1, Ordering::Relaxed);
         channel.clone()
     }
 
-    /// Listens first and reads then, so that no change falls between.
+    /// Subscribes to the notifications before it reads the job, so that no change in between is missed.
     async fn load(&self, channel: &Channel) -> Result<()> {
         if !channel.is_listening.swap(true, Ordering::Relaxed) {
             self.0
@@ -191,16 +199,16 @@ impl Hub {
                 .subscribe(&signal_channels(self.0.redis.layout(), channel.job))
                 .await;
         }
-        let (view, head) = self.read_job(channel.job).await?;
-        channel.reset(view, head);
+        let (snapshot, head) = self.read_job(channel.job).await?;
+        channel.reset(snapshot, head);
         Ok(())
     }
 
-    /// The job now, and the newest entry of its stream. An end that stands in the record only is completed.
+    /// The job and the newest entry of its stream. If the job ended without a stream entry, the entry is added first.
     async fn read_job(&self, id: JobId) -> Result<(JobSnapshot, StreamId)> {
         let mut found = self.0.jobs.find_with_stream_head(id).await?;
-        let is_unsettled = |job: &Job| job.status.is_terminal() && job.terminal_id.is_none();
-        if found.as_ref().is_some_and(|it| is_unsettled(&it.0)) {
+        let is_unreconciled = |job: &Job| job.status.is_terminal() && job.terminal_id.is_none();
+        if found.as_ref().is_some_and(|(job, _)| is_unreconciled(job)) {
             self.0.jobs.reconcile_terminal_state(id).await?;
             found = self.0.jobs.find_with_stream_head(id).await?;
         }
@@ -210,7 +218,7 @@ impl Hub {
         })
     }
 
-    /// A cursor for a watcher that has seen everything up to `id`.
+    /// A cursor for a watcher that has received everything up to `id`.
     async fn resume(&self, channel: &Arc<Channel>, id: StreamId) -> Result<Cursor> {
         if id <= channel.head() {
             if channel.contains(id) {
@@ -218,36 +226,36 @@ impl Hub {
             }
             return Ok(channel.resume_at(id));
         }
-        // Newer than what this process has read: another one was faster, or the stream began anew after a
-        // failover and the id is from a future that did not happen.
-        let (view, head) = self.read_job(channel.job).await?;
+        // `id` is newer than the entries that this process has read: either another process has read further, or the
+        // stream lost its newest entries in a failover.
+        let (snapshot, head) = self.read_job(channel.job).await?;
         if id <= head {
-            // What the watcher is told next must not be older than what it was told elsewhere.
+            // The next events must not be older than those that another process has sent.
             self.read(vec![channel.clone()]).await;
             return Ok(channel.resume_at(id));
         }
         if head < channel.head() {
-            channel.resync_all(view, head);
+            channel.resync_all(snapshot, head);
         }
         Ok(Cursor::INVALID)
     }
 
-    /// What came after `after`, from the stream, for a watcher whom the ring no longer serves; `None` if it is not
-    /// kept any more. Watchers that came back together are served by one read.
+    /// Reads the frames after `after` from the stream, for a watcher that is behind the ring; `None` if the entries are
+    /// no longer stored. Watchers that resume from the same entry share one read.
     pub(super) async fn replay(
         &self,
         channel: &Channel,
         after: StreamId,
     ) -> Result<Option<Vec<Frame>>> {
         const PAGE_SIZE: u64 = 100;
-        let mut past = channel.replay_cache.lock().await;
-        if let Some(frames) = channel.cached_history(past.as_ref(), after) {
+        let mut cache = channel.replay_cache.lock().await;
+        if let Some(frames) = channel.cached_history(cache.as_ref(), after) {
             return Ok(Some(frames));
         }
-        let turn = self.0.replays.acquire().await;
-        let _turn = turn.map_err(|_| Error::Overloaded("the service is about to stop"))?;
+        let permit = self.0.replays.acquire().await;
+        let _permit = permit.map_err(|_| Error::Overloaded("the service is shutting down"))?;
         let epoch = channel.epoch();
-        // With the entry that was seen: where that is still there, nothing after it was trimmed.
+        // The range includes `after` itself: if that entry is still there, no later entry was trimmed.
         let entries = store::read_range(&self.0.redis, channel.job, after, PAGE_SIZE + 1).await?;
         let new = match entries.first() {
             Some(first) if first.id == after => &entries[1..],
@@ -257,23 +265,23 @@ impl Hub {
             _ => &entries[..],
         };
         let frames = channel.encode_history(new);
-        *past = Some(ReplayCache { epoch, after, frames: frames.clone() });
+        *cache = Some(ReplayCache { epoch, after, frames: frames.clone() });
         Ok(Some(frames))
     }
 }
 
-/// What is published when a job or its stream changes.
+/// The Redis channels that report changes of a job or its stream.
 fn signal_channels(layout: &KeyLayout, job: JobId) -> Vec<String> {
     let published = [progress_channel(job), job_events_channel(job)];
     published.into_iter().chain(stream_keyspace_channel(layout, job)).collect()
 }
 
-/// The job that a channel of [`signal_channels`] is about.
+/// The job of a channel from [`signal_channels`].
 fn job_from_channel(channel: &str) -> Option<JobId> {
     let id = channel
         .strip_prefix("progress:")
         .or_else(|| channel.strip_prefix("job:")?.strip_suffix(":events"))
-        .or_else(|| channel.split_once("stream:progress:").map(|it| it.1))?;
+        .or_else(|| channel.split_once("stream:progress:").map(|(_, id)| id))?;
     id.parse().ok()
 }
 
@@ -282,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_signal_names_its_job() {
+    fn the_job_id_is_parsed_from_every_signal_channel() {
         let job = JobId::random();
         for channel in signal_channels(&KeyLayout::MultiDatabase, job) {
             assert_eq!(job_from_channel(&channel), Some(job), "{channel}");

@@ -1,7 +1,8 @@
-//! Looks after what no signal tells: writers that only add to a stream where Redis sends no keyspace events, ends
-//! that stand in a record only, streams that went back in time, and channels that nobody watches any more.
+//! Periodically reconciles the channels with Redis, for changes that no notification reports: entries of writers
+//! that only add to a stream while Redis sends no keyspace events, jobs that ended in the record only, and streams
+//! that were recreated. Also drops unwatched channels.
 //!
-//! Paced, so that neither Redis nor the [reader](super::reader) waits for it.
+//! The reads are spread over the interval so that they delay neither Redis nor the [reader](super::stream_reader).
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -13,7 +14,7 @@ use tracing::{debug, warn};
 use super::{Channel, Hub, signal_channels, stream_reader::STREAMS_PER_READ};
 use crate::{error::Result, ids::JobId, progress::store};
 
-/// Sweeps the channels of `hub` until `shutdown`, all of them once in each `sse.sweep_interval`.
+/// Reconciles all channels of `hub` once in each `sse.sweep_interval`, until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
     let work = async {
         loop {
@@ -28,13 +29,13 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 
 impl Hub {
     async fn reconcile(&self) {
-        // The pauses leave the last part of the interval to the reads themselves.
-        const PART_SPENT_PAUSING: f64 = 0.8;
+        // The rest of the interval is left to the reads.
+        const PAUSE_FRACTION: f64 = 0.8;
         let channels = self.all_channels();
         self.metrics().watched_jobs.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
         let chunk_count =
             u32::try_from(channels.len().div_ceil(STREAMS_PER_READ)).unwrap_or(u32::MAX);
-        let pause = self.0.config.sweep_interval.mul_f64(PART_SPENT_PAUSING) / chunk_count.max(1);
+        let pause = self.0.config.sweep_interval.mul_f64(PAUSE_FRACTION) / chunk_count.max(1);
         for (done_count, chunk) in channels.chunks(STREAMS_PER_READ).enumerate() {
             if done_count > 0 {
                 sleep(pause).await;
@@ -44,19 +45,20 @@ impl Hub {
     }
 
     async fn reconcile_chunk(&self, chunk: &[Arc<Channel>]) {
-        let live: Vec<_> = chunk.iter().filter(|it| !it.is_over()).cloned().collect();
+        let live: Vec<_> = chunk.iter().filter(|channel| !channel.is_over()).cloned().collect();
         for channel in chunk {
             channel.clear_replay_cache();
         }
-        let every = self.0.config.status_check;
-        let due: Vec<_> = live.iter().filter(|it| it.check_is_due(every)).cloned().collect();
+        let interval = self.0.config.status_check;
+        let to_check: Vec<_> =
+            live.iter().filter(|channel| channel.claim_check(interval)).cloned().collect();
         self.read(live).await;
-        self.check(&due).await;
+        self.check(&to_check).await;
     }
 
-    /// Ends what ended in the record only, and finds jobs that are gone and streams that began anew.
+    /// Checks the records of jobs: finds deleted jobs, recreated streams, and jobs that ended without a stream entry.
     pub(super) async fn check(&self, channels: &[Arc<Channel>]) {
-        let known: Vec<_> = channels.iter().filter(|it| it.exists()).collect();
+        let known: Vec<_> = channels.iter().filter(|channel| channel.exists()).collect();
         for chunk in known.chunks(STREAMS_PER_READ) {
             if let Err(error) = self.check_chunk(chunk).await {
                 debug!(%error, job_count = chunk.len(), "could not check jobs");
@@ -65,47 +67,50 @@ impl Hub {
     }
 
     async fn check_chunk(&self, chunk: &[&Arc<Channel>]) -> Result<()> {
-        // Before Redis is asked, so that what is read meanwhile does not look like a step back.
-        let heads: Vec<_> = chunk.iter().map(|it| it.head()).collect();
-        let jobs: Vec<JobId> = chunk.iter().map(|it| it.job).collect();
+        // Taken before the request: entries that are read meanwhile must not make the stream look recreated.
+        let heads: Vec<_> = chunk.iter().map(|channel| channel.head()).collect();
+        let jobs: Vec<JobId> = chunk.iter().map(|channel| channel.job).collect();
         let liveness = store::job_liveness(&self.0.redis, &jobs).await?;
-        let checks = chunk.iter().zip(liveness).zip(heads).map(async |((channel, it), head)| {
-            if !it.exists {
-                channel.close_deleted();
-            } else if it.last_id < head {
-                self.resync_recreated(channel).await?;
-            } else if it.status.is_terminal() && !it.has_end {
-                // Its end is added to the stream, and heard from there.
-                self.0.jobs.reconcile_terminal_state(channel.job).await?;
-            }
-            Ok(())
-        });
+        let checks =
+            chunk.iter().zip(liveness).zip(heads).map(async |((channel, liveness), head)| {
+                if !liveness.exists {
+                    channel.close_deleted();
+                } else if liveness.last_id < head {
+                    self.resync_recreated(channel).await?;
+                } else if liveness.status.is_terminal() && !liveness.has_end {
+                    // Adds the missing entry to the stream, and the reader receives it from there.
+                    self.0.jobs.reconcile_terminal_state(channel.job).await?;
+                }
+                Ok(())
+            });
         join_all(checks).await.into_iter().collect()
     }
 
     async fn resync_recreated(&self, channel: &Channel) -> Result<()> {
-        let (view, head) = self.read_job(channel.job).await?;
+        let (snapshot, head) = self.read_job(channel.job).await?;
         if head < channel.head() {
-            warn!(job_id = %channel.job, %head, was = %channel.head(), "a progress stream went back in time");
-            channel.resync_all(view, head);
+            let previous_head = channel.head();
+            warn!(job_id = %channel.job, %head, %previous_head, "progress stream recreated; resynchronizing watchers");
+            channel.resync_all(snapshot, head);
         }
         Ok(())
     }
 
-    /// Forgets the channels that nobody watches.
+    /// Drops the channels without subscribers and unsubscribes from their notifications.
     async fn drop_unwatched(&self) {
         let unwatched: Vec<JobId> = {
             let mut channels = self.0.channels.lock();
-            let is_unwatched = |it: &Arc<Channel>| it.subscriber_count.load(Ordering::Relaxed) == 0;
-            let removed = channels.extract_if(|_, it| is_unwatched(it));
+            let is_unwatched =
+                |channel: &Arc<Channel>| channel.subscriber_count.load(Ordering::Relaxed) == 0;
+            let removed = channels.extract_if(|_, channel| is_unwatched(channel));
             removed
-                .filter(|it| it.1.is_listening.swap(false, Ordering::Relaxed))
-                .map(|it| it.0)
+                .filter(|(_, channel)| channel.is_listening.swap(false, Ordering::Relaxed))
+                .map(|(job, _)| job)
                 .collect()
         };
         let names: Vec<String> = unwatched
             .into_iter()
-            .flat_map(|it| signal_channels(self.0.redis.layout(), it))
+            .flat_map(|job| signal_channels(self.0.redis.layout(), job))
             .collect();
         if !names.is_empty() {
             self.0.redis.subscriber().unsubscribe(&names).await;

@@ -1,4 +1,4 @@
-//! Reads the watched streams that were signalled, at once and together.
+//! Reads watched streams as soon as a notification arrives. Streams that are notified together share one XREAD.
 
 use std::{
     collections::HashSet,
@@ -18,29 +18,29 @@ use crate::{
     redis::PubSubEvent,
 };
 
-/// Streams in one XREAD. Its cost grows with their number, and other commands wait for it.
+/// Streams per XREAD. Its cost grows with their number, and Redis runs no other command meanwhile.
 pub(super) const STREAMS_PER_READ: usize = 100;
-/// Entries of each stream in one XREAD. No stream is trimmed to fewer, so a gap shows as a full page.
+/// Entries per stream in one XREAD. Streams are never trimmed to fewer, so only a full page can hide a gap.
 const ENTRIES_PER_READ: u64 = MIN_STREAM_LENGTH;
-/// Jobs whose records are read at once.
+/// Job records that are read concurrently.
 const RECORD_BATCH_SIZE: usize = 50;
 
-/// Keeps the channels of `hub` up with what is signalled until `shutdown`.
+/// Updates the channels of `hub` on each notification, until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
     let mut signals = hub.0.redis.subscriber().events();
     let work = async {
         loop {
-            let mut touched = HashSet::new();
+            let mut signalled = HashSet::new();
             let signal = signals.recv().await;
-            let mut lost = hub.collect_signal(&mut touched, signal.ok());
-            lost |= hub.drain_signals(&mut touched, &mut signals);
+            let mut lost = hub.collect_signal(&mut signalled, signal.ok());
+            lost |= hub.drain_signals(&mut signalled, &mut signals);
             if lost {
-                // Redis may be another one now.
+                // The connection was lost, or notifications were. After a failover, streams may have lost entries.
                 let all = hub.all_channels();
                 hub.check(&all).await;
                 hub.read(all).await;
             } else {
-                hub.read(hub.channels_for(&touched)).await;
+                hub.read(hub.channels_for(&signalled)).await;
             }
         }
     };
@@ -48,11 +48,12 @@ pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
 }
 
 impl Hub {
-    /// Notes whom a signal is about; true if signals were lost. Published events are passed on at once.
-    fn collect_signal(&self, touched: &mut HashSet<JobId>, signal: Option<PubSubEvent>) -> bool {
+    /// Adds the job of a notification to `signalled` and sends a published event to live streams. True if notifications
+    /// were lost.
+    fn collect_signal(&self, signalled: &mut HashSet<JobId>, signal: Option<PubSubEvent>) -> bool {
         let Some(PubSubEvent::Message { channel: name, payload }) = signal else { return true };
         if let Some(job) = job_from_channel(&name) {
-            touched.insert(job);
+            signalled.insert(job);
             if name.ends_with(":events")
                 && let Some(channel) = self.channels_for(&HashSet::from([job])).first()
             {
@@ -62,16 +63,16 @@ impl Hub {
         false
     }
 
-    /// Notes all signals that are there already: one read serves them together.
+    /// Collects all notifications that have already arrived, so that one read serves them. True if some were lost.
     fn drain_signals(
         &self,
-        touched: &mut HashSet<JobId>,
+        signalled: &mut HashSet<JobId>,
         signals: &mut Receiver<PubSubEvent>,
     ) -> bool {
         let mut lost = false;
         loop {
             match signals.try_recv() {
-                Ok(signal) => lost |= self.collect_signal(touched, Some(signal)),
+                Ok(signal) => lost |= self.collect_signal(signalled, Some(signal)),
                 Err(TryRecvError::Lagged(_)) => lost = true,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return lost,
             }
@@ -80,23 +81,25 @@ impl Hub {
 
     fn channels_for(&self, jobs: &HashSet<JobId>) -> Vec<Arc<Channel>> {
         let channels = self.0.channels.lock();
-        jobs.iter().filter_map(|it| channels.get(it).cloned()).collect()
+        jobs.iter().filter_map(|job| channels.get(job).cloned()).collect()
     }
 
     pub(super) fn all_channels(&self) -> Vec<Arc<Channel>> {
         let channels = self.0.channels.lock();
-        channels.values().filter(|it| it.loaded.initialized()).cloned().collect()
+        channels.values().filter(|channel| channel.loaded.initialized()).cloned().collect()
     }
 
-    /// Reads what is new in the streams of `channels`. One that cannot be read is left to the next sweep.
+    /// Reads the new entries of the streams of `channels`. After an error, the reconciler reads the rest later.
     pub(super) async fn read(&self, channels: Vec<Arc<Channel>>) {
-        for channel in channels.iter().filter(|it| !it.loaded.initialized()) {
-            channel.was_touched.store(true, Ordering::Relaxed);
+        for channel in channels.iter().filter(|channel| !channel.loaded.initialized()) {
+            channel.was_signalled.store(true, Ordering::Relaxed);
         }
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            channels.into_iter().filter(|it| it.loaded.initialized()).partition(|it| it.exists());
+        let (known, unknown): (Vec<_>, Vec<_>) = channels
+            .into_iter()
+            .filter(|channel| channel.loaded.initialized())
+            .partition(|channel| channel.exists());
         for chunk in unknown.chunks(RECORD_BATCH_SIZE) {
-            join_all(chunk.iter().map(|it| self.check_created(it))).await;
+            join_all(chunk.iter().map(|channel| self.check_created(channel))).await;
         }
         let mut rest = known;
         while !rest.is_empty() {
@@ -114,18 +117,18 @@ impl Hub {
         }
     }
 
-    /// One XREAD. Returns the channels that have more to read.
+    /// Reads with one XREAD. Returns the channels whose streams may have more entries.
     async fn read_chunk(&self, chunk: &[Arc<Channel>]) -> Result<Vec<Arc<Channel>>> {
-        let after: Vec<_> = chunk.iter().map(|it| (it.job, it.head())).collect();
+        let after: Vec<_> = chunk.iter().map(|channel| (channel.job, channel.head())).collect();
         let read = store::read_entries_after(&self.0.redis, &after, ENTRIES_PER_READ).await?;
         let mut behind = Vec::new();
         for channel in chunk {
             let Some(entries) = read.get(&channel.job) else { continue };
             let is_full = entries.len() as u64 >= ENTRIES_PER_READ;
             if is_full && store::has_gap_after(&self.0.redis, channel.job, channel.head()).await? {
-                let (view, head) = self.read_job(channel.job).await?;
-                warn!(job_id = %channel.job, "events were trimmed before they were read");
-                channel.resync_all(view, head);
+                let (snapshot, head) = self.read_job(channel.job).await?;
+                warn!(job_id = %channel.job, "progress stream trimmed before it was read; resynchronizing watchers");
+                channel.resync_all(snapshot, head);
                 continue;
             }
             channel.apply(entries);
@@ -136,12 +139,14 @@ impl Hub {
         Ok(behind)
     }
 
-    /// Looks whether a job that did not exist when it was first watched does now.
+    /// Checks whether a job that did not exist when it was first watched exists now.
     async fn check_created(&self, channel: &Channel) {
         match self.read_job(channel.job).await {
-            Ok((view, head)) if view.exists => channel.mark_created(view, head),
+            Ok((snapshot, head)) if snapshot.exists => channel.mark_created(snapshot, head),
             Ok(_) => (),
-            Err(error) => debug!(%error, job_id = %channel.job, "could not look for a job"),
+            Err(error) => {
+                debug!(%error, job_id = %channel.job, "could not check whether a job exists")
+            }
         }
     }
 }

@@ -1,30 +1,30 @@
-//! One watcher's part in a channel.
+//! A watcher's subscription to a channel.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use super::channel::{Channel, Cursor, Delivery};
 use crate::{ids::StreamId, sse::frame::Frame};
 
-/// A watcher's place in a channel. Dropping it leaves.
+/// A watcher's position in a channel. Dropping it unsubscribes.
 pub(crate) struct Subscription {
     pub(crate) channel: Arc<Channel>,
     pub(crate) cursor: Cursor,
 }
 
 impl Subscription {
-    /// Of a channel whose subscribers were counted up for it.
+    /// Expects that the caller has already increased `subscriber_count` of `channel`.
     pub(super) fn new(channel: Arc<Channel>) -> Self {
         Self { cursor: Cursor::INVALID, channel }
     }
 
     /// See [`Channel::deliver`].
-    pub(crate) fn deliver(&mut self, may_join: bool) -> Delivery {
-        self.channel.deliver(&mut self.cursor, may_join)
+    pub(crate) fn deliver(&mut self, may_concat: bool) -> Delivery {
+        self.channel.deliver(&mut self.cursor, may_concat)
     }
 
-    /// Goes on after frames that were delivered from the stream.
-    pub(crate) fn seen(&mut self, id: StreamId) {
-        self.cursor.seen = self.cursor.seen.max(id);
+    /// Moves the cursor past frames that were read from the stream.
+    pub(crate) fn advance_to(&mut self, id: StreamId) {
+        self.cursor.seen_id = self.cursor.seen_id.max(id);
     }
 
     pub(crate) fn resync(&mut self) -> Vec<Frame> {

@@ -1,4 +1,4 @@
-//! A writer's loop: who is ready is served, each once a turn, and then messages and sockets are looked at again.
+//! The event loop of a writer thread: takes messages and socket events, flushes ready connections, and runs timers.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,26 +13,27 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    CaughtUp, Mailbox, Message, RawConnection, SseSession,
+    Mailbox, Message, RawConnection, ReplayReply, SseSession,
     connection::{Connection, FlushResult, TimerAction},
 };
 use crate::{ids::JobId, sse::session::ReplayRequest, tasks::TaskSupervisor};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 
-/// Connections that are served before messages are looked at again, so that a popular job holds nobody else up.
+/// Connections that are flushed per turn. More wait for the next turn, so that a job with many watchers does not delay
+/// the others.
 const MAX_FLUSHES_PER_TURN: usize = 256;
 
-/// One writer.
+/// The state of one writer thread.
 pub(super) struct EventLoop {
     index: usize,
     poll: Poll,
-    inbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
     heartbeat: Duration,
     connections: Slab<Connection>,
-    /// Of each job, those who follow it.
+    /// The connections of each job.
     watching: HashMap<JobId, HashSet<usize>>,
-    /// Those who may have something to be told.
+    /// Connections to flush.
     ready: VecDeque<usize>,
     next_serial: u64,
     next_tick: Instant,
@@ -40,11 +41,16 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(super) fn new(index: usize, poll: Poll, inbox: Arc<Mailbox>, heartbeat: Duration) -> Self {
+    pub(super) fn new(
+        index: usize,
+        poll: Poll,
+        mailbox: Arc<Mailbox>,
+        heartbeat: Duration,
+    ) -> Self {
         Self {
             index,
             poll,
-            inbox,
+            mailbox,
             heartbeat,
             connections: Slab::new(),
             watching: HashMap::new(),
@@ -55,17 +61,17 @@ impl EventLoop {
         }
     }
 
-    /// Runs until it is told to drain and every connection is closed.
+    /// Runs until it is draining and all connections are closed.
     pub(super) fn run(mut self, tasks: &TaskSupervisor) {
         let mut events = Events::with_capacity(1024);
         while !self.is_draining || !self.connections.is_empty() {
             if let Err(error) = self.poll.poll(&mut events, self.poll_timeout())
                 && error.kind() != ErrorKind::Interrupted
             {
-                error!(%error, "a stream writer cannot wait for its sockets");
+                error!(%error, "stream writer failed to poll its sockets; its streams stop");
                 return;
             }
-            for message in self.inbox.take() {
+            for message in self.mailbox.take() {
                 self.receive(message);
             }
             for event in &events {
@@ -78,7 +84,7 @@ impl EventLoop {
         }
     }
 
-    /// How long there is nothing to do.
+    /// The time until the next tick; zero if connections are ready, `None` if there are no connections.
     fn poll_timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
@@ -89,29 +95,31 @@ impl EventLoop {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::AddConnection(it) => self.add_connection(it.0, it.1),
-            Message::Changed(job, at) => self.enqueue_watchers(job, at),
-            Message::CaughtUp(it) => self.catch_up(*it),
+            Message::AddConnection(added) => self.add_connection(added.0, added.1),
+            Message::JobChanged(job, changed_at) => self.enqueue_watchers(job, changed_at),
+            Message::Replayed(reply) => self.catch_up(*reply),
             Message::Drain => {
                 self.is_draining = true;
                 let now = Instant::now();
                 self.next_tick = now;
-                self.connections.iter_mut().for_each(|(_, it)| it.follower.begin_drain(now));
+                for (_, connection) in &mut self.connections {
+                    connection.session.begin_drain(now);
+                }
             }
         }
     }
 
-    fn add_connection(&mut self, follower: SseSession, taken: RawConnection) {
+    fn add_connection(&mut self, session: SseSession, raw: RawConnection) {
         self.next_serial += 1;
-        let mut connection = Connection::new(follower, taken, self.next_serial);
+        let mut connection = Connection::new(session, raw, self.next_serial);
         if self.is_draining {
-            connection.follower.begin_drain(Instant::now());
+            connection.session.begin_drain(Instant::now());
         }
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let readiness = Readiness::READABLE | Readiness::WRITABLE;
         if self.poll.registry().register(&mut connection.socket, Token(key), readiness).is_err() {
-            // Out of memory for it, so the browser comes back to somebody else.
+            // The system is out of memory. Dropping the connection makes the browser reconnect.
             return;
         }
         for channel in &connection.channels {
@@ -142,10 +150,10 @@ impl EventLoop {
         }
     }
 
-    /// A socket has something to say, or takes more.
-    fn on_socket_event(&mut self, key: usize, says_something: bool) {
+    /// A socket has input, failed, or accepts more data.
+    fn on_socket_event(&mut self, key: usize, has_input: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if says_something && !connection.is_open() {
+        if has_input && !connection.discard_input() {
             return self.remove(key);
         }
         self.enqueue(key);
@@ -158,51 +166,53 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.is_queued = false;
             let woken_at = connection.woken_at.take();
-            let served = connection.serve(now);
+            let result = connection.flush(now);
             if let Some(woken_at) = woken_at {
-                let metrics = connection.follower.hub().metrics();
+                let metrics = connection.session.hub().metrics();
                 metrics.wake_to_write.observe(woken_at.elapsed().as_secs_f64());
             }
-            match served {
+            match result {
                 FlushResult::Idle => (),
                 FlushResult::Closed => self.remove(key),
-                FlushResult::NeedsReplay(missing) => {
+                FlushResult::NeedsReplay(request) => {
                     let serial = connection.serial;
-                    self.read_missing(key, serial, missing, tasks);
+                    self.read_history(key, serial, request, tasks);
                 }
             }
         }
     }
 
-    /// Reads from Redis what a connection is missing; the answer comes as a message.
-    fn read_missing(
+    /// Reads the requested history in a task, which sends it back as a message.
+    fn read_history(
         &self,
         key: usize,
         serial: u64,
-        missing: ReplayRequest,
+        request: ReplayRequest,
         tasks: &TaskSupervisor,
     ) {
-        let hub = self.connections[key].follower.hub().clone();
-        let inbox = self.inbox.clone();
-        tasks.spawn("catch up", async move {
-            let read = missing.read(&hub).await;
-            let answer = CaughtUp { key, serial, missing, read };
-            inbox.put(Message::CaughtUp(Box::new(answer)));
+        let hub = self.connections[key].session.hub().clone();
+        let mailbox = self.mailbox.clone();
+        tasks.spawn("stream replay", async move {
+            let history = request.read(&hub).await;
+            let reply = ReplayReply { key, serial, request, history };
+            mailbox.put(Message::Replayed(Box::new(reply)));
         });
     }
 
-    fn catch_up(&mut self, answer: CaughtUp) {
-        let CaughtUp { key, serial, missing, read } = answer;
-        // It may have left meanwhile.
-        if let Some(connection) = self.connections.get_mut(key).filter(|it| it.serial == serial) {
-            connection.catch_up(&missing, read);
+    fn catch_up(&mut self, reply: ReplayReply) {
+        let ReplayReply { key, serial, request, history } = reply;
+        // The connection may have closed meanwhile, and its key may be in use again.
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.serial == serial
+        {
+            connection.catch_up(&request, history);
             self.enqueue(key);
         }
     }
 
     fn remove(&mut self, key: usize) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
-        // Closing it would do as well, if nothing else held the socket.
+        // Dropping the socket would deregister it too, but only if it is the last handle to the socket.
         _ = self.poll.registry().deregister(&mut connection.socket);
         for channel in &connection.channels {
             let Some(keys) = self.watching.get_mut(&channel.job) else { continue };
@@ -214,7 +224,7 @@ impl EventLoop {
         }
     }
 
-    /// Heartbeats, and what else the clock says: one look over all, not a timer each.
+    /// Runs the timers of all connections in one pass, which is cheaper than one timer per connection.
     fn tick(&mut self) {
         const MAX_INTERVAL: Duration = Duration::from_millis(250);
         const DRAINING_INTERVAL: Duration = Duration::from_millis(20);
@@ -229,10 +239,12 @@ impl EventLoop {
                 MAX_INTERVAL.min(self.heartbeat / 4)
             };
         let heartbeat = self.heartbeat;
-        let due = self.connections.iter_mut();
-        let due = due.filter_map(|(key, it)| it.tick(now, heartbeat).map(|due| (key, due)));
-        for (key, due) in due.collect::<Vec<_>>() {
-            match due {
+        let connections = self.connections.iter_mut();
+        let actions = connections.filter_map(|(key, connection)| {
+            connection.tick(now, heartbeat).map(|action| (key, action))
+        });
+        for (key, action) in actions.collect::<Vec<_>>() {
+            match action {
                 TimerAction::Flush => self.enqueue(key),
                 TimerAction::Close => self.remove(key),
             }

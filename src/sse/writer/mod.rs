@@ -1,8 +1,7 @@
-//! Writers: threads that write events to sockets, each to thousands of them.
+//! Writer threads, each of which writes events to thousands of sockets.
 //!
-//! A task for each browser would be woken, scheduled and polled for each event. A writer is woken once, goes over
-//! the connections that have something to be told, and writes to each what it lacks, however many events that are.
-//! See docs/adr/0011.
+//! One task per browser would be woken, scheduled and polled for each event. A writer wakes once, goes through the
+//! connections that have new events, and writes all of them to each. See docs/adr/0011-sse-writer-threads.md.
 
 mod connection;
 mod event_loop;
@@ -27,19 +26,19 @@ use super::{
 };
 use crate::{error::Result, http::RawConnection, ids::JobId, tasks::TaskSupervisor};
 
-/// One bit each in [`WriterSet`].
+/// The number of bits in [`WriterSet`].
 const MAX_WRITERS: usize = 64;
 
-/// All writers of the process. Cheap to clone.
+/// All writer threads of the process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct WriterPool(Arc<[Arc<Mailbox>]>);
 
-/// The writers that have connections of a channel, one bit each.
+/// The writers that have connections to a channel, one bit each.
 #[derive(Default)]
 pub(crate) struct WriterSet(AtomicU64);
 
 impl WriterSet {
-    /// Before the first look at the channel, so that no change falls between.
+    /// Called before the channel is first polled, so that no change in between is missed.
     fn add(&self, writer: usize) {
         self.0.fetch_or(1 << writer, Ordering::SeqCst);
     }
@@ -49,25 +48,26 @@ impl WriterSet {
     }
 }
 
-/// What a writer is told.
+/// A message to a writer.
 enum Message {
     AddConnection(Box<(SseSession, RawConnection)>),
-    /// There may be something new of this job since then.
-    Changed(JobId, Instant),
-    /// What a connection was missing.
-    CaughtUp(Box<CaughtUp>),
+    /// The job may have new events since this time.
+    JobChanged(JobId, Instant),
+    /// The answer to a request for events that were no longer in memory.
+    Replayed(Box<ReplayReply>),
     Drain,
 }
 
-struct CaughtUp {
+/// The history that a connection needs.
+struct ReplayReply {
     key: usize,
-    /// Keys are used again.
+    /// Tells the connection apart from later ones with the same key.
     serial: u64,
-    missing: ReplayRequest,
-    read: Result<Option<Vec<Frame>>>,
+    request: ReplayRequest,
+    history: Result<Option<Vec<Frame>>>,
 }
 
-/// Where messages for a writer are put.
+/// The messages to a writer.
 struct Mailbox {
     messages: Mutex<Vec<Message>>,
     waker: Waker,
@@ -81,7 +81,7 @@ impl Mailbox {
             messages.len() == 1
         };
         if was_empty {
-            // Fails only on a closed poll, when there is nobody left to tell.
+            // Fails only if the writer has ended.
             _ = self.waker.wake();
         }
     }
@@ -92,11 +92,11 @@ impl Mailbox {
 }
 
 impl WriterPool {
-    /// Starts one a core, or as many as configured.
+    /// Starts the configured number of threads, or one per core.
     ///
     /// # Errors
     ///
-    /// If the system has no more threads or file descriptors.
+    /// If the system is out of threads or file descriptors.
     pub(super) fn start(config: &SseConfig, tasks: &TaskSupervisor) -> io::Result<Self> {
         let core_count = std::thread::available_parallelism().map_or(1, usize::from);
         let writer_count = if config.writers == 0 { core_count } else { config.writers };
@@ -104,33 +104,33 @@ impl WriterPool {
         let start = |index| {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER)?;
-            let inbox = Arc::new(Mailbox { messages: Mutex::default(), waker });
-            let event_loop = EventLoop::new(index, poll, inbox.clone(), config.heartbeat);
-            let tasks_of_loop = tasks.clone();
-            tasks.spawn_thread("stream writer", move || event_loop.run(&tasks_of_loop))?;
-            Ok(inbox)
+            let mailbox = Arc::new(Mailbox { messages: Mutex::default(), waker });
+            let event_loop = EventLoop::new(index, poll, mailbox.clone(), config.heartbeat);
+            let loop_tasks = tasks.clone();
+            tasks.spawn_thread("stream writer", move || event_loop.run(&loop_tasks))?;
+            Ok(mailbox)
         };
         Ok(Self((0..writer_count).map(start).collect::<io::Result<_>>()?))
     }
 
-    /// Gives a connection to one of the writers.
-    pub(crate) fn add_connection(&self, follower: SseSession, taken: RawConnection) {
+    /// Hands a connection to a random writer.
+    pub(crate) fn add_connection(&self, session: SseSession, connection: RawConnection) {
         let writer = &self.0[fastrand::usize(..self.0.len())];
-        writer.put(Message::AddConnection(Box::new((follower, taken))));
+        writer.put(Message::AddConnection(Box::new((session, connection))));
     }
 
-    /// Tells those who have connections of `job`.
-    pub(super) fn notify(&self, job: JobId, interest: &WriterSet) {
-        let interested = interest.0.load(Ordering::SeqCst);
+    /// Notifies the writers in `interested` that `job` may have new events.
+    pub(super) fn notify(&self, job: JobId, interested: &WriterSet) {
+        let interested = interested.0.load(Ordering::SeqCst);
         let now = Instant::now();
         for (index, writer) in self.0.iter().enumerate() {
             if interested & (1 << index) != 0 {
-                writer.put(Message::Changed(job, now));
+                writer.put(Message::JobChanged(job, now));
             }
         }
     }
 
-    /// Closes every connection, and then ends the writers.
+    /// Closes all connections gradually and then ends the writers.
     pub(super) fn drain(&self) {
         for writer in self.0.iter() {
             writer.put(Message::Drain);
