@@ -110,6 +110,7 @@ impl From<InvalidId> for Problem {
 }
 
 impl From<Error> for Problem {
+    #[expect(clippy::too_many_lines, reason = "a table with one entry for each error")]
     fn from(error: Error) -> Self {
         use StatusCode as S;
 

@@ -25,8 +25,8 @@ pub(crate) const TASK_PREFIX: &str = "i2m:task:";
 
 /// The prefix of all cached values, in the cache database.
 pub(crate) const CACHE_PREFIX: &str = "cache:";
-/// The prefixes that `migrations-lua/shared/cache.lua` takes, in its order: records, leases, TAG_PREFIX and
-/// TAG_INDEX_PREFIX; in the cache database.
+/// The prefixes that `migrations-lua/shared/cache.lua` takes, in its order: records, leases, `TAG_PREFIX` and
+/// `TAG_INDEX_PREFIX`; in the cache database.
 pub(super) const CACHE_PREFIXES: [&str; 4] = ["i2m:cache:", "i2m:claim:", "tag:", "i2m:tag:"];
 
 /// The seed's key of a cached value, in the cache database.

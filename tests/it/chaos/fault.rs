@@ -100,15 +100,7 @@ impl Fault {
                 deployment.log.wait_for_requests(300).await;
                 set_network_fault(deployment, NetworkFault::default());
             }
-            Self::ServiceKilled => {
-                deployment.services[0].signal("KILL");
-                wait_until("the load balancer detects the failure", async || {
-                    !deployment.balancer.is_ready(0)
-                })
-                .await;
-                deployment.log.wait_for_requests(100).await;
-                deployment.start_service(0).await;
-            }
+            Self::ServiceKilled => kill_and_restart_service(deployment).await,
             Self::RollingRestart => restart_all(deployment).await,
             Self::OutOfMemory => {
                 deployment.setup.cli(port, &["config", "set", "maxmemory", "1"]).await;
@@ -165,6 +157,14 @@ fn set_network_fault(deployment: &DeploymentEnvironment, fault: NetworkFault) {
 }
 
 /// Restarts the services one after another.
+async fn kill_and_restart_service(deployment: &mut DeploymentEnvironment) {
+    deployment.services[0].signal("KILL");
+    wait_until("the load balancer detects the failure", async || !deployment.balancer.is_ready(0))
+        .await;
+    deployment.log.wait_for_requests(100).await;
+    deployment.start_service(0).await;
+}
+
 async fn restart_all(deployment: &mut DeploymentEnvironment) {
     for index in 0..2 {
         deployment.services[index].signal("TERM");
