@@ -175,7 +175,7 @@ pub(super) fn encode_entry(
         EntryKind::Nothing => return None,
         EntryKind::Queued => frame.event(Some(entry.id), "task_queued", &queued(job)),
         EntryKind::Progress => {
-            frame.event(Some(entry.id), "task_progress", &progress(job, entry.id))
+            frame.event(Some(entry.id), "task_progress", &progress(job, entry.id));
         }
         EntryKind::File(index) => {
             frame.event(Some(entry.id), "file_update", &file_update(job, entry, *index));

@@ -145,7 +145,7 @@ impl Hub {
             Ok((snapshot, head)) if snapshot.exists => channel.mark_created(snapshot, head),
             Ok(_) => (),
             Err(error) => {
-                debug!(%error, job_id = %channel.job, "could not check whether a job exists")
+                debug!(%error, job_id = %channel.job, "could not check whether a job exists");
             }
         }
     }
