@@ -213,7 +213,7 @@ impl SseSession {
         self.drain_at.map_or(self.deadline, |drain_at| drain_at.min(self.deadline))
     }
 
-    /// Ends the connection with a last frame (`connection_timeout` or `retry`) if its deadline or drain time has passed.
+    /// Ends the connection with a last frame (`connection_timeout` or `retry`) if its deadline or drain time is over.
     pub(crate) fn close_if_due(&mut self, now: Instant) {
         if self.is_over() {
             return;
