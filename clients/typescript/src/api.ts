@@ -12,7 +12,8 @@ export interface paths {
         put?: never;
         /**
          * Remove cached values by tag or by pattern
-         * @description By tag it is one step; by pattern it goes in batches, and may have to be asked again with the `cursor` it answers.
+         * @description Invalidation by tag is one step. Invalidation by pattern scans in batches; repeat the request with the returned
+         *     `cursor` until it is complete.
          */
         post: operations["admin_invalidate"];
         delete?: never;
@@ -29,14 +30,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the report of the last cleanup
-         * @description Or of the one that is running, whichever process runs it.
+         * Read the report of the running or the last cleanup
+         * @description Any process may have run it.
          */
         get: operations["admin_last"];
         put?: never;
         /**
-         * Begin a cleanup
-         * @description Answers at once: a cleanup takes its time. How it goes is at the same path.
+         * Start a cleanup
+         * @description Returns immediately. GET on the same path reports the progress.
          */
         post: operations["admin_begin"];
         delete?: never;
@@ -52,12 +53,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List all keys, those of the settings too */
+        /** List all keys, including keys from the settings */
         get: operations["admin_list"];
         put?: never;
         /**
-         * Make a key
-         * @description Only its hash is kept, so this answer is the only one that shows it.
+         * Create a key
+         * @description The service stores only the hash of the key, so only this response contains the key.
          */
         post: operations["admin_create"];
         delete?: never;
@@ -76,11 +77,11 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Shut a key out, on every node within a second */
+        /** Revoke a key, in all processes within a second */
         delete: operations["admin_revoke"];
         options?: never;
         head?: never;
-        /** Give a key these limits in place of those that it has */
+        /** Replace the limits of a key */
         patch: operations["admin_limit"];
         trace?: never;
     };
@@ -91,7 +92,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read how the queue and its workers are */
+        /** Read the state of the queue and its workers */
         get: operations["admin_queues"];
         put?: never;
         post?: never;
@@ -109,8 +110,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the limits, and who calls most
-         * @description Callers are counted by each process for itself, over the last five to ten minutes.
+         * Read the policies and the busiest callers
+         * @description Each process counts its own callers, over the last five to ten minutes.
          */
         get: operations["admin_policies"];
         put?: never;
@@ -129,8 +130,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read Redis' slow log
-         * @description Commands with their keys; of values only their length is told.
+         * Read the slow log of Redis
+         * @description Entries contain commands and keys; a value is replaced by its length.
          */
         get: operations["admin_slow_queries"];
         put?: never;
@@ -148,7 +149,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read what this process streams */
+        /** Read the open streams of this process */
         get: operations["admin_streams"];
         put?: never;
         post?: never;
@@ -167,7 +168,7 @@ export interface paths {
         };
         /**
          * List a finished job's models
-         * @description Readable before any browser hears that the job is over.
+         * @description The list is complete before any stream reports the end of the job.
          */
         get: operations["files_all"];
         put?: never;
@@ -186,7 +187,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Report how the service and its Redis are
+         * Report the health of the service and its Redis
          * @deprecated
          */
         get: operations["front_end_health"];
@@ -206,7 +207,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Report how the service and its Redis are
+         * Report the health of the service and its Redis
          * @deprecated
          */
         get: operations["front_end_health_"];
@@ -226,7 +227,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Report how the service and its Redis are
+         * Report the health of the service and its Redis
          * @deprecated
          */
         get: operations["front_end_health_detailed"];
@@ -246,9 +247,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether the process runs
+         * Check that the process runs
          * @deprecated
-         * @description Says nothing of Redis: a restart here would not mend it there.
+         * @description Ignores Redis, because a restart of the service does not repair Redis.
          */
         get: operations["front_end_health_liveness"];
         put?: never;
@@ -267,10 +268,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read metrics in Prometheus' text format
+         * Read metrics in the Prometheus text format
          * @deprecated
-         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
-         *     does not answer in time: then one needs the first the most.
+         * @description Contains the metrics of this process, the shared metrics and the state of the queue. The last two are omitted if
+         *     Redis does not respond in time, so that a scrape during an outage still returns the metrics of the process.
          */
         get: operations["front_end_health_metrics"];
         put?: never;
@@ -289,7 +290,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether requests can be served
+         * Check that the service can serve requests
          * @deprecated
          */
         get: operations["front_end_health_readiness"];
@@ -313,8 +314,8 @@ export interface paths {
         put?: never;
         /**
          * Create a job
-         * @description At most `jobs.max_files` files. With an `Idempotency-Key`, a repeated request answers with the job that the first
-         *     one made, and `Idempotent-Replayed: true`.
+         * @description A job has at most `jobs.max_files` files. A repeated request with the same `Idempotency-Key` returns the job that
+         *     the first request created, with `Idempotent-Replayed: true`.
          */
         post: operations["jobs_create"];
         delete?: never;
@@ -334,13 +335,13 @@ export interface paths {
         get: operations["jobs_show"];
         put?: never;
         post?: never;
-        /** Delete a job and all that is kept of it */
+        /** Delete a job and all its data */
         delete: operations["jobs_delete"];
         options?: never;
         head?: never;
         /**
          * Change a job's status
-         * @description Only what may follow the present status.
+         * @description Only transitions that the current status allows.
          */
         patch: operations["jobs_change"];
         trace?: never;
@@ -356,7 +357,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel queued or running work
-         * @description 202 and `cancelling` while a worker is still at it; watchers are told when it has stopped.
+         * @description Returns 202 and `cancelling` while a worker still processes the job; its streams report when the worker has stopped.
          */
         post: operations["jobs_cancel"];
         delete?: never;
@@ -373,8 +374,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow what Python programs publish about a job
-         * @description The messages of the channel `job:{job_id}:events` as they come, without a past.
+         * Follow the events that Python programs publish about a job
+         * @description Forwards the messages of the channel `job:{job_id}:events` as they arrive, without earlier ones.
          */
         get: operations["progress_follow_events"];
         put?: never;
@@ -447,7 +448,7 @@ export interface paths {
         get: operations["files_result"];
         /**
          * Report a file's result
-         * @description Writing the same one twice counts once. The last file's result ends the job.
+         * @description Repeating the same result has no effect. The result of the last file ends the job.
          */
         put: operations["files_finish"];
         post?: never;
@@ -464,12 +465,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read how far a job is */
+        /** Read the progress of a job */
         get: operations["progress_show"];
         put?: never;
         /**
-         * Report many files' progress
-         * @description All of it is recorded or, on an error, none.
+         * Report the progress of many files
+         * @description All reports are recorded, or none if one is invalid.
          */
         post: operations["progress_report_batch"];
         delete?: never;
@@ -487,7 +488,7 @@ export interface paths {
         };
         /**
          * Follow a job
-         * @description Begins with what is known of the job, and ends with it.
+         * @description The stream starts with the current state of the job and ends when the job ends.
          */
         get: operations["progress_follow_job"];
         put?: never;
@@ -507,7 +508,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Try the failed files again */
+        /** Retry the failed files */
         post: operations["jobs_retry"];
         delete?: never;
         options?: never;
@@ -524,7 +525,7 @@ export interface paths {
         };
         /**
          * Read a job's small status
-         * @description For pollers: cached, with an `ETag`.
+         * @description For polling: the response is cached and has an `ETag`.
          */
         get: operations["jobs_status"];
         put?: never;
@@ -544,7 +545,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Make a fresh stream ticket */
+        /** Create a stream ticket */
         post: operations["progress_ticket"];
         delete?: never;
         options?: never;
@@ -560,8 +561,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the webhooks of a job, and what became of them
-         * @description One for each attempt that ended; none, if the job was created without `webhook_url`.
+         * List the webhooks of a job and their delivery state
+         * @description A job has one webhook for each attempt that ended, and none if it was created without `webhook_url`.
          */
         get: operations["jobs_webhooks"];
         put?: never;
@@ -579,7 +580,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read whose key this is, and what it may do */
+        /** Read the name and roles of the presented key */
         get: operations["keys_own"];
         put?: never;
         post?: never;
@@ -599,16 +600,16 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Take a lock
-         * @description It ends with its TTL, whatever its holder does; the `fencing_token` lets what is written to under it refuse an
-         *     earlier holder. Who waits is woken by the release.
+         * Acquire a lock
+         * @description The lock expires after its TTL. A resource that is written under the lock can reject writes of an earlier holder by
+         *     its `fencing_token`. A release wakes a waiting request.
          */
         post: operations["locks_acquire"];
-        /** Give a lock back */
+        /** Release a lock */
         delete: operations["locks_release"];
         options?: never;
         head?: never;
-        /** Set the remaining time of a lock */
+        /** Set the time to live of a lock */
         patch: operations["locks_extend"];
         trace?: never;
     };
@@ -624,7 +625,7 @@ export interface paths {
         put?: never;
         /**
          * Change a shared counter or gauge
-         * @description Written within `metrics.flush_interval`, with all that came meanwhile.
+         * @description The process collects changes and writes them to Redis every `metrics.flush_interval`.
          */
         post: operations["metrics_write"];
         delete?: never;
@@ -642,7 +643,7 @@ export interface paths {
         };
         /**
          * Read a model
-         * @description What is missing is fetched from `models.origin`, if that is set, once for all who ask.
+         * @description A missing model is fetched from `models.origin` if that is set, once for all concurrent requests.
          */
         get: operations["models_show"];
         /** Store a model */
@@ -664,7 +665,7 @@ export interface paths {
         };
         /**
          * Follow up to 100 jobs on one connection
-         * @description Browsers allow six connections to a host. Every event carries its `job_id`.
+         * @description Browsers open at most six connections to a host over HTTP/1.1. Every event has a `job_id`.
          */
         get: operations["progress_follow_jobs"];
         put?: never;
@@ -685,8 +686,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Make a link to the stream of up to 100 jobs
-         * @description Jobs that do not exist, or are somebody else's, are left out: a page that shows a list need not know which were
+         * Create a link to the stream of up to 100 jobs
+         * @description Jobs that do not exist or belong to another client are omitted, so a page can pass a list in which some jobs were
          *     deleted meanwhile.
          */
         post: operations["progress_many"];
@@ -704,8 +705,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read how the caller stands with each limit
-         * @description Asking does not count.
+         * Read the caller's limits and remaining requests
+         * @description This request is not counted.
          */
         get: operations["rate_limits_show"];
         put?: never;
@@ -724,7 +725,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read how far a job is
+         * Read the progress of a job
          * @deprecated
          */
         get: operations["front_end_status_jobs_progress"];
@@ -746,7 +747,7 @@ export interface paths {
         /**
          * Read a job's small status
          * @deprecated
-         * @description For pollers: cached, with an `ETag`.
+         * @description For polling: the response is cached and has an `ETag`.
          */
         get: operations["front_end_status_tasks_status"];
         put?: never;
@@ -767,7 +768,7 @@ export interface paths {
         /**
          * Follow a job
          * @deprecated
-         * @description Begins with what is known of the job, and ends with it.
+         * @description The stream starts with the current state of the job and ends when the job ends.
          */
         get: operations["front_end_status_tasks_stream"];
         put?: never;
@@ -785,7 +786,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Report how the service and its Redis are */
+        /** Report the health of the service and its Redis */
         get: operations["health_health"];
         put?: never;
         post?: never;
@@ -803,8 +804,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether the process runs
-         * @description Says nothing of Redis: a restart here would not mend it there.
+         * Check that the process runs
+         * @description Ignores Redis, because a restart of the service does not repair Redis.
          */
         get: operations["health_live"];
         put?: never;
@@ -823,9 +824,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read metrics in Prometheus' text format
-         * @description What this process measures, the shared metrics, and how the queue stands. The last two are left out when Redis
-         *     does not answer in time: then one needs the first the most.
+         * Read metrics in the Prometheus text format
+         * @description Contains the metrics of this process, the shared metrics and the state of the queue. The last two are omitted if
+         *     Redis does not respond in time, so that a scrape during an outage still returns the metrics of the process.
          */
         get: operations["health_metrics"];
         put?: never;
@@ -843,7 +844,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether requests can be served */
+        /** Check that the service can serve requests */
         get: operations["health_ready"];
         put?: never;
         post?: never;
@@ -860,7 +861,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether Redis was reached once */
+        /** Check that Redis was reached at least once */
         get: operations["health_started"];
         put?: never;
         post?: never;
@@ -896,21 +897,21 @@ export interface components {
             /** @example 5211 */
             admitted: number;
             /**
-             * @description A key's name, an address, or a network.
+             * @description Name of a key, an IP address, or a network.
              * @example upload-api
              */
             caller: string;
             /**
-             * @description Of a key, the first digits of its SHA-256.
+             * @description First digits of the SHA-256 of the key.
              * @example 72ee9d43
              */
             key_hash?: string;
             /** @example 0 */
             refused: number;
-            /** @description The group of routes, for policies that count each by itself. */
+            /** @description The route group, for policies that count each group separately. */
             route?: components["schemas"]["RouteGroup"];
             /**
-             * @description At most so much of these may be of other callers: only the busiest are counted exactly.
+             * @description Maximum part of these counts that may belong to other callers, because only the busiest are counted exactly.
              * @example 0
              */
             uncertain: number;
@@ -922,11 +923,11 @@ export interface components {
          *     }
          */
         CacheInvalidated: {
-            /** @description Whether all keys were seen. */
+            /** @description Whether all keys were scanned. */
             complete: boolean;
-            /** @description With which to ask again for the rest. */
+            /** @description Continues an incomplete invalidation; send it with the same pattern. */
             cursor?: string;
-            /** @description How many there were. */
+            /** @description Number of removed values. */
             removed: number;
         };
         /**
@@ -935,11 +936,11 @@ export interface components {
          *     }
          */
         CacheInvalidation: {
-            /** @description Of an answer that was not complete. */
+            /** @description The `cursor` of an incomplete response. */
             cursor?: string | null;
-            /** @description Or every value whose key matches, a glob that begins with `cache:`. */
+            /** @description Removes every value whose key matches this glob, which must start with `cache:`. */
             pattern?: string | null;
-            /** @description Every value that has it. */
+            /** @description Removes every value with this tag. */
             tag?: string | null;
         };
         Check: {
@@ -947,24 +948,25 @@ export interface components {
             name: string;
             ok: boolean;
         };
-        /** @description What happened to keys, and to members of sets. */
+        /** @description Changes of keys and of set members. */
         CleanupCounts: {
-            /** @description Keys that had no TTL and got one. */
+            /** @description Keys without a TTL that got one. */
             adopted: number;
-            /** @description Members that are gone from sets and sorted sets. */
+            /** @description Members that were removed from sets and sorted sets. */
             pruned: number;
-            /** @description Keys that are gone. */
+            /** @description Keys that were removed. */
             removed: number;
-            /** @description Keys that were looked at. */
+            /** @description Keys that were checked. */
             scanned: number;
         };
-        /** @description A cleanup, running or over. Kept in Redis, so that every process can show the last one. */
+        /** @description A cleanup, running or ended. Stored in Redis, so that every process can show the last cleanup. */
         CleanupReport: {
             dry_run: boolean;
             /** Format: date-time */
             ended_at?: string;
-            /** @description Why it did not finish. */
+            /** @description Why the cleanup did not finish. */
             error?: string;
+            /** @description Counts by kind of key and database number. */
             families: {
                 [key: string]: {
                     [key: string]: components["schemas"]["CleanupCounts"];
@@ -972,7 +974,7 @@ export interface components {
             };
             /**
              * Format: uuid
-             * @description Names the run; it stands in the lock while the run goes on.
+             * @description Id of the run, which is also the token of its lock.
              */
             id: string;
             /** Format: double */
@@ -980,15 +982,18 @@ export interface components {
             /** Format: date-time */
             started_at: string;
             state: components["schemas"]["CleanupState"];
-            /** @description Calls to Redis, how long they took together, and the longest. */
+            /** @description Number of calls to Redis. */
             steps: number;
             totals: components["schemas"]["CleanupCounts"];
-            /** @description Keys that are not ours, by database. They are left alone. */
+            /** @description Number of keys that do not belong to the service, by database number. They are left alone. */
             unknown: {
                 [key: string]: number;
             };
             unknown_examples: string[];
-            /** Format: double */
+            /**
+             * Format: double
+             * @description Total duration of the calls in milliseconds.
+             */
             work_ms: number;
         };
         /** @enum {string} */
@@ -1002,12 +1007,12 @@ export interface components {
         };
         CreatedBody: {
             /**
-             * @description The key's first characters, by which operators name it.
+             * @description First characters of the key, which identify it.
              * @example i2m_Ab12Cd34
              */
             id: string;
             /**
-             * @description Shown this once.
+             * @description The key. No later response contains it.
              * @example i2m_Ab12Cd34Ef56Gh78Ij90Kl12Mn34Op56Qr78St90Uvw
              */
             key: string;
@@ -1019,17 +1024,17 @@ export interface components {
             filename: string;
             /** @example model/gltf-binary */
             mime_type: string;
-            /** @description Null where there is none: the front-end tests for it. */
+            /** @description Null without an image, because the front-end compares with null. */
             rendered_image: Record<string, never> | null;
             /**
-             * @description Bytes.
+             * @description Size in bytes.
              * @example 81920
              */
             size: number;
         };
         Downloads: {
             /**
-             * @description In the order of `files`.
+             * @description URLs in the order of `files`.
              * @example [
              *       "https://models.example/chair.glb"
              *     ]
@@ -1051,7 +1056,7 @@ export interface components {
             status: "failed";
         };
         /**
-         * @description A file's name within its job: `file_000`, `file_001`, …, its place in `job:{id}:files`.
+         * @description The id of a file within its job: `file_000`, `file_001`, …, by its index in `job:{id}:files`.
          * @example file_000
          */
         FileId: string;
@@ -1098,7 +1103,7 @@ export interface components {
         FinishedFile: {
             file_id: components["schemas"]["FileId"];
             job_id: components["schemas"]["JobId"];
-            /** @description The job's status after it. */
+            /** @description The job's status after this result. */
             status: components["schemas"]["Status"];
         };
         /** @description The body of `/health`. */
@@ -1115,7 +1120,7 @@ export interface components {
                 [key: string]: unknown;
             };
             /**
-             * @description In words, for people; empty when all is well.
+             * @description Problems as sentences, for people; empty if the status is `healthy`.
              * @example []
              */
             problems: string[];
@@ -1129,7 +1134,7 @@ export interface components {
             /** @example 0.1.0 */
             version: string;
         };
-        /** @description A job as callers see it; a field without a value is left out. */
+        /** @description A job. Fields without a value are omitted. */
         Job: {
             attempt: number;
             completed_files: number;
@@ -1150,7 +1155,7 @@ export interface components {
              * @example 40
              */
             progress: number;
-            /** @description How many tasks are served first, while the job waits in a Celery queue. */
+            /** @description Number of tasks ahead of the job's tasks, while it waits in a Celery queue. */
             queue_position?: number;
             /** Format: date-time */
             started_at?: string;
@@ -1192,7 +1197,7 @@ export interface components {
         };
         /**
          * Format: uuid
-         * @description A job's name: a UUID, in Redis keys and over HTTP in lower case with hyphens.
+         * @description The id of a job: a UUID, written in lower case with hyphens in Redis keys and over HTTP.
          * @example 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
          */
         JobId: string;
@@ -1208,15 +1213,15 @@ export interface components {
             cancel: string;
             progress: string;
             self: string;
-            /** @description For `EventSource`: with a ticket, so that no header is needed. */
+            /** @description The event stream, with a ticket, so that `EventSource` needs no header. */
             stream: string;
         };
         JobPage: {
             jobs: components["schemas"]["JobSummary"][];
-            /** @description Where the next page begins; absent on the last. */
+            /** @description Cursor of the next page; absent on the last page. */
             next_cursor?: string;
         };
-        /** @description The answer of GET …/progress, and the data of `resync`. */
+        /** @description The response of `GET .../progress`, and the data of a `resync` event. */
         JobProgress: {
             completed_files: number;
             failed_files: number;
@@ -1266,7 +1271,7 @@ export interface components {
             /** @example 2026-11-23T00:58:58Z */
             created_at?: string;
             /**
-             * @description The key's first characters. A key of the settings has none that anybody knows.
+             * @description First characters of the key; absent for keys from the settings, of which only the hash is known.
              * @example i2m_Ab12Cd34
              */
             id?: string;
@@ -1305,7 +1310,7 @@ export interface components {
         };
         LimitsBody: {
             /**
-             * @description By policy; what is left out has the policy's.
+             * @description Limits by policy name; a policy that is not listed keeps its own limit.
              * @example {
              *       "key": 60000
              *     }
@@ -1325,8 +1330,8 @@ export interface components {
             /** Format: date-time */
             expires_at: string;
             /**
-             * @description Larger than that of every earlier holder.
-             *     Absent for a lock that another program took, by Redis itself.
+             * @description Larger than the fencing token of every earlier holder. Absent for a lock that another program acquired directly
+             *     in Redis.
              * @example 1700000000000000
              */
             fencing_token?: number;
@@ -1343,7 +1348,7 @@ export interface components {
             token: string;
             /**
              * Format: int64
-             * @description The remaining time, from now on; at most `locks.max_ttl`.
+             * @description The new time to live, counted from now; at most `locks.max_ttl`.
              * @example 30
              */
             ttl_secs: number;
@@ -1355,16 +1360,16 @@ export interface components {
             /** Format: double */
             value?: number;
         };
-        /** @description One of the two. */
+        /** @description Contains either `increment` or `value`. */
         MetricChange: {
             /**
-             * @description Added to the counter.
+             * @description Amount to add to the counter.
              * @example 1
              */
             increment?: number | null;
             /**
              * Format: double
-             * @description The gauge's new value.
+             * @description New value of the gauge.
              * @example null
              */
             value?: number | null;
@@ -1396,7 +1401,7 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        /** @description What a worker stored, as it is. */
+        /** @description The JSON that a worker stored, unchanged. */
         ModelData: unknown;
         /** @description One picture. Its bytes are elsewhere; this says what they are. */
         NewFile: {
@@ -1434,13 +1439,13 @@ export interface components {
          *     }
          */
         NewKeyBody: {
-            /** @description Other limits than those of the policies, by their names. */
+            /** @description Limits that replace the limits of the policies, by policy name. */
             limits?: {
                 create_job?: number;
                 files?: number;
                 key?: number;
             };
-            /** @description Who gets it; two keys may have one name, so that they can be rotated. */
+            /** @description Name of the client; two keys may have the same name, so that a key can be rotated. */
             name: string;
             roles: components["schemas"]["Role"][];
         };
@@ -1453,7 +1458,7 @@ export interface components {
             ttl_secs: number;
             /**
              * Format: int64
-             * @description How long to wait for it; at most `locks.max_wait`.
+             * @description Maximum time to wait for the lock; at most `locks.max_wait`.
              * @example 0
              */
             wait_secs?: number;
@@ -1462,21 +1467,21 @@ export interface components {
             /** @description Any JSON, of at most `models.max_size`. */
             data: unknown;
             /**
-             * @description Whether reading it makes it fresh for as long again.
+             * @description Whether each read restarts the time to live.
              * @example false
              */
             refresh_on_hit?: boolean;
             /**
              * Format: int64
-             * @description How long after that it is still served, as stale.
+             * @description Time after that for which the model is still served, as stale.
              * @example 60
              */
             stale_secs?: number;
-            /** @description With which it is invalidated. */
+            /** @description Tags for invalidation. */
             tags?: components["schemas"]["Tag"][];
             /**
              * Format: int64
-             * @description How long it is fresh, at most `models.max_ttl`; without it `models.ttl`.
+             * @description Time for which the model is fresh, at most `models.max_ttl`; default `models.ttl`.
              * @example 300
              */
             ttl_secs?: number | null;
@@ -1485,7 +1490,7 @@ export interface components {
         Outcome: "completed" | "failed";
         OwnKey: {
             /**
-             * @description The key's name; with `auth.mode = "open"` the first digits of its hash.
+             * @description Name of the key; with `auth.mode = "open"` the first digits of its hash.
              * @example upload-api
              */
             name: string;
@@ -1496,9 +1501,9 @@ export interface components {
              */
             roles: components["schemas"]["Role"][];
         };
-        /** @description The answer of a probe. */
+        /** @description Response of a probe. */
         Probe: {
-            /** @description With `?verbose`. */
+            /** @description Present with `?verbose`. */
             checks?: components["schemas"]["Check"][];
             /**
              * @description `ok` or `not ok`.
@@ -1508,59 +1513,59 @@ export interface components {
         };
         /** @description An error (RFC 9457). */
         Problem: {
-            /** @description What is wrong, for people; may change. */
+            /** @description Explains the problem to people; the text may change. */
             detail: string;
-            /** @description Names and values that belong to `error_code`. */
+            /** @description Named values that belong to `error_code`. */
             details: {
                 [key: string]: unknown;
             };
             /** @description Always true. */
             error: boolean;
             /**
-             * @description What is wrong, for programs; does not change.
+             * @description Identifies the problem to programs; it does not change.
              * @enum {string}
              */
             error_code: "AUTHENTICATION_REQUIRED" | "BODY_TIMEOUT" | "CLEANUP_NOT_FOUND" | "CLEANUP_RUNNING" | "FILE_NOT_FOUND" | "IDEMPOTENCY_CONFLICT" | "INSUFFICIENT_PERMISSIONS" | "INTERNAL" | "INVALID_API_KEY" | "INVALID_JOB_ID" | "INVALID_TRANSITION" | "JOB_EXISTS" | "JOB_NOT_FOUND" | "KEY_NOT_FOUND" | "LOCK_LOST" | "LOCK_UNAVAILABLE" | "METHOD_NOT_ALLOWED" | "METRIC_NOT_FOUND" | "MODEL_NOT_FOUND" | "NOT_FOUND" | "NOT_PERMITTED_BY_REDIS" | "ORIGIN_FAILED" | "PAYLOAD_TOO_LARGE" | "RATE_LIMIT_EXCEEDED" | "REDIS_UNAVAILABLE" | "SERVICE_BUSY" | "TIMEOUT" | "TOO_MANY_FILES" | "TOO_MANY_KEYS" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_ERROR";
             /** @description The same as `detail`. */
             message: string;
-            /** @description The answer's `X-Request-Id`. */
+            /** @description The `X-Request-Id` of the response. */
             request_id: string;
             status: number;
-            /** @description The status in words. */
+            /** @description The reason phrase of the status. */
             title: string;
-            /** @description A name for this kind of problem. */
+            /** @description Identifies the kind of problem. */
             type: string;
         };
-        /** @description A queue as it stands. */
+        /** @description The state of a queue. */
         Queue: {
-            /** @description Messages in all its priority lists. */
+            /** @description Messages in all priority lists of the queue. */
             depth: number;
-            /** @description By priority step. */
+            /** @description Messages by priority step: 0, 3, 6 and 9. */
             depth_by_priority: number[];
-            /** @description Messages of all queues that workers have taken and not acknowledged. */
+            /** @description Messages of all queues that workers have received and not yet acknowledged. */
             in_flight: number;
-            /** @description Seconds since the job that waits longest was created or retried. */
+            /** @description Seconds since the longest waiting job was created or retried. */
             oldest_age_seconds?: number;
-            /** @description Seconds since the oldest of these was delivered. */
+            /** @description Seconds since the oldest message in flight was delivered. */
             oldest_in_flight_seconds?: number;
             /** @example batch_processing */
             queue: string;
         };
         Queues: {
-            /** @description Whether jobs are handed to Celery at all. */
+            /** @description Whether jobs are sent to Celery. */
             enabled: boolean;
             queues: components["schemas"]["Queue"][];
-            /** @description Result messages that this process has heard while it looked after Celery. */
+            /** @description Result messages that this process received while it was the leader. */
             result_messages?: components["schemas"]["ResultMessages"];
             /**
-             * @description Tasks that have shown no sign of life for long.
+             * @description Ids of tasks without a recent heartbeat.
              * @example []
              */
             stalled_tasks: string[];
             workers: components["schemas"]["QueueWorker"][];
             workers_alive: number;
         };
-        /** @description A worker that lives. */
+        /** @description A live worker. */
         QueueWorker: {
             last_heartbeat_seconds: number;
             /** @example celery@worker-1 */
@@ -1573,43 +1578,43 @@ export interface components {
             /** @example per-key */
             policy: string;
             remaining: number;
-            /** @description Unix seconds; when the whole limit is back, or the next request may come. */
+            /** @description Unix seconds: the time at which the full limit is available again, or the next request is allowed. */
             reset: number;
-            /** @description The group of routes whose count this is, for policies that count each by itself. */
+            /** @description The route group of this count, for policies that count each group separately. */
             route?: components["schemas"]["RouteGroup"];
             scope: components["schemas"]["RateLimitScope"];
             window_secs: number;
         };
         /**
-         * @description How windows follow each other.
+         * @description How requests are counted over time.
          * @enum {string}
          */
         RateLimitAlgorithm: "fixed_window" | "sliding_window" | "gcra";
         /**
-         * @description What a request spends.
+         * @description The cost of a request.
          * @enum {string}
          */
         RateLimitCost: "request" | "file";
         /**
-         * @description What happens while Redis cannot be asked.
+         * @description How requests are decided while Redis is unavailable.
          * @enum {string}
          */
         RateLimitOnRedisFailure: "open" | "closed" | "local";
         RateLimitPolicies: {
-            /** @description Whether anything is counted. */
+            /** @description Whether requests are counted. */
             enabled: boolean;
             policies: components["schemas"]["RateLimitPolicy"][];
             /**
-             * @description Of how many of the last seconds `busiest` tells.
+             * @description The period that `busiest` covers, in seconds up to now.
              * @example 412
              */
             seconds: number;
-            /** @description Whether it is counted, and nobody refused. */
+            /** @description Whether requests are only counted and never rejected. */
             shadow: boolean;
         };
         RateLimitPolicy: {
             algorithm: components["schemas"]["RateLimitAlgorithm"];
-            /** @description Who spent most at this process, the busiest first. */
+            /** @description The busiest callers of this process, in descending order. */
             busiest: components["schemas"]["BusyCaller"][];
             cost: components["schemas"]["RateLimitCost"];
             /** @example 6000 */
@@ -1617,19 +1622,19 @@ export interface components {
             on_redis_failure: components["schemas"]["RateLimitOnRedisFailure"];
             /** @example key */
             policy: string;
-            /** @description The groups of routes that it counts; none are all. */
+            /** @description The route groups that the policy counts; empty for all groups. */
             routes: components["schemas"]["RouteGroup"][];
             scope: components["schemas"]["RateLimitScope"];
             /** @example 60 */
             window_secs: number;
         };
         RateLimits: {
-            /** @description Whether anybody is refused. */
+            /** @description Whether requests over the limit are rejected. */
             enforced: boolean;
             policies: components["schemas"]["RateLimit"][];
         };
         /**
-         * @description Who has a count of their own.
+         * @description The subject that has its own count.
          * @enum {string}
          */
         RateLimitScope: "key" | "ip" | "key_route" | "ip_route";
@@ -1644,27 +1649,28 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        /** @description Result messages that this process has heard as the keeper. */
+        /** @description Result messages that this process has received while it was the Celery leader. */
         ResultMessages: {
-            /** @description Of tasks that are not ours. */
+            /** @description Messages of other tasks. */
             foreign: number;
-            /** @description That no Celery wrote. */
+            /** @description Messages that are not valid Celery result messages. */
             malformed: number;
+            /** @description Messages of tasks that this service sent. */
             observed: number;
         };
         /**
-         * @description What a key may do.
+         * @description The role of a key.
          * @enum {string}
          */
         Role: "client" | "worker" | "admin";
         /**
-         * @description Routes that are limited together.
+         * @description A group of routes that share a limit.
          * @enum {string}
          */
         RouteGroup: "create_job" | "read" | "write" | "report" | "stream" | "admin";
-        /** @description A command that took long. */
+        /** @description An entry of the slow log. */
         SlowCommand: {
-            /** @description The address that the command came from. */
+            /** @description Address of the client that sent the command. */
             client: string;
             client_name: string;
             command: string;
@@ -1676,7 +1682,7 @@ export interface components {
         SlowQueries: {
             slow_queries: components["schemas"]["SlowCommand"][];
         };
-        /** @description What `status.lua` writes. */
+        /** @description The JSON that `status.lua` writes. */
         SmallStatus: {
             completed_files: number;
             failed_files: number;
@@ -1687,7 +1693,7 @@ export interface components {
              */
             progress: number;
             /**
-             * @description The stored status, which other programs may have written.
+             * @description The stored status, which may come from another program.
              * @example processing
              */
             status: string;
@@ -1743,7 +1749,7 @@ export interface components {
             status: string;
             summary: components["schemas"]["StreamSummary"];
         };
-        /** @description The data of an event, whose name says which. */
+        /** @description The data of an event. The name of the event determines the schema. */
         StreamEvent: components["schemas"]["StreamQueued"] | components["schemas"]["StreamProgress"] | components["schemas"]["StreamFileUpdate"] | components["schemas"]["StreamCompleted"] | components["schemas"]["StreamFailed"] | components["schemas"]["StreamCancelled"] | components["schemas"]["StreamTimeout"] | components["schemas"]["JobProgress"];
         StreamFailed: {
             error: string;
@@ -1761,10 +1767,10 @@ export interface components {
             status: components["schemas"]["FileStatus"];
         };
         StreamLink: {
-            /** @description Those of the jobs that there are, in the order of the stream's ids. */
+            /** @description The jobs that exist, in the order of the ids in `stream`. */
             jobs: components["schemas"]["JobId"][];
             /**
-             * @description Their stream, with a ticket for each; absent if none of them exists.
+             * @description Path of the stream of these jobs, with a ticket for each; absent if no job exists.
              * @example /api/v1/progress/stream?jobs=1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed&ticket=MTc5NTQwNTcyMg.5mYw
              */
             stream?: string;
@@ -1791,8 +1797,9 @@ export interface components {
         StreamResult: {
             job_id: components["schemas"]["JobId"];
         };
-        /** @description What this process streams, the most watched jobs first. */
+        /** @description The open streams of this process. */
         Streams: {
+            /** @description The most watched jobs first. */
             jobs: components["schemas"]["WatchedJob"][];
             open: number;
         };
@@ -1806,13 +1813,13 @@ export interface components {
             status: string;
         };
         /**
-         * @description What cached values have in common that are invalidated together, in `tag:{tag}` and over HTTP.
+         * @description A tag of cached values that are invalidated together, in `tag:{tag}` and over HTTP.
          * @example job:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
          */
         Tag: string;
         Ticket: {
             /**
-             * @description The job's stream, with the ticket.
+             * @description Path of the job's stream, including the ticket.
              * @example /api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress/stream?ticket=MTc5NTQwNTcyMg.5mYw
              */
             stream: string;
@@ -1820,7 +1827,7 @@ export interface components {
             ticket: string;
         };
         /**
-         * @description The worst that was found.
+         * @description The overall health.
          * @enum {string}
          */
         Verdict: "healthy" | "degraded" | "unhealthy";
@@ -1828,7 +1835,7 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             subscribers: number;
         };
-        /** @description A webhook as its owner sees it. */
+        /** @description A webhook, as its owner sees it. */
         Webhook: {
             attempt: number;
             log: components["schemas"]["WebhookAttempt"][];
@@ -1841,7 +1848,7 @@ export interface components {
             url: string;
             webhook_id: string;
         };
-        /** @description An attempt to deliver. */
+        /** @description A delivery attempt. */
         WebhookAttempt: {
             /** Format: date-time */
             at?: string;
@@ -1905,7 +1912,7 @@ export interface operations {
     admin_begin: {
         parameters: {
             query?: {
-                /** @description Count what would be done, and do nothing. */
+                /** @description Only counts the changes, without making them. */
                 dry_run?: boolean;
             };
             header?: never;
@@ -1974,14 +1981,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The key: its first twelve characters. */
+                /** @description Key id: the first twelve characters of the key. */
                 key_id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1995,7 +2002,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The key: its first twelve characters. */
+                /** @description Key id: the first twelve characters of the key. */
                 key_id: string;
             };
             cookie?: never;
@@ -2060,7 +2067,7 @@ export interface operations {
     admin_slow_queries: {
         parameters: {
             query?: {
-                /** @description How many at most, 1 to 100. */
+                /** @description Maximum number of entries, 1 to 100. */
                 num?: number;
             };
             header?: never;
@@ -2105,7 +2112,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2186,7 +2193,7 @@ export interface operations {
     front_end_health_liveness: {
         parameters: {
             query?: {
-                /** @description Says each check; its value does not matter. */
+                /** @description Adds each check to the response; the value is ignored. */
                 verbose?: string;
             };
             header?: never;
@@ -2229,7 +2236,7 @@ export interface operations {
     front_end_health_readiness: {
         parameters: {
             query?: {
-                /** @description Says each check; its value does not matter. */
+                /** @description Adds each check to the response; the value is ignored. */
                 verbose?: string;
             };
             header?: never;
@@ -2252,13 +2259,13 @@ export interface operations {
     jobs_list: {
         parameters: {
             query?: {
-                /** @description Only jobs that were created after this moment. */
+                /** @description Only jobs created after this time. */
                 created_after?: string;
-                /** @description `next_cursor` of the page before. */
+                /** @description `next_cursor` of the previous page. */
                 cursor?: string;
-                /** @description Jobs on a page; 20 without it. */
+                /** @description Maximum number of jobs on a page; default 20. */
                 limit?: number;
-                /** @description Only jobs in this state. */
+                /** @description Only jobs with this status. */
                 status?: components["schemas"]["Status"];
             };
             header?: never;
@@ -2297,7 +2304,7 @@ export interface operations {
             /** @description Created. */
             201: {
                 headers: {
-                    /** @description Where the job is. */
+                    /** @description The path of the job. */
                     Location?: string;
                     [name: string]: unknown;
                 };
@@ -2312,7 +2319,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2335,14 +2342,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2356,7 +2363,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2383,7 +2390,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2413,16 +2420,16 @@ export interface operations {
     progress_follow_events: {
         parameters: {
             query?: {
-                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                /** @description Id of the last received event, for clients that cannot send `Last-Event-ID`. */
                 last_event_id?: string;
-                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                /** @description A stream ticket; for several jobs one ticket each, separated by commas. */
                 ticket?: string;
                 /** @description Seconds after which the stream closes. */
                 timeout?: number;
             };
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2438,7 +2445,7 @@ export interface operations {
                     "text/event-stream": Record<string, never>;
                 };
             };
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2452,7 +2459,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2475,9 +2482,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                /** @description File id: `file_` and the index of the file in the job, starting with `file_000`. */
                 file_id: string;
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2500,9 +2507,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                /** @description File id: `file_` and the index of the file in the job, starting with `file_000`. */
                 file_id: string;
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2529,9 +2536,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                /** @description File id: `file_` and the index of the file in the job, starting with `file_000`. */
                 file_id: string;
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2554,9 +2561,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The file: `file_` and its place in the job, from `file_000`. */
+                /** @description File id: `file_` and the index of the file in the job, starting with `file_000`. */
                 file_id: string;
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2583,7 +2590,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2606,7 +2613,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2631,19 +2638,19 @@ export interface operations {
     progress_follow_job: {
         parameters: {
             query?: {
-                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                /** @description Id of the last received event, for clients that cannot send `Last-Event-ID`. */
                 last_event_id?: string;
-                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                /** @description A stream ticket; for several jobs one ticket each, separated by commas. */
                 ticket?: string;
                 /** @description Seconds after which the stream closes. */
                 timeout?: number;
             };
             header?: {
-                /** @description Where to go on. */
+                /** @description Id of the last received event. */
                 "Last-Event-ID"?: string;
             };
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2659,7 +2666,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["StreamEvent"];
                 };
             };
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2673,7 +2680,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2695,11 +2702,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The `ETag` of the last answer. */
+                /** @description The `ETag` of the previous response. */
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2709,7 +2716,7 @@ export interface operations {
             /** @description Done. */
             200: {
                 headers: {
-                    /** @description Of this status. */
+                    /** @description Entity tag of this status. */
                     ETag?: string;
                     /** @description `hit` or `miss`. */
                     "X-Cache"?: string;
@@ -2719,7 +2726,7 @@ export interface operations {
                     "application/json": components["schemas"]["SmallStatus"];
                 };
             };
-            /** @description Not changed since. */
+            /** @description Not modified. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2733,7 +2740,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2756,7 +2763,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -2799,7 +2806,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                /** @description Lock name, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not starting with `i2m:`. */
                 resource: string;
             };
             cookie?: never;
@@ -2825,21 +2832,21 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description As the lock was granted with.
+                 * @description The token from the response that granted the lock.
                  * @example 5f0c1d9e-8d0b-4a53-9a54-0f6f3c2b7a11
                  */
                 token: string;
             };
             header?: never;
             path: {
-                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                /** @description Lock name, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not starting with `i2m:`. */
                 resource: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2853,7 +2860,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What is locked, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not beginning with `i2m:`. */
+                /** @description Lock name, such as `job:{id}` or `file:{id}`: 1 to 200 bytes without spaces, not starting with `i2m:`. */
                 resource: string;
             };
             cookie?: never;
@@ -2880,7 +2887,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                /** @description Metric name: letters, digits, dots, hyphens and underscores. */
                 name: string;
             };
             cookie?: never;
@@ -2903,7 +2910,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The metric: letters, digits, dots, hyphens and underscores. */
+                /** @description Metric name: letters, digits, dots, hyphens and underscores. */
                 name: string;
             };
             cookie?: never;
@@ -2914,7 +2921,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It will be written. */
+            /** @description The change will be written. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -2927,11 +2934,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The `ETag` of the last answer. */
+                /** @description The `ETag` of the previous response. */
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The model: letters, digits and `-_.:`. */
+                /** @description Model id: letters, digits and `-_.:`. */
                 model_id: string;
             };
             cookie?: never;
@@ -2941,7 +2948,7 @@ export interface operations {
             /** @description Done. */
             200: {
                 headers: {
-                    /** @description Of this model. */
+                    /** @description Entity tag of this model. */
                     ETag?: string;
                     /** @description `hit`, `stale` or `miss`; with 404 `miss` or `negative`. */
                     "X-Cache"?: string;
@@ -2951,7 +2958,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelData"];
                 };
             };
-            /** @description Not changed since. */
+            /** @description Not modified. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2965,7 +2972,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The model: letters, digits and `-_.:`. */
+                /** @description Model id: letters, digits and `-_.:`. */
                 model_id: string;
             };
             cookie?: never;
@@ -2992,14 +2999,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The model: letters, digits and `-_.:`. */
+                /** @description Model id: letters, digits and `-_.:`. */
                 model_id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3012,19 +3019,19 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description The jobs' ids, separated by commas.
+                 * @description Job ids, separated by commas.
                  * @example 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed,7c9e6679-7425-40de-944b-e07fc1f90ae7
                  */
                 jobs: string;
-                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                /** @description Id of the last received event, for clients that cannot send `Last-Event-ID`. */
                 last_event_id?: string;
-                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                /** @description A stream ticket; for several jobs one ticket each, separated by commas. */
                 ticket?: string;
                 /** @description Seconds after which the stream closes. */
                 timeout?: number;
             };
             header?: {
-                /** @description Where to go on. */
+                /** @description Id of the last received event. */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -3041,7 +3048,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["StreamEvent"];
                 };
             };
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3099,7 +3106,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -3121,11 +3128,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The `ETag` of the last answer. */
+                /** @description The `ETag` of the previous response. */
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -3135,7 +3142,7 @@ export interface operations {
             /** @description Done. */
             200: {
                 headers: {
-                    /** @description Of this status. */
+                    /** @description Entity tag of this status. */
                     ETag?: string;
                     /** @description `hit` or `miss`. */
                     "X-Cache"?: string;
@@ -3145,7 +3152,7 @@ export interface operations {
                     "application/json": components["schemas"]["SmallStatus"];
                 };
             };
-            /** @description Not changed since. */
+            /** @description Not modified. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -3157,19 +3164,19 @@ export interface operations {
     front_end_status_tasks_stream: {
         parameters: {
             query?: {
-                /** @description Where to go on, for who cannot send `Last-Event-ID`. */
+                /** @description Id of the last received event, for clients that cannot send `Last-Event-ID`. */
                 last_event_id?: string;
-                /** @description A stream ticket; for several jobs one each, separated by commas. */
+                /** @description A stream ticket; for several jobs one ticket each, separated by commas. */
                 ticket?: string;
                 /** @description Seconds after which the stream closes. */
                 timeout?: number;
             };
             header?: {
-                /** @description Where to go on. */
+                /** @description Id of the last received event. */
                 "Last-Event-ID"?: string;
             };
             path: {
-                /** @description The job: a UUID with hyphens. */
+                /** @description Job id: a UUID with hyphens. */
                 job_id: string;
             };
             cookie?: never;
@@ -3185,7 +3192,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["StreamEvent"];
                 };
             };
-            /** @description Done; there is nothing to say. */
+            /** @description Done. The response has no body. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3217,7 +3224,7 @@ export interface operations {
     health_live: {
         parameters: {
             query?: {
-                /** @description Says each check; its value does not matter. */
+                /** @description Adds each check to the response; the value is ignored. */
                 verbose?: string;
             };
             header?: never;
@@ -3260,7 +3267,7 @@ export interface operations {
     health_ready: {
         parameters: {
             query?: {
-                /** @description Says each check; its value does not matter. */
+                /** @description Adds each check to the response; the value is ignored. */
                 verbose?: string;
             };
             header?: never;
@@ -3283,7 +3290,7 @@ export interface operations {
     health_started: {
         parameters: {
             query?: {
-                /** @description Says each check; its value does not matter. */
+                /** @description Adds each check to the response; the value is ignored. */
                 verbose?: string;
             };
             header?: never;
