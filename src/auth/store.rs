@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 
-use fred::types::{Key, Value};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,7 +16,10 @@ use super::{Limits, Role, config::MAX_KEYS_PER_NAME};
 use crate::{
     error::{Error, Result},
     ids::{KeyId, Sha256Hex},
-    store::{API_KEYS, API_KEYS_CHANNEL, Database, Redis, Script},
+    store::{
+        API_KEYS, API_KEYS_CHANNEL, Database, Redis, Script,
+        client::{Key, Value},
+    },
 };
 
 static CREATE: Script =
@@ -203,7 +205,7 @@ fn unknown_outcome(what: &'static str, outcome: &str) -> Error {
     Error::CorruptData { what, reason: format!("unknown outcome {outcome:?}") }
 }
 
-async fn run<T: fred::types::FromValue>(
+async fn run<T: crate::store::client::FromValue>(
     script: &'static Script,
     redis: &Redis,
     args: Vec<Value>,

@@ -8,7 +8,6 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::Utc;
-use fred::{clients::Client, interfaces::KeysInterface as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use parking_lot::RwLock;
 use sha2::Sha256;
@@ -18,7 +17,11 @@ use crate::{
     error::{Error, Result},
     ids::JobId,
     settings::Secret,
-    store::{Database, Redis, ticket_secret_key},
+    store::{
+        Database, Redis,
+        client::{Client, KeysInterface as _},
+        ticket_secret_key,
+    },
 };
 
 /// A ticket as text for a URL. It has no `Debug` and no `Display`, so that it does not get into logs.
@@ -153,7 +156,7 @@ impl StreamTickets {
         let fresh = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let (keyspace, fresh) = (self.0.redis.default_keyspace(Database::Jobs), &fresh);
         let get_or_create = |client: Client| async move {
-            use fred::types::{Expiration, SetOptions};
+            use crate::store::client::{Expiration, SetOptions};
 
             let key = keyspace.key(ticket_secret_key());
             let ttl = Some(Expiration::EX(TTL_SECS));

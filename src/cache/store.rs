@@ -4,11 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use fred::{
-    clients::Client,
-    interfaces::ClientLike as _,
-    types::{ClusterHash, CustomCommand, Key, Value},
-};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::de::IgnoredAny;
 use uuid::Uuid;
@@ -17,7 +12,11 @@ use super::CachePolicy;
 use crate::{
     error::{Error, Result},
     ids::Tag,
-    store::{CACHE_PREFIX, CacheKey, Database, Keyspace, Partition, Redis, Script, tag_keys},
+    store::{
+        CACHE_PREFIX, CacheKey, Database, Keyspace, Partition, Redis, Script,
+        client::{Client, ClientLike as _, ClusterHash, CustomCommand, Key, Value},
+        tag_keys,
+    },
 };
 
 static GET_OR_LEASE: Script =

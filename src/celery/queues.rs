@@ -1,9 +1,5 @@
 //! State of the queue for operators: depth, age and messages in flight.
 
-use fred::{
-    interfaces::{HashesInterface as _, ListInterface as _, SortedSetsInterface as _},
-    types::Value,
-};
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,6 +9,7 @@ use crate::{
     error::{Error, Result},
     ids::JobId,
     redis::Pool,
+    store::client::{HashesInterface as _, ListInterface as _, SortedSetsInterface as _, Value},
 };
 
 /// The state of a queue.

@@ -8,10 +8,6 @@
 
 use std::collections::HashMap;
 
-use fred::{
-    interfaces::{HashesInterface as _, KeysInterface as _, SortedSetsInterface as _},
-    types::{ClusterHash, CustomCommand, Key, Value},
-};
 use uuid::Uuid;
 
 use super::protocol;
@@ -21,6 +17,10 @@ use crate::{
     redis::Pool,
     store::{
         ACTIVE_TASKS, Database, Keyspace, OUTBOX, Partition, Redis, Script, TASK_PREFIX,
+        client::{
+            ClusterHash, CustomCommand, HashesInterface as _, Key, KeysInterface as _,
+            SortedSetsInterface as _, Value,
+        },
         job_tasks_key, members_older_than,
     },
 };
@@ -210,7 +210,7 @@ pub(super) async fn record_heartbeat(redis: &Redis, task: Uuid) -> Result<()> {
     let keyspace = task_place(redis, task);
     keyspace
         .call_idempotent(|client| async move {
-            use fred::types::SetOptions::XX;
+            use crate::store::client::SetOptions::XX;
 
             let (key, member) = (keyspace.key(ACTIVE_TASKS), (now, task.to_string()));
             client.zadd(key, Some(XX), None, false, false, member).await
@@ -250,7 +250,7 @@ pub(super) async fn position(broker: &Pool, parcel: &TaskMessage) -> Result<Opti
     let (key, message) = (&parcel.queue_key, &parcel.message);
     broker
         .call_idempotent(|client| async move {
-            use fred::interfaces::{ClientLike as _, ListInterface as _};
+            use crate::store::client::{ClientLike as _, ListInterface as _};
 
             let lpos = CustomCommand::new_static("LPOS", ClusterHash::FirstKey, false);
             // Workers pop from the right end.

@@ -2,11 +2,6 @@
 //!
 //! * `i2m:cleanup` string: the report of the last cleanup, JSON; expires a month after its last change
 
-use fred::{
-    clients::Client,
-    interfaces::{ClientLike as _, KeysInterface as _},
-    types::{CustomCommand, Expiration, Key, Value},
-};
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +11,13 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    store::{CLEANUP_REPORT, Database, KeyKind, Keyspace, Redis, Script, lock_key},
+    store::{
+        CLEANUP_REPORT, Database, KeyKind, Keyspace, Redis, Script,
+        client::{
+            Client, ClientLike as _, CustomCommand, Expiration, Key, KeysInterface as _, Value,
+        },
+        lock_key,
+    },
 };
 
 // A repeated call does not count the keys that the first call removed, so a report can be too low by one step, but

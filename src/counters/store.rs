@@ -5,14 +5,17 @@
 //!   scan
 //! * `i2m:metrics:batch:{writer}` string: the number of the last applied batch of a process
 
-use fred::types::{Key, Value};
 use uuid::Uuid;
 
 use super::{Config, PendingChanges, SharedMetric};
 use crate::{
     error::{Error, Result},
     ids::MetricName,
-    store::{Database, METRIC_NAMES, Redis, Script, metric_batch_key, metric_keys},
+    store::{
+        Database, METRIC_NAMES, Redis, Script,
+        client::{Key, Value},
+        metric_batch_key, metric_keys,
+    },
 };
 
 static FLUSH: Script =

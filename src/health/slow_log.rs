@@ -1,8 +1,8 @@
 //! The slow log of Redis, for operators. Of a command only its name and its keys are shown. Values are never shown,
 //! because they contain results, messages and secrets of clients.
 
+use crate::store::client::Value;
 use chrono::{DateTime, Utc};
-use fred::types::Value;
 use serde::Serialize;
 
 /// An entry of the slow log.

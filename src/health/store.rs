@@ -2,16 +2,15 @@
 //!
 //! * `i2m:health` string: written to every database, or to every server of a cluster, to check that writes work
 
-use fred::{
-    clients::Client,
-    interfaces::{ClientLike as _, KeysInterface as _},
-    types::{CustomCommand, Expiration, InfoKind, Value},
-};
-
 use crate::{
     error::Result,
     redis::is_alive_reply,
-    store::{Database, HEALTH_PROBE, Keyspace, Redis},
+    store::{
+        Database, HEALTH_PROBE, Keyspace, Redis,
+        client::{
+            Client, ClientLike as _, CustomCommand, Expiration, InfoKind, KeysInterface as _, Value,
+        },
+    },
 };
 
 pub(super) async fn ping(keyspace: Keyspace<'_>) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
-use fred::types::{Key, Value};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,7 +13,11 @@ use super::{
 use crate::{
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    store::{Database, JobRetention, Redis, Script, user_jobs_keys},
+    store::{
+        Database, JobRetention, Redis, Script,
+        client::{Key, Value},
+        user_jobs_keys,
+    },
 };
 
 static LIST: Script =

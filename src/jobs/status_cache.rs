@@ -2,14 +2,13 @@
 //! deletes it.
 
 use bytes::Bytes;
-use fred::types::Value;
 
 use super::{Jobs, store::unknown_outcome};
 use crate::{
     auth::Caller,
     error::{Error, Result},
     ids::{JobId, Sha256Hex},
-    store::{JobScriptContext, Script},
+    store::{JobScriptContext, Script, client::Value},
 };
 
 static STATUS: Script =

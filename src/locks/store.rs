@@ -8,15 +8,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fred::types::{Key, Value};
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Result},
     ids::LockName,
     store::{
-        Database, Keyspace, Redis, Script, lock_key, lock_metadata_key, lock_partition,
-        lock_released_channel,
+        Database, Keyspace, Redis, Script,
+        client::{Key, Value},
+        lock_key, lock_metadata_key, lock_partition, lock_released_channel,
     },
 };
 

@@ -7,16 +7,16 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
-use fred::{
-    interfaces::{HashesInterface as _, KeysInterface as _},
-    types::{Key, Value},
-};
 
 use super::{LOCK_TTL, Migration};
 use crate::{
     error::{Error, Result},
     locks::LockLease,
-    store::{Database, JobRetention, Keyspace, MIGRATIONS, MIGRATIONS_TTL_SECS, Redis, lock_key},
+    store::{
+        Database, JobRetention, Keyspace, MIGRATIONS, MIGRATIONS_TTL_SECS, Redis,
+        client::{HashesInterface as _, Key, KeysInterface as _, Value},
+        lock_key,
+    },
 };
 
 /// The stored record of a migration.

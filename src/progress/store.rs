@@ -5,11 +5,6 @@
 
 use std::collections::HashMap;
 
-use fred::{
-    clients::Client,
-    interfaces::StreamsInterface as _,
-    types::{Key, Value},
-};
 use futures_util::future::try_join_all;
 
 use super::{report::ProgressUpdate, snapshot::StreamEntry};
@@ -17,7 +12,11 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, StreamId},
     jobs::{Status, record_lifecycle_events},
-    store::{Database, JobRetention, Keyspace, Partition, Redis, Script, job_key, stream_key},
+    store::{
+        Database, JobRetention, Keyspace, Partition, Redis, Script,
+        client::{Client, Key, StreamsInterface as _, Value},
+        job_key, stream_key,
+    },
 };
 
 static REPORT: Script =
@@ -270,6 +269,6 @@ fn lossy(value: &Value) -> String {
         .unwrap_or_default()
 }
 
-fn corrupt(error: &fred::error::Error) -> Error {
+fn corrupt(error: &crate::store::client::ClientError) -> Error {
     Error::CorruptData { what: "progress stream", reason: error.to_string() }
 }

@@ -10,13 +10,15 @@
 
 use std::time::Duration;
 
-use fred::types::{Key, Value};
 use futures_util::future::try_join_all;
 
 use super::Charge;
 use crate::{
     error::{Error, Result},
-    store::{Database, Keyspace, Partition, Redis, Script},
+    store::{
+        Database, Keyspace, Partition, Redis, Script,
+        client::{Key, Value},
+    },
 };
 
 // Not idempotent: a repeated call would charge twice, and a marker per request would cost more than the request.

@@ -1,5 +1,6 @@
 //! The service's Redis: its databases, keys, key layout and scripts, on the general layer in `redis`.
 
+pub(crate) mod client;
 mod database;
 mod handle;
 mod key_catalog;

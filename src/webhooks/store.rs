@@ -8,7 +8,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use fred::types::{Key, Value};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +18,10 @@ use super::delivery::DeliveryOutcome;
 use crate::{
     error::{Error, Result},
     ids::JobId,
-    store::{Database, JobRetention, Keyspace, Partition, Redis, Script, WEBHOOK_PREFIX, WEBHOOKS},
+    store::{
+        Database, JobRetention, Keyspace, Partition, Redis, Script, WEBHOOK_PREFIX, WEBHOOKS,
+        client::{Key, Value},
+    },
 };
 
 // Not repeatable: a repeated call would lease other webhooks than the call whose reply was lost. The next tick claims
@@ -197,7 +199,7 @@ pub(super) async fn read(
     }
 }
 
-fn parse_webhook(job: JobId, webhook: Value) -> Result<Webhook, fred::error::Error> {
+fn parse_webhook(job: JobId, webhook: Value) -> Result<Webhook, crate::store::client::ClientError> {
     let mut parts = webhook.into_array().into_iter();
     let mut next = || parts.next().unwrap_or(Value::Null);
     let attempt: u64 = next().convert()?;

@@ -8,13 +8,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fred::{
-    clients::Client,
-    interfaces::{
-        HashesInterface as _, KeysInterface as _, ListInterface as _, SortedSetsInterface as _,
-    },
-    types::{Key, Value},
-};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::unknown_outcome;
@@ -26,8 +19,12 @@ use crate::{
         model::parse_time,
     },
     store::{
-        Database, JobRetention, Keyspace, Partition, REINDEX_QUEUE, Redis, Script, idempotency_key,
-        job_key, user_jobs_keys,
+        Database, JobRetention, Keyspace, Partition, REINDEX_QUEUE, Redis, Script,
+        client::{
+            Client, HashesInterface as _, Key, KeysInterface as _, ListInterface as _,
+            SortedSetsInterface as _, Value,
+        },
+        idempotency_key, job_key, user_jobs_keys,
     },
 };
 

@@ -1,7 +1,5 @@
 //! Creates jobs.
 
-use fred::types::{Key, Value};
-
 use super::{
     cluster::{self, Reservation},
     unknown_outcome,
@@ -14,7 +12,11 @@ use crate::{
         create::ValidatedJob,
         model::{Job, parse_time},
     },
-    store::{JobRetention, JobScriptContext, Redis, Script, idempotency_key},
+    store::{
+        JobRetention, JobScriptContext, Redis, Script,
+        client::{Key, Value},
+        idempotency_key,
+    },
 };
 
 static CREATE: Script =

@@ -7,11 +7,6 @@
 
 use std::collections::HashMap;
 
-use fred::{
-    interfaces::{KeysInterface as _, SortedSetsInterface as _},
-    types::Value,
-};
-
 pub(crate) mod cluster;
 mod create;
 mod read;
@@ -26,8 +21,9 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, JobId, Sha256Hex},
     store::{
-        CANCELLING, Database, JobRetention, Partition, Redis, Script, members_older_than,
-        result_key,
+        CANCELLING, Database, JobRetention, Partition, Redis, Script,
+        client::{KeysInterface as _, SortedSetsInterface as _, Value},
+        members_older_than, result_key,
     },
 };
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use fred::types::Value;
 
 use super::unknown_outcome;
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
         model::{Job, JobFile, parse_percent, parse_time},
         status::Status,
     },
-    store::{JobRetention, Redis, Script},
+    store::{JobRetention, Redis, Script, client::Value},
 };
 
 static READ: Script =
