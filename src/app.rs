@@ -120,7 +120,7 @@ impl App {
             Workers::start(celery, jobs.clone(), progress.clone(), locks.clone(), tasks)
         });
         let schema =
-            Migrator::new(redis.clone(), locks.clone(), retention, config.maintenance.pace);
+            Migrator::new(redis.clone(), locks.clone(), retention, config.cleanup.duty_cycle);
         schema.start(tasks);
         let maintenance = Self::maintenance(config, redis, &locks, retention, tasks);
         maintenance.start();
@@ -141,7 +141,7 @@ impl App {
             workers,
             hub: Hub::start(redis.clone(), jobs.clone(), config.sse.clone(), drain_spread, tasks)?,
             webhooks: Webhooks::start(redis.clone(), config.webhooks.clone(), retention, tasks)?,
-            counters: Counters::start(redis.clone(), config.metrics.clone(), tasks),
+            counters: Counters::start(redis.clone(), config.shared_metrics.clone(), tasks),
             metrics: redis.metrics().clone(),
             health: Health::new(redis.clone(), config.health.clone()),
             limiter: RateLimiter::new(
@@ -169,9 +169,9 @@ impl App {
         let lifetimes = Lifetimes {
             jobs: retention,
             cached_status: config.jobs.status_cache_ttl,
-            metrics: config.metrics.ttl,
+            metrics: config.shared_metrics.ttl,
         };
-        Cleanup::new((redis.clone(), locks.clone()), &config.maintenance, lifetimes, tasks)
+        Cleanup::new((redis.clone(), locks.clone()), &config.cleanup, lifetimes, tasks)
     }
 
     fn locks(config: &Config, redis: &Redis, tasks: &TaskSupervisor) -> Locks {

@@ -130,7 +130,7 @@ fn start_gateway(
         ("I2M__SSE__MAX_STREAMS_PER_IP", "60000".to_owned()),
         ("I2M__SSE__MAX_STREAMS_PER_CALLER", "60000".to_owned()),
         // All requests come from one address: count them, but do not refuse any.
-        ("I2M__RATE_LIMIT__SHADOW", "true".to_owned()),
+        ("I2M__RATE_LIMIT__DRY_RUN", "true".to_owned()),
         ("I2M__LOG__LEVEL", "warn".to_owned()),
     ];
     PinnedProcess::start(core, env!("CARGO_BIN_EXE_image2model-gateway"), &[], &env, dir)

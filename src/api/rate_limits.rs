@@ -84,7 +84,7 @@ async fn get_rate_limits(
         })
     });
     Ok(Json(RateLimitsResponse {
-        enforced: config.enabled && !config.shadow,
+        enforced: config.enabled && !config.dry_run,
         policies: policies.collect(),
     }))
 }
@@ -180,7 +180,7 @@ async fn policies(State(limiter): State<RateLimiter>, _: RequireAdmin) -> Json<P
     let policies = config.policies.iter().zip(busiest);
     Json(PoliciesResponse {
         enabled: config.enabled,
-        shadow: config.shadow,
+        shadow: config.dry_run,
         seconds: period.as_secs(),
         policies: policies.map(|(policy, busiest)| RateLimitPolicy::new(policy, busiest)).collect(),
     })

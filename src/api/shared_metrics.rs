@@ -73,7 +73,7 @@ impl ChangeMetricRequest {
 
 /// Change a shared counter or gauge
 ///
-/// The process collects changes and writes them to Redis every `metrics.flush_interval`.
+/// The process collects changes and writes them to Redis every `shared_metrics.flush_interval`.
 #[utoipa::path(post, path = "/api/v1/metrics/{name}", operation_id = "write", tag = "metrics",
     security(("key" = ["worker"])), request_body = ChangeMetricRequest,
     responses(

@@ -27,7 +27,7 @@ pub struct Config {
     /// Priority of the tasks, 0 to 9 in steps of three; priority 0 is served first.
     pub priority: u8,
     /// Send one task per job or one task per file.
-    pub per: TaskGranularity,
+    pub task_granularity: TaskGranularity,
     /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids`
     /// and `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by
     /// values of the file.
@@ -40,7 +40,7 @@ pub struct Config {
     /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results
     /// and checks for stalled tasks.
     #[serde(with = "HumanDuration")]
-    pub tick: Duration,
+    pub poll_interval: Duration,
     /// A task that a worker took is stalled after this time without a heartbeat or result message.
     #[serde(with = "HumanDuration")]
     pub stalled_after: Duration,
@@ -78,7 +78,7 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<()> {
         let ms = Duration::from_millis;
         validate_range("cancel_grace", self.cancel_grace, ms(0), Duration::from_hours(24))?;
-        validate_range("tick", self.tick, ms(10), Duration::from_hours(1))?;
+        validate_range("poll_interval", self.poll_interval, ms(10), Duration::from_hours(1))?;
         if self.priority > 9 {
             bail!("priority is {}; it has to be between 0 and 9", self.priority);
         }
@@ -102,7 +102,7 @@ impl Config {
             if !PLACEHOLDERS.contains(&word) {
                 bail!("{name} contains {word}; known placeholders are {}", PLACEHOLDERS.join(", "));
             }
-            if self.per == TaskGranularity::Job && only_for_files.contains(&word) {
+            if self.task_granularity == TaskGranularity::Job && only_for_files.contains(&word) {
                 bail!("{name} contains {word}, which needs per = \"file\"");
             }
         }

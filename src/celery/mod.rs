@@ -123,7 +123,7 @@ impl Celery {
 
     /// Builds the tasks of `order`: one per job or one per file, as configured.
     pub(crate) fn build_messages(&self, order: &TaskRequest<'_>) -> Result<Vec<TaskMessage>> {
-        match self.0.config.per {
+        match self.0.config.task_granularity {
             TaskGranularity::Job => {
                 // The deployed front-end assumes that the task id is the job id.
                 let id =

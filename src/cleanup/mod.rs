@@ -83,10 +83,16 @@ impl Cleanup {
             max_age_secs: config.max_age.as_secs().max(lifetimes.jobs.ttl_secs),
             lifetimes,
             grace_secs: config.orphan_grace.as_secs(),
-            batch: config.batch,
-            duty_cycle: config.pace,
+            batch: config.batch_size,
+            duty_cycle: config.duty_cycle,
         };
-        Self(Arc::new(Inner { redis, locks, policy, interval: config.every, tasks: tasks.clone() }))
+        Self(Arc::new(Inner {
+            redis,
+            locks,
+            policy,
+            interval: config.interval,
+            tasks: tasks.clone(),
+        }))
     }
 
     /// Spawns the scheduled cleanup. The first process that finds it due runs it.

@@ -23,11 +23,11 @@ pub(crate) async fn cleanup(config: &Config, dry_run: bool) -> Result<()> {
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
     let maintenance = Cleanup::new(
         (redis, locks),
-        &config.maintenance,
+        &config.cleanup,
         Lifetimes {
             jobs: retention(config),
             cached_status: config.jobs.status_cache_ttl,
-            metrics: config.metrics.ttl,
+            metrics: config.shared_metrics.ttl,
         },
         &tasks,
     );
@@ -53,7 +53,7 @@ pub(crate) async fn migrate(config: &Config, only_status: bool) -> Result<()> {
     let tasks = TaskSupervisor::default();
     let redis = connect_and_wait(config, &tasks).await?;
     let locks = Locks::new(redis.clone(), config.locks.clone(), tasks.clone());
-    let schema = Migrator::new(redis.clone(), locks, retention(config), config.maintenance.pace);
+    let schema = Migrator::new(redis.clone(), locks, retention(config), config.cleanup.duty_cycle);
     while !only_status && !schema.apply_pending().await? {
         sleep(POLL_INTERVAL).await;
     }

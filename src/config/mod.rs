@@ -25,11 +25,11 @@ const SEPARATOR: &str = "__";
 const ENV_LIST_KEYS: [&str; 9] = [
     "cors.origins",
     "auth.ticket_secrets",
-    "rate_limit.allow",
+    "rate_limit.exempt",
     "rate_limit.trusted_proxies",
     "redis.nodes",
     "redis.sentinels",
-    "redis.eviction_policies",
+    "redis.allowed_eviction_policies",
     "webhooks.secrets",
     "webhooks.allowed_networks",
 ];
@@ -67,9 +67,9 @@ pub struct Config {
     /// Thresholds of the health report.
     pub health: crate::health::Config,
     /// Shared metrics and `/metrics`.
-    pub metrics: crate::counters::Config,
+    pub shared_metrics: crate::counters::Config,
     /// Removal of stale keys from Redis.
-    pub maintenance: crate::cleanup::Config,
+    pub cleanup: crate::cleanup::Config,
     /// Cross-origin requests of browsers.
     pub cors: crate::config::cors::CorsConfig,
     /// Export of OpenTelemetry traces.
@@ -133,8 +133,8 @@ impl Config {
         self.traces.validate().context("traces")?;
         self.webhooks.validate().context("webhooks")?;
         self.health.validate().context("health")?;
-        self.metrics.validate().context("metrics")?;
-        self.maintenance.validate().context("maintenance")?;
+        self.shared_metrics.validate().context("shared_metrics")?;
+        self.cleanup.validate().context("cleanup")?;
         for key in &self.auth.keys {
             let checked = self.rate_limit.validate_limits(&key.limits, self.jobs.max_files);
             checked.with_context(|| format!("auth.keys: limits of {:?}", key.name))?;

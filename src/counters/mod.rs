@@ -1,6 +1,6 @@
 //! The seed's counters and gauges, which all processes share. `/metrics` lists them after the metrics of the process.
 //!
-//! Changes are collected in memory and written every `metrics.flush_interval`, all names in one round trip. Each
+//! Changes are collected in memory and written every `shared_metrics.flush_interval`, all names in one round trip. Each
 //! batch has a number that Redis stores, and is retried until Redis confirms it. So each change is applied once, even
 //! if a reply is lost or Redis is unavailable, as long as the process lives. A process that is killed loses the
 //! changes since its last flush.
@@ -145,7 +145,7 @@ impl Counters {
     ///
     /// # Errors
     ///
-    /// [`Error::Overloaded`] when `metrics.max_names` names have pending changes.
+    /// [`Error::Overloaded`] when `shared_metrics.max_names` names have pending changes.
     pub(crate) fn record(&self, name: MetricName, change: Change) -> Result<()> {
         let metrics = &self.0.redis.metrics().shared;
         let mut pending = self.0.pending.lock();
@@ -219,7 +219,7 @@ impl Counters {
         self.0.config.scrape_timeout
     }
 
-    /// The most recently changed metrics, at most `metrics.max_names`.
+    /// The most recently changed metrics, at most `shared_metrics.max_names`.
     ///
     /// # Errors
     ///

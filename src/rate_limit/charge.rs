@@ -35,7 +35,7 @@ impl RateLimiter {
         let config = &self.0.config;
         let hash = caller.map(|caller| &caller.hash);
         let is_worker_traffic = caller.is_some_and(|caller| is_worker_traffic(caller, group));
-        if config.allow.iter().any(|exemption| exemption.matches(hash, origin.address)) {
+        if config.exempt.iter().any(|exemption| exemption.matches(hash, origin.address)) {
             return Vec::new();
         }
         let address_partition = self.0.redis.partition_for_name(&origin.counted_as);

@@ -27,14 +27,14 @@ pub struct Config {
     /// Enables rate limiting.
     pub enabled: bool,
     /// Dry run: requests are counted, but none is rejected.
-    pub shadow: bool,
+    pub dry_run: bool,
     /// The maximum time that a request waits for the rate limiter. After it, `on_redis_failure` of each policy decides.
     #[serde(with = "HumanDuration")]
     pub deadline: Duration,
     /// The number of gateway processes. While Redis is unavailable, each process enforces its share of a limit.
-    pub nodes: NonZeroU32,
+    pub process_count: NonZeroU32,
     /// Callers without limits: SHA-256 hashes of API keys, IP addresses and CIDR ranges.
-    pub allow: Vec<Exemption>,
+    pub exempt: Vec<Exemption>,
     /// The maximum number of cached denials per process, and of callers that are counted while Redis is unavailable.
     pub deny_table_size: NonZeroUsize,
     /// The maximum number of requests that wait for the rate limiter at the same time. Further requests are decided

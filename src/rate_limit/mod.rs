@@ -156,17 +156,17 @@ impl RateLimiter {
     ) -> Verdict {
         let verdict = self.decide(charges).await;
         self.record_usage(charges, &verdict, requester);
-        let verdict = if self.0.config.shadow { self.dry_run_verdict(&verdict) } else { verdict };
+        let verdict = if self.0.config.dry_run { self.dry_run_verdict(&verdict) } else { verdict };
         verdict.record(&self.0.redis.metrics().limiter);
         verdict
     }
 
-    /// The verdict while `rate_limit.shadow` is set: every request is admitted, and denials are only recorded.
+    /// The verdict while `rate_limit.dry_run` is set: every request is admitted, and denials are only recorded.
     fn dry_run_verdict(&self, verdict: &Verdict) -> Verdict {
         if let Verdict::Refused(_) = verdict {
             self.0.redis.metrics().limiter.would_refuse.inc();
             if let Some(occurrences) = self.0.shadow_log.should_log() {
-                warn!(occurrences, "rate_limit.shadow: a request over the limit was admitted");
+                warn!(occurrences, "rate_limit.dry_run: a request over the limit was admitted");
             }
         }
         Verdict::Unlimited
@@ -235,7 +235,7 @@ impl RateLimiter {
         if charges_with(OnRedisFailure::Closed).next().is_some() {
             return Verdict::Unavailable(error);
         }
-        let process_count = u64::from(self.0.config.nodes.get());
+        let process_count = u64::from(self.0.config.process_count.get());
         let local_charges: Vec<_> = charges_with(OnRedisFailure::Local)
             .map(|charge| LocalCharge {
                 key: &charge.key,

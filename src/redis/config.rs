@@ -56,10 +56,10 @@ pub struct Config {
     pub tls_ca: String,
     /// Connections per database, or per primary of a cluster. Each carries many requests at once.
     pub pool_size: usize,
-    /// Whether commands that are issued while a reply is outstanding share a packet (Nagle's algorithm, RFC 896). Under
-    /// load this saves packets and system calls on both sides, but a call may wait one round trip longer. `false` sends
-    /// each command at once.
-    pub coalesce_writes: bool,
+    /// Whether each command is sent at once (`TCP_NODELAY`). `false` combines commands that are issued while a reply is
+    /// pending into one packet (Nagle's algorithm, RFC 896): under load this saves packets and system calls on both sides,
+    /// but a call may wait one round trip longer.
+    pub tcp_nodelay: bool,
     /// Maximum duration of a connection attempt.
     #[serde(with = "HumanDuration")]
     pub connect_timeout: Duration,
@@ -86,9 +86,9 @@ pub struct Config {
     #[serde(with = "HumanDuration")]
     pub max_staleness: Duration,
     /// Safe values of Redis' `maxmemory-policy`. Other policies can lose jobs.
-    pub eviction_policies: Vec<String>,
+    pub allowed_eviction_policies: Vec<String>,
     /// Reaction to another eviction policy at the start.
-    pub on_other_policy: OnUnsafePolicy,
+    pub on_unsafe_eviction_policy: OnUnsafePolicy,
     /// Maximum number of commands that wait on one connection. Further commands fail at once.
     pub max_pending_commands: usize,
     /// Initial maximum delay between connection attempts. The delay is at least half of the maximum, which grows while
@@ -106,7 +106,7 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// How long a connection may be down before it is replaced by a new one.
     #[serde(with = "HumanDuration")]
-    pub replace_after: Duration,
+    pub reconnect_after: Duration,
     /// Idle time before the first TCP keepalive probe.
     #[serde(with = "HumanDuration")]
     pub tcp_keepalive_idle: Duration,
@@ -377,7 +377,7 @@ impl Config {
             },
             ..ConnectionConfig::default()
         };
-        connection.tcp.nodelay = Some(!self.coalesce_writes);
+        connection.tcp.nodelay = Some(self.tcp_nodelay);
         connection.tcp.keepalive = Some(
             TcpKeepalive::new()
                 .with_time(self.tcp_keepalive_idle)

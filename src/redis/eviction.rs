@@ -28,7 +28,8 @@ pub(crate) fn spawn_check(
     database: usize,
     tasks: &TaskSupervisor,
 ) {
-    let (allowed, reaction) = (config.eviction_policies.clone(), config.on_other_policy);
+    let (allowed, reaction) =
+        (config.allowed_eviction_policies.clone(), config.on_unsafe_eviction_policy);
     let (backend, shutdown) = (backend.clone(), tasks.shutdown_token());
     // The end of the task stops the service.
     tasks.spawn_critical("redis eviction policy", async move {
@@ -43,7 +44,7 @@ pub(crate) fn spawn_check(
                     let allowed = allowed.join(", ");
                     error!(
                         %policy, allowed,
-                        "the maxmemory-policy of Redis is not one of redis.eviction_policies"
+                        "the maxmemory-policy of Redis is not one of redis.allowed_eviction_policies"
                     );
                     return;
                 }

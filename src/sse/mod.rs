@@ -49,10 +49,10 @@ pub struct SseConfig {
     pub ring_length: usize,
     /// Time between reads of each watched stream without a notification, to find changes that were not published.
     #[serde(with = "HumanDuration")]
-    pub sweep_interval: Duration,
+    pub reconcile_interval: Duration,
     /// Time between checks of each watched job's record, to find jobs that ended without a stream entry.
     #[serde(with = "HumanDuration")]
-    pub status_check: Duration,
+    pub status_check_interval: Duration,
 }
 
 /// The credential that a browser needs to open a stream.
@@ -84,8 +84,8 @@ impl SseConfig {
         validate_range("heartbeat", self.heartbeat, ms(100), secs(600))?;
         validate_range("retry", self.retry, ms(1), secs(600))?;
         validate_range("default_timeout", self.default_timeout, secs(1), secs(86_400))?;
-        validate_range("sweep_interval", self.sweep_interval, ms(10), secs(600))?;
-        validate_range("status_check", self.status_check, ms(10), secs(3600))?;
+        validate_range("reconcile_interval", self.reconcile_interval, ms(10), secs(600))?;
+        validate_range("status_check_interval", self.status_check_interval, ms(10), secs(3600))?;
         if self.ring_length == 0 {
             bail!("ring_length is 0; it must be at least 1");
         }

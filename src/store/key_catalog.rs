@@ -44,7 +44,7 @@ pub(crate) enum CleanupRule {
 pub(crate) enum Lifetime {
     /// `jobs.ttl`.
     Jobs,
-    /// `metrics.ttl`.
+    /// `shared_metrics.ttl`.
     Metrics,
     /// `jobs.status_cache_ttl`.
     CachedStatus,

@@ -29,7 +29,7 @@ pub struct Config {
     pub concurrency: usize,
     /// Interval at which due webhooks are claimed.
     #[serde(with = "HumanDuration")]
-    pub tick: Duration,
+    pub poll_interval: Duration,
     /// Maximum number of attempts per webhook.
     pub max_tries: u32,
     /// Delay before the second attempt. Each further delay is three times as long ...
@@ -47,7 +47,7 @@ impl Config {
             Key::parse(secret.expose()).context("secrets")?;
         }
         validate_range("timeout", self.timeout, ms(10), secs(120))?;
-        validate_range("tick", self.tick, ms(10), secs(60))?;
+        validate_range("poll_interval", self.poll_interval, ms(10), secs(60))?;
         validate_range("first_delay", self.first_delay, ms(1), secs(3600))?;
         validate_range("max_delay", self.max_delay, self.first_delay, secs(86_400))?;
         if !(1..=1000).contains(&self.concurrency) || !(1..=100).contains(&self.max_tries) {

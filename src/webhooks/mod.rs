@@ -110,7 +110,7 @@ impl Webhooks {
     }
 
     async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = interval(self.0.config.tick);
+        let mut ticks = interval(self.0.config.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let error = self.deliver_due().await.err();

@@ -102,7 +102,7 @@ impl Workers {
     async fn run(self, shutdown: CancellationToken) {
         const RETRY_DELAY: Duration = Duration::from_millis(100);
         let mut messages = self.0.celery.messages().events();
-        let mut ticks = interval(self.0.celery.config().tick);
+        let mut ticks = interval(self.0.celery.config().poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {
@@ -125,7 +125,7 @@ impl Workers {
     fn leader_lock(&self) -> LockRequest {
         const MISSED_TICKS: u32 = 5;
         const MIN_TTL: Duration = Duration::from_millis(500);
-        let ttl = self.0.celery.config().tick.saturating_mul(MISSED_TICKS).max(MIN_TTL);
+        let ttl = self.0.celery.config().poll_interval.saturating_mul(MISSED_TICKS).max(MIN_TTL);
         LockRequest { resource: LockName::reserved("celery-leader"), ttl, wait: Duration::ZERO }
     }
 
@@ -133,7 +133,7 @@ impl Workers {
     async fn run_as_leader(&self, fencing_token: u64, messages: &mut Receiver<PubSubEvent>) {
         info!(fencing_token, "this process is now the Celery leader");
         self.reconcile_stored_results().await;
-        let mut ticks = interval(self.0.celery.config().tick);
+        let mut ticks = interval(self.0.celery.config().poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.receive_until_tick(messages, &mut ticks, true).await;
@@ -187,7 +187,8 @@ impl Workers {
         if self.0.needs_reconciliation.load(Ordering::Relaxed) {
             self.reconcile_stored_results().await;
         }
-        let tick_ms = u64::try_from(self.0.celery.config().tick.as_millis()).unwrap_or(u64::MAX);
+        let tick_ms =
+            u64::try_from(self.0.celery.config().poll_interval.as_millis()).unwrap_or(u64::MAX);
         let sent = self.0.celery.send_outbox(tick_ms).await?;
         if sent > 0 {
             info!(tasks = sent, "sent tasks that were left in the outbox");

@@ -137,9 +137,12 @@ async fn a_running_task_is_cancelled_at_its_worker() {
 
 #[tokio::test]
 async fn a_cancellation_does_not_wait_for_an_unresponsive_worker() {
-    let app =
-        TestApp::start_with(&[ENABLED, ("celery.cancel_grace", "100ms"), ("celery.tick", "50ms")])
-            .await;
+    let app = TestApp::start_with(&[
+        ENABLED,
+        ("celery.cancel_grace", "100ms"),
+        ("celery.poll_interval", "50ms"),
+    ])
+    .await;
     let mut worker = CeleryWorker::start(&app.redis, "w", 1).await;
     let job = create(&app, &["hang.png"]).await;
     until_status(&app, &job, "processing").await;
@@ -154,7 +157,7 @@ async fn tasks_of_a_killed_worker_are_detected() {
         ENABLED,
         ("celery.stalled_after", "300ms"),
         ("celery.on_stalled", "fail"),
-        ("celery.tick", "50ms"),
+        ("celery.poll_interval", "50ms"),
     ];
     let app = TestApp::start_with(&settings).await;
     let mut worker = CeleryWorker::start(&app.redis, "w", 1).await;
@@ -188,7 +191,7 @@ async fn every_priority_and_shape_of_task_can_be_set() {
     let settings = [
         ENABLED,
         ("celery.priority", "7"),
-        ("celery.per", "file"),
+        ("celery.task_granularity", "file"),
         ("celery.args", r#"["$file_id"]"#),
         (
             "celery.kwargs",
@@ -249,7 +252,7 @@ async fn a_created_job_always_gets_its_task() {
         redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
         ("I2M__CELERY__BROKER_URL", broker_url.as_str()),
-        ("I2M__CELERY__TICK", "50ms"),
+        ("I2M__CELERY__POLL_INTERVAL", "50ms"),
     ];
     let http = reqwest::Client::builder().timeout(TIMEOUT).build().unwrap();
     let new = json!({"files": [{"filename": "a.png"}]});

@@ -245,7 +245,7 @@ async fn foreign_keys_are_reported_and_left_alone() {
 async fn idle_times_are_not_used_under_an_lfu_policy() {
     let redis =
         TestRedis::start_with(&["--maxmemory", "200mb", "--maxmemory-policy", "allkeys-lfu"]);
-    let settings = config(&redis, &[("maintenance.orphan_grace", "0s")]);
+    let settings = config(&redis, &[("cleanup.orphan_grace", "0s")]);
     let app = TestApp::start_on(redis, settings).await;
     app.wait_until_ready().await;
     app.redis.run(2, &["SET", &format!("progress:{GONE}:file_000"), "1"]).await;
@@ -282,7 +282,7 @@ async fn only_admins_run_a_cleanup_and_only_one_at_a_time() {
 #[tokio::test]
 async fn scheduled_cleanups_run_in_one_process() {
     let redis = TestRedis::start();
-    let every = [("maintenance.every", "1s")];
+    let every = [("cleanup.interval", "1s")];
     let (one, other) = (config(&redis, &every), config(&redis, &every));
     let app = TestApp::start_on(redis, one).await;
     let beside = TestApp::start_on(TestRedis::prepare(&[]), other).await;
@@ -300,15 +300,15 @@ async fn scheduled_cleanups_run_in_one_process() {
 async fn the_next_cleanup_starts_over_after_a_killed_one() {
     const FILL: &str = "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i .. ':count', i) end";
     let redis = TestRedis::start_with(&["--appendfsync", "no"]);
-    let settings = config(&redis, &[("maintenance.pace", "1")]);
+    let settings = config(&redis, &[("cleanup.duty_cycle", "1")]);
     let app = TestApp::start_on(redis, settings).await;
     app.wait_until_ready().await;
     app.redis.run(4, &["EVAL", FILL, "1", "metric:m"]).await;
     let slow = [
         app.redis.settings()[0],
         app.redis.settings()[1],
-        ("I2M__MAINTENANCE__PACE", "0.2"),
-        ("I2M__MAINTENANCE__BATCH", "10"),
+        ("I2M__CLEANUP__DUTY_CYCLE", "0.2"),
+        ("I2M__CLEANUP__BATCH_SIZE", "10"),
     ];
     let mut child = GatewayProcess::command(app.redis.dir(), &slow).arg("cleanup").spawn().unwrap();
     wait_until("the cleanup has started", async || {

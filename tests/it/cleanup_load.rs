@@ -59,8 +59,8 @@ async fn the_report_counts_the_removed_keys_and_no_writer_loses_data() {
     let settings = config(
         &redis,
         &[
-            ("maintenance.orphan_grace", "0s"),
-            ("maintenance.pace", "1"),
+            ("cleanup.orphan_grace", "0s"),
+            ("cleanup.duty_cycle", "1"),
             ("rate_limit.enabled", "false"),
         ],
     );

@@ -21,7 +21,7 @@ async fn stored(redis: &TestRedis, key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn processes_and_python_count_together() {
-    let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
+    let app = TestApp::start_with(&[("shared_metrics.flush_interval", "20ms")]).await;
     let second = TestApp::start_on(TestRedis::prepare(&[]), config(&app.redis, &[])).await;
     second.wait_until_ready().await;
     // The seed increments counters this way.
@@ -82,8 +82,11 @@ async fn a_name_is_checked(#[case] name: &str) {
 
 #[tokio::test]
 async fn invalid_changes_and_unauthorized_callers_are_rejected() {
-    let app =
-        TestApp::start_with(&[("metrics.max_names", "2"), ("metrics.flush_interval", "1m")]).await;
+    let app = TestApp::start_with(&[
+        ("shared_metrics.max_names", "2"),
+        ("shared_metrics.flush_interval", "1m"),
+    ])
+    .await;
     let bodies = [
         json!({}),
         json!({"increment": 0}),
@@ -115,7 +118,7 @@ async fn invalid_changes_and_unauthorized_callers_are_rejected() {
 
 #[tokio::test]
 async fn an_outage_loses_nothing() {
-    let mut app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
+    let mut app = TestApp::start_with(&[("shared_metrics.flush_interval", "20ms")]).await;
     add(&app, 1).await;
     app.get(Caller::Admin, NAME).await.ok(200);
     app.redis.kill();
@@ -134,7 +137,7 @@ async fn an_outage_loses_nothing() {
 
 #[tokio::test]
 async fn a_batch_whose_response_was_lost_counts_once() {
-    let settings = [("metrics.flush_interval", "20ms"), ("redis.command_timeout", "150ms")];
+    let settings = [("shared_metrics.flush_interval", "20ms"), ("redis.command_timeout", "150ms")];
     let app = TestApp::start_with(&settings).await;
     add(&app, 1).await;
     app.get(Caller::Admin, NAME).await.ok(200);
@@ -158,7 +161,7 @@ async fn a_batch_whose_response_was_lost_counts_once() {
 
 #[tokio::test]
 async fn a_stop_flushes_pending_changes() {
-    let app = TestApp::start_with(&[("metrics.flush_interval", "1m")]).await;
+    let app = TestApp::start_with(&[("shared_metrics.flush_interval", "1m")]).await;
     // The first flush has happened at startup; no further flush is due.
     add(&app, 7).await;
     app.get(Caller::Admin, NAME).await.ok(200);
@@ -169,7 +172,7 @@ async fn a_stop_flushes_pending_changes() {
 
 #[tokio::test]
 async fn a_key_of_another_type_does_not_block_the_others() {
-    let app = TestApp::start_with(&[("metrics.flush_interval", "20ms")]).await;
+    let app = TestApp::start_with(&[("shared_metrics.flush_interval", "20ms")]).await;
     app.redis.run(4, &["LPUSH", "metric:bad:count", "message", "subscribe"]).await;
     app.redis.run(4, &["SET", "metric:worse:count", "message"]).await;
     for name in ["bad", "models.rendered", "worse"] {

@@ -134,7 +134,7 @@ async fn low_memory_and_evictions_are_reported() {
 
 #[tokio::test]
 async fn a_redis_that_cannot_save_is_reported_and_still_read() {
-    let app = TestApp::start_with(&[("redis.replace_after", "500ms")]).await;
+    let app = TestApp::start_with(&[("redis.reconnect_after", "500ms")]).await;
     let job = app.create_job(1).await;
     // Connects now, because a new client sends a ping, which Redis will reject.
     let client = app.redis.client(0).await;

@@ -6,7 +6,7 @@ use crate::harness::{GatewayProcess, TestApp, TestRedis, wait_until};
 
 const KEY: &str = "lock:i2m:celery-leader";
 /// With this interval the TTL of the lock is half a second.
-const SETTINGS: [(&str, &str); 2] = [("celery.enabled", "true"), ("celery.tick", "50ms")];
+const SETTINGS: [(&str, &str); 2] = [("celery.enabled", "true"), ("celery.poll_interval", "50ms")];
 
 async fn holder(redis: &TestRedis) -> Option<String> {
     redis.run(1, &["GET", KEY]).await.as_string()
@@ -66,7 +66,7 @@ async fn the_lock_of_a_process_that_died_goes_to_another() {
         redis.settings()[0],
         redis.settings()[1],
         ("I2M__CELERY__ENABLED", "true"),
-        ("I2M__CELERY__TICK", "50ms"),
+        ("I2M__CELERY__POLL_INTERVAL", "50ms"),
     ];
     let mut first = GatewayProcess::start(redis.dir(), &environment);
     let token = until_held(&redis, None).await;

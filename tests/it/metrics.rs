@@ -240,7 +240,7 @@ async fn open_streams_are_counted() {
 #[tokio::test]
 async fn streams_count_delivered_events_and_close_reasons() {
     let app =
-        TestApp::start_with(&[("sse.ring_length", "2"), ("sse.sweep_interval", "20ms")]).await;
+        TestApp::start_with(&[("sse.ring_length", "2"), ("sse.reconcile_interval", "20ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     let first = stream.wait_for("task_queued").await;

@@ -97,7 +97,7 @@ async fn events_of_other_writers_during_an_outage_of_the_reader_are_not_lost() {
 
 #[tokio::test]
 async fn streams_are_resynchronised_after_redis_lost_its_data() {
-    let mut app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
+    let mut app = TestApp::start_with(&[("sse.status_check_interval", "50ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     stream.wait_for("task_queued").await;
@@ -165,10 +165,10 @@ async fn an_evicting_redis_is_refused_if_configured() {
         reqwest::get(format!("{}/readyz", warned.base)).await.unwrap().status() == 200
     })
     .await;
-    environment.push(("I2M__REDIS__ON_OTHER_POLICY", "refuse"));
+    environment.push(("I2M__REDIS__ON_UNSAFE_EVICTION_POLICY", "refuse"));
     let mut refused = GatewayProcess::start(redis.dir(), &environment);
     assert!(!refused.wait().success());
-    environment.push(("I2M__REDIS__EVICTION_POLICIES", "noeviction,allkeys-lru"));
+    environment.push(("I2M__REDIS__ALLOWED_EVICTION_POLICIES", "noeviction,allkeys-lru"));
     let allowed = GatewayProcess::start(redis.dir(), &environment);
     wait_until("the service is ready", async || {
         reqwest::get(format!("{}/readyz", allowed.base)).await.unwrap().status() == 200

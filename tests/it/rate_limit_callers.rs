@@ -33,7 +33,7 @@ async fn callers_can_have_other_limits_or_be_exempt() {
 
 #[tokio::test]
 async fn shadow_mode_counts_and_rejects_no_request() {
-    let app = limited(&[("rate_limit.shadow", "true")], &by_key("2", "1h")).await;
+    let app = limited(&[("rate_limit.dry_run", "true")], &by_key("2", "1h")).await;
     for _ in 0..5 {
         let response = app.get(Caller::Alice, LIST).await;
         assert_eq!((response.status, response.header("ratelimit-policy")), (200, ""));

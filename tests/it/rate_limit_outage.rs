@@ -20,7 +20,7 @@ const STREAM: &str = "/api/v1/jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/progress
 async fn start(mode: &str) -> TestApp {
     let fields = [("scope", "key"), ("limit", "10"), ("window", "1h"), ("on_redis_failure", mode)];
     let redis = TestRedis::start();
-    let settings = [("rate_limit.nodes", "2"), ("redis.command_timeout", "15s")];
+    let settings = [("rate_limit.process_count", "2"), ("redis.command_timeout", "15s")];
     let config = config_with(&redis, &settings, &policy("key", &fields));
     let app = TestApp::start_on(redis, config).await;
     app.wait_until_ready().await;

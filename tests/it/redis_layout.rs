@@ -139,7 +139,7 @@ async fn a_job_created_by_python_is_served() {
 
 #[tokio::test]
 async fn a_status_written_by_python_ends_the_job() {
-    let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
+    let app = TestApp::start_with(&[("sse.status_check_interval", "50ms")]).await;
     let id = uuid::Uuid::new_v4().to_string();
     python_creates(&app, &id).await;
     let ticket =

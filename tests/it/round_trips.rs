@@ -21,10 +21,10 @@ const QUIET: [(&str, &str); 9] = [
     ("rate_limit.enabled", "false"),
     ("auth.ticket_secrets", "0123456789abcdef"),
     ("redis.probe_interval", "1m"),
-    ("sse.sweep_interval", "10m"),
-    ("metrics.flush_interval", "1m"),
-    ("maintenance.every", "0s"),
-    ("celery.tick", "1h"),
+    ("sse.reconcile_interval", "10m"),
+    ("shared_metrics.flush_interval", "1m"),
+    ("cleanup.interval", "0s"),
+    ("celery.poll_interval", "1h"),
     ("celery.broker_url", ""),
 ];
 

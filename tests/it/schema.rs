@@ -40,7 +40,7 @@ async fn data_of_the_python_service_is_adopted_at_startup() {
         .await;
     redis.run(1, &["SET", "session:somebody-elses", "1"]).await;
     redis.run(4, &["INCR", "metric:jobs:count"]).await;
-    let settings = config(&redis, &[("maintenance.pace", "1")]);
+    let settings = config(&redis, &[("cleanup.duty_cycle", "1")]);
     let app = TestApp::start_on(redis, settings).await;
     app.wait_until_ready().await;
 
@@ -72,7 +72,7 @@ async fn data_of_the_python_service_is_adopted_at_startup() {
 async fn a_migration_runs_once_when_processes_start_together() {
     let redis = TestRedis::start();
     fill(&redis, 500).await;
-    let configs: Vec<_> = (0..3).map(|_| config(&redis, &[("maintenance.pace", "1")])).collect();
+    let configs: Vec<_> = (0..3).map(|_| config(&redis, &[("cleanup.duty_cycle", "1")])).collect();
     let mut apps = Vec::new();
     for config in configs {
         apps.push(TestApp::start_on(TestRedis::prepare(&[]), config).await);
@@ -99,7 +99,7 @@ async fn a_migration_runs_once_when_processes_start_together() {
 async fn a_killed_migration_is_continued_by_another_process() {
     let redis = TestRedis::start();
     fill(&redis, 2000).await;
-    let slow = [redis.settings()[0], redis.settings()[1], ("I2M__MAINTENANCE__PACE", "0.01")];
+    let slow = [redis.settings()[0], redis.settings()[1], ("I2M__CLEANUP__DUTY_CYCLE", "0.01")];
     let mut runner = GatewayProcess::command(redis.dir(), &slow).arg("migrate").spawn().unwrap();
     wait_until("the migration has made progress", async || {
         let state = text(&redis, 1, &["HGET", "i2m:schema", FIRST]).await;
@@ -107,7 +107,7 @@ async fn a_killed_migration_is_continued_by_another_process() {
     })
     .await;
     let app =
-        TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[("maintenance.pace", "1")]))
+        TestApp::start_on(TestRedis::prepare(&[]), config(&redis, &[("cleanup.duty_cycle", "1")]))
             .await;
     wait_until("the service is connected to Redis", async || {
         app.get(Caller::Anonymous, "/startupz").await.status == 200

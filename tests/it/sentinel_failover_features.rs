@@ -130,7 +130,7 @@ async fn a_lock_lost_with_the_primary_is_reported_and_the_fencing_token_grows() 
 async fn a_cleanup_survives_a_failover(#[case] fault: Fault) {
     const JOBS: usize = 1500;
     let mut setup = SentinelSetup::start().await;
-    let app = setup.serve(&[("maintenance.pace", "0.2"), ("maintenance.batch", "50")]).await;
+    let app = setup.serve(&[("cleanup.duty_cycle", "0.2"), ("cleanup.batch_size", "50")]).await;
     fill(&setup, JOBS).await;
     let begun = app.post(Caller::Admin, PATH, &json!({})).await.ok(202);
     let mut report = Value::Null;
@@ -162,7 +162,7 @@ async fn migrations_survive_a_failover(#[case] fault: Fault) {
     const FIRST: [&str; 5] = ["-n", "1", "hget", "i2m:schema", "0001_adopt_python_data"];
     let mut setup = SentinelSetup::start().await;
     fill(&setup, JOBS).await;
-    let app = setup.start_serving(&[("maintenance.pace", "0.1")]).await;
+    let app = setup.start_serving(&[("cleanup.duty_cycle", "0.1")]).await;
     wait_until("the migration has made progress", async || {
         let state = ask(&setup, &FIRST).await;
         state.starts_with("running") && !state.contains(" 1:0 ")

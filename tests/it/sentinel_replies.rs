@@ -21,7 +21,7 @@ async fn setup() -> SentinelSetup {
 
 /// A service in which one request makes one call to Redis.
 async fn serve(setup: &SentinelSetup) -> TestApp {
-    setup.serve(&[("rate_limit.enabled", "false"), ("metrics.flush_interval", "20ms")]).await
+    setup.serve(&[("rate_limit.enabled", "false"), ("shared_metrics.flush_interval", "20ms")]).await
 }
 
 /// Sends a request while the proxy drops all responses of the primary. Kills the primary once `command` returns `expected` on every replica.

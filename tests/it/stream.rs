@@ -161,7 +161,7 @@ async fn a_finished_job_sends_its_end_event_again() {
 
 #[tokio::test]
 async fn a_stream_is_read_once_for_any_number_of_watchers() {
-    let app = TestApp::start_with(&[("sse.sweep_interval", "60s")]).await;
+    let app = TestApp::start_with(&[("sse.reconcile_interval", "60s")]).await;
     let job = app.create_job(1).await;
     let mut streams = Vec::new();
     for _ in 0..30 {
@@ -189,7 +189,7 @@ async fn call_count(app: &TestApp, command: &str) -> u64 {
 
 #[tokio::test]
 async fn events_of_a_writer_that_does_not_publish_are_delivered() {
-    let app = TestApp::start_with(&[("sse.sweep_interval", "20ms")]).await;
+    let app = TestApp::start_with(&[("sse.reconcile_interval", "20ms")]).await;
     let job = app.create_job(2).await;
     let mut stream = app.follow(&job, None).await;
     stream.wait_for("task_queued").await;
@@ -233,8 +233,8 @@ async fn a_stream_with_trimmed_events_is_resynchronised() {
 async fn events_that_were_trimmed_before_they_were_read_are_resynchronised() {
     let settings = [
         ("progress.stream_length", "100"),
-        ("sse.sweep_interval", "60s"),
-        ("sse.status_check", "60s"),
+        ("sse.reconcile_interval", "60s"),
+        ("sse.status_check_interval", "60s"),
     ];
     let app = TestApp::start_with(&settings).await;
     let job = app.create_job(1).await;
@@ -259,7 +259,7 @@ async fn an_event_id_beyond_the_stream_is_resynchronised() {
 #[tokio::test]
 async fn a_stream_can_be_opened_before_its_job_exists() {
     let app =
-        TestApp::start_with(&[("sse.access", "job_id"), ("sse.sweep_interval", "20ms")]).await;
+        TestApp::start_with(&[("sse.access", "job_id"), ("sse.reconcile_interval", "20ms")]).await;
     let id = uuid::Uuid::new_v4();
     let path = format!("/api/v1/status/tasks/{id}/stream");
     let mut stream = EventSource::open(&app, &path, None).await;
@@ -347,7 +347,7 @@ async fn streams_over_the_limit_get_a_retry_time() {
 
 #[tokio::test]
 async fn deleting_a_job_ends_its_streams() {
-    let app = TestApp::start_with(&[("sse.status_check", "50ms")]).await;
+    let app = TestApp::start_with(&[("sse.status_check_interval", "50ms")]).await;
     let job = app.create_job(1).await;
     let mut stream = app.follow(&job, None).await;
     stream.wait_for("task_queued").await;

@@ -133,7 +133,8 @@ fn link_of(jobs: &[Value]) -> String {
 #[tokio::test]
 async fn events_of_a_writer_that_does_not_publish_arrive_at_once_with_keyspace_events() {
     let redis = TestRedis::start_with(&["--notify-keyspace-events", "Kt"]);
-    let settings = config(&redis, &[("sse.sweep_interval", "60s"), ("sse.status_check", "60s")]);
+    let settings =
+        config(&redis, &[("sse.reconcile_interval", "60s"), ("sse.status_check_interval", "60s")]);
     let app = TestApp::start_on(redis, settings).await;
     app.wait_until_ready().await;
     let job = app.create_job(1).await;

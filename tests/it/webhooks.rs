@@ -29,7 +29,7 @@ pub(crate) const QUICK: &[(&str, &str)] = &[
     ("webhooks.secrets", SECRET),
     ("webhooks.allow_http", "true"),
     ("webhooks.allowed_networks", "127.0.0.0/8"),
-    ("webhooks.tick", "20ms"),
+    ("webhooks.poll_interval", "20ms"),
     ("webhooks.first_delay", "30ms"),
     ("webhooks.max_delay", "100ms"),
     ("webhooks.max_tries", "4"),
@@ -163,8 +163,11 @@ async fn a_webhook_fails_after_its_last_attempt(#[case] responses: &[u16], #[cas
 #[tokio::test]
 async fn a_name_that_resolves_to_a_private_address_is_not_called() {
     let (receiver, url) = Receiver::start(&[]).await;
-    let settings =
-        [("webhooks.secrets", SECRET), ("webhooks.allow_http", "true"), ("webhooks.tick", "20ms")];
+    let settings = [
+        ("webhooks.secrets", SECRET),
+        ("webhooks.allow_http", "true"),
+        ("webhooks.poll_interval", "20ms"),
+    ];
     let app = TestApp::start_with(&settings).await;
     let job = create(&app, &url).await;
     app.complete(&job, 0).await.ok(200);
@@ -307,7 +310,7 @@ async fn python_verifies_each_event_over_tls_even_after_the_service_was_killed()
         redis.settings()[1],
         ("I2M__WEBHOOKS__SECRETS", &secrets),
         ("I2M__WEBHOOKS__ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
-        ("I2M__WEBHOOKS__TICK", "20ms"),
+        ("I2M__WEBHOOKS__POLL_INTERVAL", "20ms"),
         ("I2M__WEBHOOKS__TIMEOUT", "500ms"),
         ("I2M__WEBHOOKS__FIRST_DELAY", "20ms"),
         ("SSL_CERT_FILE", authority.to_str().unwrap()),

@@ -202,7 +202,7 @@ def with_seed(test: Callable[[Gateway, Seed], Awaitable[None]]) -> Callable[[Gat
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     log = tmp_path_factory.mktemp("gateway") / "gateway.log"
-    settings = {"I2M__SSE__STATUS_CHECK": "100ms"}
+    settings = {"I2M__SSE__STATUS_CHECK_INTERVAL": "100ms"}
     with (
         RedisServer.start() as server,
         running_gateway(server.gateway_url, log, **settings) as base_url,

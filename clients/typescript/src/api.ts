@@ -625,7 +625,7 @@ export interface paths {
         put?: never;
         /**
          * Change a shared counter or gauge
-         * @description The process collects changes and writes them to Redis every `metrics.flush_interval`.
+         * @description The process collects changes and writes them to Redis every `shared_metrics.flush_interval`.
          */
         post: operations["metrics_write"];
         delete?: never;

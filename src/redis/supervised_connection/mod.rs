@@ -222,7 +222,7 @@ impl<K: ConnectionKind> SupervisedConnection<K> {
 
     fn is_lost(&self, active: &ActiveClient<K>) -> bool {
         active.missed_pings >= MAX_MISSED_PINGS
-            && active.last_reply.elapsed() >= self.config.replace_after
+            && active.last_reply.elapsed() >= self.config.reconnect_after
     }
 
     /// Waits for the next event of the connection and handles it.

@@ -175,7 +175,7 @@ fn config() -> Config {
     let defaults: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
     let mut config: Config = defaults["redis"].clone().try_into().unwrap();
     (config.probe_interval, config.probe_timeout) = (ms(20), ms(50));
-    config.replace_after = ms(400);
+    config.reconnect_after = ms(400);
     config
 }
 

@@ -14,11 +14,11 @@ use tracing::{debug, warn};
 use super::{Channel, Hub, signal_channels, stream_reader::STREAMS_PER_READ};
 use crate::{error::Result, ids::JobId, progress::store};
 
-/// Reconciles all channels of `hub` once in each `sse.sweep_interval`, until `shutdown`.
+/// Reconciles all channels of `hub` once in each `sse.reconcile_interval`, until `shutdown`.
 pub(super) async fn run(hub: Hub, shutdown: CancellationToken) {
     let work = async {
         loop {
-            let next = Instant::now() + hub.0.config.sweep_interval;
+            let next = Instant::now() + hub.0.config.reconcile_interval;
             hub.drop_unwatched().await;
             hub.reconcile().await;
             sleep_until(next).await;
@@ -35,7 +35,7 @@ impl Hub {
         self.metrics().watched_jobs.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
         let chunk_count =
             u32::try_from(channels.len().div_ceil(STREAMS_PER_READ)).unwrap_or(u32::MAX);
-        let pause = self.0.config.sweep_interval.mul_f64(PAUSE_FRACTION) / chunk_count.max(1);
+        let pause = self.0.config.reconcile_interval.mul_f64(PAUSE_FRACTION) / chunk_count.max(1);
         for (done_count, chunk) in channels.chunks(STREAMS_PER_READ).enumerate() {
             if done_count > 0 {
                 sleep(pause).await;
@@ -49,7 +49,7 @@ impl Hub {
         for channel in chunk {
             channel.clear_replay_cache();
         }
-        let interval = self.0.config.status_check;
+        let interval = self.0.config.status_check_interval;
         let to_check: Vec<_> =
             live.iter().filter(|channel| channel.claim_check(interval)).cloned().collect();
         self.read(live).await;
