@@ -80,7 +80,7 @@ pub(crate) fn validate_range(
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    bail!("{name} is {value:?}; it has to be between {min:?} and {max:?}")
+    bail!("{name} is {value:?}; it must be between {min:?} and {max:?}")
 }
 
 /// Gives a string type the format name that the settings reference prints.

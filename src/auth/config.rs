@@ -33,6 +33,7 @@ pub struct Config {
     #[schemars(extend("x-json" = true))]
     pub keys: Vec<KeyConfig>,
     /// How long the keys stored in Redis keep working after they were last loaded from Redis; after that they get 503.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub stored_keys_grace: Duration,
     /// Secrets of at least 16 characters that sign stream tickets. The first one signs; signatures of all are

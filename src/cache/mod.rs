@@ -38,9 +38,11 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The maximum percentage by which a TTL is shortened at random, so that values do not expire at the same time.
+    #[schemars(extend("x-tuning" = true))]
     pub jitter_percent: u32,
     /// How eagerly values are refreshed before they become stale, relative to the time that computing them takes (the
     /// beta of `XFetch`). 1.0 is a good default; 0 never refreshes early.
+    #[schemars(extend("x-tuning" = true))]
     pub early_refresh: f64,
     /// The maximum time of a computation. After it, another caller may compute the value.
     #[serde(with = "HumanDuration")]

@@ -39,6 +39,7 @@ pub struct Config {
     pub cancel_grace: Duration,
     /// Interval at which the leader sends tasks left in the outbox, ends overdue cancellations, reads missed results
     /// and checks for stalled tasks.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub poll_interval: Duration,
     /// A task that a worker took is stalled after this time without a heartbeat or result message.

@@ -16,13 +16,16 @@ pub struct Config {
     #[serde(with = "HumanDuration")]
     pub interval: Duration,
     /// Keys per step. Redis serves no other client during a step; 200 keys take about a millisecond.
+    #[schemars(extend("x-tuning" = true))]
     pub batch_size: usize,
     /// Fraction of the time that cleanups and data migrations work; the rest of the time they pause.
+    #[schemars(extend("x-tuning" = true))]
     pub duty_cycle: f64,
     /// Age after which unchanged jobs and unused keys without a TTL are removed; at least `jobs.ttl`.
     #[serde(with = "HumanDuration")]
     pub max_age: Duration,
     /// Age after which keys that belonged to a deleted job are removed.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub orphan_grace: Duration,
 }

@@ -61,7 +61,8 @@ Exit codes:
 pub(super) const CONFIG_REFERENCE: &str = "\
 Examples:
   image2model-gateway config-reference > docs/CONFIGURATION.md
-  image2model-gateway config-reference | grep timeout";
+  image2model-gateway config-reference | grep timeout
+  image2model-gateway config-reference --format defaults > config/default.toml";
 
 pub(super) const ROUTES: &str = "\
 Examples:

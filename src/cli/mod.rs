@@ -69,9 +69,13 @@ enum Command {
     /// Validate the settings and print the effective ones, with secrets masked.
     #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig,
-    /// Print the reference of all settings as Markdown.
+    /// Print the reference of all settings.
     #[command(after_help = examples::CONFIG_REFERENCE)]
-    ConfigReference,
+    ConfigReference {
+        /// Format of the reference.
+        #[arg(long, value_enum, default_value_t = ReferenceFormat::Markdown)]
+        format: ReferenceFormat,
+    },
     /// List all routes: method, path, required role and summary.
     #[command(after_help = examples::ROUTES)]
     Routes {
@@ -85,6 +89,17 @@ enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// Formats of `config-reference`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ReferenceFormat {
+    /// docs/CONFIGURATION.md.
+    Markdown,
+    /// config/default.toml.
+    Defaults,
+    /// config/tuning.toml.
+    Tuning,
 }
 
 impl Cli {
@@ -105,8 +120,13 @@ impl Cli {
     fn try_run(self) -> Result<()> {
         match self.command {
             Some(Command::Completions { shell }) => return routes::print_completions(shell),
-            Some(Command::ConfigReference) => {
-                return Ok(std::io::stdout().write_all(config::reference()?.as_bytes())?);
+            Some(Command::ConfigReference { format }) => {
+                let reference = match format {
+                    ReferenceFormat::Markdown => config::reference()?,
+                    ReferenceFormat::Defaults => config::defaults_file(false)?,
+                    ReferenceFormat::Tuning => config::defaults_file(true)?,
+                };
+                return Ok(std::io::stdout().write_all(reference.as_bytes())?);
             }
             _ => (),
         }
@@ -131,7 +151,9 @@ impl Cli {
                 runtime.block_on(maintenance::cleanup(&config, dry_run))
             }
             Command::Migrate { status } => runtime.block_on(maintenance::migrate(&config, status)),
-            Command::CheckConfig | Command::ConfigReference | Command::Completions { .. } => Ok(()),
+            Command::CheckConfig
+            | Command::ConfigReference { .. }
+            | Command::Completions { .. } => Ok(()),
         }
     }
 }

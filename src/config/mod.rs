@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Environment;
 
-pub(crate) use self::reference::reference;
+pub(crate) use self::reference::{defaults_file, reference};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Defaults of settings that are marked `x-tuning`: nearly no installation changes them.
+const TUNING: &str = include_str!("../../config/tuning.toml");
 const PREFIX: &str = "I2M";
 const SEPARATOR: &str = "__";
 
@@ -89,8 +91,9 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
         let variables = expand_file_vars(environment)?;
-        let mut builder =
-            config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let mut builder = config::Config::builder()
+            .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+            .add_source(File::from_str(TUNING, FileFormat::Toml));
         if let Some(path) = file {
             if !path.is_file() {
                 bail!("configuration file {} does not exist", path.display());

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use toml::Table;
 
-use super::{Config, DEFAULTS, env_var_name};
+use super::{Config, DEFAULTS, TUNING, env_var_name};
 
 const INTRODUCTION: &str = "\
 # Settings
@@ -21,16 +21,177 @@ environment, lists are separated by commas. A setting without a variable can onl
 A *time* is written as `250ms`, `5s`, `10m` or `24h`, a *size* as `64KiB` or `1MiB`. A *secret* is never printed.
 ";
 
+const TUNING_INTRODUCTION: &str = "
+## Tuning
+
+Timings and buffers that suit nearly every installation; tests shorten them. They come from
+[config/tuning.toml](../config/tuning.toml), are set like all others, and may change or go in any version.
+";
+
+const DEFAULTS_HEADER: &str = "\
+# The settings of the service with their defaults, compiled into the binary. A file given by --config overrides them, and
+# the environment overrides the file: I2M__REDIS__URL sets redis.url, I2M__REDIS__URL_FILE reads it from a file.
+# Durations are written as \"250ms\", \"5s\" or \"24h\", sizes as \"64KiB\" or \"1MiB\".
+# The values stand here, the comments come from the code: image2model-gateway config-reference --format defaults
+
+";
+
+const TUNING_HEADER: &str = "\
+# Settings that nearly no installation changes, with their defaults; see config/default.toml.
+# The comments come from the code: image2model-gateway config-reference --format tuning
+";
+
+/// The settings that most installations set, by importance.
+const ESSENTIAL: [&str; 20] = [
+    "environment",
+    "server.listen",
+    "redis.url",
+    "redis.password",
+    "redis.sentinels",
+    "redis.service_name",
+    "redis.nodes",
+    "auth.mode",
+    "auth.keys",
+    "auth.ticket_secrets",
+    "jobs.ttl",
+    "jobs.max_files",
+    "celery.enabled",
+    "celery.broker_url",
+    "celery.task",
+    "celery.queue",
+    "rate_limit.trusted_proxies",
+    "webhooks.secrets",
+    "cors.origins",
+    "log.level",
+];
+
 /// Renders the reference as Markdown.
 ///
 /// # Errors
 ///
 /// If the built-in defaults cannot be parsed; a test excludes that.
 pub(crate) fn reference() -> Result<String> {
-    let defaults = toml::from_str(DEFAULTS)?;
+    let (defaults, tuning) = (toml::from_str(DEFAULTS)?, toml::from_str(TUNING)?);
+    let schema = schema();
     let mut text = INTRODUCTION.to_owned();
-    render_section(&mut text, "", &schema(), &defaults)?;
+    render_essentials(&mut text, &schema, &defaults)?;
+    render_section(&mut text, "", &schema, &defaults)?;
+    text.push_str(TUNING_INTRODUCTION);
+    render_rows(&mut text, &leaves("", &schema, &tuning))?;
     Ok(text)
+}
+
+/// Renders the table of the settings that most installations set.
+fn render_essentials(text: &mut String, schema: &Value, defaults: &Table) -> Result<()> {
+    text.push_str("\n## The settings that most installations set\n");
+    let all = leaves("", schema, defaults);
+    let essentials: Vec<_> = ESSENTIAL
+        .iter()
+        .filter_map(|path| all.iter().find(|setting| setting.0 == *path).cloned())
+        .collect();
+    render_rows(text, &essentials)
+}
+
+/// A setting: its path, its schema and its default.
+type Setting<'a> = (String, &'a Value, &'a toml::Value);
+
+/// All settings below `path` that are not sections, in the order of `defaults`.
+fn leaves<'a>(path: &str, schema: &'a Value, defaults: &'a Table) -> Vec<Setting<'a>> {
+    let mut found = Vec::new();
+    for (name, default) in defaults {
+        let own = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let schema = &schema["properties"][name];
+        match default.as_table() {
+            Some(section) => found.extend(leaves(&own, schema, section)),
+            None => found.push((own, schema, default)),
+        }
+    }
+    found
+}
+
+/// Renders `config/default.toml` or `config/tuning.toml`: the present values of the file with the doc comments.
+///
+/// # Errors
+///
+/// If the file cannot be parsed; a test excludes that.
+pub(crate) fn defaults_file(tuning: bool) -> Result<String> {
+    let (source, header) =
+        if tuning { (TUNING, TUNING_HEADER) } else { (DEFAULTS, DEFAULTS_HEADER) };
+    let mut text = header.to_owned();
+    render_toml(&mut text, "", &schema(), &toml::from_str(source)?)?;
+    Ok(text)
+}
+
+/// Renders the settings of a section as TOML, followed by its lists of tables and its subsections.
+fn render_toml(text: &mut String, path: &str, schema: &Value, defaults: &Table) -> Result<()> {
+    let own = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let (sections, settings): (Vec<_>, Vec<_>) =
+        defaults.iter().partition(|(_, default)| default.is_table());
+    let is_filled = |default: &toml::Value| {
+        default.as_array().is_some_and(|list| list.iter().any(toml::Value::is_table))
+    };
+    let (lists, settings): (Vec<_>, Vec<_>) =
+        settings.into_iter().partition(|(_, default)| is_filled(default));
+    if !path.is_empty() && !(settings.is_empty() && lists.is_empty()) {
+        writeln!(text)?;
+        comment(text, &description(schema))?;
+        writeln!(text, "[{path}]")?;
+    }
+    for (name, default) in settings {
+        let schema = &schema["properties"][name];
+        comment(text, &description(schema))?;
+        for (field, schema) in table_entry_schema(schema)
+            .and_then(|entry| entry["properties"].as_object())
+            .into_iter()
+            .flatten()
+        {
+            comment(text, &format!("  {field}: {}", description(schema)))?;
+        }
+        writeln!(text, "{name} = {default}")?;
+    }
+    for (name, default) in lists {
+        let schema = &schema["properties"][name];
+        writeln!(text)?;
+        comment(text, &description(schema))?;
+        for (field, schema) in table_entry_schema(schema)
+            .and_then(|entry| entry["properties"].as_object())
+            .into_iter()
+            .flatten()
+        {
+            comment(text, &format!("  {field}: {}", description(schema)))?;
+        }
+        for table in default.as_array().into_iter().flatten() {
+            writeln!(text, "[[{}]]", own(name))?;
+            for (field, value) in table.as_table().into_iter().flatten() {
+                writeln!(text, "{field} = {value}")?;
+            }
+        }
+    }
+    for (name, section) in sections {
+        let section = section.as_table().cloned().unwrap_or_default();
+        render_toml(text, &own(name), &schema["properties"][name], &section)?;
+    }
+    Ok(())
+}
+
+/// Adds `description` as comment lines of at most 118 columns.
+fn comment(text: &mut String, description: &str) -> Result<()> {
+    const WIDTH: usize = 118;
+    let indent = description.len() - description.trim_start().len();
+    let start = format!("#{}", " ".repeat(indent));
+    for paragraph in description.split("<br>") {
+        let mut line = start.clone();
+        for word in paragraph.replace("\\|", "|").split_whitespace() {
+            if line.len() > start.len() && line.len() + 1 + word.len() > WIDTH {
+                writeln!(text, "{line}")?;
+                line = start.clone();
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        writeln!(text, "{line}")?;
+    }
+    Ok(())
 }
 
 /// All settings as a JSON schema, whose descriptions are the doc comments.
@@ -52,11 +213,23 @@ fn render_section(text: &mut String, path: &str, schema: &Value, defaults: &Tabl
     let (sections, settings): (Vec<_>, Vec<_>) =
         settings.into_iter().partition(|setting| setting.2.is_table());
     if !settings.is_empty() {
-        text.push_str(
-            "\n| setting | variable | type | default | |\n| --- | --- | --- | --- | --- |\n",
-        );
+        render_rows(text, &settings)?;
     }
     for (path, schema, default) in &settings {
+        if let Some(entry) = table_entry_schema(schema) {
+            render_table_entry(text, path, entry, default)?;
+        }
+    }
+    for (path, schema, default) in sections {
+        render_section(text, &path, schema, default.as_table().unwrap_or(&Table::new()))?;
+    }
+    Ok(())
+}
+
+/// Renders a table with one row per setting.
+fn render_rows(text: &mut String, settings: &[Setting<'_>]) -> Result<()> {
+    text.push_str("\n| setting | variable | type | default | |\n| --- | --- | --- | --- | --- |\n");
+    for (path, schema, default) in settings {
         let is_of_tables = table_entry_schema(schema).is_some();
         let variable = if is_of_tables && schema["x-json"] != true {
             String::new()
@@ -69,14 +242,6 @@ fn render_section(text: &mut String, path: &str, schema: &Value, defaults: &Tabl
         };
         let (type_name, description) = (type_name(schema), description(schema));
         writeln!(text, "| `{path}` | {variable} | {type_name} | {default} | {description} |")?;
-    }
-    for (path, schema, default) in &settings {
-        if let Some(entry) = table_entry_schema(schema) {
-            render_table_entry(text, path, entry, default)?;
-        }
-    }
-    for (path, schema, default) in sections {
-        render_section(text, &path, schema, default.as_table().unwrap_or(&Table::new()))?;
     }
     Ok(())
 }
@@ -163,7 +328,7 @@ mod tests {
     fn every_setting_is_there_and_described() {
         let text = reference().unwrap();
         let all = all("", &schema());
-        assert!(all.len() > 120, "{}", all.len());
+        assert!(all.len() > 100, "{}", all.len());
         for (path, schema) in all {
             assert!(!description(&schema).is_empty(), "{path} has no doc comment");
             let name = path.rsplit_once('.').map_or("", |(_, name)| name);
@@ -172,6 +337,25 @@ mod tests {
                 .any(|form| text.contains(&form.replace("{path}", &path).replace("{name}", name)));
             assert!(is_there, "{path}");
         }
+    }
+
+    #[test]
+    fn each_setting_is_in_the_file_of_its_kind() {
+        let is_tuning = |(_, schema, _): &Setting<'_>| schema["x-tuning"] == true;
+        let schema = schema();
+        let (defaults, tuning) =
+            (toml::from_str(DEFAULTS).unwrap(), toml::from_str(TUNING).unwrap());
+        assert!(!leaves("", &schema, &defaults).iter().any(is_tuning));
+        assert!(leaves("", &schema, &tuning).iter().all(is_tuning));
+        let visible = leaves("", &schema, &defaults);
+        for path in ESSENTIAL {
+            assert!(visible.iter().any(|setting| setting.0 == path), "{path}");
+        }
+        assert!(
+            visible.len() <= 95,
+            "{} settings are more than a person can survey",
+            visible.len()
+        );
     }
 
     #[test]

@@ -31,14 +31,17 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The interval of writes to Redis.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub flush_interval: Duration,
     /// The TTL of a counter or gauge after its last change.
     #[serde(with = "HumanDuration")]
     pub ttl: Duration,
     /// The maximum number of names with pending changes, and of shared metrics in `/metrics`.
+    #[schemars(extend("x-tuning" = true))]
     pub max_names: usize,
     /// The maximum time that `/metrics` waits for Redis.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub scrape_timeout: Duration,
 }

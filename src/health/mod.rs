@@ -38,6 +38,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Time for which `/health` waits for Redis.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub deadline: Duration,
     /// The health is `degraded` if Redis uses more than this fraction of its `maxmemory` ...

@@ -24,45 +24,48 @@ pub(crate) use self::{
 
 use crate::settings::{HumanDuration, HumanSize, Secret, validate_range};
 
-/// The listener and its limits.
+/// HTTP listener and its limits.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Address and port to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// The longest that an answer may take to begin; then it is 504.
+    /// Maximum time until a response starts; after that the response is 504.
     #[serde(with = "HumanDuration")]
     pub request_timeout: Duration,
-    /// The longest that a request head may take to arrive, idle time of a kept connection included.
+    /// Maximum time for a request head to arrive, including the idle time of a kept-alive connection.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub header_timeout: Duration,
-    /// The largest request head.
-    #[schemars(with = "HumanSize")]
-    pub header_limit: ByteSize,
-    /// The largest request body.
+    /// Maximum size of a request body.
     #[schemars(with = "HumanSize")]
     pub body_limit: ByteSize,
-    /// The longest that a request body may take to arrive.
+    /// Maximum time for a request body to arrive.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub body_timeout: Duration,
-    /// A client that takes nothing of what it is sent for this long is cut off.
+    /// A connection is closed when its client reads nothing for this long.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub write_timeout: Duration,
-    /// Connections kept at once; further ones are answered 503 and closed.
+    /// Maximum number of open connections. Further connections get 503 and are closed.
     pub max_connections: usize,
-    /// Of those, from one address that is not in `rate_limit.trusted_proxies`; IPv6: from one /64.
+    /// Maximum number of open connections from one address (IPv6: one /64) that is not in `rate_limit.trusted_proxies`.
     pub max_connections_per_ip: usize,
-    /// The certificate and its chain, as PEM text; plain HTTP without. SIGHUP loads it again.
+    /// TLS certificate and its chain as PEM text; empty for plain HTTP. `I2M__SERVER__TLS_CERT_FILE` names a file, and
+    /// SIGHUP reloads it.
     pub tls_cert: String,
-    /// Its private key, as PEM text.
+    /// Private key of the TLS certificate as PEM text.
     pub tls_key: Secret,
-    /// After SIGTERM: still serving, but not ready, so that load balancers look away ...
+    /// Time after SIGTERM during which the service is not ready but still accepts requests, so that load balancers remove
+    /// it.
     #[serde(with = "HumanDuration")]
     pub shutdown_delay: Duration,
-    /// ... then streams close, spread over this time ...
+    /// Time over which event streams are closed at shutdown, so that browsers do not reconnect all at once.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub drain_spread: Duration,
-    /// ... and what is not finished by then is cut.
+    /// Maximum time for requests to finish at shutdown. Unfinished requests are aborted.
     #[serde(with = "HumanDuration")]
     pub shutdown_timeout: Duration,
 }
@@ -74,10 +77,10 @@ impl Config {
         validate_range("body_timeout", self.body_timeout, ms(10), hour)?;
         validate_range("write_timeout", self.write_timeout, ms(10), hour)?;
         if self.max_connections == 0 || self.max_connections_per_ip == 0 {
-            bail!("max_connections and max_connections_per_ip have to be at least 1");
+            bail!("max_connections and max_connections_per_ip must be at least 1");
         }
         if self.tls_cert.is_empty() != self.tls_key.is_empty() {
-            bail!("tls_cert and tls_key belong together; one of them is empty");
+            bail!("tls_cert and tls_key must be set together");
         }
         Ok(())
     }

@@ -108,17 +108,17 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn protocols(config: &Config, tls: Option<Tls>) -> ProtocolConfig {
     const MAX_H2_STREAMS: u32 = 1000;
-    let header_limit =
-        usize::try_from(config.header_limit.as_u64()).unwrap_or(usize::MAX).max(8192);
+    // Browsers and proxies send at most 16 KiB; twice that leaves room for tickets in the URL.
+    const MAX_HEADER_BYTES: u32 = 32 * 1024;
     let mut http1 = http1::Builder::new();
     http1
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
-        .max_buf_size(header_limit);
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX))
+        .max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_H2_STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -23,6 +23,7 @@ pub struct Config {
     pub max_file_size: ByteSize,
     /// TTL of a cached status. Every change by this service deletes it at once; other programs' changes may be visible
     /// only after this time.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub status_cache_ttl: Duration,
     /// Maximum size of a job's `params` as JSON text.

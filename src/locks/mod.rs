@@ -44,8 +44,10 @@ pub struct Config {
     #[serde(with = "HumanDuration")]
     pub max_wait: Duration,
     /// The maximum number of requests that wait for locks at the same time. Further requests get 503.
+    #[schemars(extend("x-tuning" = true))]
     pub max_waiting: usize,
     /// How often a waiter retries while the lock is held by a program that does not announce its release.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub check_interval: Duration,
 }

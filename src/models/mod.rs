@@ -34,6 +34,7 @@ pub struct Config {
     #[schemars(with = "HumanSize")]
     pub max_size: ByteSize,
     /// The maximum `max-age` of a model in `Cache-Control`.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub client_max_age: Duration,
     /// URL of the service from which missing and stale models are fetched with `GET {origin}/{model_id}`. It responds

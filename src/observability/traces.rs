@@ -28,6 +28,8 @@ use tokio::runtime::Handle;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+/// Timeout of an export. Spans that wait longer would only fill the bounded queue.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Target of spans that are exported but not logged.
 pub(crate) const TARGET: &str = "traces";
 
@@ -40,11 +42,9 @@ pub struct Config {
     /// Fraction of the traces started here that are exported, 0 to 1. A client that sends a `traceparent` decides for its own traces.
     pub sample_ratio: f64,
     /// Interval between exports.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub export_interval: Duration,
-    /// Timeout of an export.
-    #[serde(with = "HumanDuration")]
-    pub timeout: Duration,
 }
 
 impl Config {
@@ -61,8 +61,7 @@ impl Config {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             bail!("sample_ratio is {}; it must be between 0 and 1", self.sample_ratio);
         }
-        validate_range("export_interval", self.export_interval, ms(10), secs(600))?;
-        validate_range("timeout", self.timeout, ms(10), secs(600))
+        validate_range("export_interval", self.export_interval, ms(10), secs(600))
     }
 }
 
@@ -83,14 +82,14 @@ impl Traces {
             .enable_http1()
             .build();
         let client = TokioHttpClient {
-            client: Arc::new(HyperClient::new(connector, config.timeout, None)),
+            client: Arc::new(HyperClient::new(connector, EXPORT_TIMEOUT, None)),
             runtime: Handle::current(),
         };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
-            .with_timeout(config.timeout)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let batches =
             BatchConfigBuilder::default().with_scheduled_delay(config.export_interval).build();

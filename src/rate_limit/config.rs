@@ -1,12 +1,6 @@
 //! Settings of the rate limiter: policies, exemptions and trusted proxies.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    net::IpAddr,
-    num::{NonZeroU32, NonZeroUsize},
-    time::Duration,
-};
+use std::{collections::HashSet, fmt, net::IpAddr, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -29,16 +23,16 @@ pub struct Config {
     /// Dry run: requests are counted, but none is rejected.
     pub dry_run: bool,
     /// The maximum time that a request waits for the rate limiter. After it, `on_redis_failure` of each policy decides.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub deadline: Duration,
     /// The number of gateway processes. While Redis is unavailable, each process enforces its share of a limit.
     pub process_count: NonZeroU32,
     /// Callers without limits: SHA-256 hashes of API keys, IP addresses and CIDR ranges.
     pub exempt: Vec<Exemption>,
-    /// The maximum number of cached denials per process, and of callers that are counted while Redis is unavailable.
-    pub deny_table_size: NonZeroUsize,
     /// The maximum number of requests that wait for the rate limiter at the same time. Further requests are decided
     /// as if Redis were unavailable.
+    #[schemars(extend("x-tuning" = true))]
     pub max_waiting: usize,
     /// Trusted proxy addresses and CIDR ranges. If empty, the peer address is the client address.
     pub trusted_proxies: Vec<IpNetwork>,
@@ -49,10 +43,9 @@ pub struct Config {
     /// `enabled` is false. Expired tickets do not count.
     pub failed_keys_limit: NonZeroU32,
     /// The window of `failed_keys_limit`.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub failed_keys_window: Duration,
-    /// IPv6 addresses that have this many leading bits in common share one count.
-    pub ipv6_prefix: u8,
     /// The limits. A request must be within all of them and is counted by all or by none. Reports of workers are
     /// counted only by policies that name `report`; health probes and the dashboard are never counted.
     pub policies: Vec<Policy>,
@@ -156,9 +149,6 @@ impl Config {
     pub(crate) fn validate(&self, max_files: usize) -> Result<()> {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         validate_range("deadline", self.deadline, ms(1), secs(10))?;
-        if !(32..=128).contains(&self.ipv6_prefix) {
-            bail!("ipv6_prefix is {}; it must be between 32 and 128", self.ipv6_prefix);
-        }
         validate_range("failed_keys_window", self.failed_keys_window, secs(1), secs(86_400))?;
         let mut names = HashSet::from([brute_force::NAME]);
         for policy in &self.policies {

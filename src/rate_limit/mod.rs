@@ -14,6 +14,7 @@ mod store;
 
 use std::{
     net::IpAddr,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +43,12 @@ use crate::{
     observability::{log_throttle::LogThrottle, metrics::Limiter as Metrics},
     store::Redis,
 };
+
+/// Callers that are remembered per process: denied ones, and counted ones while Redis is unavailable. An entry takes
+/// about 100 bytes.
+const MAX_TRACKED_CALLERS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// IPv6 addresses with this many common leading bits share one count: a /64 is the smallest network that providers assign.
+const IPV6_PREFIX: u8 = 64;
 
 /// Counts requests and decides which are admitted. Cheap to clone.
 #[derive(Clone)]
@@ -107,9 +114,9 @@ impl RateLimiter {
             stream_retry,
             redis,
             proxies: TrustedProxies::new(config),
-            denials: DenialCache::new(config.deny_table_size),
+            denials: DenialCache::new(MAX_TRACKED_CALLERS),
             brute_force: BruteForceGuard::new(config.failed_keys_limit, config.failed_keys_window),
-            local: LocalLimiter::new(config.deny_table_size),
+            local: LocalLimiter::new(MAX_TRACKED_CALLERS),
             heavy_hitters: HeavyHitters::new(config.policies.len(), Instant::now()),
             redis_permits: Semaphore::new(config.max_waiting),
             degraded_log: LogThrottle::default(),
@@ -318,7 +325,7 @@ impl RateLimiter {
             );
         }
         let address = proxies.client_ip(peer, header_lines);
-        let counted_as = rate_limit_network(address, self.0.config.ipv6_prefix).into();
+        let counted_as = rate_limit_network(address, IPV6_PREFIX).into();
         Requester { address, counted_as }
     }
 }

@@ -23,6 +23,17 @@ use super::{
 };
 use crate::settings::{HumanDuration, Secret, validate_range};
 
+/// Delay after the first failed connection attempt: most servers are back within moments.
+pub(super) const RECONNECT_MIN_DELAY: Duration = Duration::from_millis(40);
+/// The delay grows to this while Redis is down: a server that returns is noticed within half a second.
+pub(super) const RECONNECT_MAX_DELAY: Duration = Duration::from_millis(500);
+/// Commands that wait on one connection; further ones fail at once. Ten times the load of one connection at its peak.
+const MAX_PENDING_COMMANDS: usize = 10_000;
+/// Pings detect a dead peer much earlier; TCP keepalive only frees connections that nothing uses.
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
 /// Connections to Redis.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,8 +70,10 @@ pub struct Config {
     /// Whether each command is sent at once (`TCP_NODELAY`). `false` combines commands that are issued while a reply is
     /// pending into one packet (Nagle's algorithm, RFC 896): under load this saves packets and system calls on both sides,
     /// but a call may wait one round trip longer.
+    #[schemars(extend("x-tuning" = true))]
     pub tcp_nodelay: bool,
     /// Maximum duration of a connection attempt.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub connect_timeout: Duration,
     /// Maximum time that a request waits for a reply from Redis. After that it is answered with 503.
@@ -77,44 +90,33 @@ pub struct Config {
     pub min_replicas: u32,
     /// With `wait`: how long replicas may take. After that the creation of a job is answered with 503 and can be
     /// repeated safely with its `Idempotency-Key`.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub wait_timeout: Duration,
     /// With sentinels: read further pages of a job list and cached statuses from replicas. Misses fall back to the
     /// primary.
     pub replica_reads: bool,
     /// Maximum staleness of a replica that is read.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub max_staleness: Duration,
     /// Safe values of Redis' `maxmemory-policy`. Other policies can lose jobs.
+    #[schemars(extend("x-tuning" = true))]
     pub allowed_eviction_policies: Vec<String>,
     /// Reaction to another eviction policy at the start.
     pub on_unsafe_eviction_policy: OnUnsafePolicy,
-    /// Maximum number of commands that wait on one connection. Further commands fail at once.
-    pub max_pending_commands: usize,
-    /// Initial maximum delay between connection attempts. The delay is at least half of the maximum, which grows while
-    /// Redis is down.
-    #[serde(with = "HumanDuration")]
-    pub reconnect_min_delay: Duration,
-    /// Upper bound of the maximum delay between connection attempts.
-    #[serde(with = "HumanDuration")]
-    pub reconnect_max_delay: Duration,
     /// Time between pings of a connection. Two unanswered pings in a row mark it as down.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub probe_interval: Duration,
     /// How long a ping may take.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub probe_timeout: Duration,
     /// How long a connection may be down before it is replaced by a new one.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub reconnect_after: Duration,
-    /// Idle time before the first TCP keepalive probe.
-    #[serde(with = "HumanDuration")]
-    pub tcp_keepalive_idle: Duration,
-    /// Time between TCP keepalive probes.
-    #[serde(with = "HumanDuration")]
-    pub tcp_keepalive_interval: Duration,
-    /// Unanswered TCP keepalive probes before the connection is closed.
-    pub tcp_keepalive_retries: u32,
     /// The private server of the embedded mode.
     pub embedded: EmbeddedConfig,
 }
@@ -165,6 +167,7 @@ pub struct EmbeddedConfig {
     /// Directory of its data, log and socket.
     pub dir: PathBuf,
     /// How long it may take to start.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub start_timeout: Duration,
 }
@@ -348,7 +351,7 @@ impl Config {
             ..PerformanceConfig::default()
         });
         let millis = |delay: Duration| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-        let (min, max) = (millis(self.reconnect_min_delay), millis(self.reconnect_max_delay));
+        let (min, max) = (millis(RECONNECT_MIN_DELAY), millis(RECONNECT_MAX_DELAY));
         let mut policy = ReconnectPolicy::new_exponential(0, min / 2, max, 2);
         policy.set_jitter(min / 2);
         builder.set_policy(policy);
@@ -369,7 +372,7 @@ impl Config {
             internal_command_timeout: self.connect_timeout,
             // A command whose reply was lost may have been executed; its caller decides about another attempt.
             max_command_attempts: 1,
-            max_command_buffer_len: self.max_pending_commands,
+            max_command_buffer_len: MAX_PENDING_COMMANDS,
             auto_client_setname: true,
             unresponsive: UnresponsiveConfig {
                 max_timeout: Some(self.command_timeout),
@@ -380,9 +383,9 @@ impl Config {
         connection.tcp.nodelay = Some(self.tcp_nodelay);
         connection.tcp.keepalive = Some(
             TcpKeepalive::new()
-                .with_time(self.tcp_keepalive_idle)
-                .with_interval(self.tcp_keepalive_interval)
-                .with_retries(self.tcp_keepalive_retries),
+                .with_time(TCP_KEEPALIVE_IDLE)
+                .with_interval(TCP_KEEPALIVE_INTERVAL)
+                .with_retries(TCP_KEEPALIVE_RETRIES),
         );
         connection
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::types::ConnectHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::config::Config;
+use super::config::{RECONNECT_MAX_DELAY, RECONNECT_MIN_DELAY};
 
 /// fred's task behind one client, which lives from the first attempt to connect until the client is abandoned.
 pub(super) struct ConnectAttempt {
@@ -15,8 +15,8 @@ pub(super) struct ConnectAttempt {
 
 impl ConnectAttempt {
     /// `outage` is how long the server has not answered.
-    pub(super) fn new(handle: ConnectHandle, config: &Config, outage: Duration) -> Self {
-        let delay = backoff(config.reconnect_min_delay, config.reconnect_max_delay, outage);
+    pub(super) fn new(handle: ConnectHandle, outage: Duration) -> Self {
+        let delay = backoff(RECONNECT_MIN_DELAY, RECONNECT_MAX_DELAY, outage);
         Self { handle, retry_at: Instant::now() + delay }
     }
 

@@ -32,6 +32,7 @@ pub struct SseConfig {
     #[serde(with = "HumanDuration")]
     pub heartbeat: Duration,
     /// Minimum time before a browser reconnects. A random time of up to the same length is added.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub retry: Duration,
     /// Maximum duration of a stream without `?timeout=`.
@@ -44,13 +45,17 @@ pub struct SseConfig {
     /// Maximum number of open streams per API key, or per job for streams that were opened with tickets.
     pub max_streams_per_caller: usize,
     /// Number of threads that write events to browsers, at most 64. 0 means one per core.
+    #[schemars(extend("x-tuning" = true))]
     pub writers: usize,
     /// Events kept in memory per watched job. Older events are read from Redis.
+    #[schemars(extend("x-tuning" = true))]
     pub ring_length: usize,
     /// Time between reads of each watched stream without a notification, to find changes that were not published.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub reconcile_interval: Duration,
     /// Time between checks of each watched job's record, to find jobs that ended without a stream entry.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub status_check_interval: Duration,
 }

@@ -26,16 +26,20 @@ pub struct Config {
     #[serde(with = "HumanDuration")]
     pub timeout: Duration,
     /// Maximum number of concurrent attempts per process.
+    #[schemars(extend("x-tuning" = true))]
     pub concurrency: usize,
     /// Interval at which due webhooks are claimed.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub poll_interval: Duration,
     /// Maximum number of attempts per webhook.
     pub max_tries: u32,
     /// Delay before the second attempt. Each further delay is three times as long ...
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub first_delay: Duration,
     /// ... up to this maximum.
+    #[schemars(extend("x-tuning" = true))]
     #[serde(with = "HumanDuration")]
     pub max_delay: Duration,
 }

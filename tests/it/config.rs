@@ -1,5 +1,7 @@
 //! Settings: their sources, and the errors for invalid ones.
 
+use std::path::Path;
+
 use image2model_gateway::Config;
 use rstest::rstest;
 
@@ -115,11 +117,15 @@ fn disabled_authentication_is_logged_at_every_start() {
     assert!(service.log.lock().unwrap().contains("auth.mode is \\\"open\\\""));
 }
 
-#[test]
-fn the_reference_matches_the_code() {
+#[rstest]
+#[case("markdown", "docs/CONFIGURATION.md")]
+#[case("defaults", "config/default.toml")]
+#[case("tuning", "config/tuning.toml")]
+fn the_reference_matches_the_code(#[case] format: &str, #[case] file: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let output = GatewayProcess::output(dir.path(), &["config-reference"], &[]);
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
-    let is_current = std::fs::read(page).unwrap() == output.stdout;
-    assert!(is_current, "run: image2model-gateway config-reference > docs/CONFIGURATION.md");
+    let arguments = ["config-reference", "--format", format];
+    let output = GatewayProcess::output(dir.path(), &arguments, &[]);
+    let current = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let is_current = current == output.stdout;
+    assert!(is_current, "run: image2model-gateway config-reference --format {format} > {file}");
 }

@@ -287,7 +287,7 @@ impl<K: ConnectionKind> SupervisedConnection<K> {
         let client = self.kind.build(&self.config, &server).ok()?;
         let reconnected = client.reconnect_rx();
         let inbox = self.kind.open_inbox(&client);
-        let attempt = ConnectAttempt::new(client.connect(), &self.config, self.last_up().elapsed());
+        let attempt = ConnectAttempt::new(client.connect(), self.last_up().elapsed());
         self.client.store(Some(Arc::new(client.clone())));
         Some(ActiveClient {
             client,
