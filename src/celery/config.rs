@@ -29,7 +29,7 @@ pub struct Config {
     /// Send one task per job or one task per file.
     pub task_granularity: TaskGranularity,
     /// Positional arguments of a task: a JSON array. The placeholders `$job_id`, `$files`, `$filenames`, `$file_ids`
-    /// and `$params` are replaced by values of the job and, with `per = "file"`, `$file`, `$file_id` and `$filename` by
+    /// and `$params` are replaced by values of the job and, with `task_granularity = "file"`, `$file`, `$file_id` and `$filename` by
     /// values of the file.
     pub args: String,
     /// Keyword arguments of a task: a JSON object with the same placeholders.
@@ -65,7 +65,7 @@ pub enum TaskGranularity {
 pub enum OnStalled {
     /// Log the task and list it under `/api/v1/admin/queues`.
     Show,
-    /// Fail the task's job or, with `per = "file"`, its file.
+    /// Fail the task's job or, with `task_granularity = "file"`, its file.
     Fail,
     /// Send the task again each time it stalls.
     Resend,

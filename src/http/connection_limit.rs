@@ -67,8 +67,8 @@ impl ConnectionLimiter {
     ) -> Option<(TcpStream, ConnectionPermit)> {
         let permit = self.try_acquire(peer);
         if permit.is_none() {
-            if let Some(suppressed) = self.0.rejected_log.should_log() {
-                warn!(suppressed, %peer, "connection rejected: server.max_connections or max_connections_per_ip reached");
+            if let Some(occurrences) = self.0.rejected_log.should_log() {
+                warn!(occurrences, %peer, "connection rejected: server.max_connections or max_connections_per_ip reached");
             }
             // The response fits into the empty send buffer of a new socket; a failure changes nothing.
             _ = stream.try_write(RESPONSE_503);

@@ -174,7 +174,7 @@ pub(crate) fn ticket_secret_key() -> &'static str {
 
 /// The number with which a process measures the staleness of replicas, in the jobs database.
 pub(super) fn replication_probe_key(process: uuid::Uuid) -> String {
-    format!("i2m:beat:{process}")
+    format!("i2m:replication-probe:{process}")
 }
 
 /// A policy's counter for a caller, in the rate limits database; the seed's for `key:{api_key_hash}` and `ip:{ip}`.
