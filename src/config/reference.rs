@@ -132,7 +132,8 @@ fn render_toml(text: &mut String, path: &str, schema: &Value, defaults: &Table) 
     };
     let (lists, settings): (Vec<_>, Vec<_>) =
         settings.into_iter().partition(|(_, default)| is_filled(default));
-    if !path.is_empty() && !(settings.is_empty() && lists.is_empty()) {
+    let is_empty = settings.is_empty() && lists.is_empty();
+    if !(path.is_empty() || is_empty) {
         writeln!(text)?;
         comment(text, &description(schema))?;
         writeln!(text, "[{path}]")?;
@@ -184,7 +185,7 @@ fn comment(text: &mut String, description: &str) -> Result<()> {
         for word in paragraph.replace("\\|", "|").split_whitespace() {
             if line.len() > start.len() && line.len() + 1 + word.len() > WIDTH {
                 writeln!(text, "{line}")?;
-                line = start.clone();
+                line.clone_from(&start);
             }
             line.push(' ');
             line.push_str(word);

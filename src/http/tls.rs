@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -16,7 +16,7 @@ use super::Config;
 
 /// The certificate in use. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+pub(crate) struct Tls(Arc<ArcSwap<ServerConfig>>);
 
 impl Tls {
     /// `None` if no certificate is configured.
@@ -28,7 +28,7 @@ impl Tls {
         if !config.has_tls() {
             return Ok(None);
         }
-        Ok(Some(Self(Arc::new(RwLock::new(server_config(config)?)))))
+        Ok(Some(Self(Arc::new(ArcSwap::new(server_config(config)?)))))
     }
 
     /// Replaces the certificate for new connections.
@@ -37,13 +37,12 @@ impl Tls {
     ///
     /// As [`Tls::new`]; the current certificate then stays in use.
     pub(crate) fn reload(&self, config: &Config) -> Result<()> {
-        let reloaded = server_config(config)?;
-        *self.0.write() = reloaded;
+        self.0.store(server_config(config)?);
         Ok(())
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.0.read().clone().into()
+        self.0.load_full().into()
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) const RECONNECT_MAX_DELAY: Duration = Duration::from_millis(500);
 /// Commands that wait on one connection; further ones fail at once. Ten times the load of one connection at its peak.
 const MAX_PENDING_COMMANDS: usize = 10_000;
 /// Pings detect a dead peer much earlier; TCP keepalive only frees connections that nothing uses.
-const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const TCP_KEEPALIVE_RETRIES: u32 = 3;
 

@@ -102,7 +102,7 @@ test("the job page has a timeline, models, webhooks and its own URL", async (t) 
     WEBHOOKS__SECRETS: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     WEBHOOKS__ALLOW_HTTP: "true",
     WEBHOOKS__ALLOWED_NETWORKS: "127.0.0.0/8",
-    WEBHOOKS__TICK: "20ms",
+    WEBHOOKS__POLL_INTERVAL: "20ms",
   };
   const { world, gateway, page, pageErrors } = await browser.open(t, { settings });
   const job = await gateway.call("POST", "/api/v1/jobs", {

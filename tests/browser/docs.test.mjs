@@ -70,7 +70,7 @@ test("operations can be found by search words and by keyboard", async (t) => {
   const visible = page.locator(".operation:visible");
   assert.deepEqual(await visible.locator(".operation-summary").allInnerTexts(), [
     "Report a file's progress",
-    "Report many files' progress",
+    "Report the progress of many files",
   ]);
   assert.equal(await page.locator("#nav a:visible").count(), 2);
   assert.equal(await page.getByRole("status").innerText(), "2 operations");

@@ -154,7 +154,7 @@ test("errors have a detail to show", async (t) => {
     ["/api/v1/status/tasks/nonsense/status", "a-key", 400, "INVALID_JOB_ID", /UUID/],
     ["/api/v1/status/jobs/nonsense/progress", "a-key", 400, "INVALID_JOB_ID", /UUID/],
     ["/api/v1/status/tasks/nonsense/stream", "", 400, "INVALID_JOB_ID", /UUID/],
-    ["/api/v1/status/invalid-task-id/stream", "", 404, "NOT_FOUND", /nothing at/],
+    ["/api/v1/status/invalid-task-id/stream", "", 404, "NOT_FOUND", /does not exist/],
   ]) {
     const { status: actualStatus, body } = await getJson(path, key);
     assert.deepEqual([actualStatus, body.error, body.error_code], [status, true, code], path);

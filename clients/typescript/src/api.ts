@@ -879,7 +879,7 @@ export interface components {
             attempt?: number | null;
             file_id: components["schemas"]["FileId"];
             /**
-             * @description For people, at most 1024 bytes.
+             * @description Message for people, at most 1024 bytes.
              * @example building the mesh
              */
             message?: string | null;
@@ -889,7 +889,7 @@ export interface components {
              */
             progress: number;
         };
-        /** @description The body of POST …/progress: many files at once. */
+        /** @description The body of POST …/progress, with reports of several files. */
         BatchReport: {
             files: components["schemas"]["BatchItem"][];
         };
@@ -999,7 +999,7 @@ export interface components {
         /** @enum {string} */
         CleanupState: "running" | "finished" | "interrupted" | "failed";
         CompletedFileResult: {
-            /** @description Which attempt this is from; without it, the present one. */
+            /** @description The attempt of the file that the result belongs to; by default the current one. */
             attempt?: number | null;
             result: components["schemas"]["Model"];
             /** @enum {string} */
@@ -1045,10 +1045,10 @@ export interface components {
             total_files: number;
         };
         FailedFileResult: {
-            /** @description Which attempt this is from; without it, the present one. */
+            /** @description The attempt of the file that the result belongs to; by default the current one. */
             attempt?: number | null;
             /**
-             * @description For people, 1 to 4096 bytes.
+             * @description Error message for people, 1 to 4096 bytes.
              * @example no object in the picture
              */
             error: string;
@@ -1061,11 +1061,11 @@ export interface components {
          */
         FileId: string;
         /**
-         * @description A name and no path, 1 to 255 bytes.
+         * @description A file name without a path, 1 to 255 bytes.
          * @example chair.png
          */
         Filename: string;
-        /** @description A file as watchers see it. */
+        /** @description The progress of a file. */
         FileProgress: {
             error?: string;
             /** @example chair.png */
@@ -1079,10 +1079,10 @@ export interface components {
         };
         /** @description The body of POST …/`files/{file_id}/progress`. */
         FileReport: {
-            /** @description What is from an older attempt than the present one is ignored. */
+            /** @description The attempt of the file, by default the current one. Reports of older attempts are ignored. */
             attempt?: number | null;
             /**
-             * @description For people, at most 1024 bytes.
+             * @description Message for people, at most 1024 bytes.
              * @example building the mesh
              */
             message?: string | null;
@@ -1095,7 +1095,7 @@ export interface components {
         /** @description The body of PUT …/result: a model or an error. */
         FileResult: components["schemas"]["CompletedFileResult"] | components["schemas"]["FailedFileResult"];
         /**
-         * @description A file's state.
+         * @description The status of a file.
          * @example processing
          * @enum {string}
          */
@@ -1173,7 +1173,7 @@ export interface components {
             file_id: components["schemas"]["FileId"];
             /** @example chair.png */
             filename: string;
-            /** @description What its worker said last. */
+            /** @description The last message of the worker. */
             message?: string;
             metadata?: {
                 [key: string]: unknown;
@@ -1184,7 +1184,7 @@ export interface components {
              */
             progress: number;
             /**
-             * @description Bytes.
+             * @description Size in bytes.
              * @example 204800
              */
             size?: number;
@@ -1240,7 +1240,7 @@ export interface components {
         JobsToFollow: {
             jobs: components["schemas"]["JobId"][];
         };
-        /** @description A job as lists show it. */
+        /** @description A job in a list. */
         JobSummary: {
             completed_files: number;
             /** Format: date-time */
@@ -1248,7 +1248,7 @@ export interface components {
             error?: string;
             failed_files: number;
             /**
-             * @description What the job is about, for people.
+             * @description The name of the job's first file.
              * @example chair.png
              */
             first_filename?: string;
@@ -1380,7 +1380,7 @@ export interface components {
          */
         MetricName: string;
         /**
-         * @description The finished model. Fields beyond these are kept.
+         * @description The finished model. Other fields are stored too.
          * @example {
          *       "filename": "chair.glb",
          *       "mime_type": "model/gltf-binary",
@@ -1395,7 +1395,7 @@ export interface components {
             filename: components["schemas"]["Filename"];
             mime_type: string;
             rendered_image?: components["schemas"]["RenderedImage"] | null;
-            /** @description Bytes. */
+            /** @description Size in bytes. */
             size: number;
             url: components["schemas"]["Link"];
         } & {
@@ -1403,17 +1403,17 @@ export interface components {
         };
         /** @description The JSON that a worker stored, unchanged. */
         ModelData: unknown;
-        /** @description One picture. Its bytes are elsewhere; this says what they are. */
+        /** @description Describes one picture, which is stored elsewhere. */
         NewFile: {
             /** @example image/png */
             content_type?: string | null;
             filename: components["schemas"]["Filename"];
-            /** @description Anything the caller wants to find again. */
+            /** @description Arbitrary data of the client, returned unchanged. */
             metadata?: {
                 [key: string]: unknown;
             };
             /**
-             * @description Bytes.
+             * @description Size in bytes.
              * @example 204800
              */
             size?: number | null;
@@ -1422,7 +1422,7 @@ export interface components {
         /** @description The body of POST /jobs. */
         NewJob: {
             files: components["schemas"]["NewFile"][];
-            /** @description What the worker shall do with the files; passed on as it is. */
+            /** @description Parameters for the worker, passed on unchanged. */
             params?: {
                 [key: string]: unknown;
             };
@@ -1638,9 +1638,9 @@ export interface components {
          * @enum {string}
          */
         RateLimitScope: "key" | "ip" | "key_route" | "ip_route";
-        /** @description How many of the reports changed something. */
+        /** @description The number of recorded and ignored reports. */
         Recorded: {
-            /** @description From an older attempt, or of a file that is finished. */
+            /** @description Reports of an older attempt or of a finished file, and reports that change nothing. */
             ignored: number;
             recorded: number;
         };
@@ -1702,7 +1702,7 @@ export interface components {
             updated_at: string;
         };
         /**
-         * @description A job's state. `Pending` is the seed's word for queued.
+         * @description The status of a job. `Pending` is the seed's word for queued.
          * @example processing
          * @enum {string}
          */
@@ -1729,7 +1729,7 @@ export interface components {
              */
             tags: string[];
         };
-        /** @description What is stored of a file's result. Other programs may have written more. */
+        /** @description The stored result of a file. Results of other programs may have more fields. */
         StoredResult: {
             attempt?: number;
             error?: string;

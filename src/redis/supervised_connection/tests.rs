@@ -172,8 +172,19 @@ impl ConnectionKind for TestKind {
 /// The default settings with shorter times.
 fn config() -> Config {
     let ms = Duration::from_millis;
-    let defaults: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
-    let mut config: Config = defaults["redis"].clone().try_into().unwrap();
+    let section = |file: &str| file.parse::<toml::Table>().unwrap()["redis"].clone();
+    let mut settings = section(include_str!("../../../config/default.toml"));
+    let tuning = section(include_str!("../../../config/tuning.toml"));
+    for (name, value) in tuning.as_table().unwrap() {
+        let section = settings.as_table_mut().unwrap();
+        match (value, section.get_mut(name)) {
+            (toml::Value::Table(more), Some(toml::Value::Table(known))) => {
+                known.extend(more.clone())
+            }
+            _ => drop(section.insert(name.clone(), value.clone())),
+        }
+    }
+    let mut config: Config = settings.try_into().unwrap();
     (config.probe_interval, config.probe_timeout) = (ms(20), ms(50));
     config.reconnect_after = ms(400);
     config
