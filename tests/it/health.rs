@@ -153,7 +153,7 @@ async fn a_redis_that_cannot_save_is_reported_and_still_read() {
     assert_eq!(told["checks"]["writes"]["error"], "Redis cannot save its data to disk");
     let new = json!({"files": [{"filename": "a.png"}]});
     app.post(Caller::Alice, "/api/v1/jobs", &new).await.problem(503, "REDIS_UNAVAILABLE");
-    // Redis rejects pings, too, for longer than redis.replace_after.
+    // Redis rejects pings, too, for longer than redis.reconnect_after.
     let began = std::time::Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
         app.get(Caller::Alice, crate::harness::path_of(&job)).await.ok(200);

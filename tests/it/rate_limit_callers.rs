@@ -11,7 +11,7 @@ use crate::{
 #[tokio::test]
 async fn callers_can_have_other_limits_or_be_exempt() {
     let allow = format!(
-        "\n[rate_limit]\nallow = [{BOB:?}]\noverrides = [{{ sha256 = {ALICE:?}, policy = \"key\", limit = 3 }}]\n"
+        "\n[rate_limit]\nexempt = [{BOB:?}]\noverrides = [{{ sha256 = {ALICE:?}, policy = \"key\", limit = 3 }}]\n"
     );
     let app = limited(&[], &(allow + &by_key("1", "1h"))).await;
     let job = app.create_job(1).await;

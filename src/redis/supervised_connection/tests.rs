@@ -179,7 +179,7 @@ fn config() -> Config {
         let section = settings.as_table_mut().unwrap();
         match (value, section.get_mut(name)) {
             (toml::Value::Table(more), Some(toml::Value::Table(known))) => {
-                known.extend(more.clone())
+                known.extend(more.clone());
             }
             _ => drop(section.insert(name.clone(), value.clone())),
         }
