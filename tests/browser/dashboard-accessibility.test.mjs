@@ -174,8 +174,6 @@ test("screen readers announce each change of state once, and no progress", async
   await page.evaluate((id) => (location.hash = `job=${id}`), job.job_id);
   await waitForText(jobStatus(page), "queued");
   const id = job.job_id.slice(0, 8);
-  // The first event of the stream is announced before the recording starts.
-  await waitForText(page.locator("#status"), `Job ${id}: queued, 0 of 2 files finished.`);
   await page.evaluate(() => {
     globalThis.announcements = [];
     const region = document.getElementById("status");
@@ -187,7 +185,9 @@ test("screen readers announce each change of state once, and no progress", async
   await gateway.fail(job, "file_001", "no object");
   await waitForText(jobStatus(page), "partly completed");
   await waitUntil("the last announcement", () => page.evaluate((text) => announcements.at(-1) === text, `Job ${id}: partly completed, 2 of 2 files finished.`));
-  const announcements = await page.evaluate(() => announcements);
+  // "queued" is announced only if the first event of the stream arrives after the job was opened.
+  const recorded = await page.evaluate(() => announcements);
+  const announcements = recorded[0]?.includes(": queued,") ? recorded.slice(1) : recorded;
   // Simultaneous changes are announced once. A status change or a finished file is announced, a percentage is not.
   assert.equal(announcements[0], `Job ${id}: processing, 0 of 2 files finished.`);
   assert.ok(announcements.length <= 4, announcements.join());
